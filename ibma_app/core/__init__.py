@@ -1,0 +1,1 @@
+"""The nouns: frozen records that every other room speaks in (numpy alone)."""

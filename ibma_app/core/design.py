@@ -1,0 +1,42 @@
+"""What is asked of the maps: a design matrix and the tests on its columns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+TAILS = ("two-sided", "positive", "negative")
+
+
+@dataclass(frozen=True, eq=False)
+class Test:
+    """One hypothesis about the design's columns: a t test (one row) or an F test.
+
+    ``tail`` counts for t tests; an F test is always upper-tail.
+    """
+
+    __test__ = False  # pytest: not a test class
+
+    name: str
+    weights: NDArray[np.float64]  # (Q, P)
+    tail: str = "two-sided"
+    is_f: bool = False  # True for every test of several rows; a single row may ask for it
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """A full-rank design matrix, its tests, and who may be exchanged with whom."""
+
+    matrix: NDArray[np.float64]  # (K, P)
+    columns: tuple[str, ...]
+    tests: tuple[Test, ...]
+    formula: str = "1"
+    exchangeability: NDArray[np.int64] | None = None  # (K,) block of each row
+    nuisance: tuple[str, ...] = ()  # subject columns: never tested by default
+    repeated: bool = False  # several maps per subject
+    notes: tuple[str, ...] = ()
+
+    @property
+    def one_sample(self) -> bool:
+        """Whether the design is an intercept alone."""
+        return self.matrix.shape[1] == 1 and bool(np.all(self.matrix == 1.0))

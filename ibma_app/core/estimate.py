@@ -1,0 +1,66 @@
+"""What an estimator returns, and what inference sees of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.grid import Grid
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class TestEstimate:
+    """One test at B (or V) voxels. Where the test cannot be estimated every value is 0."""
+
+    __test__ = False  # pytest: not a test class
+
+    z: Floats  # (B,) signed; upper-tail for F tests and unsigned p
+    estimable: NDArray[np.bool_]  # (B,)
+    effect: Floats | None = None  # (B,) None for F tests and the Z family
+    variance: Floats | None = None  # (B,) squared standard error of effect
+    statistic: Floats | None = None  # (B,) t or F; None where z itself is the statistic
+    statistic_name: str = "z"  # "t", "F" or "z"
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """One estimator's fit at B (or V) voxels. None: the estimator has no such map."""
+
+    tests: Mapping[str, TestEstimate]
+    n: NDArray[np.int16]  # (B,) maps that cover the voxel
+    dof: Floats | None = None  # (B,) denominator dof of t and F; None for z statistics
+    tau2: Floats | None = None  # (B,)
+    q: Floats | None = None  # (B,) Cochran's Q; its dof is n - rank
+    q_log10p: Floats | None = None  # (B,) -log10 p of Q
+    i2: Floats | None = None  # (B,) percent
+    h2: Floats | None = None  # (B,)
+    pilower: Floats | None = None  # (B,) 95 % prediction interval (one-sample designs)
+    piupper: Floats | None = None  # (B,)
+    tau2_lower: Floats | None = None  # (B,) 95 % Q-profile interval, when asked for
+    tau2_upper: Floats | None = None  # (B,)
+    identical: NDArray[np.bool_] | None = None  # (B,) effects identical: not estimable
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """One test's statistic over the mask, as inference sees it."""
+
+    z: Floats  # (V,)
+    tail: str  # "two-sided", "positive" or "negative"
+    estimable: NDArray[np.bool_]  # (V,)
+    grid: Grid
+    log10_p: Floats  # (V,) uncorrected -log10 p in that tail
+
+
+@dataclass(frozen=True, eq=False)
+class Significance:
+    """One inference on one test: corrected p and what passes alpha."""
+
+    log10_p: Floats  # (V,) corrected -log10 p
+    significant: NDArray[np.bool_]  # (V,)
+    z_threshold: float | None  # smallest |z| that is significant; None when nothing can be
+    facts: Mapping[str, Any] = field(default_factory=dict)  # for sidecar and report

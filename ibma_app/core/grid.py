@@ -1,0 +1,59 @@
+"""The voxels that are analysed: a grid in space and a mask on it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A regular grid, its header's codes, and the mask of voxels analysed."""
+
+    affine: NDArray[np.float64]  # (4, 4), voxel indices to mm, RAS+
+    mask: NDArray[np.bool_]  # (X, Y, Z)
+    sform_code: int = 2
+    qform_code: int = 0
+    qform: NDArray[np.float64] | None = None  # (4, 4) where it differs from affine
+    xyzt_units: int = 10  # NIfTI code: mm and seconds
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along each axis."""
+        x, y, z = self.mask.shape
+        return x, y, z
+
+    @property
+    def n_voxels(self) -> int:
+        """V, the number of voxels in the mask."""
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of a voxel in mm³."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def matches(self, affine: ArrayLike, shape: tuple[int, ...]) -> bool:
+        """Tell whether an image lies on this grid (to 1e-4 of a voxel at its far corner)."""
+        other = np.asarray(affine, dtype=float)
+        if tuple(shape[:3]) != self.shape:
+            return False
+        size = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)).min()
+        far = np.append(np.asarray(self.shape, dtype=float), 1.0)
+        apart = np.abs((self.affine - other) @ far)[:3].max()
+        return bool(max(apart, np.abs(self.affine - other)[:3, 3].max()) <= 1e-4 * max(size, 1e-12))
+
+    def with_mask(self, mask: NDArray[np.bool_]) -> "Grid":
+        """Return the same grid with another mask."""
+        return replace(self, mask=mask)
+
+    def to_vector(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Pick the mask's voxels of a volume (X, Y, Z) in C order: (V,)."""
+        return volume[self.mask]
+
+    def to_volume(self, vector: ArrayLike, fill: float = 0.0) -> NDArray[np.generic]:
+        """Lay a vector (V,) into a volume (X, Y, Z), ``fill`` outside the mask."""
+        values = np.asarray(vector)
+        volume = np.full(self.shape, fill, dtype=values.dtype)
+        volume[self.mask] = values
+        return volume

@@ -1,0 +1,71 @@
+"""The records that methods are: what a table's line points to."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ibma_app.core.estimate import Estimate, Field, Significance
+
+
+@dataclass(frozen=True)
+class Citation:
+    """Where a method comes from; text, sidecars and BibTeX are made from it."""
+
+    key: str
+    authors: str  # "Knapp G, Hartung J"
+    year: int
+    title: str
+    source: str  # journal, volume, pages; or book and publisher
+    doi: str = ""
+
+    @property
+    def text(self) -> str:
+        """One line for sidecars and reference lists."""
+        doi = f" https://doi.org/{self.doi}" if self.doi else ""
+        return f"{self.authors} ({self.year}). {self.title}. {self.source}.{doi}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a method: its valid choices, the first being the default."""
+
+    choices: tuple[str, ...]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A way to combine maps.
+
+    ``fit(block, design, **settings) -> Estimate`` is pure and treats every
+    voxel alone.
+    """
+
+    name: str
+    title: str  # as in a sentence: "restricted maximum likelihood (REML) mixed effects"
+    needs: tuple[str, ...]  # of "effect", "variance", "z", "sample_size"
+    fit: Callable[..., Estimate]
+    citations: tuple[Citation, ...]
+    takes_designs: bool = True  # False: one-sample only
+    gives: tuple[str, ...] = ()  # maps beyond the test's: of "tau2", "q", "i2", "h2", "prediction"
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A way to decide what is significant: ``infer(field, settings) -> Significance``."""
+
+    name: str
+    title: str
+    infer: Callable[[Field, "InferenceSettings"], Significance]
+    citations: tuple[Citation, ...]
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """What every inference may want to know."""
+
+    alpha: float = 0.05
+    cluster_p: float = 0.001
+    min_extent: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)

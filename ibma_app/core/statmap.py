@@ -1,0 +1,92 @@
+"""Statistic maps as they lie on disk, and what is combined with what; nothing is read yet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+KINDS = ("effect", "variance", "t", "z", "p", "dof")
+"""The kinds of map that are read (DESIGN 3)."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One BIDS dataset that maps come from.
+
+    ``name`` is its key in DatasetLinks and in BIDS URIs; ``description`` its
+    dataset_description.json ({} when it has none).
+    """
+
+    name: str
+    root: Path
+    description: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StatMap:
+    """One statistic map: what its name, its folder and its sidecars say.
+
+    ``entities`` holds the name's key-value pairs by their short keys, in the
+    name's order (``sub``, ``ses``, ``task``, ``run``, ``space``, ``contrast``,
+    ...), plus ``study`` and ``node`` where a folder gives them; never ``stat``.
+    The contrast always sits under ``contrast``, wherever the name had it.
+    """
+
+    path: Path
+    kind: str
+    dataset: Dataset
+    entities: Mapping[str, str]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    sidecar_error: str | None = None  # an unreadable sidecar concerns this map alone
+
+    @property
+    def uri(self) -> str:
+        """The map as a BIDS URI, ``bids:<dataset>:<path>``."""
+        return f"bids:{self.dataset.name}:{self.path.relative_to(self.dataset.root).as_posix()}"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One row of a design: all kinds of map that one run, subject or study gave.
+
+    ``dof`` is the sidecar's number (None: unknown, or voxelwise in a ``dof``
+    map), ``tail`` that of a p map.
+    """
+
+    unit: str  # participant or study label, without prefix
+    entities: Mapping[str, str]
+    statmaps: Mapping[str, StatMap]  # by kind
+    dof: float | None = None
+    dof_source: str = "unknown"  # "map", "sidecar", "--dof", "SampleSize - 1", "unknown"
+    sample_size: float | None = None
+    units: str = "unknown"
+    tail: str | None = None
+
+    @property
+    def label(self) -> str:
+        """A short name for messages and tables: the entities that tell rows apart."""
+        keys = ("sub", "study", "ses", "task", "run", "contrast")
+        return "_".join(f"{key}-{self.entities[key]}" for key in keys if key in self.entities)
+
+    @property
+    def path(self) -> Path:
+        """The file to name in a message: the effect map, or the first there is."""
+        first = next(iter(self.statmaps.values()))
+        return self.statmaps.get("effect", first).path
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The observations that are combined into one result, and how it is named."""
+
+    level: str  # "participant" or "group"
+    unit: str  # what one row is: "run" (participant level), "subject" or "study"
+    entities: Mapping[str, str]  # of the output's name, in order, without desc and stat
+    observations: tuple[Observation, ...]
+    combined: tuple[str, ...] = ()  # entities combined over or pooled
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The output's name without suffix, e.g. ``sub-01_task-x_contrast-c``."""
+        return "_".join(f"{key}-{label}" for key, label in self.entities.items())
