@@ -1,0 +1,73 @@
+"""Rank: which columns of a matrix follow from the others, in words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+TOLERANCE = 1e-9
+"""A column of norm 1 that lies nearer than this to the span of the others follows from them."""
+
+
+def has_full_rank(matrix: Floats) -> bool:
+    """Tell whether the columns of a matrix (K, P) are independent, whatever their units."""
+    norms = np.sqrt((matrix**2).sum(axis=0))
+    if np.any(norms == 0) or matrix.shape[0] < matrix.shape[1]:
+        return False
+    # the triangle has the matrix's singular values, and is small where maps are many
+    values = np.linalg.svd(np.linalg.qr(matrix / norms, mode="r"), compute_uv=False)
+    return bool(values[-1] > TOLERANCE * values[0])
+
+
+def lies_within(vectors: Floats, matrix: Floats) -> NDArray[np.bool_]:
+    """Tell which columns of ``vectors`` (K, N) the columns of ``matrix`` (K, P, full rank) span."""
+    basis, _ = np.linalg.qr(matrix)
+    apart = np.sqrt(((vectors - basis @ (basis.T @ vectors)) ** 2).sum(axis=0))
+    within: NDArray[np.bool_] = apart <= 1e-8 * np.sqrt((vectors**2).sum(axis=0))
+    return within
+
+
+def describe_aliases(matrix: Floats, columns: Sequence[str]) -> list[str]:
+    """Say of each column that follows from earlier ones how: ``'b' = 'intercept' - 'a'``.
+
+    Parameters
+    ----------
+    matrix : (K, P) array
+        Of deficient rank.
+    columns : sequence of str
+        Their names.
+
+    Returns
+    -------
+    list of str
+        One equation per dependent column; columns of zeros are called so.
+    """
+    norms = np.sqrt((matrix**2).sum(axis=0))
+    equations: list[str] = []
+    kept: list[int] = []
+    for j, name in enumerate(columns):
+        if norms[j] == 0:
+            equations.append(f"{name!r} is 0 everywhere")
+            continue
+        base = matrix[:, kept] / norms[kept]
+        target = matrix[:, j] / norms[j]
+        weights = np.linalg.lstsq(base, target, rcond=None)[0] if kept else np.zeros(0)
+        if np.linalg.norm(target - base @ weights) > TOLERANCE:
+            kept.append(j)
+            continue
+        raw = weights * norms[j] / norms[kept]
+        relevant = [(columns[kept[i]], raw[i]) for i in np.flatnonzero(np.abs(weights) > 1e-7)]
+        equations.append(f"{name!r} = {_sum_of(relevant)}")
+    return equations
+
+
+def _sum_of(parts: Sequence[tuple[str, float]]) -> str:
+    """Write a linear combination, cut short when it is long."""
+    text = ""
+    for name, weight in parts[:6]:
+        factor = "" if abs(abs(weight) - 1) < 1e-7 else f"{abs(weight):.4g}*"
+        sign = ("-" if weight < 0 else "") if not text else (" - " if weight < 0 else " + ")
+        text += f"{sign}{factor}{name!r}"
+    return text + (f" + ... ({len(parts)} columns)" if len(parts) > 6 else "")

@@ -1,0 +1,288 @@
+"""From observations, covariates and a formula to a Design, or a refusal in words."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ibma_app.core.design import Design, Test
+from ibma_app.core.errors import DataError
+from ibma_app.core.statmap import Observation
+from ibma_app.designs.aliases import describe_aliases, has_full_rank, lies_within
+from ibma_app.designs.expressions import INTERCEPT
+from ibma_app.designs.formulas import FormulaTerm, evaluate_formula, numeric_factors, used_variables
+from ibma_app.designs.tables import require_complete
+from ibma_app.designs.tests import TestSpec, default_tests, resolve_tests
+
+Floats = NDArray[np.float64]
+
+UNIT_NAMES = frozenset({"participant_id", "subject", "sub", "study_id", "study"})
+"""Variables that name a subject or study: their columns are nuisance."""
+
+EXCHANGEABILITY = "exchangeability"
+"""Covariate that says which maps may be exchanged with each other."""
+
+
+def one_sample_design(n_maps: int, tail: str = "two-sided") -> Design:
+    """Return the design of an intercept alone, for any number of maps (one included)."""
+    test = Test(INTERCEPT, np.ones((1, 1)), tail)
+    return Design(matrix=np.ones((n_maps, 1)), columns=(INTERCEPT,), tests=(test,))
+
+
+def build_design(
+    observations: Sequence[Observation],
+    covariates: pd.DataFrame,
+    formula: str = "1",
+    tests: Mapping[str, TestSpec] | None = None,
+    *,
+    tail: str = "two-sided",
+    repeated: bool | None = None,
+) -> Design:
+    """Build the design that a formula describes.
+
+    Parameters
+    ----------
+    observations : sequence of Observation
+        The rows, K.
+    covariates : DataFrame
+        Of the same K rows, from `collect_covariates`.
+    formula : str
+        The right-hand side, as formulaic reads it.
+    tests : mapping of label to TestSpec, optional
+        By default every column that is not nuisance is tested.
+    tail : str
+        Of t tests that say none.
+    repeated : bool, optional
+        Whether subjects have several maps; by default the observations tell.
+
+    Returns
+    -------
+    Design
+        Of full rank. Its notes are warnings for log and report.
+
+    Raises
+    ------
+    DataError
+        Covariates missing or unknown, aliased or constant columns, too few maps,
+        tests that must be named, tests between subjects in a repeated design.
+    UsageError
+        A formula or a test that cannot be read.
+    """
+    if len(observations) < 2:
+        _refuse_lone_map(observations)
+    data = _take_covariates(observations, covariates, formula)
+    matrix, columns, terms = evaluate_formula(formula, data)
+    _check_finite(matrix, columns, observations)
+    _check_rank(matrix, columns, terms, data, formula)
+    nuisance = _nuisance(terms)
+    asked = _choose_tests(tests or {}, columns, nuisance, tail, formula)
+    if repeated is None:
+        repeated = len({observation.unit for observation in observations}) < len(observations)
+    if repeated:
+        _check_within_subjects(matrix, asked, observations, covariates, formula)
+    notes = _notes_on_text(terms, data, observations)
+    notes += _notes_on_centring(matrix, columns, terms, asked, data)
+    exchangeability = _exchangeability(observations, covariates, repeated=repeated)
+    return Design(matrix, columns, asked, formula, exchangeability, nuisance, repeated, tuple(notes))
+
+
+def _choose_tests(
+    tests: Mapping[str, TestSpec],
+    columns: Sequence[str],
+    nuisance: Sequence[str],
+    tail: str,
+    formula: str,
+) -> tuple[Test, ...]:
+    """Return the tests asked for, else one per column; with subject columns they must be named."""
+    if tests:
+        return resolve_tests(tests, columns, tail)
+    if nuisance:
+        free = [column for column in columns if column not in nuisance]
+        msg = (
+            f"--formula {formula!r} has a column for each subject, so the tests must be named with "
+            f"--test NAME=EXPR or --contrast-file. Columns to test: {', '.join(free) or 'none'}."
+        )
+        raise DataError(msg)
+    return default_tests(columns, nuisance, tail)
+
+
+def _refuse_lone_map(observations: Sequence[Observation]) -> None:
+    """Refuse to combine fewer than two maps."""
+    if not observations:
+        msg = "There are no maps to combine."
+        raise DataError(msg)
+    msg = (
+        f"Only one map would be combined ({observations[0].path}): a group analysis needs at least two. "
+        "Widen the filters, or pool more with --pool."
+    )
+    raise DataError(msg)
+
+
+def _take_covariates(
+    observations: Sequence[Observation], covariates: pd.DataFrame, formula: str
+) -> pd.DataFrame:
+    """Return what the formula names, complete and of plain types."""
+    names = used_variables(formula, covariates.columns)
+    require_complete(observations, covariates, names)
+    # formulaic sees these alone: an unused column called 'center' must not hide the function
+    data = {name: _plain_values(covariates[name]) for name in names}
+    return pd.DataFrame(data, index=pd.RangeIndex(len(covariates)))
+
+
+def _plain_values(column: pd.Series) -> pd.Series:
+    """Return plain integers, floats or text: no nullable types beyond this point."""
+    values = column.reset_index(drop=True)
+    if pd.api.types.is_integer_dtype(values):
+        return values.astype("int64")
+    return values.astype(float) if pd.api.types.is_numeric_dtype(values) else values.astype(str)
+
+
+def _check_finite(matrix: Floats, columns: Sequence[str], observations: Sequence[Observation]) -> None:
+    """Refuse columns that are not finite, such as the logarithm of 0."""
+    bad = ~np.isfinite(matrix)
+    if bad.any():
+        column = int(np.flatnonzero(bad.any(axis=0))[0])
+        rows = ", ".join(observations[i].label for i in np.flatnonzero(bad[:, column])[:10])
+        msg = f"The design's column {columns[column]!r} is not a finite number for {rows}."
+        raise DataError(msg)
+
+
+def _check_rank(
+    matrix: Floats, columns: Sequence[str], terms: Sequence[FormulaTerm], data: pd.DataFrame, formula: str
+) -> None:
+    """Refuse designs that cannot be estimated, and say why."""
+    full = has_full_rank(matrix)
+    empty = [term for term in terms if not term.columns]
+    constant = [name for name in data.columns if data[name].nunique() == 1]
+    of_constant = [name for name in constant if any(name in term.variables for term in empty) or not full]
+    if of_constant:
+        values = ", ".join(f"{name!r} is {data[name].iloc[0]}" for name in of_constant)
+        msg = f"--formula {formula!r} cannot be estimated: {values} for every map. Leave it out."
+        raise DataError(msg)
+    n_maps, n_columns = matrix.shape
+    if n_maps <= n_columns:
+        text = [name for name in data.columns if _mixes_text(data[name])]
+        hint = f" {', '.join(map(repr, text))} is text and makes a column per value." if text else ""
+        shown = ", ".join(columns[:12]) + (", ..." if n_columns > 12 else "")
+        msg = (
+            f"{n_maps} maps are too few for the {n_columns} columns of --formula {formula!r} ({shown}): "
+            f"there must be more maps than columns.{hint}"
+        )
+        raise DataError(msg)
+    if not full:
+        msg = (
+            f"--formula {formula!r} cannot be estimated, because columns follow from each other: "
+            f"{'; '.join(describe_aliases(matrix, columns)[:5])}. Leave one of each out of the formula."
+        )
+        raise DataError(msg)
+
+
+def _nuisance(terms: Sequence[FormulaTerm]) -> tuple[str, ...]:
+    """Return the columns of terms that name subjects or studies."""
+    return tuple(column for term in terms if term.variables & UNIT_NAMES for column in term.columns)
+
+
+def _check_within_subjects(
+    matrix: Floats,
+    tests: Sequence[Test],
+    observations: Sequence[Observation],
+    covariates: pd.DataFrame,
+    formula: str,
+) -> None:
+    """Refuse tests whose error term the residuals of repeated measures are not.
+
+    A test's estimate is a sum over maps, with weights ``a = X (X'X)^-1 c``.
+    What all maps of a subject share cancels when ``a`` sums to zero over each
+    subject's maps: the test is within subjects. The residuals hold no
+    variance between subjects when the design spans the subjects' indicators.
+    """
+    subjects = pd.factorize(np.array([observation.unit for observation in observations], dtype=object))[0]
+    indicators = (subjects[:, None] == np.arange(subjects.max() + 1)).astype(float)
+    key = covariates.columns[0]
+    if not lies_within(indicators, matrix).all():
+        msg = (
+            f"Subjects have several maps in this analysis, so --formula {formula!r} needs a column for "
+            f"each subject: add '+ C({key})'."
+        )
+        raise DataError(msg)
+    basis, triangle = np.linalg.qr(matrix)
+    for test in tests:
+        weights = basis @ np.linalg.solve(triangle.T, test.weights.T)
+        sums = np.abs(indicators.T @ weights).max()
+        if sums > 1e-8 * np.abs(weights).max():
+            msg = (
+                f"The test {test.name!r} compares subjects with each other or with 0. Where subjects have "
+                "several maps, only tests within subjects are possible (differences between maps of the "
+                "same subject), because others need another error term. Combine each subject's maps "
+                "first (--compute, or the participant level) and test the result without repeated measures."
+            )
+            raise DataError(msg)
+
+
+def _exchangeability(
+    observations: Sequence[Observation], covariates: pd.DataFrame, *, repeated: bool
+) -> NDArray[np.int64] | None:
+    """Return the block (K,) within which maps may be exchanged; None: all of them."""
+    if EXCHANGEABILITY in covariates:
+        require_complete(observations, covariates, (EXCHANGEABILITY,))
+        return pd.factorize(covariates[EXCHANGEABILITY])[0].astype(np.int64)
+    if not repeated:
+        return None
+    units = np.array([observation.unit for observation in observations], dtype=object)
+    return pd.factorize(units)[0].astype(np.int64)
+
+
+def _mixes_text(column: pd.Series) -> bool:
+    """Tell whether a column of text is mostly numbers."""
+    if pd.api.types.is_numeric_dtype(column):
+        return False
+    share = float(pd.to_numeric(column, errors="coerce").notna().mean())
+    return 0.5 <= share < 1.0
+
+
+def _notes_on_text(
+    terms: Sequence[FormulaTerm], data: pd.DataFrame, observations: Sequence[Observation]
+) -> list[str]:
+    """Warn of a covariate that became categories because a few of its values are text."""
+    labels = {label for observation in observations for label in observation.entities.values()}
+    bare = {factor for term in terms for factor in term.factors if factor in data.columns}
+    notes = []
+    for name in sorted(bare):
+        if _mixes_text(data[name]) and not set(data[name]) <= labels:
+            text = next(value for value in data[name] if pd.isna(pd.to_numeric(value, errors="coerce")))
+            notes.append(
+                f"{name} is taken as categories, because it holds text ({text!r}) beside numbers; "
+                "n/a stands for a missing number."
+            )
+    return notes
+
+
+def _notes_on_centring(
+    matrix: Floats,
+    columns: Sequence[str],
+    terms: Sequence[FormulaTerm],
+    tests: Sequence[Test],
+    data: pd.DataFrame,
+) -> list[str]:
+    """Propose ``center(x)`` where the intercept is tested beside an uncentred numeric covariate."""
+    if INTERCEPT not in columns:
+        return []
+    intercept = columns.index(INTERCEPT)
+    notes = []
+    for term in terms:
+        factors = numeric_factors(term, data)
+        for column in term.columns if factors else ():
+            j = columns.index(column)
+            values = matrix[:, j]
+            mean = float(values.mean())
+            centred = abs(mean) <= 1e-8 * float(np.sqrt(np.mean(values**2)))
+            rows = np.concatenate([test.weights for test in tests])
+            alone = bool(np.any((rows[:, intercept] != 0) & (rows[:, j] == 0)))
+            if alone and not centred:
+                remedy = " and ".join(f"center({factor})" for factor in factors)
+                notes.append(
+                    f"The intercept is tested where {column} is 0, and not at its mean ({mean:.4g}). "
+                    f"Use {remedy} in --formula to test it at the mean."
+                )
+    return notes

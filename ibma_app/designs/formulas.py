@@ -1,0 +1,165 @@
+"""Formulas: which variables they name, and the columns that formulaic makes of them."""
+
+import ast
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from formulaic import Formula, SimpleFormula
+from formulaic.parser.types import Term
+from formulaic.transforms import TRANSFORMS
+from numpy.typing import NDArray
+
+from ibma_app.core.errors import DataError, UsageError
+from ibma_app.designs.expressions import INTERCEPT
+
+
+@dataclass(frozen=True, eq=False)
+class FormulaTerm:
+    """One term of a formula and the columns that it became."""
+
+    text: str
+    variables: frozenset[str]
+    factors: tuple[str, ...]  # as formulaic writes them: "center(age)", "group"
+    columns: tuple[str, ...]
+
+
+def parse_formula(formula: str) -> SimpleFormula:
+    """Parse the right-hand side of a formula.
+
+    Raises
+    ------
+    UsageError
+        When it is not a formula, or has a left-hand side or several parts.
+    """
+    try:
+        parsed = Formula(formula)
+    except Exception as error:
+        # formulaic parses with Python's own tools, which raise anything
+        msg = f"--formula {formula!r} is not a formula: {plain_text(error)}."
+        raise UsageError(msg) from error
+    if not isinstance(parsed, SimpleFormula):
+        msg = f"--formula {formula!r} must be one right-hand side, such as '1 + age + C(group)'."
+        raise UsageError(msg)
+    return parsed
+
+
+def formula_entities(formula: str) -> set[str]:
+    """Return the names of the variables in a formula, as they are written in it.
+
+    Functions (``C``, ``center``, ``np.log``) and contrast codings are not
+    variables, whereas formulaic's own list misses those inside of ``center``.
+
+    Raises
+    ------
+    UsageError
+        When it is not a formula.
+    """
+    return set().union(*(_term_variables(term, ()) for term in parse_formula(formula)))
+
+
+def evaluate_formula(
+    formula: str, data: pd.DataFrame
+) -> tuple[NDArray[np.float64], tuple[str, ...], tuple[FormulaTerm, ...]]:
+    """Make a formula's columns from covariates that have no missing values.
+
+    Parameters
+    ----------
+    formula : str
+        The right-hand side.
+    data : DataFrame
+        K rows; what the formula names.
+
+    Returns
+    -------
+    matrix : (K, P) array
+    columns : tuple of str
+        As formulaic names them, the intercept as ``intercept``.
+    terms : tuple of FormulaTerm
+
+    Raises
+    ------
+    UsageError
+        When it is not a formula.
+    DataError
+        When it cannot be evaluated, has no columns, or has two of one name.
+    """
+    parsed = parse_formula(formula)
+    try:
+        # no context: a formula sees its covariates and formulaic's own functions alone
+        with np.errstate(all="ignore"):  # what is not finite is refused by name later
+            frame = parsed.get_model_matrix(data, context={}, na_action="ignore", output="pandas")
+    except Exception as error:
+        # whatever a function in the formula raises
+        msg = f"--formula {formula!r} cannot be evaluated: {plain_text(error)}."
+        raise DataError(msg) from error
+    columns = tuple(INTERCEPT if name == "Intercept" else str(name) for name in frame.columns)
+    if not columns:
+        msg = f"--formula {formula!r} has no columns: nothing can be estimated. The default is '1'."
+        raise DataError(msg)
+    if len(set(columns)) < len(columns):
+        twice = sorted({name for name in columns if columns.count(name) > 1})
+        msg = f"--formula {formula!r} has several columns called {', '.join(twice)}. Rename a covariate."
+        raise DataError(msg)
+    terms = tuple(
+        FormulaTerm(
+            text=str(term),
+            variables=frozenset(_term_variables(term, data.columns)),
+            factors=tuple(factor.expr for factor in term.factors if factor.eval_method.value != "literal"),
+            columns=tuple(columns[index] for index in indices),
+        )
+        for term, indices in frame.model_spec.term_indices.items()
+    )
+    return np.ascontiguousarray(frame.to_numpy(dtype=float)), columns, terms
+
+
+def used_variables(formula: str, available: Collection[str]) -> tuple[str, ...]:
+    """Return the variables of a formula, sorted.
+
+    Parameters
+    ----------
+    formula : str
+        The right-hand side.
+    available : collection of str
+        Covariates; one that bears a function's name (``center``) is a
+        variable where it is not called.
+    """
+    return tuple(sorted(set().union(*(_term_variables(term, available) for term in parse_formula(formula)))))
+
+
+def plain_text(error: Exception) -> str:
+    """Return an error's message on one line, without colours and code excerpts."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).replace("⧛", "").replace("⧚", "")
+    return " ".join(text.split("\n\n")[0].split()).rstrip(".") or type(error).__name__
+
+
+def _term_variables(term: Term, available: Collection[str]) -> set[str]:
+    """Return the variables of one term."""
+    names: set[str] = set()
+    for factor in term.factors:
+        if factor.eval_method.value == "lookup":
+            names.add(factor.expr)
+        elif factor.eval_method.value == "python":
+            names |= _code_variables(factor.expr, available)
+    return names
+
+
+def _code_variables(code: str, available: Collection[str]) -> set[str]:
+    """Return the variables in a factor that is Python code; those in backquotes too."""
+    quoted = {f"_quoted_{i}_": name for i, name in enumerate(re.findall("`([^`]+)`", code))}
+    for stand_in, name in quoted.items():
+        code = code.replace(f"`{name}`", stand_in)
+    tree = ast.parse(code.strip(), mode="eval")
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    called |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called]
+    return {quoted.get(name, name) for name in names if name in available or name not in TRANSFORMS}
+
+
+def numeric_factors(term: FormulaTerm, data: pd.DataFrame) -> Sequence[str]:
+    """Return a term's factors when all are numeric, else nothing."""
+    numeric = all(pd.api.types.is_numeric_dtype(data[name]) for name in term.variables)
+    categorical = any(re.match(r"(C|hashed)\s*\(", factor) for factor in term.factors)
+    return term.factors if numeric and term.variables and not categorical else ()

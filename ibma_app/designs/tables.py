@@ -1,0 +1,246 @@
+"""Tables of covariates: participants.tsv, studies.tsv and the like, joined to the maps."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ibma_app.core.errors import DataError, InputError
+from ibma_app.core.statmap import Observation
+from ibma_app.designs.formulas import used_variables
+
+PREFIXES = {"participant_id": "sub-", "study_id": "study-"}
+"""Key column -> the prefix that its labels may carry."""
+
+MISSING = ("n/a", "N/A", "NA", "NaN", "nan", "")
+"""What stands for a missing value; BIDS writes n/a."""
+
+LONG_NAMES = {
+    "sub": "subject",
+    "ses": "session",
+    "acq": "acquisition",
+    "ce": "ceagent",
+    "trc": "tracer",
+    "rec": "reconstruction",
+    "dir": "direction",
+    "mod": "modality",
+    "inv": "inversion",
+    "mt": "mtransfer",
+    "proc": "processing",
+    "hemi": "hemisphere",
+    "res": "resolution",
+    "den": "density",
+    "desc": "description",
+}
+"""Short key of an entity -> its long BIDS name, where they differ."""
+
+TABLE_PATH = "path"
+"""Key of ``DataFrame.attrs`` for the file that covariates come from."""
+
+
+def read_table(path: Path, key: str) -> pd.DataFrame:
+    """Read a tab-separated table of covariates.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    key : {"participant_id", "study_id"}
+        The column that names the rows.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by the bare label (without ``sub-`` or ``study-``); ``n/a`` is
+        missing, columns of numbers are numeric. ``attrs["path"]`` is the file.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or cannot be opened.
+    DataError
+        When it is no such table, lacks the key column or names a row twice.
+    """
+    path = Path(path)
+    table = _read_cells(path)
+    if key not in table.columns:
+        hint = "" if len(table.columns) > 1 else " Columns must be separated by tabs."
+        msg = f"{path} has no column {key!r}; it has: {', '.join(table.columns)}.{hint}"
+        raise DataError(msg)
+    labels = table[key].str.removeprefix(PREFIXES.get(key, ""))
+    if labels.isin(MISSING).any():
+        row = int(labels.isin(MISSING).to_numpy().argmax()) + 2
+        msg = f"{path} has no {key} in line {row}. Name the row or remove it."
+        raise DataError(msg)
+    if labels.duplicated().any():
+        twice = ", ".join(sorted(set(labels[labels.duplicated()])))
+        msg = f"{path} has several rows for {key} {twice}. Keep one row for each."
+        raise DataError(msg)
+    columns = {name: _to_values(table[name]) for name in table.columns if name != key}
+    result = pd.DataFrame(columns, index=table.index)
+    result.index = pd.Index(labels.to_numpy(), name=key)
+    result.attrs[TABLE_PATH] = str(path)
+    return result
+
+
+def collect_covariates(
+    observations: Sequence[Observation],
+    table: pd.DataFrame | None = None,
+    key: str = "participant_id",
+    table_path: Path | None = None,
+    *,
+    formula: str | None = None,
+) -> pd.DataFrame:
+    """Gather what a formula may name: entities, sample size and the table's columns.
+
+    What is missing matters only where a formula uses it.
+
+    Parameters
+    ----------
+    observations : sequence of Observation
+        The rows of the design, K.
+    table : DataFrame, optional
+        From `read_table`; observations that it lacks get missing values.
+    key : {"participant_id", "study_id"}
+        What ``Observation.unit`` is.
+    table_path : Path, optional
+        The table's file, for messages; by default what `read_table` noted.
+    formula : str, optional
+        Refuse what it uses and does not find, before `build_design` does.
+
+    Returns
+    -------
+    DataFrame
+        One row per observation: the key, every entity under its short and its
+        long BIDS name, ``sample_size`` (the map's own, else the table's), and
+        the table's other columns. An entity wins over a column of its name.
+
+    Raises
+    ------
+    DataError
+        When the formula uses a covariate that is unknown or missing.
+    """
+    units = [observation.unit for observation in observations]
+    columns: dict[str, pd.Series] = {key: pd.Series(units, dtype=object)}
+    columns |= _entity_columns(observations)
+    sizes = [observation.sample_size for observation in observations]
+    columns["sample_size"] = pd.Series([math.nan if n is None else float(n) for n in sizes], dtype=float)
+    path = table_path
+    if table is not None:
+        path = path or table.attrs.get(TABLE_PATH)
+        rows = table.reindex(units).reset_index(drop=True)
+        if "sample_size" in rows and pd.api.types.is_numeric_dtype(rows["sample_size"]):
+            columns["sample_size"] = columns["sample_size"].fillna(rows["sample_size"].astype(float))
+        columns |= {name: rows[name] for name in rows.columns if name not in columns}
+        absent = sorted(set(units) - set(table.index))
+    result = pd.DataFrame(columns)
+    if path is not None:
+        result.attrs[TABLE_PATH] = str(path)
+    if table is not None and absent:
+        result.attrs["absent"] = absent
+    if formula is not None:
+        require_complete(observations, result, used_variables(formula, result.columns))
+    return result
+
+
+def require_complete(
+    observations: Sequence[Observation], covariates: pd.DataFrame, names: Sequence[str]
+) -> None:
+    """Refuse covariates that do not exist or that an observation lacks.
+
+    Parameters
+    ----------
+    observations : sequence of Observation
+        The rows, K.
+    covariates : DataFrame
+        Of the same K rows, from `collect_covariates`.
+    names : sequence of str
+        What is used of them.
+
+    Raises
+    ------
+    DataError
+        Naming the columns that exist, or the column, the subjects and the file.
+    """
+    file = covariates.attrs.get(TABLE_PATH)
+    where = str(file) if file else "the maps' names (no table of covariates was found; see --covariates)"
+    unknown = [name for name in names if name not in covariates.columns]
+    if unknown:
+        msg = (
+            f"The formula names {', '.join(map(repr, unknown))}, which {where} does not have. "
+            f"Columns to choose from: {', '.join(map(str, covariates.columns))}."
+        )
+        raise DataError(msg)
+    prefix = PREFIXES.get(str(covariates.columns[0]), "")  # the key comes first
+    for name in names:
+        missing = covariates[name].isna()
+        if missing.any():
+            pairs = zip(observations, missing, strict=True)
+            lacking = list(dict.fromkeys(observation.unit for observation, gone in pairs if gone))
+            rowless = [unit for unit in lacking if unit in covariates.attrs.get("absent", ())]
+            text = f"The covariate {name!r} is missing for {_listed(lacking, prefix)} in {where}"
+            text += f" ({_listed(rowless, prefix)}: no row)" if rowless else ""
+            remedy = "Complete it, or leave them out with --participant-label or --study-label."
+            raise DataError(f"{text}. {remedy}")
+
+
+def _listed(units: Sequence[str], prefix: str) -> str:
+    """List the first ten labels."""
+    more = f" and {len(units) - 10} more" if len(units) > 10 else ""
+    return ", ".join(f"{prefix}{unit}" for unit in units[:10]) + more
+
+
+def _read_cells(path: Path) -> pd.DataFrame:
+    """Read every cell as text."""
+    try:
+        # the first line is read as cells too: pandas would rename columns that come twice
+        cells = pd.read_csv(
+            path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None
+        )
+    except FileNotFoundError as error:
+        msg = f"The table {path} does not exist."
+        raise InputError(msg) from error
+    except OSError as error:
+        msg = f"The table {path} cannot be opened: {error.strerror or error}."
+        raise InputError(msg) from error
+    except pd.errors.EmptyDataError as error:
+        msg = f"{path} is empty; a table needs a line of column names."
+        raise DataError(msg) from error
+    except (ValueError, pd.errors.ParserError) as error:
+        msg = f"{path} is not a tab-separated table in UTF-8: {str(error).strip()}."
+        raise DataError(msg) from error
+    table = cells.iloc[1:].reset_index(drop=True)
+    table.columns = pd.Index([str(name).strip() for name in cells.iloc[0]])
+    if table.columns.duplicated().any():
+        twice = ", ".join(sorted(set(table.columns[table.columns.duplicated()])))
+        msg = f"{path} has several columns called {twice}. Rename or remove them."
+        raise DataError(msg)
+    return table.apply(lambda column: column.str.strip())
+
+
+def _to_values(cells: pd.Series) -> pd.Series:
+    """Turn a column of text into numbers where all that is not missing is a number."""
+    cells = cells.mask(cells.isin(MISSING)).astype(object)
+    present = cells.dropna()
+    if present.empty:
+        return cells
+    try:
+        numbers = pd.to_numeric(present)
+    except (ValueError, TypeError):
+        return cells
+    if len(present) == len(cells) or not pd.api.types.is_integer_dtype(numbers):
+        return numbers.reindex(cells.index)
+    # whole numbers stay whole beside missing ones, so that C(group)[T.2] is not called C(group)[T.2.0]
+    return numbers.astype("Int64").reindex(cells.index)
+
+
+def _entity_columns(observations: Sequence[Observation]) -> Mapping[str, pd.Series]:
+    """Return every entity under its short and its long name; missing where a map has none."""
+    names = dict.fromkeys(name for observation in observations for name in observation.entities)
+    columns: dict[str, pd.Series] = {}
+    for name in names:
+        labels = pd.Series([observation.entities.get(name) for observation in observations], dtype=object)
+        columns[name] = labels
+        columns[LONG_NAMES.get(name, name)] = labels
+    return columns

@@ -1,0 +1,269 @@
+"""Tests as the user names them: read from the command line or a file, resolved against a design."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ibma_app.core.design import TAILS, Test
+from ibma_app.core.errors import DataError, InputError, UsageError
+from ibma_app.designs.expressions import Floats, find_column, parse_rows
+from ibma_app.designs.formulas import formula_entities as formula_entities
+
+Row = str | Mapping[str, float | str]
+"""An expression of columns, or column -> weight."""
+
+RANK_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class TestSpec:
+    """A test that was asked for; its columns are looked up when the design is built."""
+
+    __test__ = False  # pytest: not a test class
+
+    name: str
+    rows: tuple[Row, ...]
+    tail: str | None = None  # None: that of the run
+    is_f: bool = False  # True: an F test even of a single row
+    origin: str = "--test"  # or the contrast file
+
+
+def make_label(name: str) -> str:
+    """Return the alphanumerics of a name, for file names: ``C(group)[T.b]`` -> ``CgroupTb``."""
+    return re.sub(r"[^A-Za-z0-9]", "", name)
+
+
+def parse_tests(texts: Sequence[str]) -> Mapping[str, TestSpec]:
+    """Read tests of the command line.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Each ``NAME=EXPR``, EXPR a linear expression of the design's columns;
+        several, separated by commas, are an F test.
+
+    Returns
+    -------
+    mapping of label to TestSpec
+        Labels are the alphanumerics of the names.
+
+    Raises
+    ------
+    UsageError
+        When one is not of that form, or two have one label.
+    """
+    specs = []
+    for text in texts:
+        name, equals, expression = text.partition("=")
+        if not equals or not expression.strip() or not re.fullmatch(r"[^()\[\]]+", name.strip()):
+            msg = f"--test {text!r} is not NAME=EXPR. Write, for example: --test old=age."
+            raise UsageError(msg)
+        specs.append(TestSpec(name.strip(), (expression.strip(),)))
+    return merge_tests(specs)
+
+
+def read_contrast_file(path: Path) -> Mapping[str, TestSpec]:
+    """Read tests from a JSON file.
+
+    Parameters
+    ----------
+    path : Path
+        ``{name: test}``, a test being an expression, ``{column: weight}``, a
+        list of these (an F test), or ``{"rows": [...], "tail": "positive"}``
+        (one row and a tail: a t test in that tail).
+
+    Returns
+    -------
+    mapping of label to TestSpec
+
+    Raises
+    ------
+    InputError
+        When the file is missing or cannot be opened.
+    DataError
+        When it is not such a file.
+    UsageError
+        When two tests have one label, or a tail is unknown.
+    """
+    path = Path(path)
+    try:
+        tests = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_refuse_twins)
+    except FileNotFoundError as error:
+        msg = f"The contrast file {path} does not exist."
+        raise InputError(msg) from error
+    except OSError as error:
+        msg = f"The contrast file {path} cannot be opened: {error.strerror or error}."
+        raise InputError(msg) from error
+    except ValueError as error:
+        msg = f"The contrast file {path} is not JSON as expected: {error}."
+        raise DataError(msg) from error
+    if not isinstance(tests, dict) or not tests:
+        msg = f'The contrast file {path} must hold {{name: test}}, such as {{"old": "age"}}.'
+        raise DataError(msg)
+    return merge_tests([_read_spec(name, test, path) for name, test in tests.items()])
+
+
+def merge_tests(*groups: Sequence[TestSpec] | Mapping[str, TestSpec]) -> Mapping[str, TestSpec]:
+    """Join tests from several places into one mapping by label.
+
+    Raises
+    ------
+    UsageError
+        When a name has no alphanumerics, or two names have the same ones.
+    """
+    merged: dict[str, TestSpec] = {}
+    for group in groups:
+        for spec in group.values() if isinstance(group, Mapping) else group:
+            label = make_label(spec.name)
+            if not label:
+                msg = f"The test name {spec.name!r} ({spec.origin}) has no letter or digit to name files by."
+                raise UsageError(msg)
+            if label in merged:
+                other = merged[label]
+                msg = (
+                    f"The tests {other.name!r} ({other.origin}) and {spec.name!r} ({spec.origin}) "
+                    f"would both be called test-{label}. Rename one."
+                )
+                raise UsageError(msg)
+            merged[label] = spec
+    return merged
+
+
+def resolve_tests(specs: Mapping[str, TestSpec], columns: Sequence[str], tail: str) -> tuple[Test, ...]:
+    """Turn tests that were asked for into weights of a design's columns.
+
+    Parameters
+    ----------
+    specs : mapping of label to TestSpec
+        From `parse_tests` or `read_contrast_file`.
+    columns : sequence of str
+        The design's columns, P.
+    tail : str
+        Of the tests that say none; F tests are upper-tail ("positive").
+
+    Returns
+    -------
+    tuple of Test
+
+    Raises
+    ------
+    UsageError
+        When a column is unknown, a row has no weight, or the rows of an F
+        test depend on each other.
+    """
+    return tuple(_resolve(label, spec, columns, tail) for label, spec in specs.items())
+
+
+def default_tests(columns: Sequence[str], nuisance: Sequence[str], tail: str) -> tuple[Test, ...]:
+    """Return a t test of every column that is not nuisance, named by the column's label.
+
+    Raises
+    ------
+    DataError
+        When two columns have the same label.
+    """
+    tests: dict[str, str] = {}
+    weights = np.eye(len(columns))
+    for column in columns:
+        if column in nuisance:
+            continue
+        label = make_label(column)
+        if not label or label in tests:
+            twin = f" and {tests[label]!r} would both be" if label in tests else " cannot be"
+            msg = f"The column {column!r}{twin} called test-{label}. Name the tests with --test NAME=EXPR."
+            raise DataError(msg)
+        tests[label] = column
+    index = {column: i for i, column in enumerate(columns)}
+    return tuple(Test(label, weights[[index[column]]], tail) for label, column in tests.items())
+
+
+def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a JSON object, refusing a key that comes twice (json keeps the last silently)."""
+    keys = [key for key, _ in pairs]
+    twins = sorted({key for key in keys if keys.count(key) > 1})
+    if twins:
+        msg = f"it has {', '.join(map(repr, twins))} twice"
+        raise ValueError(msg)
+    return dict(pairs)
+
+
+def _read_spec(name: str, test: Any, path: Path) -> TestSpec:
+    """Read one test of a contrast file."""
+    tail = None
+    if isinstance(test, dict) and isinstance(test.get("rows"), list | str | dict):
+        tail = test.get("tail")
+        extra = sorted(set(test) - {"rows", "tail"})
+        if extra:
+            msg = f"{path}: test {name!r} has {', '.join(extra)} beside rows and tail."
+            raise DataError(msg)
+        if tail is not None and tail not in TAILS:
+            msg = f"{path}: test {name!r} has the tail {tail!r}. Choose from: {', '.join(TAILS)}."
+            raise UsageError(msg)
+        test = test["rows"]
+    rows = test if isinstance(test, list) else [test]
+    if not rows or not all(_is_row(row) for row in rows):
+        msg = (
+            f"{path}: test {name!r} is not understood. It may be an expression like 'age - iq', "
+            '{column: weight}, a list of these (an F test), or {"rows": [...], "tail": "positive"}.'
+        )
+        raise DataError(msg)
+    # one row with a tail of its own is a t test: an F test has no tail to choose
+    return TestSpec(name, tuple(rows), tail, isinstance(test, list) and tail is None, str(path))
+
+
+def _is_row(row: Any) -> bool:
+    """Tell whether a piece of a contrast file can be a row."""
+    if isinstance(row, str):
+        return bool(row.strip())
+    if not isinstance(row, dict) or not row:
+        return False
+    weights = row.values()
+    return all(isinstance(weight, int | float | str) and not isinstance(weight, bool) for weight in weights)
+
+
+def _resolve(label: str, spec: TestSpec, columns: Sequence[str], tail: str) -> Test:
+    """Look up one test's columns."""
+    where = f"The test {spec.name!r} ({spec.origin})"
+    weights = np.concatenate([_row_weights(row, columns, where) for row in spec.rows])
+    if not np.all(np.isfinite(weights)):
+        msg = f"{where} has weights that are not finite."
+        raise UsageError(msg)
+    norms = np.sqrt((weights**2).sum(axis=1, keepdims=True))
+    if np.any(norms == 0):
+        msg = f"{where} has only weights of 0. The design's columns are: {', '.join(columns)}."
+        raise UsageError(msg)
+    if np.linalg.matrix_rank(weights / norms, tol=RANK_TOLERANCE) < len(weights):
+        msg = f"{where} has rows that depend on each other. Leave out those that follow from the others."
+        raise UsageError(msg)
+    is_f = spec.is_f or len(weights) > 1
+    if is_f and spec.tail == "negative":
+        msg = f"{where} is an F test, which has no negative tail."
+        raise UsageError(msg)
+    return Test(label, weights, "positive" if is_f else spec.tail or tail, is_f)
+
+
+def _row_weights(row: Row, columns: Sequence[str], where: str) -> Floats:
+    """Return the weights (Q, P) of an expression or of column -> weight."""
+    if isinstance(row, str):
+        return parse_rows(row, columns)
+    weights = np.zeros((1, len(columns)))
+    for name, weight in row.items():
+        weights[0, find_column(name, columns)] += _number(weight, where)
+    return weights
+
+
+def _number(weight: float | str, where: str) -> float:
+    """Read a weight: a number, or a fraction as text ("1/6")."""
+    if not isinstance(weight, str):
+        return float(weight)
+    top, slash, bottom = weight.partition("/")
+    try:
+        return float(top) / (float(bottom) if slash else 1.0)
+    except (ValueError, ZeroDivisionError) as error:
+        msg = f"{where} has the weight {weight!r}, which is neither a number nor a fraction."
+        raise UsageError(msg) from error

@@ -1,0 +1,44 @@
+"""What is significant: one small file per method, and the menu of them.
+
+Importing this package is light; a method's file is imported when it is asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ibma_app.core.methods import Inference
+
+INFERENCES: tuple[str, ...] = (
+    "uncorrected",
+    "bonferroni",
+    "fdr",
+    "fdr-by",
+)
+"""The menu, in order; the file of ``fdr-by`` is ``fdr_by.py`` and its record is ``INFERENCE``."""
+
+
+def find_inference(name: str) -> "Inference":
+    """Return the record of an inference, importing its file alone.
+
+    Parameters
+    ----------
+    name : str
+        A name of the menu.
+
+    Returns
+    -------
+    Inference
+
+    Raises
+    ------
+    UsageError
+        When the menu has no such name; the message shows the menu.
+    """
+    if name not in INFERENCES:
+        from ibma_app.core.errors import UsageError
+
+        msg = f"There is no inference {name!r}. Choose from: {', '.join(INFERENCES)}."
+        raise UsageError(msg)
+    record: Inference = import_module(f"{__name__}.{name.replace('-', '_')}").INFERENCE
+    return record

@@ -1,0 +1,50 @@
+"""Bonferroni's correction for the number of voxels tested: family-wise error."""
+
+import numpy as np
+
+from ibma_app.core.estimate import Field, Significance
+from ibma_app.core.methods import Citation, Inference, InferenceSettings
+from ibma_app.inference.levels import check_level, decide
+
+
+def infer(field: Field, settings: InferenceSettings) -> Significance:
+    """Multiply p by the number of estimable voxels (Dunn 1961).
+
+    Parameters
+    ----------
+    field : Field
+        One test over the mask, V voxels.
+    settings : InferenceSettings
+        ``alpha`` is used.
+
+    Returns
+    -------
+    Significance
+        ``log10_p`` (V,) of min(1, p·V); 0 where the test is not estimable.
+
+    Raises
+    ------
+    UsageError
+        When ``alpha`` is not between 0 and 1.
+    """
+    alpha = check_level(settings.alpha)
+    n_tests = max(int(np.count_nonzero(field.estimable)), 1)
+    log10_p = field.log10_p[field.estimable] - np.log10(n_tests)
+    return decide(field, log10_p, alpha, "family-wise error rate", alpha / n_tests)
+
+
+INFERENCE = Inference(
+    name="bonferroni",
+    title="Bonferroni correction of the family-wise error rate",
+    infer=infer,
+    citations=(
+        Citation(
+            key="dunn1961",
+            authors="Dunn OJ",
+            year=1961,
+            title="Multiple comparisons among means",
+            source="Journal of the American Statistical Association 56(293), 52-64",
+            doi="10.1080/01621459.1961.10482090",
+        ),
+    ),
+)

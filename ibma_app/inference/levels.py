@@ -1,0 +1,85 @@
+"""From p to a decision: the level alpha, in logarithms, and what passes it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.errors import UsageError
+from ibma_app.core.estimate import Field, Significance
+
+Floats = NDArray[np.float64]
+
+SLACK = 1e-12
+"""Relative slack of ``-log10 p >= -log10 alpha``: a p of exactly alpha passes despite rounding."""
+
+
+def check_level(alpha: float, option: str = "--alpha") -> float:
+    """Return a level of significance, or refuse one that is none.
+
+    Parameters
+    ----------
+    alpha : float
+        The level.
+    option : str
+        The option that set it, for the message.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    UsageError
+        When it does not lie between 0 and 1.
+    """
+    if not 0.0 < alpha < 1.0:
+        msg = f"{option} is {alpha:g}, but a level of significance lies between 0 and 1, such as 0.05."
+        raise UsageError(msg)
+    return float(alpha)
+
+
+def passes(log10_p: Floats, alpha: float) -> NDArray[np.bool_]:
+    """Tell where p <= alpha, by -log10 p (V,)."""
+    passed: NDArray[np.bool_] = log10_p >= -np.log10(alpha) * (1.0 - SLACK)
+    return passed
+
+
+def decide(
+    field: Field, log10_p: Floats, level: float, control: str, p_threshold: float | None = None
+) -> Significance:
+    """Lay corrected p over the mask and mark what passes the level.
+
+    Parameters
+    ----------
+    field : Field
+        One test over the mask, V voxels, of which N are estimable.
+    log10_p : (N,) array
+        Corrected -log10 p of the estimable voxels; below 0 stands for p = 1.
+    level : float
+        p at or below it is significant.
+    control : str
+        What stays below the level, for sidecar and report.
+    p_threshold : float, optional
+        The uncorrected p that the level amounts to; by default that of the
+        weakest significant voxel, None when no voxel is significant.
+
+    Returns
+    -------
+    Significance
+        p is 1 and nothing is significant where the test is not estimable.
+        ``z_threshold`` is the smallest significant |z|, None when there is none.
+    """
+    everywhere = np.zeros(field.z.shape)
+    everywhere[field.estimable] = np.maximum(log10_p, 0.0)
+    significant = passes(everywhere, level) & field.estimable
+    z_threshold = None
+    if significant.any():
+        z_threshold = float(np.abs(field.z[significant]).min())
+        if p_threshold is None:
+            p_threshold = float(10.0 ** -field.log10_p[significant].min())
+    facts = {
+        "Alpha": level,
+        "Controls": control,
+        "NumberOfTests": int(np.count_nonzero(field.estimable)),
+        "PThreshold": p_threshold,
+    }
+    return Significance(everywhere, significant, z_threshold, facts)

@@ -1,0 +1,46 @@
+"""No correction: p of each voxel alone, thresholded at the cluster-forming level."""
+
+from ibma_app.core.estimate import Field, Significance
+from ibma_app.core.methods import Citation, Inference, InferenceSettings
+from ibma_app.inference.levels import check_level, decide
+
+
+def infer(field: Field, settings: InferenceSettings) -> Significance:
+    """Threshold uncorrected p at ``settings.cluster_p``, in the field's tail.
+
+    Parameters
+    ----------
+    field : Field
+        One test over the mask, V voxels.
+    settings : InferenceSettings
+        ``cluster_p`` is used.
+
+    Returns
+    -------
+    Significance
+        ``log10_p`` (V,) is uncorrected; 0 where the test is not estimable.
+
+    Raises
+    ------
+    UsageError
+        When ``cluster_p`` is not between 0 and 1.
+    """
+    level = check_level(settings.cluster_p, "--cluster-p")
+    return decide(field, field.log10_p[field.estimable], level, "error rate of each voxel", level)
+
+
+INFERENCE = Inference(
+    name="uncorrected",
+    title="uncorrected p values",
+    infer=infer,
+    citations=(
+        Citation(
+            key="woo2014",
+            authors="Woo C-W, Krishnan A, Wager TD",
+            year=2014,
+            title="Cluster-extent based thresholding in fMRI analyses: pitfalls and recommendations",
+            source="NeuroImage 91, 412-419",
+            doi="10.1016/j.neuroimage.2013.12.058",
+        ),
+    ),
+)
