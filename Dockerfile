@@ -1,0 +1,55 @@
+# docker build --build-arg VERSION=1.2.3 -t ibma-app .
+# The base's python3 runs it; any Debian or Ubuntu whose python3 is 3.11 or newer will do.
+ARG BASE_IMAGE=debian:trixie-slim
+
+FROM ${BASE_IMAGE} AS builder
+# Debian's own packages, at whatever version the base image's release has
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+# the path of the final image: an environment cannot be moved
+RUN python3 -m venv /opt/ibma
+COPY . /src
+# no git in here: the version comes from outside
+ARG VERSION=0+unknown
+RUN SETUPTOOLS_SCM_PRETEND_VERSION="${VERSION}" /opt/ibma/bin/pip install --no-cache-dir "/src[templateflow]" \
+    && /opt/ibma/bin/pip uninstall -y pip \
+    && find /opt/ibma -type d -name tests -path '*/site-packages/*' -prune -exec rm -rf {} +
+# compile the kernels ahead, for any CPU of this architecture; the demo is the rest of them, and the image's first test
+ENV NUMBA_CPU_NAME=generic
+RUN /opt/ibma/bin/python /src/docker/compile_kernels.py \
+    && /opt/ibma/bin/ibma-demo /tmp/demo \
+    && rm -rf /tmp/demo
+# --mask template needs templates: PREFETCH=1 brings those of the two MNI spaces along
+ARG PREFETCH=0
+ENV TEMPLATEFLOW_HOME=/opt/templateflow
+RUN mkdir -p /opt/templateflow \
+    && if [ "${PREFETCH}" = 1 ]; then \
+        /opt/ibma/bin/python -c "from templateflow import api; [api.get(space, resolution=2, desc='brain', suffix='mask') for space in ('MNI152NLin2009cAsym', 'MNI152NLin6Asym')]"; \
+    fi \
+    && chmod -R a+rX /opt/templateflow /opt/ibma
+
+FROM ${BASE_IMAGE}
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3 \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/*
+COPY --from=builder /opt/ibma /opt/ibma
+COPY --from=builder /opt/templateflow /opt/templateflow
+ARG VERSION=0+unknown
+RUN echo "${VERSION}" > /version
+# No USER: any uid works. Caches (matplotlib's fonts) go below HOME, which is writable with `--tmpfs /tmp`; under
+# Apptainer HOME is the user's own, so that nobody's caches meet in a /tmp that all share.
+ENV PATH=/opt/ibma/bin:$PATH \
+    HOME=/tmp \
+    LANG=C.UTF-8 \
+    MPLBACKEND=Agg \
+    NUMBA_CPU_NAME=generic \
+    PYTHONNOUSERSITE=1 \
+    TEMPLATEFLOW_HOME=/opt/templateflow
+LABEL org.opencontainers.image.title="ibma-app" \
+      org.opencontainers.image.description="A BIDS-App that combines fMRI statistic maps" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}"
+ENTRYPOINT ["ibma-app"]

@@ -1,0 +1,175 @@
+"""What every room's tests share: real maps, small maps made by code, and the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hypothesis
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike
+
+import ibma_app
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# no deadline: a first example may compile a kernel; derandomized in CI: a red run can be repeated
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+ENTITY_ORDER = (
+    *("sub", "study", "ses", "task", "acq", "dir", "run", "echo", "hemi", "space", "res", "label", "node"),
+    *("taskcontrast", "feature", "contrast", "test", "desc", "corr"),
+)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of real maps: ../shared beside the checkout, or $IBMA_SHARED."""
+    folder = Path(os.environ.get("IBMA_SHARED") or ROOT.parent / "shared")
+    if not (folder / "realdata").is_dir():
+        pytest.skip(
+            f"needs real maps: no folder {folder / 'realdata'} (set IBMA_SHARED to where realdata lies)"
+        )
+    return folder
+
+
+def _describe_dataset(root: Path, name: str = "maps", kind: str = "derivative", **more: Any) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    description = {"Name": name, "BIDSVersion": "1.9.0", "DatasetType": kind, **more}
+    (root / "dataset_description.json").write_text(json.dumps(description), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
+def describe_dataset() -> Callable[..., Path]:
+    """Return ``describe_dataset(root, name="maps", kind="derivative", **more) -> root``.
+
+    It makes the folder and its dataset_description.json; ``more`` are
+    further keys of it (``GeneratedBy=[...]``).
+    """
+    return _describe_dataset
+
+
+def _write_statmap(
+    root: Path,
+    kind: str,
+    values: ArrayLike,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    affine: ArrayLike | None = None,
+    dtype: Any = np.float32,
+    extension: str = ".nii.gz",
+    folder: str | None = None,
+    **entities: str,
+) -> Path:
+    volume = np.asarray(values, dtype=float)
+    if volume.ndim < 3:
+        volume = volume.reshape(-1, 1, 1)
+    if affine is None:  # 4 mm, centred on the origin
+        affine = np.diag([4.0, 4.0, 4.0, 1.0])
+        affine[:3, 3] = -2.0 * (np.array(volume.shape[:3]) - 1)
+    unknown = set(entities) - set(ENTITY_ORDER)
+    if unknown:
+        raise ValueError(f"no such entities: {sorted(unknown)}; there are {ENTITY_ORDER}")
+    if folder is None:
+        folder = (
+            "/".join(
+                [f"node-{entities['node']}"] * ("node" in entities)
+                + ([f"sub-{entities['sub']}"] if "sub" in entities else [])
+                + ([f"study-{entities['study']}"] if "study" in entities else [])
+                + ([f"ses-{entities['ses']}"] if "ses" in entities else [])
+                + (["func"] if "sub" in entities else [])
+            )
+            or "group"
+        )
+    named = [f"{key}-{entities[key]}" for key in ENTITY_ORDER if key in entities and key != "node"]
+    stem = "_".join([*named, f"stat-{kind}", "statmap"])
+    path = Path(root) / folder / f"{stem}{extension}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.Nifti1Image(volume.astype(dtype), np.asarray(affine)).to_filename(path)
+    if metadata is not None:
+        path.with_name(f"{stem}.json").write_text(json.dumps(dict(metadata)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_statmap() -> Callable[..., Path]:
+    """Return ``write_statmap(root, kind, values, *, metadata=None, ..., **entities) -> path``.
+
+    It writes one map with its BIDS name, and a sidecar when ``metadata`` is
+    given. ``values`` of one axis become a volume (V, 1, 1). ``entities``
+    go by their short keys (``sub="01"``, ``task="x"``, ``contrast="c"``) in
+    any order; the folder follows from them (``sub-01/[ses-1/]func``,
+    ``study-a``, ``group``; ``node="runLevel"`` puts it into FitLins'
+    ``node-runLevel/``) unless ``folder`` says otherwise. ``affine`` (4 mm,
+    centred on the origin), ``dtype`` (float32) and ``extension``
+    (``.nii.gz``) can be given.
+    """
+    return _write_statmap
+
+
+class Ran(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def _run_module(*args: Any, cwd: Path, env: Mapping[str, str], timeout: float) -> Ran:
+    # -P and PYTHONPATH: the ibma_app that these tests import, installed or not, never one that lies in cwd
+    paths = [str(Path(ibma_app.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-P", *map(str, args)],
+        cwd=cwd,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "COLUMNS": "200",  # tables and help are not wrapped
+            "NO_COLOR": "1",
+            "MPLBACKEND": "Agg",
+            **env,
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ran]:
+    """Return ``run_python(*args, cwd=None, env={}, timeout=600) -> (code, stdout, stderr)``.
+
+    A Python of its own that imports the same ibma_app as these tests.
+    """
+    empty = tmp_path_factory.mktemp("cwd")
+
+    def run(
+        *args: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 600
+    ) -> Ran:
+        return _run_module(*args, cwd=cwd or empty, env=env or {}, timeout=timeout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cli(run_python: Callable[..., Ran]) -> Callable[..., Ran]:
+    """Return ``cli(*args, cwd=None, env={}, timeout=600) -> (code, stdout, stderr)``.
+
+    It runs ``python -m ibma_app *args`` as a user would.
+    """
+
+    def run(*args: Any, **how: Any) -> Ran:
+        return run_python("-m", "ibma_app", *args, **how)
+
+    return run

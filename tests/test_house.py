@@ -1,0 +1,305 @@
+"""The rules of the house, as far as a program can check them (CONTRIBUTING.md tells them to people)."""
+
+import ast
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "ibma_app"
+
+MAX_FILE = 400  # lines, not reached
+MAX_FUNCTION = 60  # without its docstring
+DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "stuff"}
+
+HOMES = {  # where a heavy import may stand, as prefixes of paths inside the package
+    "bids": ("dataset/query.py",),
+    "templateflow": ("stream/space.py",),
+    "dask": ("stream/pools.py",),
+    "distributed": ("stream/pools.py",),
+    "numba": ("stats/",),
+    "matplotlib": ("report/",),
+    "nilearn.plotting": ("report/",),
+    "jinja2": ("report/",),
+    "markupsafe": ("report/",),
+    "formulaic": ("designs/",),
+    "pandas": ("designs/", "dataset/", "report/"),
+    "nibabel": ("stream/", "dataset/write.py", "report/"),
+    "nilearn": ("stream/", "report/"),
+    "sklearn": (),  # nilearn's, not ours
+}
+LIGHT = ("ibma_app.cli", "ibma_app.core", "ibma_app.estimators", "ibma_app.inference", "ibma_app.report")
+HEAVY = {name.partition(".")[0] for name in HOMES} | {"numpy", "scipy"}
+DISTRIBUTIONS = {"bids": "pybids", "tomli_w": "tomli-w"}  # where the import's name is another
+
+# spelled so that this file does not contain what it looks for
+FORBIDDEN = {
+    "a path of a machine": r"(?<![\w.}$~])/(wor[k]|opt/de[v]|far[m][\w-]*|tmp/bash_job[s])/",
+    "a home folder": r"(?<![\w.}$~])/(roo[t]|home/[a-z]\w*)/",
+    "the host of a package registry": r"\b(pyp[i]|pythonhoste[d]|npmj[s]|crate[s]|d[e]bian)\.(org|io|com)\b",
+    "an address inside a network": r"\b(10|192\.168|172\.(1[6-9]|2\d|3[01]))(\.\d{1,3}){2,3}:\d+",
+}
+
+
+def _sources(*tops: str) -> list[Path]:
+    return sorted(path for top in tops for path in (ROOT / top).rglob("*.py"))
+
+
+SOURCES = _sources("ibma_app")
+TREES = {path: ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in SOURCES}
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _at(path: Path, node: ast.AST | None = None) -> str:
+    line = f":{node.lineno}" if node is not None else ""  # type: ignore[attr-defined]
+    return f"{path.relative_to(ROOT).as_posix()}{line}"
+
+
+def _tracked_texts() -> Iterator[tuple[Path, str]]:
+    """Yield every text file that is, or would be, in the repository."""
+    git = shutil.which("git")
+    listed = None
+    if git and (ROOT / ".git").exists():
+        listed = subprocess.run(
+            [git, "-c", f"safe.directory={ROOT}", "ls-files", "-z", "-co", "--exclude-standard"],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if listed is not None and listed.returncode == 0:
+        paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    else:  # an sdist
+        paths = [path for top in ("ibma_app", "tests", "docs") for path in (ROOT / top).rglob("*")]
+        paths += list(ROOT.iterdir())
+    for path in paths:
+        if path.is_file() and "__pycache__" not in path.parts:
+            try:
+                yield path, path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Yield every module that a file imports, inside functions too, as dotted names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module, node
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", node
+        elif isinstance(node, ast.Call) and _names(node.func) in ("import_module", "__import__"):
+            yield from ((arg.value, node) for arg in node.args[:1] if isinstance(arg, ast.Constant))
+
+
+def _names(function: ast.expr) -> str:
+    """Return the last part of a called function's name."""
+    return getattr(function, "attr", getattr(function, "id", ""))
+
+
+def _public(tree: ast.Module) -> Iterator[Function | ast.ClassDef]:
+    """Yield public functions and classes of a module, and public methods of those classes."""
+    for node in tree.body:
+        if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from (
+                    item for item in node.body if isinstance(item, Function) and not item.name.startswith("_")
+                )
+
+
+def test_files_are_short():
+    lengths = {
+        path: len(path.read_text(encoding="utf-8").splitlines())
+        for path in _sources("ibma_app", "tests", "validation", "benchmarks")
+    }
+    assert len(lengths) > 10
+    assert {_at(path): n for path, n in lengths.items() if n >= MAX_FILE} == {}
+
+
+def _code_lines(node: Function) -> int:
+    """Count a function's lines without its docstring: nobody shall save on shapes and sources."""
+    first = node.body[0]
+    described = ast.get_docstring(node, clean=False) is not None
+    return node.end_lineno - node.lineno + 1 - (first.end_lineno - first.lineno + 1 if described else 0)
+
+
+def test_functions_are_short():
+    long = {
+        f"{_at(path, node)} {node.name}": _code_lines(node)
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, Function) and _code_lines(node) >= MAX_FUNCTION
+    }
+    assert long == {}
+
+
+def test_no_drawers():
+    drawers = [
+        _at(path)
+        for path in _sources("ibma_app", "tests")
+        if DRAWERS & {*path.relative_to(ROOT).parts[:-1], path.stem.removeprefix("test_")}
+    ]
+    assert drawers == []
+
+
+def test_modules_tell_what_they_are():
+    assert [_at(path) for path, tree in TREES.items() if not ast.get_docstring(tree)] == []
+
+
+def test_public_docstrings():
+    faults = []
+    for path, tree in TREES.items():
+        for node in _public(tree):
+            text = ast.get_docstring(node) or ""
+            first = text.split("\n", 1)[0].strip()
+            if not first:
+                faults.append(f"{_at(path, node)} {node.name}: no docstring")
+            elif first[-1] not in ".?!:":
+                faults.append(f"{_at(path, node)} {node.name}: the first line is no sentence")
+            elif re.search(r"^\s*(:param|:return|Args:|Arguments:|Returns:|Raises:)", text, re.M):
+                faults.append(f"{_at(path, node)} {node.name}: not numpydoc")
+    assert faults == []
+
+
+def test_heavy_imports_have_one_home():
+    strays = set()
+    for path, tree in TREES.items():
+        inside = path.relative_to(PACKAGE).as_posix()
+        for module, node in _imports(tree):
+            for heavy, homes in HOMES.items():
+                if (module == heavy or module.startswith(heavy + ".")) and not inside.startswith(homes):
+                    strays.add(f"{_at(path, node)} imports {heavy}")
+    assert strays == set()
+
+
+def test_imports_are_declared_dependencies():
+    import sys
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    required = [*project["dependencies"], *extras["templateflow"], *extras.get("dask", [])]
+    declared = {re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() for line in required}
+    imported = {name.partition(".")[0] for tree in TREES.values() for name, _ in _imports(tree)}
+    third_party = imported - set(sys.stdlib_module_names) - {"ibma_app"}
+    assert {DISTRIBUTIONS.get(name, name.lower()) for name in third_party} == declared
+
+
+def test_dependencies_have_a_bound_and_a_reason():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
+    groups = {"dependencies": project["dependencies"], **project["optional-dependencies"]}
+    faults = []
+    for group, wanted in groups.items():
+        for requirement in wanted:
+            (line,) = [line for line in text.splitlines() if line.strip().startswith(f'"{requirement}"')]
+            reason = line.partition("#")[2].strip()
+            if ">=" not in requirement or (not reason and group != "test"):
+                faults.append(f"{group}: {line.strip()}")
+    assert faults == []
+
+
+def test_no_print_and_no_star():
+    faults = []
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print":
+                faults.append(f"{_at(path, node)} prints")
+            if isinstance(node, ast.ImportFrom) and (node.level or any(a.name == "*" for a in node.names)):
+                faults.append(f"{_at(path, node)} imports relatively, or everything")
+    assert faults == []
+
+
+def test_nothing_names_a_machine_or_a_registry():
+    hits = [
+        f"{_at(path)}: {what}: {match.group()}"
+        for path, text in _tracked_texts()
+        for what, pattern in FORBIDDEN.items()
+        for match in re.finditer(pattern, text)
+    ]
+    assert hits == []
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("cd /wo" + "rk/main", "a path of a machine"),
+        ("https://py" + "pi.org/simple", "the host of a package registry"),
+        ("/r" + "oot/.cache", "a home folder"),
+        ("http://10." + "0.0.7:3128", "an address inside a network"),
+    ],
+)
+def test_the_patterns_find_what_they_look_for(text: str, what: str):
+    assert [name for name, pattern in FORBIDDEN.items() if re.search(pattern, text)] == [what]
+
+
+@pytest.mark.parametrize(
+    "text", ['-v "$PWD"/work:/out', "$TMPDIR/work/stack", "BIDS_DIR/derivatives", "/opt/ibma"]
+)
+def test_the_patterns_leave_the_rest_alone(text: str):
+    assert [name for name, pattern in FORBIDDEN.items() if re.search(pattern, text)] == []
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_modules_import_nothing_heavy(module: str, run_python):
+    # --help answers in under half a second only while this holds
+    if module == "ibma_app.core":
+        module = "ibma_app.core.errors"
+    ran = run_python("-c", f"import {module}, sys; sys.stdout.write(' '.join(sys.modules))")
+    assert ran.code == 0, ran.stderr
+    assert HEAVY & {name.partition(".")[0] for name in ran.stdout.split()} == set()
+
+
+def _records(room: str, constant: str) -> list[str]:
+    """Return the names of a room's files that end in a record."""
+    return sorted(
+        path.stem.replace("_", "-")
+        for path, tree in TREES.items()
+        if path.parent == PACKAGE / room
+        and constant in {getattr(target, "id", "") for node in tree.body for target in _targets(node)}
+    )
+
+
+def _targets(node: ast.stmt) -> list[ast.expr]:
+    """Return what a statement assigns to."""
+    if isinstance(node, ast.Assign):
+        return node.targets
+    return [node.target] if isinstance(node, ast.AnnAssign) else []
+
+
+def test_estimators_are_listed_and_cited():
+    from ibma_app.estimators import ESTIMATORS, find_estimator
+
+    assert len(set(ESTIMATORS)) == len(ESTIMATORS) > 0
+    assert sorted(ESTIMATORS) == _records("estimators", "ESTIMATOR")
+    for name in ESTIMATORS:
+        _check_record(name, find_estimator(name))
+
+
+def test_inferences_are_listed_and_cited():
+    from ibma_app.inference import INFERENCES, find_inference
+
+    assert len(set(INFERENCES)) == len(INFERENCES) > 0
+    assert sorted(INFERENCES) == _records("inference", "INFERENCE")
+    for name in INFERENCES:
+        record = find_inference(name)
+        if name == "uncorrected":  # nothing is corrected: nothing to cite
+            assert record.name == name
+        else:
+            _check_record(name, record)
+
+
+def _check_record(name: str, record: object) -> None:
+    assert record.name == name
+    assert record.title
+    assert record.citations, f"{name} cites nobody"
+    for citation in record.citations:
+        assert citation.authors, name
+        assert citation.title, name
+        assert citation.source, name
+        assert 1900 < citation.year < 2100, name
+        assert re.fullmatch(r"(10\.\d{4,9}/\S+)?", citation.doi), f"{name}: {citation.doi} is no DOI"
