@@ -1,0 +1,215 @@
+"""What a dataset says of itself: dataset_description.json, .bidsignore, README.md, CITATION.md."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ibma_app.core.errors import OutputError, UsageError
+from ibma_app.core.statmap import Dataset
+from ibma_app.dataset.datasets import DESCRIPTION
+from ibma_app.dataset.write import Output, lock_shared, save_json, save_text
+
+BIDS_VERSION = "1.10.0"
+IGNORED = (
+    *("*_statmap.*", "*_mask.*", "*_design.*", "*_clusters.*", "*.html", "CITATION.md"),
+    *("studies.*", "study-*", "logs/", "figures/", "figures", "group"),
+)
+"""Lines of .bidsignore: no BIDS release defines statistic maps yet."""
+
+_OURS = "ibma-app"
+_MARK = "<!-- written by ibma-app; replaced by its next run -->"
+_AUTHORS = ("The authors of the source datasets", "The ibma-app developers")
+_LICENSE = "As the source datasets (none is stated in their dataset_description.json)"
+
+
+def write_description(
+    output: Output, version: str, datasets: Sequence[Dataset], *, name: str | None = None
+) -> Path:
+    """Write or extend OUTPUT_DIR's dataset_description.json.
+
+    Parameters
+    ----------
+    output : Output
+    version : str
+        Of ibma-app, for GeneratedBy.
+    datasets : sequence of Dataset
+        The inputs; they become SourceDatasets and DatasetLinks (but that
+        named "", OUTPUT_DIR itself), and hand on licence, authors and the chain
+        of GeneratedBy.
+    name : str, optional
+        The dataset's name, when it has none yet.
+
+    Raises
+    ------
+    OutputError
+        When OUTPUT_DIR holds another dataset's description.
+    UsageError
+        When a name links to another dataset already.
+    """
+    with lock_shared(output.root):
+        existing = read_own_description(output.root)
+        content = merge_description(existing, output.root, version, datasets, name)
+        if content == existing:
+            return output.root / DESCRIPTION
+        return save_json(output, DESCRIPTION, content)
+
+
+def read_own_description(root: Path) -> dict[str, Any]:
+    """Read the description of an OUTPUT_DIR of ours; {} when there is none.
+
+    Raises
+    ------
+    OutputError
+        When it is another dataset's, or cannot be read.
+    """
+    path = root / DESCRIPTION
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be read: {error}. Mend it or name another OUTPUT_DIR.") from error
+    chain = content.get("GeneratedBy") if isinstance(content, dict) else None
+    first = chain[0] if isinstance(chain, list) and chain else None
+    if not isinstance(first, dict) or first.get("Name") != _OURS:
+        title = content.get("Name", "without a name") if isinstance(content, dict) else "unreadable"
+        raise OutputError(
+            f"{path} describes another dataset ({title}): its first GeneratedBy is not {_OURS}. "
+            "Name another OUTPUT_DIR."
+        )
+    return dict(content)
+
+
+def merge_description(
+    existing: Mapping[str, Any],
+    root: Path,
+    version: str,
+    datasets: Sequence[Dataset],
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Make the description of what there was and the inputs; what users wrote into it stays."""
+    inputs = [dataset for dataset in datasets if dataset.name]
+    links = dict(existing.get("DatasetLinks", {}))
+    for dataset in inputs:
+        link = locate(dataset.root, root)
+        if links.setdefault(dataset.name, link) != link:
+            raise UsageError(
+                f'{root / DESCRIPTION}: the name "{dataset.name}" links to {links[dataset.name]} already; '
+                f"give {dataset.root} another one: --derivatives NAME={dataset.root}"
+            )
+    chain = [entry for entry in existing.get("GeneratedBy", [])[1:] if isinstance(entry, dict)]
+    chain += [entry for dataset in inputs for entry in _entries(dataset.description, "GeneratedBy")]
+    sources = list(existing.get("SourceDatasets", []))
+    sources += [_describe_source(dataset, root) for dataset in inputs]
+    content = {
+        "Name": name or "Statistic maps combined by ibma-app",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "License": _find_license(inputs),
+        "Authors": _find_authors(inputs),
+        **existing,
+        "GeneratedBy": _once([{"Name": _OURS, "Version": version}, *chain]),
+    }
+    if sources:
+        content["SourceDatasets"] = _once(sources)
+    if links:
+        content["DatasetLinks"] = dict(sorted(links.items()))
+    return content
+
+
+def locate(target: Path, root: Path) -> str:
+    """Return a path as a URI reference relative to OUTPUT_DIR, names of links kept."""
+    return quote(Path(os.path.relpath(target, os.path.realpath(root))).as_posix())
+
+
+def _describe_source(dataset: Dataset, root: Path) -> dict[str, str]:
+    """Describe one input: where it is, its DOI where it has one, and its version."""
+    source = {"URL": locate(dataset.root, root)}
+    doi = dataset.description.get("DatasetDOI")
+    if isinstance(doi, str) and doi:
+        source["DOI"] = doi
+    chain = _entries(dataset.description, "GeneratedBy")
+    version = dataset.description.get("DatasetVersion") or (chain[0].get("Version") if chain else None)
+    if isinstance(version, str) and version:
+        source["Version"] = version
+    return source
+
+
+def _entries(description: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """Return a list of objects, whatever else may stand there left out."""
+    value = description.get(key)
+    return (
+        [one for one in value if isinstance(one, dict) and one.get("Name")] if isinstance(value, list) else []
+    )
+
+
+def _find_license(datasets: Iterable[Dataset]) -> str:
+    """Hand the inputs' licence on; several are named with their datasets."""
+    stated = {dataset.name: dataset.description.get("License") for dataset in datasets}
+    known = {name: text for name, text in stated.items() if isinstance(text, str) and text.strip()}
+    if not known:
+        return _LICENSE
+    if len(known) == len(stated) and len(set(known.values())) == 1:
+        return next(iter(known.values()))
+    return "As the source datasets: " + "; ".join(f"{name}: {text}" for name, text in known.items())
+
+
+def _find_authors(datasets: Iterable[Dataset]) -> list[str]:
+    """Hand the inputs' authors on; BIDS wants two at least."""
+    authors: list[str] = []
+    for dataset in datasets:
+        listed = dataset.description.get("Authors")
+        authors += [one for one in listed if isinstance(one, str)] if isinstance(listed, list) else []
+    authors = list(dict.fromkeys(authors))
+    return authors if len(authors) > 1 else [*(authors or _AUTHORS[:1]), _AUTHORS[1]]
+
+
+def _once(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out repetitions."""
+    return list({json.dumps(entry, sort_keys=True): entry for entry in reversed(list(entries))}.values())[
+        ::-1
+    ]
+
+
+def write_bidsignore(output: Output, extra: Sequence[str] = ()) -> Path:
+    """Add our lines to .bidsignore; the user's stay."""
+    path = output.root / ".bidsignore"
+    with lock_shared(output.root):
+        text = _read_text(path) or ""
+        missing = [line for line in (*IGNORED, *extra) if line not in text.splitlines()]
+        if not missing:
+            return path
+        return save_text(output, path.name, "\n".join([*text.splitlines(), *missing]))
+
+
+def write_readme(output: Output, text: str) -> Path:
+    """Write README.md, unless the one that is there is not ours."""
+    return _write_marked(output, "README.md", text)
+
+
+def write_citation(output: Output, text: str) -> Path:
+    """Write CITATION.md, unless the one that is there is not ours."""
+    return _write_marked(output, "CITATION.md", text)
+
+
+def _write_marked(output: Output, name: str, text: str) -> Path:
+    """Write a text with our mark, by which the next run knows it."""
+    path = output.root / name
+    with lock_shared(output.root):
+        there = _read_text(path)
+        if there is not None and _MARK not in there:
+            return path
+        return save_text(output, name, f"{text.rstrip()}\n\n{_MARK}")
+
+
+def _read_text(path: Path) -> str | None:
+    """Read a shared file; None when there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutputError(f"{path} is there but cannot be read: {error}.") from error

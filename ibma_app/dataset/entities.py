@@ -1,0 +1,190 @@
+"""BIDS file names: key-value pairs taken apart, put together, and labels made valid."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ibma_app.core.errors import DatasetError
+
+LONG_NAMES: Mapping[str, str] = {
+    "subject": "sub",
+    "participant": "sub",
+    "session": "ses",
+    "sample": "sample",
+    "task": "task",
+    "tracksys": "tracksys",
+    "acquisition": "acq",
+    "ceagent": "ce",
+    "tracer": "trc",
+    "stain": "stain",
+    "reconstruction": "rec",
+    "direction": "dir",
+    "run": "run",
+    "modality": "mod",
+    "echo": "echo",
+    "flip": "flip",
+    "inversion": "inv",
+    "mtransfer": "mt",
+    "part": "part",
+    "processing": "proc",
+    "hemisphere": "hemi",
+    "feature": "feature",
+    "space": "space",
+    "segmentation": "seg",
+    "resolution": "res",
+    "density": "den",
+    "label": "label",
+    "contrast": "contrast",
+    "taskcontrast": "contrast",
+    "test": "test",
+    "description": "desc",
+    "correction": "corr",
+    "statistic": "stat",
+    "study": "study",
+    "node": "node",
+}
+"""Names of entities in words -> as they stand in file names (``node`` is FitLins' folder)."""
+
+_FIRST = (
+    *("sub", "study", "ses", "sample", "task", "tracksys", "acq", "ce", "trc", "stain", "rec", "dir"),
+    *("run", "mod", "echo", "flip", "inv", "mt", "part", "proc", "hemi"),
+)
+_LAST = ("space", "res", "den", "contrast", "test", "desc", "corr", "stat")
+_INDICES = frozenset({"run", "echo", "flip", "inv"})
+_EXTENSIONS = (".nii.gz", ".tsv.gz", ".nii", ".json", ".tsv")
+_KEY = re.compile(r"[a-zA-Z0-9]+")
+_LABEL = re.compile(r"[a-zA-Z0-9+]+")
+
+
+class NameParts(NamedTuple):
+    """A file name taken apart; ``fault`` says why it is not a BIDS name (None: it is)."""
+
+    entities: dict[str, str]
+    suffix: str
+    extension: str
+    fault: str | None
+
+
+def short_name(entity: str) -> str:
+    """Return the key of an entity as in file names: ``subject`` -> ``sub``; others as they are."""
+    return LONG_NAMES.get(entity, entity)
+
+
+def split_name(filename: str) -> NameParts:
+    """Take a file name apart without judging it (see `parse_name`).
+
+    Faulty labels are kept as they stand, so that filters can still leave the file out.
+    """
+    name = filename.rpartition("/")[2]
+    extension = next((end for end in _EXTENSIONS if name.endswith(end)), "")
+    if not extension:
+        extension = "".join(name.rpartition(".")[1:]) if "." in name else ""
+    stem = name.removesuffix(extension)
+    *pairs, suffix = stem.split("_")
+    if "-" in suffix:
+        pairs, suffix = [*pairs, suffix], ""
+    entities: dict[str, str] = {}
+    fault: str | None = None
+    for pair in pairs:
+        key, dash, label = pair.partition("-")
+        if not dash:
+            fault = fault or _lonely_piece(entities, pair)
+            continue
+        key = "contrast" if key == "taskcontrast" else key
+        if key in entities:
+            fault = fault or f'it has two labels for "{key}"'
+        elif not _KEY.fullmatch(key) or not _LABEL.fullmatch(label):
+            fault = fault or _bad_label(key, label)
+        entities.setdefault(key, label)
+    if not suffix:
+        fault = fault or "it has no suffix after its last key-value pair"
+    return NameParts(entities, suffix, extension, fault)
+
+
+def _lonely_piece(entities: Mapping[str, str], piece: str) -> str:
+    """Say what is wrong with a piece that is not a key-value pair."""
+    if not entities:
+        return f'its piece "{piece}" is not a key-value pair like "sub-01"'
+    key, label = list(entities.items())[-1]
+    proposal = contrast_label(f"{label}_{piece}")
+    return f'its piece "{piece}" has no key; if it belongs to {key}, rename to "{key}-{proposal}"'
+
+
+def _bad_label(key: str, label: str) -> str:
+    """Say what is wrong with a label and what nilearn would make of it."""
+    proposal = contrast_label(label)
+    cure = f'rename to "{key}-{proposal}"' if proposal else f'give "{key}" a label'
+    return f'"{key}-{label}" is not a key and an alphanumeric label; {cure}'
+
+
+def parse_name(filename: str) -> tuple[dict[str, str], str, str]:
+    """Take a BIDS file name apart: any key-value pairs, known to BIDS or not.
+
+    Parameters
+    ----------
+    filename : str
+        A file name, with or without folders in front. HALFpipe's
+        ``taskcontrast-`` counts as ``contrast-``.
+
+    Returns
+    -------
+    entities : dict
+        Labels by short key, in the name's order.
+    suffix, extension : str
+        ``"statmap"``, ``".nii.gz"``.
+
+    Raises
+    ------
+    DatasetError
+        When a label is not alphanumeric (``+`` is allowed), a piece has no key, or a key comes twice.
+    """
+    parts = split_name(filename)
+    if parts.fault:
+        raise DatasetError(f"{filename}: not a BIDS name: {parts.fault} (and its .json likewise).")
+    return parts.entities, parts.suffix, parts.extension
+
+
+def same_label(key: str, one: str, other: str) -> bool:
+    """Tell whether two labels are the same; indices such as ``run`` compare as numbers (1 is 01)."""
+    if key in _INDICES and one.isdigit() and other.isdigit():
+        return int(one) == int(other)
+    return one == other
+
+
+def order_entities(entities: Mapping[str, str]) -> dict[str, str]:
+    """Bring entities into the order of output names; those that we do not know go before ``space``."""
+    others = [key for key in entities if key not in _FIRST and key not in _LAST]
+    return {key: entities[key] for key in (*_FIRST, *others, *_LAST) if key in entities}
+
+
+def output_name(entities: Mapping[str, str], suffix: str, extension: str = ".nii.gz") -> str:
+    """Put a file name together, entities in BIDS order."""
+    pairs = [f"{key}-{label}" for key, label in order_entities(entities).items()]
+    return "_".join([*pairs, suffix]) + extension
+
+
+def camel_case(name: str) -> str:
+    """Make a menu name a label: ``stouffer-rfx`` -> ``stoufferRfx``."""
+    first, *rest = [piece for piece in re.split(r"[^a-zA-Z0-9]+", name) if piece]
+    return first + "".join(piece[0].upper() + piece[1:] for piece in rest)
+
+
+def make_label(text: str) -> str:
+    """Keep the alphanumerics of a column's or test's name: ``C(group)[T.b]`` -> ``CgroupTb``."""
+    plain = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in plain if letter.isascii() and letter.isalnum())
+
+
+def contrast_label(name: str) -> str:
+    """Make a contrast's name a label as nilearn does: ``Incongr>Cong`` -> ``incongrGtCong``.
+
+    The rule is that of nilearn's ``save_glm_to_bids`` (0.9.2 and later; its
+    first word is lowercase), but letters beyond ASCII lose their accents,
+    since BIDS labels have none.
+    """
+    spelled = name
+    for sign, word in (("-", " Minus "), ("+", " Plus "), (">", " Gt "), ("<", " Lt "), ("_", " ")):
+        spelled = spelled.replace(sign, word)
+    first, *rest = spelled.split(" ")
+    return make_label(first.lower() + "".join(word.title() for word in rest))

@@ -1,0 +1,221 @@
+"""What to keep: labels of the command line, BIDS filter files, and why nothing was left."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ibma_app.core.errors import InputError, UsageError
+from ibma_app.core.statmap import KINDS
+from ibma_app.dataset.entities import LONG_NAMES, contrast_label, same_label, short_name
+
+ANY = "*"
+"""In a filter file: with the entity, whatever its label; ``null`` is without it."""
+
+_NAME_PARTS = ("suffix", "extension", "stat")
+_WORDS = {"Query.ANY": ANY, "Query.NONE": None, "Query.REQUIRED": ANY}
+_LABEL = re.compile(r"[a-zA-Z0-9+]+")
+_SHOWN = 20
+
+
+class Candidate(NamedTuple):
+    """An image as the index has it: its name's parts (``stat`` included), not yet judged."""
+
+    path: Path
+    entities: dict[str, str]
+    suffix: str
+    extension: str
+    fault: str | None
+
+
+def read_filter_file(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a BIDS filter file, as in fMRIPrep: ``{"effect": {entity: value, ...}, ...}``.
+
+    Returns
+    -------
+    dict
+        By kind, the query with entities by their short keys: ``None``
+        (without), ``"*"`` (with any), or a list of labels.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or cannot be opened.
+    UsageError
+        When it is not JSON, or its keys are not kinds of map.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: the filter file cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: the filter file is not valid JSON: {error}.") from error
+    if not isinstance(content, dict) or not all(isinstance(query, dict) for query in content.values()):
+        raise UsageError(f'{path}: a filter file is an object of queries: {{"effect": {{"desc": "x"}}}}.')
+    unknown = [key for key in content if key not in KINDS]
+    if unknown:
+        raise UsageError(f'{path}: unknown key "{unknown[0]}"; the keys are {", ".join(KINDS)}.')
+    return {
+        kind: {short_name(key): _read_value(path, key, value) for key, value in query.items()}
+        for kind, query in content.items()
+    }
+
+
+def _read_value(path: Path, key: str, value: Any) -> Any:
+    """Bring a query's value to None, ``"*"`` or a list of labels (and None)."""
+    if isinstance(value, list):
+        return [_read_value(path, key, one) for one in value]
+    if isinstance(value, str) and value in _WORDS:
+        return _WORDS[value]
+    if value is None or value == ANY:
+        return value
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise UsageError(f'{path}: the value of "{key}" is a label, a list of labels, null or "*".')
+    key = short_name(key)
+    label = str(value)
+    if key == "extension":
+        return label if label.startswith(".") else f".{label}"
+    return label.removeprefix(f"{key}-")
+
+
+def read_labels(values: Iterable[str], entity: str) -> tuple[str, ...]:
+    """Read the labels of a command-line option: bare, with prefix, or in a file.
+
+    Parameters
+    ----------
+    values : iterable of str
+        Labels, or names of files that hold one label a line (a TSV whose
+        header has ``participant_id``, ``study_id`` or ``session_id`` too).
+    entity : str
+        The key whose prefix (``sub-``) is taken off. Contrast names that are
+        no labels become labels as nilearn makes them.
+
+    Raises
+    ------
+    InputError
+        When what looks like a file name is not there.
+    UsageError
+        When a value is neither a label nor a file.
+    """
+    key = short_name(entity)
+    found: list[str] = []
+    for value in values:
+        lines = [value]
+        if _is_file(value):
+            lines = _read_lines(Path(value))
+        found += [_read_label(line, key, value) for line in lines]
+    return tuple(dict.fromkeys(found))
+
+
+def _is_file(value: str) -> bool:
+    """Tell whether a value names a file of labels."""
+    try:
+        if Path(value).is_file():
+            return True
+    except OSError:  # a name too long for the system is no file
+        return False
+    if "/" in value or value.endswith((".txt", ".tsv", ".csv")):
+        raise InputError(f"{value}: no such file of labels (one label a line).")
+    return False
+
+
+def _read_lines(path: Path) -> list[str]:
+    """Read the labels of a file: one a line, or the key column of a TSV."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: the file of labels cannot be read: {error}.") from error
+    rows = [line.split("\t") for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not rows:
+        raise UsageError(f"{path}: the file holds no label; write one a line.")
+    names = ("participant_id", "study_id", "session_id")
+    column = next((index for index, name in enumerate(rows[0]) if name.strip() in names), None)
+    if column is None:
+        return [row[0].strip() for row in rows]
+    return [row[column].strip() for row in rows[1:] if len(row) > column]
+
+
+def _read_label(text: str, key: str, value: str) -> str:
+    """Take the prefix off a label and check it."""
+    label = text.removeprefix(f"{key}-")
+    if _LABEL.fullmatch(label):
+        return label
+    made = contrast_label(label) if key == "contrast" else ""
+    if not made:
+        where = f" (in {value})" if text != value else ""
+        raise UsageError(f'"{text}"{where} is not a {key} label: labels are letters and digits.')
+    return made
+
+
+def check_names(names: Iterable[str], candidates: Sequence[Candidate]) -> None:
+    """Refuse entities that neither BIDS nor any map of the datasets knows.
+
+    Raises
+    ------
+    UsageError
+        Naming the entity, with the menu.
+    """
+    known = {*LONG_NAMES.values(), *_NAME_PARTS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        known |= {key for candidate in candidates for key in candidate.entities}
+    for name in unknown:
+        if name not in known:
+            menu = ", ".join(sorted({*known, *LONG_NAMES}))
+            raise UsageError(f'The filter names an unknown entity "{name}"; there are {menu}.')
+
+
+def matches(candidate: Candidate, key: str, wanted: Any) -> bool:
+    """Tell whether an image satisfies one line of a query."""
+    if key in ("suffix", "extension"):
+        found: str | None = getattr(candidate, key) or None
+    else:
+        found = candidate.entities.get(key)
+    options = wanted if isinstance(wanted, list | tuple) else [wanted]
+    return any(_matches_one(key, found, option) for option in options)
+
+
+def _matches_one(key: str, found: str | None, option: Any) -> bool:
+    """Compare a label with null, ``"*"`` or a label."""
+    if option == "Query.OPTIONAL":
+        return True
+    if option is None or found is None:
+        return option is None and found is None
+    return bool(option == ANY) or same_label(key, found, str(option))
+
+
+def explain_steps(
+    candidates: Sequence[Candidate], steps: Sequence[tuple[str, str, Callable[[Candidate], bool]]]
+) -> str:
+    """Tell what is left after each filter, and which values exist where one leaves nothing.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        Every image of the datasets.
+    steps : sequence of (name, text, test)
+        The filters in order: the entity, how to print the filter, the filter.
+    """
+    lines = [f"  {len(candidates)} images (.nii, .nii.gz)"]
+    left = list(candidates)
+    for key, text, test in steps:
+        before, left = left, [candidate for candidate in left if test(candidate)]
+        line = f"  {len(left)} with {text}"
+        if len(left) < len(before):
+            line += f" (there are: {_values(before, key)})"
+        lines.append(line)
+        if not left:
+            break
+    return "\n".join(lines)
+
+
+def _values(candidates: Sequence[Candidate], key: str) -> str:
+    """List the labels that an entity has, without repetition, cut to a readable number."""
+    if key in ("suffix", "extension"):
+        found = {str(getattr(candidate, key)) for candidate in candidates}
+    else:
+        found = {candidate.entities.get(key, "none") for candidate in candidates}
+    listed = sorted(found)
+    more = f", ... ({len(listed)} in all)" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more

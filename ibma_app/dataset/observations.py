@@ -1,0 +1,166 @@
+"""Maps of all kinds that belong together, brought into one row of a design."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ibma_app.core.errors import DatasetError
+from ibma_app.core.statmap import Observation, StatMap
+
+_log = logging.getLogger(__name__)
+
+_FOLDERS = ("node",)
+_DOF_KINDS = ("t", "z", "effect", "variance", "p")
+_Key = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class _Dof:
+    """Degrees of freedom and where they come from."""
+
+    value: float | None
+    source: str
+
+
+def observe(
+    statmaps: Sequence[StatMap],
+    unit_key: str,
+    *,
+    dof: float | None = None,
+    sample_sizes: Mapping[str, float] | None = None,
+) -> tuple[Observation, ...]:
+    """Bring maps that agree in all entities but their kind into one observation each.
+
+    Parameters
+    ----------
+    statmaps : sequence of StatMap
+    unit_key : {"sub", "study"}
+        The entity whose label is the observation's unit.
+    dof : float, optional
+        Degrees of freedom of maps that say none (``--dof``).
+    sample_sizes : mapping, optional
+        Sample size by unit label, as in studies.tsv; a sidecar's own wins.
+
+    Returns
+    -------
+    tuple of Observation
+        In the order of their first maps. Degrees of freedom come from a
+        ``dof`` map, the sidecar, ``dof``, or the sample size minus 1.
+
+    Raises
+    ------
+    DatasetError
+        When two files serve one key and kind, or a map has no unit.
+    """
+    groups: dict[_Key, dict[str, StatMap]] = {}
+    for statmap in statmaps:
+        if unit_key not in statmap.entities:
+            raise DatasetError(
+                f"{statmap.path}: neither its name nor its folder says which {unit_key}- it is."
+            )
+        key = tuple((name, label) for name, label in statmap.entities.items() if name not in _FOLDERS)
+        kinds = groups.setdefault(key, {})
+        if statmap.kind in kinds:
+            raise DatasetError(_explain_twins(kinds[statmap.kind], statmap))
+        kinds[statmap.kind] = statmap
+    return tuple(_observe_one(dict(key), kinds, unit_key, dof, sample_sizes) for key, kinds in groups.items())
+
+
+def _observe_one(
+    entities: Mapping[str, str],
+    kinds: Mapping[str, StatMap],
+    unit_key: str,
+    dof: float | None,
+    sample_sizes: Mapping[str, float] | None,
+) -> Observation:
+    """Make one observation of its maps."""
+    unit = entities[unit_key]
+    sample_size = _find_number(kinds, "SampleSize")
+    if sample_size is None and sample_sizes is not None:
+        sample_size = _as_number(sample_sizes.get(unit))
+    freedom = _find_dof(kinds, dof, sample_size)
+    units = _find_text(kinds, "Units", ("effect", "variance"))
+    tail = _find_text(kinds, "Tail", ("p",))
+    return Observation(
+        unit=unit,
+        entities=entities,
+        statmaps=kinds,
+        dof=freedom.value,
+        dof_source=freedom.source,
+        sample_size=sample_size,
+        units=units or "unknown",
+        tail=tail.lower() if tail else None,
+    )
+
+
+def _find_dof(kinds: Mapping[str, StatMap], default: float | None, sample_size: float | None) -> _Dof:
+    """Find the degrees of freedom in the order of DESIGN 3."""
+    if "dof" in kinds:
+        return _Dof(None, "map")
+    for kind in _DOF_KINDS:
+        stated = kinds[kind].metadata.get("DegreesOfFreedom") if kind in kinds else None
+        if stated is None:
+            continue
+        number = _as_number(stated)
+        if number is not None:
+            return _Dof(number, "sidecar")
+        why = "there is no stat-dof map" if stated == "voxelwise" else "it is not a positive number"
+        _log.warning("%s: DegreesOfFreedom %r is not used: %s.", kinds[kind].path, stated, why)
+        break
+    if default is not None:
+        return _Dof(default, "--dof")
+    if sample_size is not None and sample_size > 1:
+        return _Dof(sample_size - 1, "SampleSize - 1")
+    return _Dof(None, "unknown")
+
+
+def _find_number(kinds: Mapping[str, StatMap], name: str) -> float | None:
+    """Return a number of the sidecars, the first kind's that states a usable one."""
+    for statmap in kinds.values():
+        number = _as_number(statmap.metadata.get(name))
+        if number is not None:
+            return number
+    return None
+
+
+def _find_text(kinds: Mapping[str, StatMap], name: str, preferred: Sequence[str]) -> str | None:
+    """Return a text of the sidecars of the preferred kinds."""
+    for kind in preferred:
+        value = kinds[kind].metadata.get(name) if kind in kinds else None
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+    return None
+
+
+def _as_number(value: Any) -> float | None:
+    """Return a positive finite number, also one in a text or alone in a list; else None."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def _explain_twins(one: StatMap, other: StatMap) -> str:
+    """Say what to do about two files for one key and kind."""
+    key = "_".join(f"{name}-{label}" for name, label in one.entities.items() if name not in _FOLDERS)
+    text = f"Two {one.kind} maps for {key}:\n  {one.path}\n  {other.path}\n"
+    if one.entities.get("node") != other.entities.get("node"):
+        node = one.entities.get("node") or other.entities["node"]
+        query = f'{{"{one.kind}": {{"node": "{node}"}}}}'
+        return f"{text}Choose one with --bids-filter-file, e.g. {query} (each kind of map likewise)."
+    if one.dataset.root != other.dataset.root:
+        return f"{text}Choose one dataset with --derivatives, e.g. --derivatives {one.dataset.root}."
+    if one.path.suffix != other.path.suffix:
+        query = f'{{"{one.kind}": {{"extension": ".nii.gz"}}}}'
+        return f"{text}Remove one of them, or choose with --bids-filter-file, e.g. {query}."
+    return (
+        f"{text}Remove one of them, or let an entity of their names tell them apart (and choose with "
+        f'--bids-filter-file, e.g. {{"{one.kind}": {{"desc": "..."}}}}).'
+    )

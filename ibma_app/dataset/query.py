@@ -1,0 +1,368 @@
+"""Which statistic maps there are: datasets indexed by PyBIDS, filtered as the user asked.
+
+The index is PyBIDS's, but filled by our own walk (its ``indexer`` takes any
+callable): names are read below the dataset's root only, so that a folder
+``sub-99`` above it does not contaminate them; no metadata is read here; and
+only images are listed. 5,000 subjects take seconds instead of minutes.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ibma_app.core.errors import DatasetError, InputError, OutputError, UsageError
+from ibma_app.core.statmap import KINDS, Dataset, StatMap
+from ibma_app.dataset.entities import order_entities, split_name
+from ibma_app.dataset.filters import Candidate, check_names, explain_steps, matches
+from ibma_app.dataset.levels import is_collection, is_here, keep_level
+from ibma_app.dataset.sidecars import SidecarReader
+from ibma_app.dataset.walk import Listing, list_images
+
+_EXTENSIONS = (".nii", ".nii.gz")
+_PYBIDS_NAMES = {
+    "sub": "subject",
+    "ses": "session",
+    "acq": "acquisition",
+    "ce": "ceagent",
+    "trc": "tracer",
+    "rec": "reconstruction",
+    "dir": "direction",
+    "mod": "modality",
+}
+_SHORT_NAMES = {name: key for key, name in _PYBIDS_NAMES.items()}
+_NAME_PARTS = ("suffix", "extension", "fault")
+_CONFIG = {
+    "name": "statmaps",
+    "entities": [{"name": name} for name in (*_PYBIDS_NAMES.values(), *_NAME_PARTS)],
+}
+_INDEX_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to keep of the datasets' maps."""
+
+    level: str  # "participant" or "group"
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # short key -> bare labels kept
+    filters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # kind -> query (read_filter_file)
+    contrast_entity: str = "contrast"  # the entity that holds the contrast
+    database_dir: Path | None = None
+
+    def of_kind(self, kind: str) -> dict[str, Any]:
+        """Return the whole query of a kind: the filter file's over the defaults.
+
+        Corrected maps (``corr-``, what a group level wrote) are none of the
+        kinds unless the filter file asks for them.
+        """
+        defaults = {"suffix": "statmap", "extension": list(_EXTENSIONS), "stat": kind, "corr": None}
+        return {**defaults, **self.filters.get(kind, {})}
+
+
+def find_statmaps(
+    datasets: Sequence[Dataset], query: Query, exclude: Sequence[Path] = ()
+) -> tuple[StatMap, ...]:
+    """Find the maps that a query selects, with their metadata, in the order of datasets and paths.
+
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+    query : Query
+    exclude : sequence of Path
+        Folders not to look into: OUTPUT_DIR, or its ``group`` folder where
+        its participant maps are the input.
+
+    Returns
+    -------
+    tuple of StatMap
+        Empty when nothing is selected (see `explain_nothing`). Entities are
+        in BIDS order.
+
+    Raises
+    ------
+    UsageError
+        When the query names an entity that does not exist, or one file serves two kinds.
+    DatasetError
+        When a selected file's name is not a BIDS name.
+    InputError
+        When the content of none of the selected maps is here (git-annex).
+    """
+    queries = {kind: query.of_kind(kind) for kind in KINDS}
+    found: list[StatMap] = []
+    seen: list[Candidate] = []
+    for dataset in datasets:
+        others = [other.root for other in datasets if other.root != dataset.root]
+        candidates = _index(dataset, query, queries, [*exclude, *others])
+        seen += candidates
+        found += _select(dataset, candidates, query, queries)
+    check_names([*query.labels, *(key for one in query.filters.values() for key in one)], seen)
+    kept = keep_level(found, query.level, collection=is_collection(datasets, query.labels))
+    kept = [one for one in kept if _has_labels(one.entities, query.labels)]
+    _require_names(kept)
+    if kept and not any(is_here(statmap.path) for statmap in kept):
+        raise InputError(
+            f"{kept[0].path}: its content is not here, nor is that of any map selected. If the dataset is "
+            'under DataLad or git-annex, get it first with "datalad get".'
+        )
+    return _read_sidecars(kept)
+
+
+def explain_nothing(datasets: Sequence[Dataset], query: Query, exclude: Sequence[Path] = ()) -> str:
+    """Tell why a query selects nothing: what each filter leaves, and the values that exist."""
+    candidates = [
+        _read_candidate(dataset.root, name)
+        for dataset in datasets
+        for name in list_images(dataset.root, exclude=exclude).images
+    ]
+    check_names([*query.labels, *(key for one in query.filters.values() for key in one)], candidates)
+    queries = {kind: query.of_kind(kind) for kind in KINDS}
+    steps: list[tuple[str, str, Callable[[Candidate], bool]]] = []
+    keys = list(dict.fromkeys(key for one in queries.values() for key in one if key != "extension"))
+    for index, key in enumerate(keys):
+        wanted = {kind: one[key] for kind, one in queries.items() if key in one}
+        if key == "corr" and not any(wanted.values()):
+            continue
+        steps.append((key, _describe(key, wanted), _meets_some(queries, keys[: index + 1])))
+    for key, labels in query.labels.items():
+        raw = query.contrast_entity if key == "contrast" else key
+        steps.append((raw, f"{raw}-{', '.join(labels)}", _has_entity(raw, labels)))
+    rows = ("sub",) if query.level == "participant" else ("sub", "study")
+    steps.append((rows[0], f"a {' or '.join(f'{row}-' for row in rows)} label", _has_entity(rows, None)))
+    places = ", ".join(str(dataset.root) for dataset in datasets)
+    return f"No map is selected in {places}; of\n{explain_steps(candidates, steps)}"
+
+
+def _meets_some(queries: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> Callable[[Candidate], bool]:
+    """Make the test whether an image satisfies some kind's query, as far as these keys."""
+    return lambda candidate: any(
+        all(matches(candidate, key, one[key]) for key in keys if key in one) for one in queries.values()
+    )
+
+
+def _has_entity(keys: str | Sequence[str], labels: Sequence[str] | None) -> Callable[[Candidate], bool]:
+    """Make the test whether an image has an entity, and one of the labels."""
+    names = (keys,) if isinstance(keys, str) else tuple(keys)
+    wanted = "*" if labels is None else list(labels)
+    return lambda candidate: any(matches(candidate, key, wanted) for key in names)
+
+
+def _describe(key: str, wanted: Mapping[str, Any]) -> str:
+    """Print one line of the kinds' queries."""
+    values = {json.dumps(value) for value in wanted.values()}
+    if len(values) == 1:
+        return f"{key} {values.pop()}"
+    return f"{key} " + ", ".join(f"{json.dumps(value)} ({kind})" for kind, value in wanted.items())
+
+
+def _select(
+    dataset: Dataset,
+    candidates: Iterable[Candidate],
+    query: Query,
+    queries: Mapping[str, Mapping[str, Any]],
+) -> list[StatMap]:
+    """Pick a dataset's images that are maps of some kind, and have the labels their names can tell."""
+    early = {key: labels for key, labels in query.labels.items() if key != "study"}  # a folder may tell it
+    found = []
+    for candidate in candidates:
+        kinds = [
+            kind
+            for kind, one in queries.items()
+            if all(matches(candidate, key, wanted) for key, wanted in one.items())
+        ]
+        if len(kinds) > 1:
+            raise UsageError(
+                f"{candidate.path}: the filters select it as {' and as '.join(kinds)}; let each kind's query "
+                'say "stat" or another entity that tells them apart.'
+            )
+        if not kinds:
+            continue
+        entities = _name_contrast(candidate, query.contrast_entity)
+        if _has_labels(entities, early):
+            found.append(StatMap(candidate.path, kinds[0], dataset, entities))
+    return found
+
+
+def _name_contrast(candidate: Candidate, contrast_entity: str) -> dict[str, str]:
+    """Return an image's entities, without ``stat``, the contrast under its own key."""
+    entities = {key: label for key, label in candidate.entities.items() if key != "stat"}
+    if contrast_entity != "contrast" and contrast_entity in entities:
+        if "contrast" in entities:
+            raise DatasetError(
+                f"{candidate.path}: the contrast is said to be in {contrast_entity}-, but the name has "
+                "contrast- too; leave out [inputs] contrast, or such files by --bids-filter-file."
+            )
+        entities["contrast"] = entities.pop(contrast_entity)
+    return order_entities(entities)
+
+
+def _has_labels(entities: Mapping[str, str], labels: Mapping[str, tuple[str, ...]]) -> bool:
+    """Tell whether a map carries one of the labels asked for, in each entity."""
+    candidate = Candidate(Path(), dict(entities), "", "", None)
+    return all(matches(candidate, key, kept) for key, kept in labels.items())
+
+
+def _require_names(statmaps: Iterable[StatMap]) -> None:
+    """Refuse names that are not BIDS names, all that there are in one message."""
+    faults = [(one.path, split_name(one.path.name).fault) for one in statmaps]
+    bad = [(path, fault) for path, fault in faults if fault]
+    if bad:
+        path, fault = bad[0]
+        more = f" {len(bad) - 1} more files are named in such a way." if len(bad) > 1 else ""
+        raise DatasetError(f"{path}: not a BIDS name: {fault} (and its .json likewise).{more}")
+
+
+def _read_sidecars(statmaps: Iterable[StatMap]) -> tuple[StatMap, ...]:
+    """Add the metadata."""
+    readers: dict[Path, SidecarReader] = {}
+    done = []
+    for one in statmaps:
+        reader = readers.setdefault(one.dataset.root, SidecarReader(one.dataset.root))
+        metadata, error = reader.read(one.path)
+        done.append(StatMap(one.path, one.kind, one.dataset, one.entities, metadata, error))
+    return tuple(done)
+
+
+def _read_candidate(root: Path, below: str) -> Candidate:
+    """Read an image's entities from its name, and from its folders what the name leaves out."""
+    *folders, name = below.split("/")
+    parts = split_name(name)
+    entities = dict(parts.entities)
+    for folder in reversed(folders):
+        key, dash, label = folder.partition("-")
+        if dash and label and key in ("sub", "ses", "study", "node"):
+            entities.setdefault(key, label)
+    return Candidate(root / below, order_entities(entities), parts.suffix, parts.extension, parts.fault)
+
+
+def _index(
+    dataset: Dataset, query: Query, queries: Mapping[str, Mapping[str, Any]], exclude: Sequence[Path]
+) -> list[Candidate]:
+    """Return a dataset's images as PyBIDS has them, in memory or in the database folder."""
+    labels = {"sub": query.labels["sub"]} if "sub" in query.labels else {}
+    listing = list_images(dataset.root, exclude=exclude, labels=labels, extensions=_all_extensions(queries))
+    wanted = _all_suffixes(queries)
+    images = [name for name in listing.images if wanted is None or split_name(name).suffix in wanted]
+    indexer = _make_indexer(dataset.root, images)
+    if query.database_dir is None:
+        return _read_tags(_open_layout(dataset.root, None, indexer))
+    left_out = sorted(map(str, exclude))
+    folder = query.database_dir / _digest(
+        [str(dataset.root), _CONFIG, labels, sorted(wanted or "*"), left_out]
+    )
+    return _read_tags(_open_database(dataset.root, folder, listing, indexer))
+
+
+def _digest(what: Any) -> str:
+    """Make a short name of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps([_INDEX_VERSION, what]).encode()).hexdigest()[:16]
+
+
+def _all_suffixes(queries: Mapping[str, Mapping[str, Any]]) -> set[str] | None:
+    """Collect the suffixes that some kind wants; None: any."""
+    wanted: set[str] = set()
+    for one in queries.values():
+        values = _as_list(one["suffix"])
+        if not all(isinstance(value, str) and value[:1].isalnum() and "." not in value for value in values):
+            return None
+        wanted.update(values)
+    return wanted
+
+
+def _all_extensions(queries: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Collect the extensions that some kind wants."""
+    values = {str(value) for one in queries.values() for value in _as_list(one["extension"])}
+    return tuple(sorted(value for value in values if value.startswith("."))) or _EXTENSIONS
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Return a query's value as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def _open_layout(root: Path, database: Path | None, indexer: Callable[[Any], None]) -> Any:
+    """Open a PyBIDS layout, indexed now or in its database."""
+    from bids.layout import BIDSLayout
+
+    return BIDSLayout(str(root), validate=False, config=[_CONFIG], database_path=database, indexer=indexer)
+
+
+def _open_database(root: Path, folder: Path, listing: Listing, indexer: Callable[[Any], None]) -> Any:
+    """Open the database of a dataset as it is now; make it, and remove older ones, when there is none.
+
+    Its name tells the dataset's state by its folders' times, since PyBIDS
+    itself never refreshes a database. It is made aside and moved in whole.
+    """
+    state = _digest(listing.folders)
+    final = folder / state
+    if not (final / "layout_index.sqlite").is_file():
+        aside = folder / f".{state}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        try:
+            aside.mkdir(parents=True)
+            _open_layout(root, aside, indexer).connection_manager.engine.dispose()
+            _move_in(aside, final)
+        except OSError as error:
+            raise OutputError(f"{folder}: the PyBIDS database cannot be made: {error.strerror}.") from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        for other in folder.iterdir():
+            if other != final and not other.name.startswith("."):
+                shutil.rmtree(other, ignore_errors=True)
+    return _open_layout(root, final, indexer)
+
+
+def _move_in(aside: Path, final: Path) -> None:
+    """Give a finished database its name; one that another job has put there in the meantime stays."""
+    try:
+        aside.replace(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+
+
+def _make_indexer(root: Path, images: Sequence[str]) -> Callable[[Any], None]:
+    """Make the callable that fills a layout with our images."""
+
+    def fill(layout: Any) -> None:
+        from bids.layout.models import BIDSImageFile, Entity, Tag
+
+        session = layout.connection_manager.session
+        candidates = [_read_candidate(root, name) for name in images]
+        tags = [(str(one.path), name, value) for one in candidates for name, value in _tag(one).items()]
+        known = {name for (name,) in session.query(Entity.name)}
+        session.add_all([Entity(name) for name in sorted({name for _, name, _ in tags} - known)])
+        session.bulk_save_objects([BIDSImageFile(str(one.path)) for one in candidates])
+        columns = ("file_path", "entity_name", "_value")
+        constants = {"_dtype": "str", "is_metadata": False}
+        rows = [{**dict(zip(columns, tag, strict=True)), **constants} for tag in tags]
+        session.bulk_insert_mappings(Tag, rows)
+        session.commit()
+
+    return fill
+
+
+def _tag(candidate: Candidate) -> dict[str, str]:
+    """Return an image's entities by their PyBIDS names, and the parts of its name."""
+    tags = {_PYBIDS_NAMES.get(key, key): label for key, label in candidate.entities.items()}
+    parts = {name: getattr(candidate, name) for name in _NAME_PARTS}
+    return {**tags, **{name: value for name, value in parts.items() if value}}
+
+
+def _read_tags(layout: Any) -> list[Candidate]:
+    """Read the whole index in one pass over its tags (a query per file takes minutes)."""
+    from bids.layout.models import Tag
+
+    files: dict[str, dict[str, str]] = {}
+    rows = layout.connection_manager.session.query(Tag.file_path, Tag.entity_name, Tag._value)
+    for path, name, value in rows:
+        files.setdefault(path, {})[_SHORT_NAMES.get(name, name)] = value
+    layout.connection_manager.engine.dispose()
+    candidates = []
+    for path, tags in sorted(files.items()):
+        suffix, extension, fault = (tags.pop(name, None) for name in _NAME_PARTS)
+        candidates.append(Candidate(Path(path), order_entities(tags), suffix or "", extension or "", fault))
+    return candidates

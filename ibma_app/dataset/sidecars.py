@@ -1,0 +1,105 @@
+"""What JSON sidecars say of a map: BIDS inheritance, each folder listed once."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ibma_app.dataset.entities import split_name
+
+_Pairs = tuple[tuple[str, str], ...]
+
+
+class _Folder(NamedTuple):
+    """The JSON files of one folder: by suffix and entities, and which sets of keys there are."""
+
+    files: Mapping[tuple[str, _Pairs], list[Path]]
+    keys: Mapping[str, list[tuple[str, ...]]]  # by suffix, few first
+
+
+class SidecarReader:
+    """Reads the sidecars of a dataset's maps, remembering folders and files.
+
+    Parameters
+    ----------
+    root : Path
+        The dataset: sidecars count from here downwards.
+
+    Notes
+    -----
+    A sidecar applies to a map when its suffix is the map's, its entities are a
+    subset of the map's, and it lies in the map's folder or above; the more
+    specific one wins. nilearn's ``contrast-x_statmap.json`` thus speaks for
+    every ``stat-``. Looking up by sets of keys, not by files, keeps this
+    linear in the number of maps even where all lie in one folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders: dict[Path, _Folder] = {}
+        self._contents: dict[Path, dict[str, Any] | str] = {}
+
+    def read(self, path: Path) -> tuple[dict[str, Any], str | None]:
+        """Return a map's merged metadata, and what was wrong with a sidecar (file and reason)."""
+        parts = split_name(path.name)
+        metadata: dict[str, Any] = {}
+        errors: list[str] = []
+        for sidecar in self.find(path, parts.entities, parts.suffix):
+            content = self._load(sidecar)
+            if isinstance(content, str):
+                errors.append(content)
+            else:
+                metadata.update(content)
+        return metadata, "; ".join(errors) or None
+
+    def find(self, path: Path, entities: Mapping[str, str], suffix: str) -> list[Path]:
+        """List the sidecars that apply to a map, the most specific last."""
+        above = [self.root]
+        for name in path.parent.relative_to(self.root).parts:
+            above.append(above[-1] / name)
+        found: list[Path] = []
+        for directory in above:
+            folder = self._list(directory)
+            for keys in folder.keys.get(suffix, ()):
+                if all(key in entities for key in keys):
+                    pairs = tuple((key, entities[key]) for key in keys)
+                    found += folder.files.get((suffix, pairs), [])
+        return found
+
+    def _list(self, directory: Path) -> _Folder:
+        """List the JSON files of a folder."""
+        if directory in self._folders:
+            return self._folders[directory]
+        files: dict[tuple[str, _Pairs], list[Path]] = {}
+        keys: dict[str, set[tuple[str, ...]]] = {}
+        try:
+            listing = sorted(path for path in directory.iterdir() if path.suffix == ".json")
+        except OSError:
+            listing = []
+        for path in listing:
+            parts = split_name(path.name)
+            pairs = tuple(sorted(parts.entities.items()))
+            files.setdefault((parts.suffix, pairs), []).append(path)
+            keys.setdefault(parts.suffix, set()).add(tuple(key for key, _ in pairs))
+        ordered = {suffix: sorted(sets, key=lambda one: (len(one), one)) for suffix, sets in keys.items()}
+        self._folders[directory] = _Folder(files, ordered)
+        return self._folders[directory]
+
+    def _load(self, path: Path) -> dict[str, Any] | str:
+        """Read a JSON object once; the reason where it cannot be read."""
+        if path not in self._contents:
+            self._contents[path] = _load_object(path)
+        return self._contents[path]
+
+
+def _load_object(path: Path) -> dict[str, Any] | str:
+    """Read a JSON object, or say why not."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        return f"{path}: its content is not here (get it with datalad get or git annex get)"
+    except OSError as error:
+        return f"{path}: {error.strerror or 'unreadable'}"
+    except ValueError as error:
+        return f"{path}: not valid JSON ({error})"
+    return content if isinstance(content, dict) else f"{path}: not a JSON object"

@@ -1,0 +1,102 @@
+"""The images of a dataset, found by one walk: links followed, foreign folders left out."""
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+_NOT_AT_ROOT = frozenset({"derivatives", "sourcedata", "code", "models", "stimuli"})
+_IMAGES = (".nii.gz", ".nii")
+
+_Identity = tuple[int, int]
+
+
+class Listing(NamedTuple):
+    """What a walk found."""
+
+    images: list[str]  # paths below the root, with "/"
+    folders: list[tuple[str, int]]  # path below the root, time of last change in ns
+
+
+def list_images(
+    root: Path,
+    *,
+    exclude: Collection[Path] = (),
+    labels: Mapping[str, Collection[str]] | None = None,
+    extensions: tuple[str, ...] = _IMAGES,
+) -> Listing:
+    """List the images below a folder, whatever they are called.
+
+    Parameters
+    ----------
+    root : Path
+        A dataset. Its ``derivatives``, ``sourcedata``, ``code``, ``models``
+        and ``stimuli``, and hidden files anywhere, are left out.
+    exclude : collection of Path
+        Folders not to enter, by whatever name they are reached.
+    labels : mapping, optional
+        By key (``sub``): folders and files of other labels are left out, so
+        that one participant of thousands is found at once.
+    extensions : tuple of str
+        How names of images end.
+
+    Notes
+    -----
+    Symbolic links are followed but names are never replaced by what they
+    point to (git-annex objects). A link to a folder above itself is not
+    entered twice. Links whose target is missing are listed.
+    """
+    skip = {_identify(path) for path in exclude} - {None}
+    prefixes = {f"{key}-": frozenset(kept) for key, kept in (labels or {}).items()}
+    images: list[str] = []
+    folders: list[tuple[str, int]] = []
+    pending: list[tuple[str, tuple[_Identity, ...]]] = [("", ())]
+    while pending:
+        below, above = pending.pop()
+        folder = root / below
+        try:
+            status = folder.stat()
+        except OSError:  # gone since it was listed
+            continue
+        here = (status.st_dev, status.st_ino)
+        if here in above or (here in skip and below):
+            continue
+        folders.append((below, status.st_mtime_ns))
+        for name, is_folder in _scan(folder):
+            if (not below and name in _NOT_AT_ROOT) or _is_other(name, prefixes):
+                continue
+            path = f"{below}/{name}" if below else name
+            if is_folder:
+                pending.append((path, (*above, here)))
+            elif name.endswith(extensions):
+                images.append(path)
+    return Listing(sorted(images), sorted(folders))
+
+
+def _scan(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Yield a folder's visible names, and whether each is a folder (or a link to one)."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    yield entry.name, entry.is_dir()
+    except PermissionError:  # a folder that we may not enter holds nothing for us
+        return
+
+
+def _is_other(name: str, prefixes: Mapping[str, Collection[str]]) -> bool:
+    """Tell whether a name carries another label than those asked for (``sub-02`` of ``sub-01``)."""
+    for prefix, kept in prefixes.items():
+        if name.startswith(prefix):
+            label = name.removeprefix(prefix).split("_", 1)[0].split(".", 1)[0]
+            return label not in kept
+    return False
+
+
+def _identify(path: Path) -> _Identity | None:
+    """Return what tells a folder from any other, or None when it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
