@@ -1,0 +1,129 @@
+"""The Jinja environment of the pages, and what puts numbers and pictures into them.
+
+Pages are one file each: the stylesheet is inlined and every picture is a
+``data:`` URI, so that nothing is loaded from elsewhere. Autoescape is on for
+every template; the only text that is trusted is our own stylesheet.
+"""
+
+import base64
+import functools
+import math
+import re
+import struct
+import zlib
+from collections.abc import Mapping
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def format_number(value: Any) -> str:
+    """Write a number for a reader: whole numbers with thousands marks, others with 4 digits.
+
+    ``None`` and non-finite numbers become a dash, anything else its ``str``.
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return str(value)
+    if isinstance(value, Integral):
+        return f"{int(value):,}"
+    number = float(value)
+    if not math.isfinite(number):
+        return "–"
+    if number == round(number) and abs(number) < 1e6:
+        return f"{number:,.0f}".replace("-0", "0") if number == 0 else f"{number:,.0f}"
+    return f"{number:.4g}"
+
+
+def format_fact(value: Any) -> str:
+    """Write any fact of a method (number, text, list, mapping) on one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {format_fact(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(format_fact(part) for part in value)
+    return format_number(value)
+
+
+def split_words(name: str) -> str:
+    """Write a key for a reader: ``NumberOfTests`` and ``number_of_tests`` as ``number of tests``."""
+    parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name.replace("_", " ")).split()
+    return " ".join(part if part.isupper() and len(part) > 1 else part.lower() for part in parts)
+
+
+def sort_key(text: str) -> list[tuple[int, int, str]]:
+    """Order labels as a reader expects: ``sub-2`` before ``sub-10``."""
+    parts = re.split(r"(\d+)", text)
+    # isdecimal: "²" passes \d of some engines' cousins but not int(); the text breaks ties
+    return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts]
+
+
+def data_uri(content: bytes, mime: str = "image/png") -> str:
+    """Return bytes as a ``data:`` URI."""
+    return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def encode_png(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
+    """Encode a picture (H, W) of palette entries as PNG; the same array gives the same bytes.
+
+    Parameters
+    ----------
+    indices : (H, W) array of uint8
+        Which palette entry each pixel has.
+    palette : (N, 4) array of uint8
+        RGBA colours, N at most 256.
+    """
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    height, width = indices.shape
+    # each line of a PNG opens with its filter; 0 is best for palettes
+    lines = np.zeros((height, width + 1), dtype=np.uint8)
+    lines[:, 1:] = indices
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
+            chunk(b"PLTE", np.ascontiguousarray(palette[:, :3]).tobytes()),
+            chunk(b"tRNS", np.ascontiguousarray(palette[:, 3]).tobytes()),
+            chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)),
+            chunk(b"IEND", b""),
+        )
+    )
+
+
+@functools.cache
+def environment() -> "Environment":
+    """Return the Jinja environment: autoescape everywhere, undefined names are errors."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters["number"] = format_number
+    env.filters["words"] = split_words
+    env.filters["fact"] = format_fact
+    env.filters["href"] = lambda path: quote(str(path))
+    stylesheet = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    env.globals["stylesheet"] = Markup(stylesheet)  # trusted: our own file
+    return env
+
+
+def render(template: str, **context: Any) -> str:
+    """Fill a template of ``report/templates``."""
+    return environment().get_template(template).render(**context)

@@ -1,0 +1,112 @@
+"""The maps of one estimator, read back from the files that were written.
+
+Every number and picture of a page comes from here, so that the page cannot
+say what the files do not.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.design import Design, Test
+from ibma_app.core.errors import InputError, ReadWriteError
+from ibma_app.core.grid import Grid
+from ibma_app.core.results import EstimatorResult, Finding
+
+Floats = NDArray[np.float64]
+
+TESTLESS = ("n", "dof", "tau2", "q", "i2", "h2", "pilower", "piupper", "design")
+"""Kinds that no test owns (DESIGN 4)."""
+
+
+class ResultMaps:
+    """What one estimator wrote for one test, read when asked for and kept.
+
+    Parameters
+    ----------
+    result : EstimatorResult
+    grid : Grid
+        The analysis's grid; every file must lie on it.
+    design : Design
+    test : Test
+    """
+
+    def __init__(self, result: EstimatorResult, grid: Grid, design: Design, test: Test) -> None:
+        self.result = result
+        self.grid = grid
+        self.test = test
+        # the only test's files may carry no name (an intercept alone)
+        self._names = (test.name, "") if len(design.tests) == 1 else (test.name,)
+        self._volumes: dict[Path, Floats] = {}
+
+    def path(self, kind: str, inference: str = "") -> Path | None:
+        """The file of a kind, or None when there is none."""
+        names = ("", *self._names) if kind in TESTLESS else self._names
+        for name in names:
+            found = self.result.files.get((name, inference, kind))
+            if found is not None:
+                return found
+        return None
+
+    def volume(self, kind: str, inference: str = "") -> Floats | None:
+        """Values on the whole grid (X, Y, Z), or None when there is no such map.
+
+        Raises
+        ------
+        InputError
+            When the file is gone.
+        ReadWriteError
+            When it cannot be read or lies on another grid.
+        """
+        path = self.path(kind, inference)
+        if path is None:
+            return None
+        if path not in self._volumes:
+            self._volumes[path] = read_volume(path, self.grid)
+        return self._volumes[path]
+
+    def values(self, kind: str, inference: str = "") -> Floats | None:
+        """Values inside the mask (V,), or None when there is no such map."""
+        volume = self.volume(kind, inference)
+        return None if volume is None else volume[self.grid.mask]
+
+    def sidecar(self, kind: str, inference: str = "") -> Mapping[str, Any]:
+        """The file's sidecar; {} when there is no such map."""
+        path = self.path(kind, inference)
+        return {} if path is None else read_sidecar(path)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The inferences made on this test."""
+        return tuple(finding for finding in self.result.findings if finding.test in self._names)
+
+
+def read_volume(path: Path, grid: Grid) -> Floats:
+    """Read a map that must lie on the grid: (X, Y, Z)."""
+    import nibabel
+
+    try:
+        image = nibabel.load(path)
+        volume = np.asarray(image.dataobj, dtype=np.float64)  # type: ignore[attr-defined]
+    except FileNotFoundError as error:
+        raise InputError(f"The report needs {path}, which is gone. Run the analysis again.") from error
+    except Exception as error:  # nibabel raises many kinds; each means the same to the reader
+        raise ReadWriteError(f"The report cannot read {path}: {error}") from error
+    volume = volume.reshape(volume.shape[:3]) if volume.ndim > 3 else volume
+    if volume.shape != grid.shape:
+        raise ReadWriteError(f"{path} has shape {volume.shape}, the analysis has {grid.shape}.")
+    return volume
+
+
+def read_sidecar(path: Path) -> Mapping[str, Any]:
+    """Read the JSON beside a map; {} when there is none or it is no JSON object."""
+    name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".tsv")
+    try:
+        content = json.loads((path.parent / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

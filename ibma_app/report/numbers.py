@@ -1,0 +1,218 @@
+"""The numbers of a page, computed from the maps on disk."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.results import Results
+from ibma_app.report.maps import ResultMaps
+
+CLUSTER_ROWS = 12
+"""Rows of a cluster table that a page shows; the TSV has them all."""
+
+CLUSTER_UNITS = {"x": "mm", "y": "mm", "z": "mm", "volume_mm3": "", "n_voxels": ""}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """An extreme of z: where it is, and the effect there with its 95 % interval."""
+
+    name: str  # "largest z" or "smallest z"
+    z: float
+    xyz: tuple[float, float, float]  # mm
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class ClusterTable:
+    """The first rows of a cluster table, and the file that has the rest."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    n_rows: int
+    href: str  # relative to the page
+
+
+@dataclass(frozen=True)
+class InferenceNumbers:
+    """One inference on one test, counted in its mask."""
+
+    name: str
+    title: str
+    n_significant: int
+    n_positive: int
+    n_negative: int
+    z_threshold: float | None
+    facts: Mapping[str, Any]
+    clusters: ClusterTable | None
+
+
+@dataclass(frozen=True)
+class FitNumbers:
+    """What an estimator says of the mask, whatever the test."""
+
+    n_voxels: int
+    n_min: int | None
+    n_max: int | None
+    dof: str
+    median_tau2: float | None = None
+    median_tau: float | None = None
+    share_tau2: float | None = None  # percent of voxels where tau2 > 0
+    median_i2: float | None = None
+    median_q: float | None = None
+
+
+def describe_fit(maps: ResultMaps) -> FitNumbers:
+    """Count maps and dof over the mask, and take the medians of heterogeneity."""
+    n = maps.values("n")
+    tau2, i2, q = maps.values("tau2"), maps.values("i2"), maps.values("q")
+    some = n is not None and n.size > 0
+    return FitNumbers(
+        n_voxels=maps.grid.n_voxels,
+        n_min=int(n.min()) if some and n is not None else None,
+        n_max=int(n.max()) if some and n is not None else None,
+        dof=_describe_dof(maps),
+        median_tau2=_median(tau2),
+        median_tau=None if tau2 is None else _median(np.sqrt(np.maximum(tau2, 0.0))),
+        share_tau2=None if tau2 is None or not tau2.size else float(100.0 * np.mean(tau2 > 0)),
+        median_i2=_median(i2),
+        median_q=_median(q),
+    )
+
+
+def find_peaks(maps: ResultMaps) -> tuple[Peak, ...]:
+    """Find the largest and the smallest z of the mask (F tests: the largest alone)."""
+    z = maps.volume("z")
+    if z is None or not maps.grid.n_voxels:
+        return ()
+    inside = np.argwhere(maps.grid.mask)
+    values = z[maps.grid.mask]
+    peaks = [_peak_at(maps, "largest z", inside[int(np.argmax(values))])]
+    if not maps.test.is_f:
+        peaks.append(_peak_at(maps, "smallest z", inside[int(np.argmin(values))]))
+    return tuple(peaks)
+
+
+def count_significant(maps: ResultMaps, results: Results) -> tuple[InferenceNumbers, ...]:
+    """Count significant voxels by sign, for every inference made on the test."""
+    z = maps.values("z")
+    rows = []
+    for finding in maps.findings:
+        mask = maps.values("mask", finding.inference)
+        passed = None if mask is None else mask > 0
+        total = finding.n_significant if passed is None else int(np.count_nonzero(passed))
+        positive, negative = total, 0
+        if passed is not None and z is not None:
+            positive = int(np.count_nonzero(passed & (z > 0)))
+            negative = int(np.count_nonzero(passed & (z < 0)))
+        path = maps.path("clusters", finding.inference)
+        rows.append(
+            InferenceNumbers(
+                name=finding.inference,
+                title=finding.title,
+                n_significant=total,
+                n_positive=positive,
+                n_negative=negative,
+                z_threshold=finding.z_threshold,
+                facts=finding.facts,
+                clusters=None if path is None else read_clusters(path, results.output_dir),
+            )
+        )
+    return tuple(rows)
+
+
+def read_clusters(path: Path, page_folder: Path, limit: int = CLUSTER_ROWS) -> ClusterTable | None:
+    """Read the first rows of a cluster table; None when the file is gone."""
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            lines = list(csv.reader(stream, delimiter="\t"))
+    except OSError:
+        return None
+    if not lines:
+        return None
+    columns = tuple(f"{c} ({CLUSTER_UNITS[c]})" if CLUSTER_UNITS.get(c) else c for c in lines[0])
+    rows = tuple(tuple(_short(cell) for cell in line) for line in lines[1 : limit + 1])
+    return ClusterTable(columns, rows, len(lines) - 1, relative_to_page(path, page_folder))
+
+
+def relative_to_page(path: Path, page_folder: Path) -> str:
+    """The way from a page to a file of the dataset (pages lie at its top)."""
+    return path.relative_to(page_folder).as_posix() if path.is_relative_to(page_folder) else path.as_posix()
+
+
+def effect_units(maps: ResultMaps, results: Results) -> str:
+    """The units of the effect map: its sidecar's, else what all input maps agree on."""
+    units = maps.sidecar("effect").get("Units")
+    if isinstance(units, str) and units:
+        return units
+    known = {row.units for row in results.survey}
+    return known.pop() if len(known) == 1 else "unknown"
+
+
+def _peak_at(maps: ResultMaps, name: str, voxel: NDArray[np.intp]) -> Peak:
+    """Read z, effect and its 95 % interval at a voxel."""
+    where = (int(voxel[0]), int(voxel[1]), int(voxel[2]))
+    x, y, z = (maps.grid.affine @ np.array([*where, 1.0]))[:3]
+    effect, variance, count = maps.volume("effect"), maps.volume("variance"), maps.volume("n")
+    half = None
+    if effect is not None and variance is not None and variance[where] > 0:
+        half = float(np.sqrt(variance[where])) * _critical_value(maps, where)
+    value = None if effect is None else float(effect[where])
+    statistic = maps.volume("z")
+    assert statistic is not None  # find_peaks has looked
+    return Peak(
+        name=name,
+        z=float(statistic[where]),
+        xyz=(float(x), float(y), float(z)),
+        effect=value,
+        low=None if value is None or half is None else value - half,
+        high=None if value is None or half is None else value + half,
+        n=None if count is None else int(count[where]),
+    )
+
+
+def _critical_value(maps: ResultMaps, where: tuple[int, int, int]) -> float:
+    """Half width of a 95 % interval in standard errors: t where the test is one, else normal."""
+    from scipy import stats
+
+    dof: Any = None
+    if maps.path("t") is not None:
+        volume = maps.volume("dof")
+        dof = volume[where] if volume is not None else maps.sidecar("t").get("DegreesOfFreedom")
+    if isinstance(dof, int | float) and not isinstance(dof, bool) and np.isfinite(dof) and dof > 0:
+        return float(stats.t.isf(0.025, dof))
+    return float(stats.norm.isf(0.025))
+
+
+def _describe_dof(maps: ResultMaps) -> str:
+    """Say the dof of the test: one number, a range over the mask, or that z has none."""
+    values = maps.values("dof")
+    if values is not None and values.size:
+        low, high = float(values.min()), float(values.max())
+        return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    for kind in ("t", "F", "effect"):
+        dof = maps.sidecar(kind).get("DegreesOfFreedom")
+        if isinstance(dof, str) or (isinstance(dof, int | float) and not isinstance(dof, bool)):
+            return dof if isinstance(dof, str) else f"{dof:g}"
+    return "none (z statistic)" if maps.path("t") is None and maps.path("F") is None else "unknown"
+
+
+def _median(values: NDArray[np.float64] | None) -> float | None:
+    return None if values is None or not values.size else float(np.median(values))
+
+
+def _short(cell: str) -> str:
+    """Four digits are enough for a page; the TSV has them all."""
+    try:
+        number = float(cell)
+    except ValueError:
+        return cell
+    return cell if len(cell) <= 7 else f"{number:.4g}"

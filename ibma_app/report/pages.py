@@ -1,0 +1,335 @@
+"""The pages of the report: one per group analysis, one per participant, and their index.
+
+Each is one self-contained HTML file whose bytes depend on the results alone.
+"""
+
+import html
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ibma_app import __version__
+from ibma_app.core.results import Results
+from ibma_app.report.brain import Sheet
+from ibma_app.report.charts import describe_test, draw_design
+from ibma_app.report.html import format_number, render, sort_key
+from ibma_app.report.maps import ResultMaps
+from ibma_app.report.methods import methods_text
+from ibma_app.report.numbers import count_significant, relative_to_page
+from ibma_app.report.views import (
+    Fact,
+    collect_notes,
+    estimator_view,
+    grid_facts,
+    map_rows,
+    notes_of,
+    participant_view,
+    reference_rows,
+    settings_rows,
+    title_of,
+)
+
+Save = Callable[[Path, str], object]
+
+PICTURED_TESTS = 8
+"""Tests (over all estimators) of a group page that get pictures: about a second and half a megabyte each."""
+
+PICTURED_CONTRASTS = 20
+"""Contrasts of a participant's page that get pictures."""
+
+INDEX = "report.html"
+
+logger = logging.getLogger(__name__)
+
+
+def write_analysis_page(
+    results: Results,
+    page: str,
+    save: Save,
+    version: str = __version__,
+    software: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the page of one group analysis.
+
+    Parameters
+    ----------
+    results : Results
+        The finished analysis; numbers are read from its files.
+    page : str
+        File name of the page, ``group_<analysis name>.html``.
+    save : callable
+        ``save(path, text)`` writes a text file atomically.
+    version : str
+        Version of ibma-app, for the methods text.
+    software : mapping, optional
+        Names and versions of other software to list.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    sheet, budget, estimators = Sheet(), PICTURED_TESTS, []
+    for number, result in enumerate(results.estimators):
+        estimators.append(estimator_view(result, results, sheet, number, budget))
+        budget = max(0, budget - len(results.design.tests))
+    text = methods_text(results, version)
+    path = results.output_dir / page
+    content = render(
+        "analysis.html.j2",
+        kicker="Group analysis",
+        title=title_of(results.analysis.entities),
+        description=_describe_group(results),
+        contents=_group_contents(estimators),
+        version=version,
+        plans=sheet.plans,
+        summary=[*_count_facts(results), *grid_facts(results), *_headline(results)],
+        notes=notes_of(results),
+        **_input_view(results),
+        estimators=estimators,
+        methods=text.paragraphs,
+        references=reference_rows(text.references),
+        settings=settings_rows(results.settings),
+        software=[("ibma-app", version), *(software or {}).items()],
+    )
+    save(path, content)
+    return path
+
+
+def write_participant_page(
+    label: str,
+    results: Sequence[Results],
+    save: Save,
+    version: str = __version__,
+    software: Mapping[str, str] | None = None,
+) -> Path:
+    """Write ``sub-<label>.html``: all analyses of one participant.
+
+    Parameters
+    ----------
+    label : str
+        Participant label, without prefix.
+    results : sequence of Results
+        At least one, all with the same ``output_dir``.
+    save, version, software
+        As for `write_analysis_page`.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    sheet = Sheet()
+    ordered = sorted(results, key=lambda one: sort_key(one.analysis.name))
+    analyses = [
+        participant_view(one, sheet, number, pictured=number < PICTURED_CONTRASTS)
+        for number, one in enumerate(ordered)
+    ]
+    texts = [methods_text(one, version) for one in ordered]
+    several = len(ordered) > 1
+    notes = [
+        (note.source, (note.text,))
+        for one, view in zip(ordered, analyses, strict=True)
+        for note in notes_of(one, view["title"] if several else "")
+    ]
+    path = ordered[0].output_dir / f"sub-{label}.html"
+    references = dict.fromkeys(line for text in texts for line in text.references)
+    n_maps = sum(len(one.analysis.observations) for one in ordered)
+    content = render(
+        "participant.html.j2",
+        kicker="Participant level",
+        title=f"Participant {label}",
+        description=f"{_count(len(ordered), 'combined contrast')} from {_count(n_maps, 'map')}.",
+        contents=_participant_contents(analyses),
+        version=version,
+        plans=sheet.plans,
+        summary=[("Combined contrasts", len(ordered)), ("Maps read", n_maps)],
+        notes=collect_notes(notes),
+        analyses=analyses,
+        methods=list(dict.fromkeys(line for text in texts for line in text.paragraphs)),
+        references=reference_rows(references),
+        settings=settings_rows(ordered[0].settings),
+        software=[("ibma-app", version), *(software or {}).items()],
+    )
+    save(path, content)
+    return path
+
+
+def write_index(output_dir: Path, save: Save, version: str = __version__) -> Path:
+    """Write ``report.html``, which lists every page that lies in ``output_dir``.
+
+    Jobs that run in parallel may each write it: it is made from what is on
+    disk, in one order, so that the last one lists them all.
+    """
+    groups, participants = _list_pages(output_dir, "group_*.html"), _list_pages(output_dir, "sub-*.html")
+    beside = (
+        ("README.md", "what lies in this dataset, and the methods"),
+        ("CITATION.md", "what to cite"),
+        ("dataset_description.json", "BIDS description of this dataset"),
+    )
+    counts = [_count(len(groups), "group analysis", "group analyses")]
+    counts.append(_count(len(participants), "participant"))
+    path = output_dir / INDEX
+    content = render(
+        "index.html.j2",
+        kicker="ibma-app",
+        title="Report",
+        description=f"{' and '.join(counts)}.",
+        contents=[
+            _entry("group", "Group analyses"),
+            _entry("participants", "Participants"),
+            _entry("files", "Beside this page"),
+        ],
+        version=version,
+        sections=[
+            _section("group", "Group analyses", groups, "None yet: run the group level."),
+            _section("participants", "Participants", participants, "None in this folder."),
+        ],
+        texts=beside,
+    )
+    save(path, content)
+    return path
+
+
+def _section(anchor: str, title: str, pages: list[dict[str, str]], empty: str) -> dict[str, Any]:
+    return {"anchor": anchor, "title": title, "pages": pages, "empty": empty}
+
+
+def _list_pages(output_dir: Path, pattern: str) -> list[dict[str, str]]:
+    """File, title and description of each page, in the order a reader expects."""
+    pages = []
+    for path in sorted(output_dir.glob(pattern), key=lambda one: sort_key(one.name)):
+        try:
+            with path.open(encoding="utf-8", errors="replace") as stream:
+                head = stream.read(4000)
+        except OSError as error:  # listed all the same: the page is there
+            logger.warning("Cannot read %s for the index: %s", path, error)
+            head = ""
+        title = re.search(r"<title>(.*?)(?: · ibma-app)?</title>", head, re.DOTALL)
+        words = re.search(r'<meta name="description" content="([^"]*)">', head)
+        pages.append(
+            {
+                "file": path.name,
+                "title": html.unescape(title.group(1)) if title else path.stem,
+                "description": html.unescape(words.group(1)) if words else "",
+            }
+        )
+    return pages
+
+
+def _entry(anchor: str, title: str, children: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    return {"anchor": anchor, "title": title, "children": list(children)}
+
+
+def _closing() -> list[dict[str, Any]]:
+    return [
+        _entry("methods", "Methods"),
+        _entry("references", "References"),
+        _entry("software", "Settings and software"),
+    ]
+
+
+def _group_contents(estimators: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    entries = [
+        _entry("notes", "Warnings and notes"),
+        _entry("maps", "What was combined"),
+        _entry("design", "Design"),
+    ]
+    for part in estimators:
+        children = [_entry(test["anchor"], test["name"]) for test in part["tests"]]
+        if part["pictures"]:
+            children.append(_entry(f"{part['anchor']}-coverage", part["coverage_title"]))
+        entries.append(_entry(part["anchor"], f"Results: {part['name']}", children))
+    return entries + _closing()
+
+
+def _participant_contents(analyses: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    entries = [_entry(part["anchor"], part["title"]) for part in analyses]
+    return [_entry("notes", "Warnings and notes"), *entries, *_closing()]
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{format_number(number)} {one if number == 1 else many or one + 's'}"
+
+
+def _units_of(results: Results) -> str:
+    """How many subjects or studies there are, in words."""
+    unit = results.analysis.unit
+    number = len({row.unit for row in results.analysis.observations})
+    return _count(number, unit, "studies" if unit == "study" else "")
+
+
+def _describe_group(results: Results) -> str:
+    names = ", ".join(result.estimator.name for result in results.estimators)
+    voxels = format_number(results.grid.n_voxels)
+    return f"{_units_of(results)} combined by {names} at {voxels} voxels."
+
+
+def _count_facts(results: Results) -> list[Fact]:
+    """Subjects or studies, and maps where these are more."""
+    analysis = results.analysis
+    name = {"study": "Studies", "subject": "Subjects"}.get(analysis.unit, "Units")
+    number = len({row.unit for row in analysis.observations})
+    facts: list[Fact] = [(name, number)]
+    if len(analysis.observations) != number:
+        facts.append(("Maps", len(analysis.observations)))
+    names = {
+        str(statmap.metadata["ContrastName"])
+        for row in analysis.observations
+        for statmap in row.statmaps.values()
+        if statmap.metadata.get("ContrastName")
+    }
+    return [*facts, ("Original contrast name", names.pop())] if len(names) == 1 else facts
+
+
+def _headline(results: Results) -> list[Fact]:
+    """Significant voxels of the first test by the first inference, for each estimator."""
+    if not results.design.tests:
+        return []
+    facts: list[Fact] = []
+    for result in results.estimators:
+        maps = ResultMaps(result, results.grid, results.design, results.design.tests[0])
+        for row in count_significant(maps, results)[:1]:
+            facts.append(
+                (f"Significant: {result.estimator.name}, {maps.test.name}, {row.name}", row.n_significant)
+            )
+    return facts
+
+
+def _input_view(results: Results) -> dict[str, Any]:
+    """The table of maps and the design, as the group page shows them."""
+    rows = map_rows(results)
+    return {
+        "maps": rows,
+        "maps_sentence": _maps_sentence(results),
+        "with_effect": any(row.median_abs_effect is not None for row in rows),
+        "with_variance": any(row.median_variance is not None for row in rows),
+        "formula": results.design.formula,
+        "design": draw_design(results.design, tuple(row.label for row in rows)),
+        "design_caption": (
+            "The design matrix, one row per map, and under it the weights of each test. Colours: blue is "
+            "negative, red positive, each column by its own largest value (tests: by theirs)."
+        ),
+        "tests": [describe_test(test, results.design.columns) for test in results.design.tests],
+        "design_file": _design_file(results),
+    }
+
+
+def _maps_sentence(results: Results) -> str:
+    share = sum(1 for row in results.survey if row.covered == results.grid.n_voxels)
+    whole = "all" if share == len(results.survey) else f"{share} of {len(results.survey)}"
+    return (
+        f"Each row is one row of the design; {whole} cover the whole mask of "
+        f"{format_number(results.grid.n_voxels)} voxels. Medians are over the voxels that the map covers."
+    )
+
+
+def _design_file(results: Results) -> str:
+    """The design table's path from the page, when there is one."""
+    for result in results.estimators:
+        for (_, _, kind), path in result.files.items():
+            if kind == "design":
+                return relative_to_page(path, results.output_dir)
+    return ""

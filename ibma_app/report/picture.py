@@ -1,0 +1,119 @@
+"""Records of pictures as the templates draw them, and the scales that colour maps."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.report.html import data_uri, encode_png
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """How values become colours: entries 1 to 255 of a palette; 0 is transparent."""
+
+    low: float
+    high: float
+    palette: NDArray[np.uint8]  # (256, 4)
+    label: str  # quantity and units
+    threshold: float | None = None  # |values| below it are not shown
+    clips: tuple[bool, bool] = (False, False)  # values lie below low, above high
+
+    def index(self, values: Floats, shown: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """Palette entries of values; 0 where they are not shown."""
+        share = np.clip((values - self.low) / (self.high - self.low), 0.0, 1.0)
+        return np.where(shown, 1 + np.rint(254 * share), 0).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One embedded picture and where it lies."""
+
+    uri: str
+    x: float
+    y: float
+    width: float
+    height: float
+    backdrop: str = ""  # id of the picture that lies under it
+
+
+@dataclass(frozen=True)
+class ColourBar:
+    """The colour scale under a picture."""
+
+    uri: str
+    x: float
+    y: float
+    width: float
+    ticks: tuple[tuple[float, str], ...]  # x, text
+    label: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the templates draw it (SVG; text takes the page's colour)."""
+
+    width: float
+    height: float
+    panels: tuple[Panel, ...]
+    labels: tuple[tuple[float, float, str], ...]  # x, y, text
+    bar: ColourBar | None
+    alt: str
+    caption: str
+
+
+@functools.cache
+def palette_of(name: str) -> NDArray[np.uint8]:
+    """Return a matplotlib colour map as a palette (256, 4) whose first entry is transparent."""
+    import matplotlib
+
+    colours = np.zeros((256, 4), dtype=np.uint8)
+    colours[1:] = np.rint(255 * matplotlib.colormaps[name](np.linspace(0, 1, 255))).astype(np.uint8)
+    return colours
+
+
+def signed_scale(values: Floats, label: str, threshold: float | None = None) -> Scale:
+    """A scale symmetric about 0, up to the 98th percentile of absolute values.
+
+    Red and blue are told apart by all common forms of colour vision.
+    """
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    top = float(np.percentile(sizes, 98)) if sizes.size else 1.0
+    if threshold is not None:
+        top = max(top, 1.5 * threshold)
+    largest = float(sizes.max()) if sizes.size else top
+    # a nearly constant map clips nothing worth an arrow
+    top = largest if largest <= 1.05 * top or top <= 0 else top
+    clips = (bool(np.any(values < -top)), bool(np.any(values > top)))
+    return Scale(-top, top, palette_of("RdBu_r"), label, threshold, clips)
+
+
+def positive_scale(values: Floats, label: str, low: float | None = 0.0, high: float | None = None) -> Scale:
+    """A scale from ``low`` (None: the smallest value) to ``high`` (None: the 98th percentile)."""
+    finite = values[np.isfinite(values)]
+    smallest, largest = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    bottom = smallest if low is None else low
+    top = float(np.percentile(finite, 98)) if high is None and finite.size else high
+    if top is None or top <= bottom:
+        top = largest if largest > bottom else bottom + 1.0
+    return Scale(bottom, top, palette_of("viridis"), label, None, (smallest < bottom, largest > top))
+
+
+def draw_bar(scale: Scale, y: float, width: float) -> ColourBar:
+    """Draw the colour scale, with what a threshold hides left out."""
+    values = np.linspace(scale.low, scale.high, 255)
+    shown = np.abs(values) >= (scale.threshold or 0.0)
+    pixels = scale.index(values, shown)[None, :]
+    length = min(260.0, 0.6 * width)
+    marks = [(0.0, scale.low), (0.5, (scale.low + scale.high) / 2), (1.0, scale.high)]
+    ticks = []
+    for share, value in marks:
+        text = f"{value:.3g}".replace("-", "−")
+        text = "≤ " + text if share == 0.0 and scale.clips[0] else text
+        text = "≥ " + text if share == 1.0 and scale.clips[1] else text
+        ticks.append((12.0 + share * length, text))
+    uri = data_uri(encode_png(pixels, scale.palette))
+    return ColourBar(uri, 12.0, y, length, tuple(ticks), scale.label)

@@ -1,0 +1,331 @@
+"""What the templates are given: results turned into rows, facts and pictures."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.results import EstimatorResult, MapSurvey, Results
+from ibma_app.report.brain import Sheet, SlicePlan, draw_glass, draw_mosaic, is_mni
+from ibma_app.report.charts import coverage_share, describe_test
+from ibma_app.report.html import format_fact, format_number
+from ibma_app.report.maps import ResultMaps
+from ibma_app.report.methods import auto_reason, space_of
+from ibma_app.report.numbers import (
+    FitNumbers,
+    InferenceNumbers,
+    count_significant,
+    describe_fit,
+    effect_units,
+    find_peaks,
+)
+from ibma_app.report.picture import Picture, positive_scale, signed_scale
+
+Floats = NDArray[np.float64]
+Fact = tuple[str, Any]
+
+NEUROLOGICAL = "Axial slices, left is left; pixels are voxels."
+
+
+@dataclass(frozen=True)
+class Note:
+    """A warning or note, and the part of the analysis that it comes from."""
+
+    source: str
+    text: str
+
+
+@dataclass(frozen=True)
+class MapRow:
+    """One line of the table of maps."""
+
+    label: str
+    sample_size: float | None
+    dof: str
+    dof_source: str
+    units: str
+    share: float  # percent of the mask
+    losses: tuple[tuple[str, int], ...]
+    derived: tuple[str, ...]
+    median_abs_effect: float | None
+    median_variance: float | None
+    uris: tuple[str, ...]
+
+
+def title_of(entities: Mapping[str, str]) -> str:
+    """Name an analysis for a reader, its contrast first: ``contrast faces, task x``."""
+    order = sorted(entities, key=lambda key: key != "contrast")
+    return ", ".join(f"{key} {entities[key]}" for key in order) or "all maps"
+
+
+def anchor_of(*parts: str) -> str:
+    """Make a fragment identifier; a number keeps it unique where labels lose characters."""
+    return "-".join(re.sub(r"[^A-Za-z0-9]+", "", part) or "x" for part in parts)
+
+
+def map_rows(results: Results) -> tuple[MapRow, ...]:
+    """List what each map brought and what was lost of it."""
+    aligned = len(results.survey) == len(results.analysis.observations)
+    sources = [row.dof_source if aligned else "" for row in results.analysis.observations]
+    sources += [""] * (len(results.survey) - len(sources))
+    rows = zip(results.survey, sources, strict=False)
+    return tuple(_map_row(survey, source, results) for survey, source in rows)
+
+
+def _map_row(survey: MapSurvey, source: str, results: Results) -> MapRow:
+    return MapRow(
+        label=survey.label,
+        sample_size=survey.sample_size,
+        dof=survey.dof,
+        dof_source="" if source in (survey.dof, "unknown") else f"from {source}" if source else "",
+        units=survey.units,
+        share=coverage_share(survey, results.grid.n_voxels),
+        losses=tuple((reason, count) for reason, count in survey.losses.items() if count),
+        derived=survey.derived,
+        median_abs_effect=survey.median_abs_effect,
+        median_variance=survey.median_variance,
+        uris=survey.uris,
+    )
+
+
+def collect_notes(parts: Iterable[tuple[str, Sequence[str]]]) -> tuple[Note, ...]:
+    """Gather notes of the parts of an analysis, each text once."""
+    notes: dict[str, Note] = {}
+    for source, texts in parts:
+        for text in texts:
+            notes.setdefault(text, Note(source, text))
+    return tuple(notes.values())
+
+
+def notes_of(results: Results, prefix: str = "") -> tuple[Note, ...]:
+    """Every warning and note of an analysis."""
+    parts = [(prefix, results.notes), (prefix, results.analysis.notes)]
+    parts.append((prefix or "design", results.design.notes))
+    parts += [(prefix or result.estimator.name, result.notes) for result in results.estimators]
+    return collect_notes(parts)
+
+
+def grid_facts(results: Results) -> list[Fact]:
+    """Mask size, grid and space of an analysis."""
+    size = np.sqrt((results.grid.affine[:3, :3] ** 2).sum(axis=0))
+    voxel = " × ".join(f"{edge:.3g}" for edge in size)
+    return [
+        ("Voxels in the mask", results.grid.n_voxels),
+        ("Volume of the mask (cm³)", results.grid.n_voxels * results.grid.voxel_volume / 1000.0),
+        ("Grid", f"{' × '.join(map(str, results.grid.shape))} voxels of {voxel} mm"),
+        ("Space", space_of(results) or "not named"),
+    ]
+
+
+def fit_facts(fit: FitNumbers, units: str) -> list[Fact]:
+    """What an estimator says of the mask, for the line of facts."""
+    facts: list[Fact] = [("Voxels in the mask", fit.n_voxels)]
+    if fit.n_min is not None:
+        same = fit.n_min == fit.n_max
+        facts.append(("Maps at a voxel", fit.n_min if same else f"{fit.n_min} to {fit.n_max}"))
+    facts.append(("dof", fit.dof))
+    squared = f" ({units})²" if units not in ("", "unknown") else ""
+    if fit.median_tau2 is not None:
+        facts.append((f"Median tau²{squared}", fit.median_tau2))
+        facts.append(("Voxels with tau² > 0 (%)", fit.share_tau2))
+    if fit.median_i2 is not None:
+        facts.append(("Median I² (%)", fit.median_i2))
+    if fit.median_q is not None:
+        facts.append(("Median Q", fit.median_q))
+    return facts
+
+
+def estimator_view(
+    result: EstimatorResult, results: Results, sheet: Sheet, number: int, budget: int
+) -> dict[str, Any]:
+    """One estimator's part of a group page; pictures for the first ``budget`` tests."""
+    plan = sheet.plan(results.grid, space_of(results))
+    anchor = anchor_of(f"e{number}", result.estimator.name)
+    tests = []
+    for index, test in enumerate(results.design.tests):
+        maps = ResultMaps(result, results.grid, results.design, test)
+        tests.append(_test_view(maps, results, plan, f"{anchor}-t{index}", pictured=index < budget))
+    first = ResultMaps(result, results.grid, results.design, results.design.tests[0])
+    units = effect_units(first, results)
+    pictures = _fit_pictures(first, results, plan, units)
+    why = auto_reason(result).rstrip(".")
+    return {
+        "anchor": anchor,
+        "name": result.estimator.name,
+        "title": result.estimator.title[:1].upper() + result.estimator.title[1:],
+        "reason": f"Chosen by auto: {why}." if why else "",
+        "facts": [*fit_facts(describe_fit(first), units), *_settings_facts(result)],
+        "tests": tests,
+        "n_voxels": results.grid.n_voxels,
+        "pictures": pictures,
+        "coverage_title": "Coverage" if len(pictures) == 1 else "Coverage and heterogeneity",
+    }
+
+
+def _settings_facts(result: EstimatorResult) -> list[Fact]:
+    return [(f"Setting {name}", value) for name, value in result.settings.items()]
+
+
+def _test_view(
+    maps: ResultMaps, results: Results, plan: SlicePlan, anchor: str, *, pictured: bool
+) -> dict[str, Any]:
+    """Numbers and pictures of one test."""
+    row = describe_test(maps.test, results.design.columns)
+    units = effect_units(maps, results)
+    inferences = count_significant(maps, results)
+    unpictured = (
+        "" if pictured else "No pictures: the page shows those of its first tests only; the maps are on disk."
+    )
+    return {
+        "anchor": anchor,
+        "name": row.name,
+        "kind": row.kind,
+        "tail": row.tail,
+        "two_sided": row.tail == "two-sided",
+        "units": "" if maps.path("effect") is None else units,
+        "peaks": find_peaks(maps),
+        "inferences": inferences,
+        "pictures": _test_pictures(maps, results, plan, inferences, units) if pictured else [],
+        "unpictured": unpictured,
+    }
+
+
+def _test_pictures(
+    maps: ResultMaps,
+    results: Results,
+    plan: SlicePlan,
+    inferences: Sequence[InferenceNumbers],
+    units: str,
+) -> list[Picture]:
+    """Glass brain, then slices of z and effect, whole and where significant."""
+    z, effect = maps.volume("z"), maps.volume("effect")
+    if z is None or not results.grid.n_voxels:
+        return []
+    first = inferences[0] if inferences else None
+    passed = _passed(maps, first, z)
+    found = passed is not None and bool(passed.any())
+    words = f"{first.title}, {format_number(first.n_significant)} voxels" if first else ""
+    least = float(np.abs(z[passed]).min()) if passed is not None and found else None
+    cut = signed_scale(z[results.grid.mask], "z", least)
+    scale = replace(cut, threshold=None)  # the same colours with and without threshold
+    seen = np.where(passed, z, 0.0) if passed is not None and found else z
+    shown = f"where significant ({words})" if found else "over the whole mask, not thresholded"
+    if first is not None and not found:
+        shown += f": no voxel is significant by {first.title}"
+    mni = is_mni(space_of(results))
+    pictures = [draw_glass(results.grid, seen, cut, f"Projections of z {shown}.", mni=mni)]
+    if passed is not None and found:
+        text = f"z where significant ({words}). {NEUROLOGICAL}"
+        pictures.append(draw_mosaic(plan, z, cut, text, passed))
+    pictures.append(draw_mosaic(plan, z, scale, f"z, not thresholded. {NEUROLOGICAL}"))
+    if effect is not None:
+        label = _with_units("effect", units)
+        effects = signed_scale(effect[results.grid.mask], label)
+        if passed is not None and found:
+            text = f"Effect where significant ({words}). {NEUROLOGICAL}"
+            pictures.append(draw_mosaic(plan, effect, effects, text, passed))
+        pictures.append(draw_mosaic(plan, effect, effects, f"Effect, not thresholded. {NEUROLOGICAL}"))
+    return pictures
+
+
+def _passed(maps: ResultMaps, first: InferenceNumbers | None, z: Floats) -> NDArray[np.bool_] | None:
+    """Where the first inference finds something; None without inference."""
+    if first is None:
+        return None
+    mask = maps.volume("mask", first.name)
+    if mask is not None:
+        return (mask > 0) & maps.grid.mask
+    if first.z_threshold is None:
+        return None
+    return (np.abs(z) >= first.z_threshold) & maps.grid.mask
+
+
+def _fit_pictures(maps: ResultMaps, results: Results, plan: SlicePlan, units: str) -> list[Picture]:
+    """Coverage and heterogeneity: n, tau, I2."""
+    inside, pictures = results.grid.mask, []
+    n, tau2, i2 = maps.volume("n"), maps.volume("tau2"), maps.volume("i2")
+    if n is not None and inside.any():
+        total = len(results.analysis.observations)
+        text = f"Number of maps (of {total}) that cover each voxel. {NEUROLOGICAL}"
+        scale = positive_scale(n[inside], "maps at the voxel (n)", low=_least(n[inside]), high=float(total))
+        pictures.append(draw_mosaic(plan, n, scale, text))
+    if tau2 is not None and inside.any():
+        tau = np.sqrt(np.maximum(tau2, 0.0))
+        text = f"tau, the standard deviation of true effects between {_plural(results)}. {NEUROLOGICAL}"
+        label = _with_units("tau", units)
+        pictures.append(draw_mosaic(plan, tau, positive_scale(tau[inside], label), text))
+    if i2 is not None and inside.any():
+        text = f"I², the share of the variation that sampling error does not explain. {NEUROLOGICAL}"
+        scale = positive_scale(i2[inside], "I² (%)", high=100.0)
+        pictures.append(draw_mosaic(plan, i2, scale, text))
+    return pictures
+
+
+def participant_view(results: Results, sheet: Sheet, number: int, *, pictured: bool) -> dict[str, Any]:
+    """One combined contrast of a participant's page."""
+    entities = {key: label for key, label in results.analysis.entities.items() if key != "sub"}
+    result = results.estimators[0]
+    maps = ResultMaps(result, results.grid, results.design, results.design.tests[0])
+    units = effect_units(maps, results)
+    rows, fit = map_rows(results), describe_fit(maps)
+    return {
+        "anchor": f"a{number}",
+        "title": title_of(entities),
+        "name": results.analysis.name,
+        "facts": [("Maps combined", len(rows)), *fit_facts(fit, units), *grid_facts(results)[1:3]],
+        "maps": rows,
+        "with_effect": any(row.median_abs_effect is not None for row in rows),
+        "with_variance": any(row.median_variance is not None for row in rows),
+        "peaks": find_peaks(maps),
+        "units": units,
+        "pictures": _participant_pictures(maps, results, sheet, units) if pictured else [],
+        "unpictured": (
+            "" if pictured else "No pictures: the page shows those of its first contrasts only; "
+            "the maps are on disk."
+        ),
+    }  # fmt: skip
+
+
+def _participant_pictures(maps: ResultMaps, results: Results, sheet: Sheet, units: str) -> list[Picture]:
+    """Slices of effect and z, and how many maps cover each voxel."""
+    plan = sheet.plan(results.grid, space_of(results))
+    pictures, inside = [], results.grid.mask
+    for kind, label, words in (("effect", _with_units("effect", units), "Effect"), ("z", "z", "z")):
+        volume = maps.volume(kind)
+        if volume is not None and inside.any():
+            text = f"{words}, not thresholded. {NEUROLOGICAL}"
+            pictures.append(draw_mosaic(plan, volume, signed_scale(volume[inside], label), text))
+    return [*pictures, *_fit_pictures(maps, results, plan, units)]
+
+
+def settings_rows(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The settings of a run as name and value."""
+    return [(name.replace("_", " "), format_fact(value)) for name, value in settings.items()]
+
+
+def reference_rows(references: Iterable[str]) -> list[dict[str, str]]:
+    """References with their web address taken apart, for a link."""
+    rows = []
+    for reference in references:
+        found = re.search(r"\s*(https?://\S+)$", reference)
+        link = found.group(1) if found else ""
+        rows.append({"text": reference[: found.start()] if found else reference, "link": link})
+    return rows
+
+
+def _with_units(quantity: str, units: str) -> str:
+    return f"{quantity} (units unknown)" if units in ("", "unknown") else f"{quantity} ({units})"
+
+
+def _least(values: Floats) -> float:
+    """Where the scale of n begins: the smallest count, or 0 where all are alike."""
+    least = float(values.min())
+    return least if least < float(values.max()) else 0.0
+
+
+def _plural(results: Results) -> str:
+    unit = results.analysis.unit
+    return "studies" if unit == "study" else f"{unit}s"

@@ -1,0 +1,215 @@
+"""Pages: the numbers are those of the maps, nothing is loaded, nothing is injected."""
+
+import csv
+import re
+from html.parser import HTMLParser
+
+import nibabel
+import numpy as np
+import pytest
+from scipy import stats
+
+from ibma_app.report.html import format_number
+from ibma_app.report.pages import write_analysis_page, write_index, write_participant_page
+
+ATTACK = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """Elements, attributes that load something, and visible text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.links, self.loads, self.ids, self.words = [], [], [], [], []
+        self.values = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        if tag == "a":
+            self.links.append(attrs.get("href", ""))
+        else:
+            self.loads += [
+                attrs[name] for name in ("src", "href", "data", "srcset", "action") if name in attrs
+            ]
+        if tag == "data":
+            self.values.append(attrs["value"])
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def read(path, grid):
+    return np.asarray(nibabel.load(path).dataobj, dtype=float)[grid.mask]
+
+
+@pytest.fixture(scope="module")
+def group_page(tmp_path_factory, group_results, save):
+    results = group_results(tmp_path_factory.mktemp("group"), moderator=True, estimators=("reml", "stouffer-rfx"))
+    path = write_analysis_page(results, "group_faces.html", save, version="1.2", software={"numpy": "9.9"})
+    return results, path, path.read_text(encoding="utf-8")
+
+
+def test_extremes_and_counts_are_those_of_the_maps(tmp_path, group_results, save):
+    results = group_results(tmp_path)
+    page = Page(write_analysis_page(results, "group_faces.html", save).read_text(encoding="utf-8"))
+    files, grid = results.estimators[0].files, results.grid
+    z, effect, variance, dof = (
+        read(files["", "", kind], grid) for kind in ("z", "effect", "variance", "dof")
+    )
+    xyz = np.argwhere(grid.mask) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    for best in (z.argmax(), z.argmin()):
+        half = stats.t.ppf(0.975, dof[best]) * np.sqrt(variance[best])
+        shown = [float(value) for value in page.values if value not in ("", None)]
+        # the page carries doubles of the files' float32 numbers: equal up to rounding of the arithmetic
+        for number in (z[best], effect[best], effect[best] - half, effect[best] + half):
+            assert np.isclose(shown, number, rtol=1e-12, atol=0).any()
+        assert ", ".join(format_number(float(mm)) for mm in xyz[best]) in page.text
+    passed = read(files["", "fdr", "mask"], grid) > 0
+    for count in (passed.sum(), (passed & (z > 0)).sum(), grid.n_voxels):
+        assert str(int(count)) in page.values
+    for value in (np.median(read(files["", "", "tau2"], grid)), np.median(read(files["", "", "i2"], grid))):
+        assert repr(float(value)) in page.values
+    assert f"{100 * passed.sum() / grid.n_voxels:.2f} %" in page.text
+
+
+def test_survey_is_on_the_page(group_page):
+    results, _, text = group_page
+    page = Page(text)
+    for row in results.survey:
+        assert row.label in page.text
+        assert repr(100.0 * row.covered / results.grid.n_voxels) in page.values
+        assert all(uri in page.text for uri in row.uris)
+        assert str(row.median_variance) in page.values
+    assert "variance from effect and t" in page.text
+    assert "5 variance 0" in page.text
+    assert "Few maps: 6." in page.text
+    assert page.text.index("Few maps: 6.") < page.text.index("study-01_contrast-faces")
+
+
+def test_cluster_table_shows_first_rows_and_links_the_rest(group_page):
+    results, path, text = group_page
+    page = Page(text)
+    table = results.estimators[0].files["age", "fdr", "clusters"]
+    with table.open(newline="") as stream:
+        rows = list(csv.reader(stream, delimiter="\t"))
+    assert f"12 of {len(rows) - 1} rows" in page.text
+    assert table.relative_to(path.parent).as_posix() in page.links
+
+
+def test_every_test_and_estimator_has_its_part(group_page):
+    _, _, text = group_page
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids))
+    anchors = [link[1:] for link in page.links if link.startswith("#")]
+    assert set(anchors) <= set(page.ids)
+    for name in ("intercept", "age", "any"):
+        assert page.text.count(f"Test: {name}") == 2
+    # F tests have no smallest z and no effect
+    part = page.text.split("Test: any")[1].split("Clusters")[0]
+    assert "smallest z" not in part
+    assert "Effect where significant" not in part
+
+
+def test_pages_are_self_contained(group_page, tmp_path, participant_results, save):
+    _, _, text = group_page
+    participant = write_participant_page("01", [participant_results(tmp_path)], save)
+    index = write_index(tmp_path, save)
+    for content in (text, participant.read_text("utf-8"), index.read_text("utf-8")):
+        page = Page(content)
+        assert all(load.startswith(("data:", "#")) for load in page.loads)
+        assert "script" not in page.tags
+        assert "url(" not in content
+        assert "@import" not in content
+        assert "prefers-color-scheme: dark" in content
+        assert "@media print" in content
+        assert "color-scheme: light dark" in content
+        assert page.links[0] == "#content"  # the keyboard's way past the contents
+
+
+def test_pages_are_small_and_the_same_each_time(group_page, group_results, tmp_path, save):
+    results, path, text = group_page
+    assert path.stat().st_size < 3e6
+    write_analysis_page(results, "group_faces.html", save, version="1.2", software={"numpy": "9.9"})
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_many_maps_stay_small(tmp_path, group_results, save):
+    results = group_results(tmp_path, n_maps=2000, unit="subject", moderator=True)
+    path = write_analysis_page(results, "group_faces.html", save)
+    assert path.stat().st_size < 15e6
+
+
+def test_labels_and_metadata_harm_nobody(tmp_path, group_results, participant_results, save):
+    results = group_results(tmp_path, contrast=ATTACK, units='"><img src=x onerror=alert(1)>')
+    pages = [write_analysis_page(results, "group_attack.html", save, software={ATTACK: ATTACK})]
+    pages += [write_index(tmp_path, save)]
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        page = Page(text)
+        assert "script" not in page.tags
+        assert "img" not in page.tags
+        assert ATTACK not in text
+        assert ATTACK in page.text  # it can be read all the same
+
+
+def test_participant_page_tells_all_contrasts(tmp_path, participant_results, save):
+    both = [participant_results(tmp_path, name, seed=seed) for seed, name in enumerate(("faces", "houses"))]
+    path = write_participant_page("01", both, save, version="3")
+    page = Page(path.read_text(encoding="utf-8"))
+    assert path.name == "sub-01.html"
+    for results in both:
+        z = read(results.estimators[0].files["", "", "z"], results.grid)
+        assert repr(float(z.max())) in page.values
+        assert results.analysis.name in page.text
+    assert "204" in page.text  # the summed dof
+    assert "ibma-app 3" in page.text
+
+
+def test_participant_page_caps_its_pictures(tmp_path, participant_results, save, monkeypatch):
+    monkeypatch.setattr("ibma_app.report.pages.PICTURED_CONTRASTS", 1)
+    both = [participant_results(tmp_path, name) for name in ("a", "b")]
+    page = Page(write_participant_page("01", both, save).read_text(encoding="utf-8"))
+    assert page.tags.count("figure") == 3  # effect, z, n of the first
+    assert "No pictures" in page.text
+
+
+def test_index_lists_every_page_in_order(tmp_path, group_results, save):
+    for name in ("sub-10.html", "sub-2.html", "sub-01.html", "group_b.html", "other.html"):
+        (tmp_path / name).write_text("<title>Odd &amp; old</title>", encoding="utf-8")
+    write_analysis_page(group_results(tmp_path), "group_a.html", save)
+    path = write_index(tmp_path, save)
+    page = Page(path.read_text(encoding="utf-8"))
+    found = [link for link in page.links if link.endswith(".html")]
+    assert found == ["group_a.html", "group_b.html", "sub-01.html", "sub-2.html", "sub-10.html"]
+    assert "Odd & old" in page.text
+    assert "6 studies combined by reml" in page.text
+    before = path.read_bytes()
+    assert write_index(tmp_path, save).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((6, 10, 10), 25.0), ((10, 10, 10), 2.0), ((1, 1, 1), 3.0), ((7, 5, 1), 4.0)]
+)
+@pytest.mark.parametrize("space", ["MNI152NLin6Asym", "T1w"])
+def test_grids_that_are_no_brain(tmp_path, group_results, grid_maker, save, shape, size, space):
+    grid = grid_maker(shape, size, hole=False)
+    results = group_results(tmp_path, grid=grid, space=space)
+    page = Page(write_analysis_page(results, "group_tiny.html", save).read_text(encoding="utf-8"))
+    assert page.tags.count("figure") >= 6  # design, projections, z, effect, n, tau, I2
+    assert format_number(grid.n_voxels) in page.text
+
+
+def test_nothing_significant_is_said(tmp_path, group_results, save):
+    results = group_results(tmp_path, significant=False)
+    page = Page(write_analysis_page(results, "group_none.html", save).read_text(encoding="utf-8"))
+    assert "no voxel is significant by the fdr way" in page.text
+    assert "not reached" in page.text
+    assert "z where significant" not in page.text
