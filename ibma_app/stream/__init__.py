@@ -1,0 +1,1 @@
+"""How maps reach an estimator without filling memory."""

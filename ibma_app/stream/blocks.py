@@ -1,0 +1,215 @@
+"""Where stacked maps lie until blocks of voxels are read from all of them: memory, or files."""
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.errors import OutputError, ReadWriteError
+
+STORED = np.float32  # in memory as on disk, so that --mem never changes a result
+LARGEST, SMALLEST = 1e37, 1e-25  # beyond, a row is scaled by a power of two to stay in single precision
+SPARE = 64 * 1024**2  # bytes left free on the disk
+
+
+@dataclass
+class _Row:
+    """One kind of one map: its values, or where they are in the kind's file."""
+
+    layout: int
+    length: int
+    dtype: np.dtype[Any]
+    scale: float = 1.0
+    values: NDArray[Any] | None = None
+    offset: int = 0
+
+
+class RowStore:
+    """Rows of voxels, one for each kind of each map, appended once and read by slices.
+
+    A row holds the voxels of its layout (a mask that the caller keeps). Once
+    the final mask is known, `select` says where its voxels are in each layout,
+    and `read` speaks of the final mask's voxels alone.
+
+    Files are read by ``pread``, not mapped: mapped pages count as our memory.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Where the files go; None keeps the rows in memory.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._rows: dict[tuple[str, int], _Row] = {}
+        self._files: dict[str, int] = {}
+        self._ends: dict[str, int] = {}
+        self._positions: Mapping[int, NDArray[np.int64]] = {}
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the rows lie in files."""
+        return self._folder is not None
+
+    def append(self, kind: str, index: int, values: NDArray[Any], layout: int) -> None:
+        """Keep one kind of one map: floats (as single precision) or bytes.
+
+        Raises
+        ------
+        ReadWriteError
+            The disk is full, or cannot be written.
+        """
+        scale = 1.0
+        if values.dtype.kind == "f":
+            scale = _scale(values)
+            values = (values / scale if scale != 1.0 else values).astype(STORED)
+        row = _Row(layout, values.size, values.dtype, scale)
+        if self._folder is None:
+            row.values = values
+        else:
+            row.offset = self._ends.get(kind, 0)
+            self._write(kind, np.ascontiguousarray(values), row.offset)
+            self._ends[kind] = row.offset + values.nbytes
+        self._rows[kind, index] = row
+
+    def has(self, kind: str, index: int) -> bool:
+        """Tell whether a map has a row of this kind."""
+        return (kind, index) in self._rows
+
+    def whole(self, kind: str, index: int) -> tuple[NDArray[Any], int]:
+        """Read a row as it was stored, and tell its layout."""
+        row = self._rows[kind, index]
+        return self._slice(kind, row, 0, row.length), row.layout
+
+    def select(self, positions: Mapping[int, NDArray[np.int64]]) -> None:
+        """Tell where the final mask's voxels are in each layout (ascending); memory keeps no others."""
+        self._positions = positions
+        if self.on_disk:
+            return
+        for row in self._rows.values():
+            chosen = positions[row.layout]
+            if row.values is not None and chosen.size != row.length:
+                row.values = row.values[chosen]
+        sizes = {layout: np.arange(chosen.size) for layout, chosen in positions.items()}
+        for row in self._rows.values():
+            row.length = sizes[row.layout].size
+        self._positions = sizes
+
+    def drop(self, kind: str) -> None:
+        """Forget every row of a kind."""
+        for key in [key for key in self._rows if key[0] == kind]:
+            del self._rows[key]
+        if kind in self._files:
+            os.close(self._files.pop(kind))
+
+    def read(self, kind: str, index: int, start: int, stop: int) -> NDArray[Any]:
+        """Read the final mask's voxels ``start`` to ``stop`` of one row, floats unscaled."""
+        row = self._rows[kind, index]
+        chosen = self._positions[row.layout][start:stop]
+        if not chosen.size:
+            return np.empty(0, dtype=row.dtype)
+        first, last = int(chosen[0]), int(chosen[-1]) + 1
+        values = self._slice(kind, row, first, last)
+        if values.size != chosen.size:
+            values = values[chosen - first]
+        return values if row.scale == 1.0 else values.astype(np.float64) * row.scale
+
+    def close(self) -> None:
+        """Close the files."""
+        while self._files:
+            os.close(self._files.popitem()[1])
+        self._rows.clear()
+
+    def _slice(self, kind: str, row: _Row, start: int, stop: int) -> NDArray[Any]:
+        if row.values is not None:
+            return row.values[start:stop]
+        size = row.dtype.itemsize
+        wanted, offset, parts = (stop - start) * size, row.offset + start * size, []
+        while wanted > 0:
+            part = os.pread(self._files[kind], wanted, offset)
+            if not part:
+                raise ReadWriteError(f"The work file {self._path(kind)} was cut short while it was in use.")
+            parts.append(part)
+            wanted, offset = wanted - len(part), offset + len(part)
+        return np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), dtype=row.dtype)
+
+    def _write(self, kind: str, values: NDArray[Any], offset: int) -> None:
+        try:
+            if kind not in self._files:
+                self._files[kind] = os.open(self._path(kind), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            view = memoryview(values.tobytes())
+            while view:
+                written = os.pwrite(self._files[kind], view, offset)
+                view, offset = view[written:], offset + written
+        except OSError as error:
+            full = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+            raise ReadWriteError(
+                f"The work folder {self._folder} cannot be written: {full}. Choose another with --work-dir, "
+                "or give "
+                "more memory with --mem."
+            ) from None
+
+    def _path(self, kind: str) -> Path:
+        return (self._folder or Path()) / f"{kind}.rows"
+
+
+@contextlib.contextmanager
+def open_store(work_dir: Path | None, *, on_disk: bool, size: int) -> Iterator[RowStore]:
+    """Open a store in memory, or in a private folder that is removed at the end, whatever happens.
+
+    Parameters
+    ----------
+    work_dir : Path or None
+        Where the folder is made; None: ``$SLURM_TMPDIR`` or ``$TMPDIR``.
+    on_disk : bool
+        Whether rows go to files.
+    size : int
+        The bytes they may need.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be made, or has too little room.
+    """
+    folder = _make_folder(work_dir, size) if on_disk else None
+    store = RowStore(folder)
+    try:
+        yield store
+    finally:
+        store.close()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_folder(work_dir: Path | None, size: int) -> Path:
+    parent = work_dir or Path(os.environ.get("SLURM_TMPDIR") or tempfile.gettempdir())
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(parent).free
+        if free < size + SPARE:
+            raise OutputError(
+                f"The work folder {parent} has {free / 1024**3:.1f} GiB left; the maps need up to "
+                f"{size / 1024**3:.1f} GiB. Choose another with --work-dir, or give more memory with --mem."
+            )
+        return Path(tempfile.mkdtemp(prefix="ibma-stack-", dir=parent))
+    except OSError as error:
+        raise OutputError(
+            f"The work folder {parent} cannot be used: {error.strerror or error}. Choose another with --work-dir."
+        ) from None
+
+
+def _scale(values: NDArray[Any]) -> float:
+    """Give the power of two that brings a row into single precision's range; 1 for nearly all."""
+    finite = values[np.isfinite(values)]
+    largest = float(np.abs(finite).max()) if finite.size else 0.0
+    if largest == 0.0 or SMALLEST <= largest <= LARGEST:
+        return 1.0
+    return float(2.0 ** np.clip(np.round(np.log2(largest)), -1021, 1022))

@@ -1,0 +1,135 @@
+"""How many cores and how much memory we may use."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ibma_app.core.errors import UsageError
+
+UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+FALLBACK_MEMORY = 4 * 1024**3
+SHARE = 0.8
+
+
+def available_cores(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> int:
+    """Count the cores we may use: affinity, cgroup quota (v1 and v2), SLURM's allotment.
+
+    Parameters
+    ----------
+    root : Path
+        Where ``proc`` and ``sys`` lie (for tests).
+    environ : mapping
+        The environment.
+    """
+    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    limits += [max(1, int(quota)) for quota in _cpu_quotas(root)]
+    slurm = environ.get("SLURM_CPUS_PER_TASK") or environ.get("SLURM_CPUS_ON_NODE") or ""
+    if slurm.isdigit() and int(slurm) > 0:
+        limits.append(int(slurm))
+    return min(limits)
+
+
+def available_memory(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> int:
+    """Tell the bytes of memory that are free to us: the machine's, the cgroup's, SLURM's.
+
+    Parameters
+    ----------
+    root : Path
+        Where ``proc`` and ``sys`` lie (for tests).
+    environ : mapping
+        The environment.
+    """
+    limits = [_machine_memory(root), *_cgroup_memory(root)]
+    if per_node := _positive(environ.get("SLURM_MEM_PER_NODE", "")):
+        limits.append(per_node * 1024**2)
+    elif per_core := _positive(environ.get("SLURM_MEM_PER_CPU", "")):
+        limits.append(per_core * 1024**2 * available_cores(root, environ))
+    return min(limits)
+
+
+def default_memory() -> int:
+    """Tell what ``--mem`` is when it is not given: 80 % of what is free, in bytes."""
+    return int(SHARE * available_memory())
+
+
+def parse_size(text: str) -> int:
+    """Read a size in bytes: ``8G``, ``500M``, ``2GiB``, ``1.5T``, or a plain number of bytes.
+
+    K, M, G and T are powers of 1024, as SLURM reads them; KB, MB, ... too.
+
+    Raises
+    ------
+    UsageError
+        The text is no size above zero.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text, flags=re.IGNORECASE)
+    size = int(float(match[1]) * UNITS[match[2].lower()]) if match else 0
+    if size <= 0:
+        raise UsageError(f"{text!r} is not a size of memory. Write it as 8G, 500M or 2GiB.")
+    return size
+
+
+def _positive(text: str) -> int:
+    return int(text) if text.isdigit() else 0
+
+
+def _machine_memory(root: Path) -> int:
+    """Read MemAvailable; where there is no /proc, take the physical memory."""
+    for line in _text(root / "proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return FALLBACK_MEMORY
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the cgroup folders that bind this process, innermost first (v2 when controller is "")."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, names, path = line.split(":", 2)
+        if controller not in names.split(","):
+            continue
+        base = root / "sys/fs/cgroup" / controller
+        inner = base / path.lstrip("/")
+        # In a container the path may be the host's: then the base itself is our group.
+        yield from (folder for folder in (inner, *inner.parents) if folder == base or base in folder.parents)
+
+
+def _cpu_quotas(root: Path) -> Iterator[float]:
+    """Yield the cores' worth of time that each cgroup above us allows."""
+    for folder in _cgroup_folders(root, ""):
+        quota, _, period = _text(folder / "cpu.max").partition(" ")
+        if quota.isdigit() and period.isdigit() and int(period) > 0:
+            yield int(quota) / int(period)
+    for folder in _cgroup_folders(root, "cpu"):
+        quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit() and int(period) > 0:
+            yield int(quota) / int(period)
+
+
+def _cgroup_memory(root: Path) -> Iterator[int]:
+    """Yield the bytes left in each cgroup above us; its file cache counts as free."""
+    for folder in _cgroup_folders(root, ""):
+        yield from _left(_text(folder / "memory.max"), _text(folder / "memory.current"), folder, "inactive_file")
+    for folder in _cgroup_folders(root, "memory"):
+        limit = _text(folder / "memory.limit_in_bytes")
+        yield from _left(limit, _text(folder / "memory.usage_in_bytes"), folder, "total_inactive_file")
+
+
+def _left(limit: str, used: str, folder: Path, cache: str) -> Iterator[int]:
+    if not limit.isdigit() or int(limit) >= 2**60:  # v1 writes "no limit" as a huge number
+        return
+    cached = 0
+    for line in _text(folder / "memory.stat").splitlines():
+        name, _, value = line.partition(" ")
+        cached += _positive(value) if name == cache else 0
+    yield max(int(limit) - _positive(used) + cached, 1)

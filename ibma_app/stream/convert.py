@@ -1,0 +1,345 @@
+"""From the kinds of map that were shared to what an estimator needs (DESIGN 3 and 5)."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.errors import DataError
+from ibma_app.core.statmap import Observation, StatMap
+from ibma_app.stats.tails import p_to_z, t_to_z
+from ibma_app.stream.freedom import Dof, find_dof, z_to_t
+
+Floats = NDArray[np.float64]
+
+REASONS = (
+    "covered",
+    "NaN or infinite",
+    "background (0)",
+    "variance zero or negative",
+    "variance absurdly small",
+    "outside the field of view",
+    "edge of what the map covers",
+)
+"""What the codes in `Converted.reasons` mean; 0 is covered."""
+COVERED, NOT_FINITE, BACKGROUND, VARIANCE_NOT_POSITIVE, VARIANCE_ABSURD, OUTSIDE, EDGE = range(len(REASONS))
+
+SMALLEST_VARIANCE = 1e-10  # of the map's median: smaller is a numerical accident, not precision
+TAILS = ("two-sided", "positive")
+SOURCES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "effect": (("effect",),),
+    "variance": (("variance",), ("effect", "t"), ("effect", "z")),
+    "z": (("z",), ("t",), ("effect", "variance"), ("p", "effect"), ("p",)),
+    "p": (("p",),),
+    "t": (("t",), ("effect", "variance"), ("z",)),
+}
+"""What each need can be made from, the best first."""
+
+ONE_MINUS_P = re.compile(
+    r"(?<![a-z0-9])(1|one)[-_ ]*(-|minus|m)[-_ ]*p(?![a-z0-9])|oneminusp(?![a-z])|(?<![a-z])corrp(?![a-z])",
+    re.IGNORECASE,
+)
+"""How names and sidecars say 1 - p; FSL's randomise calls it corrp."""
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """One observation in the terms that estimators speak; values where nothing is covered are 0."""
+
+    arrays: Mapping[str, Floats]  # of "effect", "variance", "z", "t", "dof" (voxelwise): the maps' shape
+    reasons: NDArray[np.uint8]  # the same shape: an index into REASONS
+    dof: float  # of the whole map; inf: unknown, or voxelwise in arrays
+    dof_text: str  # "12", "voxelwise" or "unknown"
+    derived: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    signed: bool = True  # False: z is isf(p) of a p without a sign
+
+
+def can_give(observation: Observation, need: str) -> bool:
+    """Tell whether an observation's maps give a kind as it is or derived, without opening any.
+
+    A ``z`` counts only with a sign: a two-sided p gives one with its effect
+    alone.
+    """
+    sources = _sources(observation, need)
+    if need == "z" and sources is not None and "p" in sources:
+        return "effect" in sources or observation.tail == "positive"
+    return sources is not None
+
+
+def kinds_to_open(observation: Observation, needs: Collection[str]) -> tuple[str, ...]:
+    """Choose the kinds of map that have to be opened to give what is needed.
+
+    Parameters
+    ----------
+    observation : Observation
+        Nothing of it is read.
+    needs : collection of str
+        Of "effect", "variance", "z", "t", "dof", "sample_size". A ``dof`` map is
+        opened when dof is needed, or t and z have to be turned into one another.
+
+    Raises
+    ------
+    DataError
+        Something needed can neither be had nor derived; the message names the
+        observation, its file and the remedy.
+    """
+    kinds: dict[str, None] = {}
+    for need in ("effect", "variance", "z", "t"):
+        if need in needs:
+            sources = _sources(observation, need)
+            if sources is None:
+                raise _missing(observation, need)
+            kinds.update(dict.fromkeys(sources))
+    if "sample_size" in needs and observation.sample_size is None:
+        raise _missing(observation, "sample_size")
+    if "dof" in observation.statmaps and ("dof" in needs or _turns_t_and_z(observation, needs)):
+        kinds["dof"] = None
+    return tuple(kinds)
+
+
+def convert_maps(
+    observation: Observation,
+    volumes: Mapping[str, NDArray[Any]],
+    needs: Collection[str],
+    *,
+    default_dof: float | None = None,
+) -> Converted:
+    """Make what estimators need of one observation's maps, and tell which voxels it covers.
+
+    A voxel is covered when every kind that is used is finite there, no value
+    is background (exactly 0; for p exactly 1), and the variance is above 0 and
+    at least 1e-10 of the median of this map's own finite positive variances.
+
+    Parameters
+    ----------
+    observation : Observation
+        What the names and sidecars say.
+    volumes : mapping of str to ndarray
+        The kinds that `kinds_to_open` chose, all of one shape.
+    needs : collection of str
+        As for `kinds_to_open`.
+    default_dof : float, optional
+        ``--dof``.
+
+    Raises
+    ------
+    DataError
+        A p map that is no p map (1 - p, -log10 p), or of an unknown tail.
+    """
+    if "p" in volumes:
+        check_p(observation, volumes["p"])
+    dof = find_dof(observation, default_dof)
+    derived: list[str] = []
+    reasons = _first_reasons(volumes)
+    inside = reasons == COVERED
+    known = {kind: volume[inside].astype(np.float64) for kind, volume in volumes.items()}
+    local_dof = known.get("dof", dof.value)
+    given: dict[str, Floats] = {}
+    if "effect" in needs:
+        given["effect"] = known["effect"]
+    with np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore"):
+        if "variance" in needs:
+            given["variance"] = _variance(observation, known, local_dof, derived)
+        if "z" in needs:
+            given["z"] = _z(observation, known, local_dof, derived)
+        if "t" in needs:
+            given["t"] = _t(observation, known, local_dof, derived)
+    if "dof" in known:
+        given["dof"] = known["dof"]
+    reasons[inside] = _later_reasons(given, known.get("variance", given.get("variance")), volumes.get("variance"))
+    covered = reasons[inside] == COVERED
+    arrays = {kind: np.zeros(reasons.shape) for kind in given}
+    for kind, vector in given.items():
+        arrays[kind][inside] = np.where(covered, vector, 0.0)
+    return Converted(
+        arrays=arrays,
+        reasons=reasons,
+        dof=dof.value,
+        dof_text=dof.text,
+        derived=tuple(derived),
+        notes=_dof_notes(observation, dof, needs),
+        signed="z" not in needs or not _unsigned(observation),
+    )
+
+
+def check_p(observation: Observation, values: NDArray[Any]) -> None:
+    """Refuse a p map that is 1 - p by name or sidecar, holds no p, or has an unknown tail."""
+    statmap = observation.statmaps["p"]
+    told = [statmap.path.name, *_strings(statmap), str(observation.tail or "")]
+    if any(ONE_MINUS_P.search(text) for text in told):
+        raise DataError(
+            f"{statmap.path} is a map of 1 - p, by its name or sidecar: its largest values would be taken "
+            "for the "
+            "weakest. Save 1 minus its values as stat-p, or share the z or t map."
+        )
+    if observation.tail not in (None, *TAILS):
+        raise DataError(
+            f"{statmap.path}: the Tail {observation.tail!r} of its sidecar is unknown. Choose from: {', '.join(TAILS)}."
+        )
+    finite = values[np.isfinite(values)]
+    if finite.size and (finite.min() < 0 or finite.max() > 1):
+        raise DataError(
+            f"{statmap.path} is no p map: its values run from {finite.min():.3g} to {finite.max():.3g}. "
+            "(-log10 p? Save 10 to the power of minus its values as stat-p, or share the z or t map.)"
+        )
+
+
+def _sources(observation: Observation, need: str) -> tuple[str, ...] | None:
+    """Pick the best set of kinds there is for one need."""
+    for choice in SOURCES.get(need, ((need,),)):
+        if all(kind in observation.statmaps for kind in choice):
+            # A positive-tail p has its sign: the effect adds nothing.
+            return ("p",) if "p" in choice and observation.tail == "positive" else choice
+    return None
+
+
+def _turns_t_and_z(observation: Observation, needs: Collection[str]) -> bool:
+    """Tell whether giving the needs goes through t -> z or z -> t."""
+    z_from = _sources(observation, "z") if "z" in needs else None
+    variance_from = _sources(observation, "variance") if "variance" in needs else None
+    t_from = _sources(observation, "t") if "t" in needs else None
+    back = variance_from == ("effect", "z") or t_from == ("z",)
+    return back or z_from in (("t",), ("effect", "variance"))
+
+
+def _unsigned(observation: Observation) -> bool:
+    return _sources(observation, "z") == ("p",) and observation.tail != "positive"
+
+
+def _missing(observation: Observation, need: str) -> DataError:
+    remedies = {
+        "effect": "Provide a stat-effect map, or use an estimator of the Z family (--estimator stouffer-rfx).",
+        "variance": "Provide a stat-variance map (or stat-t or stat-z beside the effect, from which it is "
+        "derived), "
+        "or use --estimator ols.",
+        "z": "Provide a stat-z map (or stat-t, or effect and variance, or stat-p).",
+        "t": "Provide a stat-t map (or stat-z, or effect and variance).",
+        "sample_size": "Give SampleSize in its sidecar, or sample_size in studies.tsv, or use --estimator stouffer.",
+    }
+    has = ", ".join(observation.statmaps)
+    what = need.replace("_", " ")
+    return DataError(f"{observation.label} has no {what}: {observation.path} (kinds: {has}). {remedies[need]}")
+
+
+def _first_reasons(values: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
+    """Find the voxels that no derivation can save: not finite, or background."""
+    first = next(iter(values.values()))
+    bad = np.zeros(first.shape, dtype=bool)
+    background = np.zeros(first.shape, dtype=bool)
+    nonpositive = np.zeros(first.shape, dtype=bool)
+    for kind, volume in values.items():
+        bad |= ~np.isfinite(volume)
+        if kind in ("effect", "t", "z"):
+            background |= volume == 0
+        elif kind == "p":
+            background |= (volume == 1) | (volume == 0)  # p of exactly 0 has no finite z: an empty voxel, too
+        elif kind == "variance":
+            nonpositive |= volume <= 0
+        else:
+            bad |= volume <= 0  # dof
+    reasons = np.zeros(first.shape, dtype=np.uint8)
+    reasons[nonpositive] = VARIANCE_NOT_POSITIVE
+    reasons[bad] = NOT_FINITE
+    reasons[background] = BACKGROUND
+    return reasons
+
+
+def _later_reasons(
+    given: Mapping[str, Floats], variance: Floats | None, whole: NDArray[Any] | None
+) -> NDArray[np.uint8]:
+    """Judge what was derived, and the variances against the median of the whole map's."""
+    size = next(iter(given.values())).size
+    reasons = np.zeros(size, dtype=np.uint8)
+    for vector in given.values():
+        reasons[~np.isfinite(vector)] = NOT_FINITE
+    if variance is None:
+        return reasons
+    all_variances = variance if whole is None else whole
+    positive = all_variances[np.isfinite(all_variances) & (all_variances > 0)]
+    reasons[variance <= 0] = VARIANCE_NOT_POSITIVE
+    # Where the extremes are nearer than that, the median is, too: no need to sort.
+    if positive.size and float(positive.min()) < SMALLEST_VARIANCE * float(positive.max()):
+        small = (variance > 0) & (variance < SMALLEST_VARIANCE * float(np.median(positive)))
+        reasons[small] = VARIANCE_ABSURD
+    return reasons
+
+
+def _variance(observation: Observation, known: Mapping[str, Floats], dof: Any, derived: list[str]) -> Floats:
+    """Give the variance: as it is, or (effect / t)²."""
+    sources = _sources(observation, "variance")
+    if sources == ("variance",):
+        return known["variance"]
+    if sources == ("effect", "t"):
+        derived.append("variance from effect and t")
+        return (known["effect"] / known["t"]) ** 2
+    unknown = np.ndim(dof) == 0 and not np.isfinite(dof)
+    derived.append("variance from effect and z" + (" (dof unknown: z taken as t)" if unknown else ""))
+    return (known["effect"] / z_to_t(known["z"], dof)) ** 2
+
+
+def _z(observation: Observation, known: Mapping[str, Floats], dof: Any, derived: list[str]) -> Floats:
+    """Give z: as it is, from t (or effect and variance) and dof, or from p and the effect's sign."""
+    sources = _sources(observation, "z")
+    if sources == ("z",):
+        return known["z"]
+    if sources is not None and "p" in sources:
+        return _z_of_p(observation, known, derived)
+    if sources == ("t",):
+        t, origin = known["t"], "z from t"
+    else:
+        t, origin = known["effect"] / np.sqrt(known["variance"]), "t from effect and variance; z from t"
+    unknown = np.ndim(dof) == 0 and not np.isfinite(dof)
+    derived.append(f"{origin} (dof unknown: t taken as z)" if unknown else f"{origin} and dof")
+    return t_to_z(t, dof)
+
+
+def _t(observation: Observation, known: Mapping[str, Floats], dof: Any, derived: list[str]) -> Floats:
+    """Give t: as it is, from effect and variance, or from z and dof."""
+    sources = _sources(observation, "t")
+    if sources == ("t",):
+        return known["t"]
+    if sources == ("z",):
+        derived.append("t from z")
+        return z_to_t(known["z"], dof)
+    derived.append("t from effect and variance")
+    return known["effect"] / np.sqrt(known["variance"])
+
+
+def _z_of_p(observation: Observation, known: Mapping[str, Floats], derived: list[str]) -> Floats:
+    """Turn p into z: directed when its tail or its effect says so, else isf(p) without a sign."""
+    if observation.tail == "positive":
+        derived.append("z from p (upper tail)")
+        return np.asarray(p_to_z(known["p"]), dtype=np.float64)
+    assumed = "" if observation.tail else ", Tail not told: two-sided assumed"
+    if "effect" in known:
+        derived.append(f"z from p, signed by the effect{assumed}")
+        return np.sign(known["effect"]) * np.abs(p_to_z(known["p"] / 2.0))
+    derived.append(f"z from p, without a sign{assumed}")
+    return np.asarray(p_to_z(known["p"]), dtype=np.float64)
+
+
+def _dof_notes(observation: Observation, dof: Dof, needs: Collection[str]) -> tuple[str, ...]:
+    """Say where a dof was assumed, or was wanted and is unknown."""
+    if not ("dof" in needs or _turns_t_and_z(observation, needs)):
+        return ()
+    if dof.source == "SampleSize - 1":
+        return (f"{observation.label}: dof {dof.text} taken from SampleSize - 1, as neither map nor sidecar says it.",)
+    if dof.source == "unknown" and _turns_t_and_z(observation, needs):
+        return (
+            f"{observation.label}: dof unknown, so t is taken as z, which overstates the evidence of small "
+            "samples "
+            f"({observation.path}). Give --dof, or DegreesOfFreedom or SampleSize in its sidecar.",
+        )
+    return ()
+
+
+def _strings(statmap: StatMap) -> list[str]:
+    """Collect what a p map's sidecar says of itself."""
+    keys = ("Description", "StatisticType", "Statistic", "Tail", "ContrastName", "name")
+    told = [str(statmap.metadata[key]) for key in keys if key in statmap.metadata]
+    return told + [Path(label).name for label in statmap.entities.values()]

@@ -1,0 +1,150 @@
+"""One map after another: read, converted, brought to the grid, handed over in order."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.block import Floats
+from ibma_app.core.errors import DataError, DatasetError, IbmaError
+from ibma_app.core.grid import Grid
+from ibma_app.core.statmap import Observation
+from ibma_app.stream.convert import COVERED, convert_maps, kinds_to_open
+from ibma_app.stream.hedges import Sample, hedges_g
+from ibma_app.stream.load import Geometry, read_image
+from ibma_app.stream.regrid import regrid, reorient, same_lattice, smooth
+from ibma_app.stream.survey import ReadMap, pack_suspect
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of every map."""
+
+    grid: Grid
+    needs: tuple[str, ...]
+    base: NDArray[np.int64]  # flat indices of the voxels that may be analysed
+    interpolate: bool
+    smoothing: float
+    default_dof: float | None
+    samples: tuple[Sample, ...] | None = None  # with them, t becomes Hedges' g
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One map, read and converted: its rows over the base mask."""
+
+    read: ReadMap
+    rows: dict[str, Floats]  # NaN where not covered
+    reasons: NDArray[np.uint8]
+    notes: tuple[str, ...]
+
+
+def prepare_maps(
+    observations: Sequence[Observation], plan: Plan, nprocs: int, *, skip: bool
+) -> Iterator[Prepared | IbmaError]:
+    """Read maps ahead in threads (a few at a time), and hand them over in order."""
+
+    def prepare(index: int) -> Prepared | IbmaError:
+        try:
+            return _prepare(index, observations[index], plan, skip_empty=skip)
+        except IbmaError as error:
+            if not skip:
+                raise
+            label = observations[index].label
+            return type(error)(f"{label} is left out: {error.message}" if len(observations) > 1 else error.message)
+
+    if nprocs <= 1 or len(observations) < 2:
+        yield from map(prepare, range(len(observations)))
+        return
+    ahead: deque[Future[Prepared | IbmaError]] = deque()
+    with ThreadPoolExecutor(min(nprocs, len(observations))) as pool:
+        try:
+            for index in range(len(observations)):
+                ahead.append(pool.submit(prepare, index))
+                if len(ahead) > nprocs:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bool) -> Prepared:
+    """Read one observation's files and give its rows over the base mask."""
+    kinds = kinds_to_open(observation, plan.needs)
+    volumes, geometry = _read_kinds(observation, kinds)
+    converted = convert_maps(observation, volumes, plan.needs, default_dof=plan.default_dof)
+    arrays, reasons = dict(converted.arrays), converted.reasons
+    derived = list(converted.derived)
+    if plan.samples is not None:
+        arrays["effect"], arrays["variance"] = hedges_g(arrays.pop("t"), plan.samples[index])
+        derived.append("effect and variance as Hedges' g from t and sample size")
+        observation = replace(observation, units="hedges-g")
+    if not plan.grid.matches(geometry.affine, geometry.shape):
+        turned = same_lattice(plan.grid, geometry)
+        if not (plan.interpolate or turned):
+            raise DatasetError(
+                f"{observation.path} lies on another grid ({' x '.join(map(str, geometry.shape))} voxels) "
+                "than the "
+                f"analysis ({' x '.join(map(str, plan.grid.shape))}). Name a grid for all with --grid FILE."
+            )
+        arrays, reasons = regrid(arrays, reasons, geometry, plan.grid)
+        if not turned:
+            derived.append("interpolated to the analysis grid")
+    if plan.smoothing:
+        arrays["effect"] = smooth(arrays["effect"], reasons == COVERED, plan.smoothing, plan.grid)
+        derived.append(f"effect smoothed with FWHM {plan.smoothing:g} mm")
+    chosen = reasons.reshape(-1)[plan.base]
+    rows = {kind: array.reshape(-1)[plan.base] for kind, array in arrays.items()}
+    suspect = pack_suspect(rows, chosen)
+    for row in rows.values():
+        row[chosen != COVERED] = np.nan
+    covered = int(np.count_nonzero(chosen == COVERED))
+    notes = converted.notes
+    if not covered:
+        empty = f"{observation.path} has no voxel with a value within the mask (all are 0, NaN or outside of it)."
+        if skip_empty:
+            raise DataError(empty)
+        notes = (*notes, empty)
+    uris = tuple(observation.statmaps[kind].uri for kind in kinds)
+    read = ReadMap(
+        index,
+        observation,
+        uris,
+        tuple(derived),
+        converted.dof,
+        converted.dof_text,
+        converted.signed,
+        covered,
+        suspect,
+    )
+    return Prepared(read, rows, chosen, notes)
+
+
+def _read_kinds(observation: Observation, kinds: Sequence[str]) -> tuple[dict[str, NDArray[Any]], Geometry]:
+    """Open the files of one observation, all in the voxel order of the first."""
+    volumes: dict[str, NDArray[Any]] = {}
+    reference: Geometry | None = None
+    for kind in kinds:
+        path = observation.statmaps[kind].path
+        image = read_image(path)
+        if reference is None:
+            reference = image.geometry
+        volumes[kind] = image.data
+        grid = reference.as_grid()
+        if grid.matches(image.geometry.affine, image.geometry.shape):
+            continue
+        if not same_lattice(grid, image.geometry):
+            raise DatasetError(
+                f"{path} lies on another grid than {observation.statmaps[kinds[0]].path}, though both are of "
+                f"{observation.label}. Provide both on one grid."
+            )
+        volumes[kind] = reorient(image.data, image.geometry, grid)
+    if reference is None:
+        raise DataError(f"{observation.label}: nothing to read.")
+    return volumes, reference

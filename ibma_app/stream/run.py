@@ -1,0 +1,136 @@
+"""Fit an estimator to a stack, tile by tile, in threads."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from ibma_app.core.design import Design
+from ibma_app.core.estimate import Estimate
+from ibma_app.core.methods import Estimator
+from ibma_app.stream.stack import Stack
+
+BLOCK = 8192
+"""Voxels of a tile; never depends on the number of workers or on memory (same bytes whatever they are)."""
+VALUES = 2**22  # of one kind in a tile: with many maps a tile has fewer voxels
+SMALLEST_BLOCK = 256
+
+
+def block_size(n_maps: int) -> int:
+    """Tell the voxels of a tile for K maps: a power of two that depends on K alone."""
+    size = BLOCK
+    while size > SMALLEST_BLOCK and size * n_maps > VALUES:
+        size //= 2
+    return size
+
+
+def estimate_maps(
+    stack: Stack,
+    estimator: Estimator,
+    design: Design,
+    settings: Mapping[str, str],
+    threads: int = 1,
+    on_progress: Callable[[int], None] | None = None,
+) -> Estimate:
+    """Fit an estimator at every voxel of a stack.
+
+    Parameters
+    ----------
+    stack : Stack
+        K maps, V voxels.
+    estimator : Estimator
+        Its ``fit`` is called on tiles; its kernels release the GIL.
+    design : Design
+        One row per row of the stack (take ``stack.kept`` of the observations').
+    settings : mapping of str to str
+        Passed to ``fit``.
+    threads : int
+        Tiles fitted at once.
+    on_progress : callable, optional
+        Called with the number of voxels of each tile when it is done.
+
+    Returns
+    -------
+    Estimate
+        Of V voxels; the same bytes whatever ``threads`` is.
+    """
+    if design.matrix.shape[0] != stack.n_maps:
+        raise ValueError(f"The design has {design.matrix.shape[0]} rows, the stack {stack.n_maps} maps.")
+    size = block_size(stack.n_maps)
+    starts = range(0, stack.n_voxels, size)
+
+    def fit(start: int) -> Estimate:
+        result: Estimate = estimator.fit(stack.read(start, start + size), design, **settings)
+        return result
+
+    def done(start: int) -> None:
+        if on_progress is not None:
+            on_progress(min(size, stack.n_voxels - start))
+
+    first = fit(0)  # alone: kernels compile once, and its fields tell what there is to allocate
+    whole = _allocate(first, min(size, stack.n_voxels), stack.n_voxels)
+    _fill(whole, first, 0)
+    done(0)
+
+    def work(start: int) -> int:
+        _fill(whole, fit(start), start)
+        return start
+
+    if threads <= 1:
+        for start in starts[1:]:
+            done(work(start))
+    else:
+        _in_threads(work, starts[1:], threads, done)
+    return whole
+
+
+def _in_threads(work: Callable[[int], int], starts: range, threads: int, done: Callable[[int], None]) -> None:
+    """Run the tiles, a few waiting at a time, so that a failure or ctrl-C ends soon."""
+    waiting: set[Future[int]] = set()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for start in starts:
+                waiting.add(pool.submit(work, start))
+                if len(waiting) >= 2 * threads:
+                    finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        done(future.result())
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    done(future.result())
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _allocate(part: Any, n_part: int, n_voxels: int) -> Any:
+    """Make a record like ``part`` whose arrays are as long as the mask."""
+    if isinstance(part, np.ndarray):
+        if part.shape[:1] != (n_part,):
+            raise ValueError(f"An estimator returned {part.shape} values for {n_part} voxels.")
+        return np.zeros((n_voxels, *part.shape[1:]), dtype=part.dtype)
+    if isinstance(part, Mapping):
+        return {key: _allocate(value, n_part, n_voxels) for key, value in part.items()}
+    if is_dataclass(part) and not isinstance(part, type):
+        names = [entry.name for entry in fields(part)]
+        return type(part)(**{name: _allocate(getattr(part, name), n_part, n_voxels) for name in names})
+    return part
+
+
+def _fill(whole: Any, part: Any, start: int) -> None:
+    """Lay a tile's arrays into the whole ones."""
+    if isinstance(whole, np.ndarray):
+        whole[start : start + len(part)] = part
+    elif isinstance(whole, Mapping):
+        if whole.keys() != part.keys():
+            raise ValueError("An estimator returned other tests for another tile.")
+        for key in whole:
+            _fill(whole[key], part[key], start)
+    elif is_dataclass(whole) and not isinstance(whole, type):
+        for entry in fields(whole):
+            _fill(getattr(whole, entry.name), getattr(part, entry.name), start)
+    elif whole != part:
+        raise ValueError("An estimator returned other kinds of values for another tile.")

@@ -1,0 +1,294 @@
+"""Many maps as one table of maps by voxels: every file is read once, memory stays bounded."""
+
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.block import Floats, VoxelBlock
+from ibma_app.core.errors import DataError, IbmaError, UsageError
+from ibma_app.core.grid import Grid
+from ibma_app.core.results import MapSurvey
+from ibma_app.core.statmap import Observation
+from ibma_app.stream.blocks import RowStore, open_store
+from ibma_app.stream.budget import default_memory
+from ibma_app.stream.convert import COVERED
+from ibma_app.stream.hedges import Sample
+from ibma_app.stream.prepare import Plan, Prepared, prepare_maps
+from ibma_app.stream.space import choose_mask
+from ibma_app.stream.survey import (
+    ReadMap,
+    coverage_note,
+    empty_mask,
+    refuse_thresholded,
+    survey_map,
+    unique_costs,
+    variance_note,
+)
+
+MIN_COVERAGE = {"run": 0.0, "subject": 1.0, "study": 0.75}
+ROW_KINDS = ("effect", "variance", "z")
+MEMORY_SHARE = 0.25  # of the memory: larger stacks go to disk
+WHOLE, CANDIDATES = 0, 1  # layouts of the stored rows
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """K maps over the V voxels of the final mask, read by blocks; open while its context is."""
+
+    grid: Grid  # the final mask
+    survey: tuple[MapSurvey, ...]  # one per map
+    notes: tuple[str, ...]  # warnings, for the caller to tell
+    kinds: tuple[str, ...]  # of "effect", "variance", "z"
+    kept: tuple[int, ...]  # which of the observations are the rows
+    signed: tuple[bool, ...]  # (K,) False: z of an unsigned p
+    sample_size: Floats | None  # (K,) where all are known
+    dof: Floats | None  # (K, 1) of whole maps, inf where unknown; None: voxelwise dof that nobody asked for
+    _store: RowStore = field(repr=False)
+    _voxelwise: tuple[int, ...] = ()  # rows with a dof of their own at each voxel
+
+    @property
+    def n_maps(self) -> int:
+        """K."""
+        return len(self.survey)
+
+    @property
+    def n_voxels(self) -> int:
+        """V."""
+        return self.grid.n_voxels
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the rows lie in files of the work folder."""
+        return self._store.on_disk
+
+    def read(self, start: int, stop: int) -> VoxelBlock:
+        """Read voxels ``start`` to ``stop`` of every map; threads may read at once."""
+        stop = min(stop, self.n_voxels)
+        values = {kind: self._rows(kind, start, stop) for kind in self.kinds}
+        first = next(iter(values.values()))
+        covered = ~np.isnan(first)
+        for kind_values in values.values():
+            kind_values[~covered] = 0.0
+        return VoxelBlock(
+            covered=covered,
+            effect=values.get("effect"),
+            variance=values.get("variance"),
+            z=values.get("z"),
+            dof=self._dof_block(start, stop, covered),
+            sample_size=self.sample_size,
+        )
+
+    def _rows(self, kind: str, start: int, stop: int) -> Floats:
+        block = np.empty((self.n_maps, stop - start))
+        for row in range(self.n_maps):
+            block[row] = self._store.read(kind, row, start, stop)
+        return block
+
+    def _dof_block(self, start: int, stop: int, covered: NDArray[np.bool_]) -> Floats | None:
+        if self.dof is None or not self._voxelwise:
+            return self.dof
+        block = np.repeat(self.dof, stop - start, axis=1)
+        for row in self._voxelwise:
+            block[row] = self._store.read("dof", row, start, stop)
+        block[~covered] = 0.0
+        return block
+
+
+@contextmanager
+def stack_maps(
+    observations: Sequence[Observation],
+    grid: Grid,
+    needs: Collection[str],
+    *,
+    unit: str,
+    mask_policy: str | Path = "auto",
+    min_coverage: float | None = None,
+    smoothing: float = 0.0,
+    work_dir: Path | None = None,
+    memory: int | None = None,
+    default_dof: float | None = None,
+    nprocs: int = 1,
+    skip_bad: bool | None = None,
+    interpolate: bool | None = None,
+    samples: Sequence[Sample] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Iterator[Stack]:
+    """Read the maps of one analysis, each file exactly once, and lay them out for reading by voxels.
+
+    With n_min maps required at a voxel, the first K - n_min + 1 maps cover
+    between them every voxel of the final mask: later maps are stored on those
+    candidates alone.
+
+    Parameters
+    ----------
+    observations : sequence of Observation
+        The rows of the design, K of them.
+    grid : Grid
+        From `choose_grid`; its mask bounds the analysis.
+    needs : collection of str
+        Of "effect", "variance", "z", "sample_size", "dof" (all that the
+        estimators ask for, together). Runs with variances always get dof.
+    unit : "run", "subject" or "study"
+        What one observation is.
+    mask_policy, min_coverage, smoothing, work_dir, default_dof
+        ``--mask``, ``--min-coverage`` (None: the unit's), ``--smoothing``
+        (mm), ``--work-dir``, ``--dof``.
+    memory : int, optional
+        Bytes we may use (``--mem``); larger stacks go to float32 files in a
+        private folder under ``work_dir``, removed at exit.
+    nprocs : int
+        Threads that read.
+    skip_bad : bool, optional
+        Leave out (and name) a map that lacks something, is on another grid or
+        cannot be read, as long as another remains. Default: runs only.
+    interpolate : bool, optional
+        Bring maps of other grids to ``grid``; else they are errors. Default:
+        studies only; pass True when the user names a grid.
+    samples : sequence of Sample, optional
+        With ``--units hedges-g``, one per observation (`hedges.find_sample`):
+        effect and variance are then Hedges' g and its variance, from t.
+    on_progress : callable, optional
+        Called with 1 after each map.
+
+    Yields
+    ------
+    Stack
+
+    Raises
+    ------
+    DataError
+        A need that cannot be met, thresholded maps, an empty mask.
+    DatasetError
+        A map on another grid.
+    InputError, ReadWriteError, OutputError
+        Files that cannot be read; a work folder that cannot be used.
+    """
+    if smoothing and any(need in needs for need in ("variance", "z")):
+        raise UsageError("--smoothing is for effect maps without variances (--estimator ols): it changes the variance.")
+    if unit == "run" and "variance" in needs:
+        needs = {*needs, "dof"}
+    spaces = [observation.entities.get("space") for observation in observations]
+    base_mask = choose_mask(grid, mask_policy, unit, spaces)
+    plan = Plan(
+        grid=grid,
+        needs=_read_needs(needs, standardised=samples is not None),
+        base=np.flatnonzero(base_mask),
+        interpolate=unit == "study" if interpolate is None else interpolate,
+        smoothing=smoothing,
+        default_dof=default_dof,
+        samples=None if samples is None else tuple(samples),
+    )
+    skip = unit == "run" if skip_bad is None else skip_bad
+    share = MIN_COVERAGE[unit] if min_coverage is None else min_coverage
+    kinds = tuple(kind for kind in ROW_KINDS if kind in needs)
+    stored = len(kinds) + any("dof" in observation.statmaps for observation in observations)
+    size = len(observations) * plan.base.size * (4 * stored + 1)
+    on_disk = size > MEMORY_SHARE * (default_memory() if memory is None else memory)
+    with open_store(work_dir, on_disk=on_disk, size=size) as store:
+        builder = _Builder(plan, store, len(observations), share)
+        for prepared in prepare_maps(observations, plan, nprocs, skip=skip):
+            if isinstance(prepared, IbmaError):
+                builder.leave_out(prepared)
+            else:
+                builder.add(prepared)
+            if on_progress is not None:
+                on_progress(1)
+        yield builder.finish(kinds, observations)
+
+
+def _read_needs(needs: Collection[str], *, standardised: bool) -> tuple[str, ...]:
+    """Tell what has to be read; standardised effects and variances come from t."""
+    every = tuple(need for need in (*ROW_KINDS, "dof", "sample_size") if need in needs)
+    if not standardised:
+        return every
+    return ("t", *(need for need in every if need not in ("effect", "variance")))
+
+
+class _Builder:
+    """Takes prepared maps in order, and finds the final mask."""
+
+    def __init__(self, plan: Plan, store: RowStore, n_planned: int, share: float) -> None:
+        self.plan, self.store, self.share = plan, store, share
+        # Fewer maps than planned (some left out) never need more early rows than this.
+        self.n_early = n_planned - self._n_min(n_planned) + 1
+        self.count = np.zeros(plan.base.size, dtype=np.int32)
+        self.candidates: NDArray[np.int64] | None = None
+        self.maps: list[ReadMap] = []
+        self.notes: list[str] = []
+        self.errors: list[IbmaError] = []
+
+    def _n_min(self, n_maps: int) -> int:
+        return max(1, math.ceil(self.share * n_maps - 1e-9))
+
+    def leave_out(self, error: IbmaError) -> None:
+        """Go on without a map."""
+        self.errors.append(error)
+
+    def add(self, prepared: Prepared) -> None:
+        """Store one map: on the whole base mask, or on the candidates once they are known."""
+        row = len(self.maps)
+        if row == self.n_early:
+            self.candidates = np.flatnonzero(self.count)
+        self.count += prepared.reasons == COVERED
+        layout = WHOLE if self.candidates is None else CANDIDATES
+        chosen: Any = slice(None) if self.candidates is None else self.candidates
+        for kind, values in prepared.rows.items():
+            if kind != "dof" or "dof" in self.plan.needs:
+                self.store.append(kind, row, values[chosen], layout)
+        self.store.append("reason", row, prepared.reasons[chosen], layout)
+        self.maps.append(prepared.read)
+        self.notes.extend(prepared.notes)
+
+    def finish(self, kinds: tuple[str, ...], observations: Sequence[Observation]) -> Stack:
+        """Find the final mask, survey the maps, and hand over the stack."""
+        if not self.maps:
+            raise self._all_bad()
+        for error in self.errors:
+            self.notes.append(error.message)
+        refuse_thresholded(self.maps, self.count)
+        n_min = self._n_min(len(self.maps))
+        final = np.flatnonzero(self.count >= n_min)
+        layouts = {WHOLE: np.arange(self.count.size)}
+        if self.candidates is not None:
+            layouts[CANDIDATES] = self.candidates
+        nearly = {layout: self.count[voxels] == n_min - 1 for layout, voxels in layouts.items()}
+        costs = unique_costs(self.maps, self.store, nearly) if n_min > 1 else {}
+        if not final.size:
+            raise empty_mask(self.maps, costs, n_min)
+        self.store.select({layout: np.searchsorted(voxels, final) for layout, voxels in layouts.items()})
+        survey = tuple(survey_map(read, row, self.store, final.size, kinds) for row, read in enumerate(self.maps))
+        self.store.drop("reason")
+        late = (coverage_note(costs, final.size, int(np.count_nonzero(self.count))), variance_note(survey))
+        self.notes.extend(note for note in late if note)
+        return self._stack(kinds, final, survey)
+
+    def _stack(self, kinds: tuple[str, ...], final: NDArray[np.int64], survey: tuple[MapSurvey, ...]) -> Stack:
+        mask = np.zeros(self.plan.grid.mask.size, dtype=bool)
+        mask[self.plan.base[final]] = True
+        sizes = [read.observation.sample_size for read in self.maps]
+        voxelwise = tuple(row for row in range(len(self.maps)) if self.store.has("dof", row))
+        unread = any(read.dof_text == "voxelwise" and row not in voxelwise for row, read in enumerate(self.maps))
+        return Stack(
+            grid=replace(self.plan.grid, mask=mask.reshape(self.plan.grid.shape)),
+            survey=survey,
+            notes=tuple(self.notes),
+            kinds=kinds,
+            kept=tuple(read.index for read in self.maps),
+            signed=tuple(read.signed for read in self.maps),
+            sample_size=None if None in sizes else np.asarray(sizes, dtype=np.float64),
+            dof=None if unread else np.asarray([[read.dof] for read in self.maps]),
+            _store=self.store,
+            _voxelwise=voxelwise,
+        )
+
+    def _all_bad(self) -> IbmaError:
+        """Give the one error there is, or the first with the others' words."""
+        if not self.errors:
+            return DataError("There are no maps to combine.")
+        return type(self.errors[0])(" ".join(error.message for error in self.errors))
