@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ IGNORED = (
 """Lines of .bidsignore: no BIDS release defines statistic maps yet."""
 
 _OURS = "ibma-app"
+_PART = re.compile(r"<!-- part: (\S+) -->\n(.*?)\n<!-- end -->", re.DOTALL)
 _MARK = "<!-- written by ibma-app; replaced by its next run -->"
 _AUTHORS = ("The authors of the source datasets", "The ibma-app developers")
 _LICENSE = "As the source datasets (none is stated in their dataset_description.json)"
@@ -185,24 +187,30 @@ def write_bidsignore(output: Output, extra: Sequence[str] = ()) -> Path:
         return save_text(output, path.name, "\n".join([*text.splitlines(), *missing]))
 
 
-def write_readme(output: Output, text: str) -> Path:
-    """Write README.md, unless the one that is there is not ours."""
-    return _write_marked(output, "README.md", text)
+def write_readme(output: Output, intro: str, parts: Mapping[str, str]) -> Path:
+    """Write README.md: an introduction, and a part for each analysis (see `_write_parts`)."""
+    return _write_parts(output, "README.md", intro, parts)
 
 
-def write_citation(output: Output, text: str) -> Path:
-    """Write CITATION.md, unless the one that is there is not ours."""
-    return _write_marked(output, "CITATION.md", text)
+def write_citation(output: Output, intro: str, parts: Mapping[str, str]) -> Path:
+    """Write CITATION.md likewise."""
+    return _write_parts(output, "CITATION.md", intro, parts)
 
 
-def _write_marked(output: Output, name: str, text: str) -> Path:
-    """Write a text with our mark, by which the next run knows it."""
+def _write_parts(output: Output, name: str, intro: str, parts: Mapping[str, str]) -> Path:
+    """Write a text made of named parts, unless the file that is there is not ours.
+
+    Parts of earlier runs stay until their own analysis runs again: their maps
+    are still there.
+    """
     path = output.root / name
     with lock_shared(output.root):
         there = _read_text(path)
         if there is not None and _MARK not in there:
             return path
-        return save_text(output, name, f"{text.rstrip()}\n\n{_MARK}")
+        kept = {key: text.strip() for key, text in _PART.findall(there or "")} | dict(parts)
+        marked = [f"<!-- part: {key} -->\n{text.strip()}\n<!-- end -->" for key, text in sorted(kept.items())]
+        return save_text(output, name, "\n\n".join([intro.strip(), *marked, _MARK]))
 
 
 def _read_text(path: Path) -> str | None:

@@ -35,6 +35,7 @@ LONG_NAMES = {
 }
 """Short key of an entity -> its long BIDS name, where they differ."""
 
+Table = pd.DataFrame  # for rooms that pass tables on without knowing pandas
 TABLE_PATH = "path"
 """Key of ``DataFrame.attrs`` for the file that covariates come from."""
 
@@ -244,3 +245,19 @@ def _entity_columns(observations: Sequence[Observation]) -> Mapping[str, pd.Seri
         columns[name] = labels
         columns[LONG_NAMES.get(name, name)] = labels
     return columns
+
+
+def sample_sizes(table: Table | None) -> dict[str, float]:
+    """Return the ``sample_size`` column by label; {} where there is none."""
+    if table is None or "sample_size" not in table.columns:
+        return {}
+    sizes = pd.to_numeric(table["sample_size"], errors="coerce").dropna()
+    return {str(label): float(size) for label, size in sizes.items()}
+
+
+def two_groups(table: Table | None, label: str) -> tuple[float | None, float | None]:
+    """Return a study's ``n1`` and ``n2``; None where it does not compare two groups."""
+    if table is None or not {"n1", "n2"} <= set(table.columns) or label not in table.index:
+        return None, None
+    sizes = pd.to_numeric(table.loc[label, ["n1", "n2"]], errors="coerce")
+    return (None, None) if sizes.isna().any() else (float(sizes["n1"]), float(sizes["n2"]))

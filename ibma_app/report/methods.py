@@ -83,50 +83,46 @@ def space_of(results: Results) -> str | None:
     return min(spaces) if spaces and all(space.startswith("MNI") for space in spaces) else None
 
 
-def readme_markdown(results: Results | Sequence[Results], version: str) -> str:
-    """Write the README.md of an output dataset.
+def readme_intro(version: str) -> str:
+    """Write the opening of an output dataset's README.md."""
+    return (
+        "# Combined fMRI statistic maps\n\n"
+        f"This BIDS derivative dataset was made by ibma-app {version}. It combines statistic maps voxel by voxel. "
+        "Files end in `_stat-<kind>_statmap.nii.gz`, where the kind is, for instance, `effect`, `variance` (squared "
+        "standard error), `t`, `z`, `p` or `n` (number of maps at the voxel); the JSON file beside each map says how "
+        "it was made and from what.\n\n"
+        "- `report.html`: index of the report's pages; open it first.\n"
+        "- `CITATION.md`: what to cite.\n"
+        "- `logs/`: options as resolved, log and versions of each run.\n\n"
+        "## Methods\n"
+    )
+
+
+def citation_intro(version: str) -> str:
+    """Write the opening of an output dataset's CITATION.md."""
+    return f"# What to cite\n\nMade with ibma-app {version}. The methods that were run come from:\n"
+
+
+def methods_markdown(results: Results, version: str) -> str:
+    """Write the methods of one analysis for README.md.
 
     At the participant level nothing in it depends on who was analysed, so that
     jobs that run in parallel write the same bytes.
     """
-    results = _several(results)
-    level = results[0].analysis.level if results else "participant"
-    lines = [
-        "# Combined fMRI statistic maps",
-        "",
-        f"This BIDS derivative dataset was made by ibma-app {version} at the {level} level. "
-        "It combines statistic maps voxel by voxel. Files end in `_stat-<kind>_statmap.nii.gz`, where the "
-        "kind is, for instance, `effect`, `variance` (squared standard error), `t`, `z`, `p` or `n` "
-        "(number of maps at the voxel); the JSON file beside each map says how it was made and from what.",
-        "",
-        "- `report.html`: index of the report's pages; open it first.",
-        "- `CITATION.md`: what to cite.",
-        "- `logs/`: options as resolved, log and versions of each run.",
-        "",
-        "## Methods",
-        "",
-    ]
-    if level == "participant":
-        texts = [_general_paragraphs(result) for result in results]
-        lines += _markdown_paragraphs(_unique(text for part in texts for text in part))
-        lines += ["The numbers of each participant are in the methods text of its report page.", ""]
+    if results.analysis.level == "participant":
+        last = "The numbers of each participant are in the methods text of its report page."
+        lines = ["### Participant level", "", *_markdown_paragraphs((*_general_paragraphs(results), last))]
     else:
-        for result in results:
-            lines += [f"### {escape_markdown(result.analysis.name)}", ""]
-            lines += _markdown_paragraphs(methods_text(result, version).paragraphs)
-    return "\n".join(lines).rstrip("\n") + "\n"
+        name = escape_markdown(results.analysis.name)
+        lines = [f"### Group level: {name}", "", *_markdown_paragraphs(methods_text(results, version).paragraphs)]
+    return "\n".join(lines)
 
 
-def citation_markdown(results: Results | Sequence[Results], version: str) -> str:
-    """Write the CITATION.md of an output dataset: what was used and where it comes from."""
-    lines = [
-        "# What to cite",
-        "",
-        f"Made with ibma-app {version}. The methods that were run come from:",
-        "",
-    ]
-    lines += [f"- {escape_markdown(text)}" for text in _references(_several(results))]
-    return "\n".join(lines) + "\n"
+def references_markdown(results: Results) -> str:
+    """Write the references of one analysis for CITATION.md."""
+    level = results.analysis.level
+    title = "Participant level" if level == "participant" else f"Group level: {escape_markdown(results.analysis.name)}"
+    return "\n".join([f"### {title}", "", *(f"- {escape_markdown(text)}" for text in _references((results,)))])
 
 
 def escape_markdown(text: str) -> str:
@@ -136,10 +132,6 @@ def escape_markdown(text: str) -> str:
         f"<{part}>" if index % 2 else re.sub(r"([\\`*_<>\[\]#|])", r"\\\1", part)
         for index, part in enumerate(parts)
     )
-
-
-def _several(results: Results | Sequence[Results]) -> Sequence[Results]:
-    return (results,) if isinstance(results, Results) else results
 
 
 def _markdown_paragraphs(paragraphs: Iterable[str]) -> list[str]:

@@ -77,8 +77,9 @@ UNITS_WORDS = {
     ),
     "hedges-g": (
         "Effects of unknown or different units were turned into standardised effects (Hedges' g, "
-        "--units hedges-g) from t (or z) and sample size n: d = t/sqrt(n), times the exact small-sample "
-        "factor."
+        "--units hedges-g) from t (or z) and sample size n: g = J t/sqrt(n) with the exact small-sample factor "
+        "J = gamma(m/2) / (sqrt(m/2) gamma((m-1)/2)), m the degrees of freedom (for two groups n = n1 n2/(n1+n2)), and "
+        "sampling variance J^2 m/(m-2) (1/n + g^2) - g^2 (Hedges 1981)."
     ),
 }
 """What a policy on units means for the reader, by the value of ``--units``."""

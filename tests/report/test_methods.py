@@ -6,10 +6,11 @@ import pytest
 
 from ibma_app.report.methods import (
     DEFAULT_COVERAGE,
-    citation_markdown,
     escape_markdown,
+    methods_markdown,
     methods_text,
-    readme_markdown,
+    readme_intro,
+    references_markdown,
 )
 
 
@@ -104,13 +105,12 @@ def test_references_come_once(tmp_path, group_results):
 
 
 def test_markdown_files(tmp_path, group_results, participant_results):
-    readme = readme_markdown(group_results(tmp_path), "1.0")
-    assert len(readme) > 150
-    assert "6 studies" in readme
-    several = [participant_results(tmp_path, label=label) for label in ("01", "02")]
+    assert len(readme_intro("1.0")) > 150
+    assert "6 studies" in methods_markdown(group_results(tmp_path), "1.0")
+    one, other = (participant_results(tmp_path, label=label) for label in ("01", "02"))
     # jobs in parallel write one README: it must not depend on who was analysed
-    assert readme_markdown(several[:1], "1.0") == readme_markdown(several[1:], "1.0")
-    assert "<https://doi.org/10.1000/182>" in citation_markdown(several, "1.0")
+    assert methods_markdown(one, "1.0") == methods_markdown(other, "1.0")
+    assert "<https://doi.org/10.1000/182>" in references_markdown(one)
 
 
 def test_markdown_is_escaped():

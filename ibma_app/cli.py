@@ -1,0 +1,91 @@
+"""The doors: a command line becomes options, a workflow, an exit code."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+# One thread in BLAS: our workers are the parallelism, and the same sums give the same bits on any machine.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``ibma-app``.
+
+    Returns
+    -------
+    int
+        The exit code of the BIDS execution specification.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+
+    def run() -> int:
+        from ibma_app.workflows.parsing import parse_options
+
+        options = parse_options(words)
+        from ibma_app.workflows.running import run_level
+
+        return run_level(options, words)
+
+    return _guard(run, verbose=_asks_for_traceback(words))
+
+
+def demo_main(argv: Sequence[str] | None = None) -> int:
+    """Run ``ibma-demo``."""
+    words = list(sys.argv[1:] if argv is None else argv)
+
+    def run() -> int:
+        from ibma_app.workflows.parsing import parse_demo
+
+        output_dir, nprocs = parse_demo(words)
+        from ibma_app.workflows.demo import run_demo
+
+        return run_demo(output_dir, nprocs=nprocs)
+
+    return _guard(run, verbose=_asks_for_traceback(words))
+
+
+def _asks_for_traceback(words: Sequence[str]) -> bool:
+    flags = [word for word in words if word in ("-v", "-vv", "-vvv", "--verbose")]
+    return any(word.startswith("-vv") for word in flags) or len(flags) > 1
+
+
+def _guard(run: Callable[[], int], *, verbose: bool) -> int:
+    """Turn every failure into words and an exit code; tracebacks only with -vv."""
+    from ibma_app.core.errors import IbmaError
+
+    try:
+        return run()
+    except SystemExit as leaving:  # --help and --version
+        return int(leaving.code or 0)
+    except KeyboardInterrupt:
+        sys.stderr.write("ibma-app: interrupted; what was finished is kept, nothing is half written.\n")
+        return 130
+    except IbmaError as error:
+        if verbose:
+            traceback.print_exc()
+        sys.stderr.write(f"ibma-app: error: {error.message}\n")
+        return error.code
+    except Exception as error:  # noqa: BLE001 - the last door: no traceback reaches a user unasked
+        if verbose:
+            traceback.print_exc()
+        return _tell_unexpected(error)
+
+
+def _tell_unexpected(error: Exception) -> int:
+    """Word an error that no room has worded: the system's own get 74, the rest 1."""
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        sys.stderr.write(
+            f"ibma-app: error: {error.strerror or error}{where}. Run again with -vv for details.\n"
+        )
+        return 74
+    if isinstance(error, MemoryError):
+        sys.stderr.write("ibma-app: error: out of memory. Give a smaller --mem or fewer --nprocs.\n")
+        return 74
+    kind = type(error).__name__
+    sys.stderr.write(
+        f"ibma-app: internal error ({kind}: {error}). Run again with -vv and report what it prints.\n"
+    )
+    return 1

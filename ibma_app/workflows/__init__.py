@@ -1,0 +1,1 @@
+"""What happens, in order: the only room that knows the others."""

@@ -1,0 +1,133 @@
+"""From options to the observations that can be combined."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from ibma_app.core.errors import NothingSelectedError, UsageError
+from ibma_app.core.statmap import Dataset, Observation, StatMap
+from ibma_app.dataset.datasets import find_datasets, find_own_maps, find_table
+from ibma_app.dataset.filters import read_filter_file, read_labels
+from ibma_app.dataset.observations import observe
+from ibma_app.dataset.query import Query, explain_nothing, find_statmaps
+from ibma_app.designs.tables import Table, read_table, sample_sizes
+from ibma_app.workflows.options import Options
+
+log = logging.getLogger(__name__)
+
+LABELS = {
+    "sub": "participant_label",
+    "ses": "session_label",
+    "study": "study_label",
+    "task": "task_id",
+    "contrast": "contrast",
+    "space": "space",
+}
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What the options select: maps by observation, where they come from, their table."""
+
+    datasets: tuple[Dataset, ...]
+    observations: tuple[Observation, ...]
+    table: Table | None = None  # participants.tsv or studies.tsv, or --covariates
+    table_path: Path | None = None
+
+
+def gather(options: Options) -> Gathered:
+    """Find the maps that the options select.
+
+    Raises
+    ------
+    NothingSelectedError
+        With the query, what each filter left, and the values there are.
+    """
+    if options.output_dir.resolve() == options.bids_dir.resolve():
+        raise UsageError(
+            f"OUTPUT_DIR is BIDS_DIR ({options.bids_dir}), which is never written to. Give another folder, e.g. "
+            f"{options.bids_dir / 'derivatives' / 'ibma'}."
+        )
+    datasets = find_datasets(
+        options.bids_dir,
+        options.derivatives,
+        options.output_dir,
+        options.analysis_level,
+        skip_validation=options.skip_bids_validation,
+    )
+    own = datasets[0] if datasets[0].name == "" else None
+    query = build_query(options)
+    statmaps = _search(options, query, datasets if own is None else (own,))
+    if own is None and options.analysis_level == "group" and any("run" in one.entities for one in statmaps):
+        own = find_own_maps(
+            options.output_dir
+        )  # -d names the first level, as it did at the participant level
+        if own is not None:
+            datasets = (own, *datasets)
+            statmaps = _search(options, query, (own,))
+    key = "study_id" if any("study" in statmap.entities for statmap in statmaps) else "participant_id"
+    table_path = options.covariates or find_table(datasets, options.bids_dir, _TABLES[key])
+    table = read_table(table_path, key) if table_path else None
+    observations = observe(
+        statmaps,
+        "study" if key == "study_id" else "sub",
+        dof=options.dof,
+        sample_sizes=sample_sizes(table),
+    )
+    if own:
+        _tell_missing(own, datasets[1:], options, observations)
+    return Gathered(datasets, observations, table, table_path)
+
+
+_TABLES = {"study_id": "studies.tsv", "participant_id": "participants.tsv"}
+
+
+def _search(options: Options, query: Query, sources: tuple[Dataset, ...]) -> tuple[StatMap, ...]:
+    """Find the maps in these datasets, but not what our own group level wrote."""
+    output = options.output_dir
+    excluded = (output / "group", output / "logs") if sources[0].name == "" else (output,)
+    statmaps = find_statmaps(sources, query, exclude=excluded)
+    if not statmaps:
+        raise NothingSelectedError(explain_nothing(sources, query, exclude=excluded))
+    return statmaps
+
+
+def build_query(options: Options) -> Query:
+    """Put the label options, the filter file and ``[inputs]`` into one query."""
+    labels = {
+        key: read_labels(getattr(options, dest), key)
+        for key, dest in LABELS.items()
+        if getattr(options, dest) is not None
+    }
+    return Query(
+        labels=labels,
+        filters=read_filter_file(options.bids_filter_file) if options.bids_filter_file else {},
+        contrast_entity=options.settings.get("inputs", {}).get("contrast", "contrast"),
+        database_dir=options.bids_database_dir,
+        level=options.analysis_level,
+    )
+
+
+def _tell_missing(
+    own: Dataset, datasets: tuple[Dataset, ...], options: Options, observations: tuple[Observation, ...]
+) -> None:
+    """List the subjects that the input has and the participant level did not bring."""
+    there = {o.entities.get("sub") for o in observations}
+    first_level = {
+        path.name.removeprefix("sub-")
+        for dataset in datasets
+        for folder in (dataset.root, *dataset.root.glob("node-*"))
+        for path in folder.glob("sub-*")
+        if path.is_dir()
+    }
+    log.info("Using the participant maps in %s.", own.root)
+    if options.participant_label is not None:
+        first_level &= set(read_labels(options.participant_label, "sub"))
+    missing = sorted(first_level - there)
+    if missing:
+        log.warning(
+            "%d subject(s) of the input have no selected participant map in %s and are not combined: %s.",
+            len(missing),
+            own.root,
+            ", ".join(missing),
+        )

@@ -1,0 +1,233 @@
+"""Across subjects of a study, or across studies: designs, estimators, inference."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ibma_app.core.design import Design
+from ibma_app.core.errors import IbmaError
+from ibma_app.core.methods import InferenceSettings
+from ibma_app.core.results import EstimatorResult, Results
+from ibma_app.core.statmap import Analysis
+from ibma_app.dataset.write import Output, open_output
+from ibma_app.designs.build import build_design
+from ibma_app.designs.tables import collect_covariates, two_groups
+from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, parse_tests, read_contrast_file
+from ibma_app.inference import find_inference
+from ibma_app.stream.hedges import Sample, find_sample
+from ibma_app.stream.run import estimate_maps
+from ibma_app.stream.space import choose_grid
+from ibma_app.stream.stack import Stack, stack_maps
+from ibma_app.workflows import describing, publishing
+from ibma_app.workflows.choosing import Choice, choose_estimators
+from ibma_app.workflows.gathering import Gathered, gather
+from ibma_app.workflows.options import Options
+from ibma_app.workflows.planning import plan_group
+from ibma_app.workflows.resources import Resources, file_or_word, resources_for
+from ibma_app.workflows.running import run_folder, tell_outcome
+from ibma_app.workflows.showing import print_plan, progress
+from ibma_app.workflows.writing import Target, estimator_result, write_design, write_maps, write_significance
+
+log = logging.getLogger(__name__)
+
+
+def run_group(options: Options, words: Sequence[str] = ()) -> int:
+    """Combine subjects or studies, one analysis per contrast, task, space, ...; return the exit code."""
+    gathered = gather(options)
+    tests = _read_tests(options)
+    analyses = plan_group(gathered.observations, options, formula_entities(options.formula))
+    if options.dry_run:
+        _show(analyses, gathered, tests, options)
+        return 0
+    with open_output(options.output_dir) as output, run_folder(options, words) as record:
+        publishing.begin_dataset(output, gathered.datasets)
+        resources = resources_for(options, jobs=10_000)
+        finished: list[Results] = []
+        for number, analysis in enumerate(analyses, start=1):
+            log.info(
+                "Analysis %d of %d: %s (%d maps).",
+                number,
+                len(analyses),
+                analysis.name,
+                len(analysis.observations),
+            )
+            start = time.perf_counter()
+            try:
+                results = combine_group(analysis, gathered, tests, options, output, resources)
+            except IbmaError as error:
+                record.failures[analysis.name] = error
+                if options.stop_on_first_crash or len(analyses) == 1:
+                    break
+            else:
+                finished.append(results)
+                record.done.append(analysis.name)
+            record.seconds[analysis.name] = time.perf_counter() - start
+        publishing.end_dataset(output, finished, report=not options.no_report)
+        tell_outcome(record, "analyses")
+    if not options.no_report and record.done:
+        log.info("Report: %s", options.output_dir / "report.html")
+    return record.exit_code
+
+
+def _read_tests(options: Options) -> Mapping[str, TestSpec]:
+    """Read ``--test`` and ``--contrast-file``; names that collide are refused."""
+    stated = [read_contrast_file(options.contrast_file)] if options.contrast_file else []
+    if options.test:
+        stated.append(parse_tests(options.test))
+    return merge_tests(*stated)
+
+
+def combine_group(
+    analysis: Analysis,
+    gathered: Gathered,
+    tests: Mapping[str, TestSpec],
+    options: Options,
+    output: Output,
+    resources: Resources,
+) -> Results:
+    """Fit one analysis with each estimator, infer, and write maps, tables and the page."""
+    design, choices = prepare(analysis, gathered, tests, options)
+    needs = tuple(dict.fromkeys(need for choice in choices for need in choice.estimator.needs))
+    samples = _samples(analysis, gathered, needs, options)
+    opened = tuple("t" if samples and need in ("effect", "variance") else need for need in needs)
+    grid, grid_notes = choose_grid(analysis.observations, file_or_word(options.grid), unit=analysis.unit, needs=opened)
+    with stack_maps(
+        analysis.observations,
+        grid,
+        needs,
+        unit=analysis.unit,
+        mask_policy=file_or_word(options.mask),
+        min_coverage=options.min_coverage,
+        smoothing=options.smoothing,
+        work_dir=resources.work_dir,
+        memory=resources.memory,
+        default_dof=options.dof,
+        nprocs=resources.nprocs,
+        interpolate=options.grid != "common" or None,
+        samples=samples,
+    ) as stack:
+        named = tuple(note for choice in choices for note in choice.notes)
+        notes = (*analysis.notes, *design.notes, *named, *grid_notes, *stack.notes)
+        for note in dict.fromkeys(notes):
+            log.warning("%s", note)
+        fitted = tuple(_fit(analysis, stack, design, choice, bool(tests), options, output, resources)
+                       for choice in choices)  # fmt: skip
+        results = Results(
+            analysis=analysis,
+            grid=stack.grid,
+            design=design,
+            survey=stack.survey,
+            estimators=fitted,
+            output_dir=options.output_dir,
+            settings=_settings(analysis, options),
+            notes=notes,
+        )
+    if not options.no_report:
+        publishing.write_group_page(output, results)
+    return results
+
+
+def prepare(
+    analysis: Analysis, gathered: Gathered, tests: Mapping[str, TestSpec], options: Options
+) -> tuple[Design, tuple[Choice, ...]]:
+    """Build an analysis's design and choose its estimators, before any map is read."""
+    key = f"{'study' if analysis.unit == 'study' else 'participant'}_id"
+    units = [observation.unit for observation in analysis.observations]
+    repeated = len(set(units)) < len(units)
+    covariates = collect_covariates(analysis.observations, gathered.table, key, gathered.table_path)
+    design = build_design(
+        analysis.observations, covariates, options.formula, tests, tail=options.tail, repeated=repeated
+    )
+    choices = choose_estimators(analysis, options, repeated=repeated, one_sample=design.one_sample)
+    return design, choices
+
+
+def _fit(
+    analysis: Analysis,
+    stack: Stack,
+    design: Design,
+    choice: Choice,
+    named: bool,  # noqa: FBT001 - whether tests were named
+    options: Options,
+    output: Output,
+    resources: Resources,
+) -> EstimatorResult:
+    """Fit one estimator, infer on its tests, and write what they give."""
+    name = choice.estimator.name
+    log.info("Fitting %s (%s) on %d voxels.", name, choice.reason, stack.n_voxels)
+    with progress(stack.n_voxels, name) as step:
+        estimate = estimate_maps(
+            stack, choice.estimator, design, choice.settings, threads=resources.nprocs,
+            on_progress=lambda voxels: step("", voxels),
+        )  # fmt: skip
+    target = Target(
+        output=output,
+        folder=Path("group"),
+        analysis=analysis,
+        design=design,
+        grid=stack.grid,
+        choice=choice,
+        common=describing.analysis_sidecar(analysis, design, stack.survey, choice, options.units),
+        units=describing.common_units(analysis, options.units),
+        named_tests=named or not design.one_sample,
+    )
+    files = write_maps(target, estimate)
+    settings = InferenceSettings(
+        alpha=options.alpha,
+        cluster_p=options.cluster_p,
+        min_extent=options.min_extent,
+        options=options.settings.get("inference", {}),
+    )
+    inferences = [find_inference(menu_name) for menu_name in dict.fromkeys(options.inference)]
+    inferred, findings = write_significance(target, estimate, inferences, settings)
+    files |= inferred
+    files["", "", "design"] = write_design(target, stack.survey)
+    notes: tuple[str, ...] = ()
+    if estimate.identical is not None and estimate.identical.any():
+        count = int(estimate.identical.sum())
+        notes = (
+            f"{name}: effects are identical in {count} voxel(s); their test is not estimable there (p 1).",
+        )
+        log.warning("%s", notes[0])
+    return estimator_result(choice, files, findings, notes)
+
+
+def _samples(
+    analysis: Analysis, gathered: Gathered, needs: Sequence[str], options: Options
+) -> tuple[Sample, ...] | None:
+    """Tell whom each map speaks of, when effects are to be standardised (``--units hedges-g``)."""
+    if options.units != "hedges-g" or "effect" not in needs:
+        return None
+    return tuple(find_sample(o, *two_groups(gathered.table, o.unit)) for o in analysis.observations)
+
+
+def _settings(analysis: Analysis, options: Options) -> dict[str, object]:
+    return {
+        "alpha": options.alpha,
+        "tail": options.tail,
+        "cluster_p": options.cluster_p,
+        "min_extent": options.min_extent,
+        "mask": options.mask,
+        "min_coverage": options.min_coverage,
+        "grid": options.grid,
+        "units_policy": options.units,
+        "units": describing.common_units(analysis, options.units),
+        "smoothing": options.smoothing,
+    }
+
+
+def _show(
+    analyses: Sequence[Analysis], gathered: Gathered, tests: Mapping[str, TestSpec], options: Options
+) -> None:
+    """Print the plan, with what would combine each analysis (or why it cannot be)."""
+    names = []
+    for analysis in analyses:
+        try:
+            _, choices = prepare(analysis, gathered, tests, options)
+        except IbmaError as error:
+            names.append("cannot be combined")
+            log.warning("%s: %s", analysis.name, error.message)
+        else:
+            names.append(", ".join(choice.estimator.name for choice in choices))
+    print_plan(analyses, names)

@@ -1,0 +1,246 @@
+"""From the command line and the configuration file to ``Options``."""
+
+import argparse
+import dataclasses
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ibma_app.core.errors import InputError, UsageError
+from ibma_app.estimators import ESTIMATORS, find_estimator
+from ibma_app.stream.budget import parse_size
+from ibma_app.workflows.options import OPTIONS, Option, Options
+
+DESCRIPTION = (
+    "Combine fMRI statistic maps, level by level: runs into subjects, subjects or studies into a group."
+)
+EPILOG = """examples:
+  ibma-app derivatives/fitlins out participant
+  ibma-app derivatives/fitlins out group --formula '1 + center(age)'
+  ibma-app studies out group --estimator reml dl --inference fdr
+exit codes: 0 done, 1 some failed, 16 dataset structure, 18 nothing selected, 64 usage,
+  65 values or metadata, 66 input missing, 73 output not writable, 74 I/O error
+"""
+SETTING_TABLES = {
+    "inference": ("connectivity", "tfce_e", "tfce_h", "tail_fit"),
+    "inputs": ("contrast",),
+    "output": ("tau2_ci",),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but with our exit code and the menu of options."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}. See ibma-app --help.")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of ``ibma-app`` from the table of options."""
+    from ibma_app import __version__
+
+    parser = _Parser(
+        prog="ibma-app",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="ibma-app BIDS_DIR OUTPUT_DIR {participant,group} [options]",
+    )
+    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="a BIDS dataset, or a derivative")
+    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="where results go")
+    parser.add_argument("analysis_level", metavar="LEVEL", help="participant or group")
+    groups = {
+        heading: parser.add_argument_group(heading) for heading in dict.fromkeys(o.heading for o in OPTIONS)
+    }
+    for option in OPTIONS:
+        groups[option.heading].add_argument(*option.flags, **_argument(option))
+    groups["running"].add_argument("--version", action="version", version=f"ibma-app {__version__}")
+    return parser
+
+
+def _argument(option: Option) -> dict[str, Any]:
+    """Say to argparse what an option is; unset options stay out of the namespace."""
+    menu = f": {', '.join(option.choices)}" if option.choices else ""
+    default = f" [{option.default_text}]" if option.default_text else ""
+    argument: dict[str, Any] = {
+        "dest": option.dest,
+        "default": argparse.SUPPRESS,
+        "help": option.meaning + menu + default,
+    }
+    if option.dest == "verbose":
+        return argument | {"action": "count"}
+    if option.kind is bool:
+        return argument | {"action": "store_true"}
+    if option.many:
+        argument["nargs"] = "+"
+    return argument | {"metavar": option.metavar or "NAME", "type": option.kind}
+
+
+def parse_options(argv: Sequence[str]) -> Options:
+    """Parse a command line, its configuration file included.
+
+    Raises
+    ------
+    UsageError
+        An unknown option, name or value, here or in the configuration.
+    InputError
+        The configuration file is missing.
+    """
+    given = vars(build_parser().parse_args([_dashes(word) for word in argv]))
+    settings: dict[str, Any] = {}
+    if "config_file" in given:
+        configured, settings = read_config(given["config_file"])
+        given = configured | given
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    options = Options(**values, settings=settings)
+    _check(options)
+    return options
+
+
+def _dashes(word: str) -> str:
+    """Take ``--participant_label`` for ``--participant-label``, as other BIDS-Apps do."""
+    if not word.startswith("--"):
+        return word
+    flag, *value = word.split("=", 1)
+    return "=".join([flag.replace("_", "-"), *value])
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a TOML configuration: the options it sets, and the tables of method settings.
+
+    Options stand at the top or, as our own logs write them, under ``[options]``.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"The configuration file {path} cannot be read: {error.strerror or error}."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The configuration file {path} is not valid TOML: {error}.") from None
+    options: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    stated = document.pop("options", {})
+    for key, value in [*document.items(), *stated.items()]:
+        if isinstance(value, dict):
+            settings[key] = value
+        else:
+            option = _find_option(key, path)
+            options[option.dest] = _configured_value(option, value, path)
+    _check_settings(settings, path)
+    return options, settings
+
+
+def _find_option(key: str, path: Path) -> Option:
+    by_dest = {option.dest: option for option in OPTIONS}
+    dest = key.replace("-", "_")
+    if dest in by_dest:
+        return by_dest[dest]
+    close = difflib.get_close_matches(dest, by_dest, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise UsageError(f"{path}: there is no option {key}.{hint} Options: {', '.join(sorted(by_dest))}.")
+
+
+def _configured_value(option: Option, value: Any, path: Path) -> Any:
+    values = value if isinstance(value, list) else [value]
+    wanted: tuple[type, ...] = {float: (int, float), Path: (str,)}.get(option.kind, (option.kind,))
+    if isinstance(value, list) and not option.many:
+        raise UsageError(f"{path}: {option.dest} takes one value, not {value}.")
+    for item in values:
+        if not isinstance(item, wanted) or (isinstance(item, bool) and option.kind is not bool):
+            raise UsageError(f"{path}: {option.dest} = {item!r} is not a {option.kind.__name__}.")
+    converted = tuple(option.kind(item) for item in values)
+    return converted if option.many else converted[0]
+
+
+def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
+    """Refuse tables, methods and settings that do not exist, with the menu."""
+    for table, content in settings.items():
+        if table == "atlas":
+            continue
+        if table == "estimator":
+            for name, chosen in content.items():
+                _check_menu(f"{path}: [estimator.{name}]", name, ESTIMATORS)
+                menu = find_estimator(name).settings
+                for key, value in chosen.items():
+                    _check_menu(f"{path}: [estimator.{name}] {key}", key, tuple(menu))
+                    _check_menu(f"{path}: [estimator.{name}] {key} = {value!r}", value, menu[key].choices)
+            continue
+        _check_menu(f"{path}: [{table}]", table, ("estimator", *SETTING_TABLES, "atlas"))
+        for key in content:
+            _check_menu(f"{path}: [{table}] {key}", key, SETTING_TABLES[table])
+
+
+def _check_menu(where: str, name: object, menu: Sequence[str]) -> None:
+    if name not in menu:
+        close = difflib.get_close_matches(str(name), menu, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise UsageError(f"{where}: there is no {name!r}.{hint} Choose from: {', '.join(menu) or 'nothing'}.")
+
+
+def _check(options: Options) -> None:
+    """Check names against the whole menu, and numbers against their range, at both levels."""
+    if options.analysis_level not in ("participant", "group"):
+        raise UsageError(f"The level is participant or group, not {options.analysis_level!r}.")
+    for option in OPTIONS:
+        if option.choices:
+            value = getattr(options, option.dest)
+            for name in value if option.many else (value,):
+                _check_menu(option.flags[-1], name, option.choices)
+    _check_numbers(options)
+    for text, flag in ((options.test, "--test"), (options.compute, "--compute")):
+        for item in text or ():
+            if not re.match(r"^[^=]+=.+$", item):
+                raise UsageError(f"{flag} {item!r} lacks a name: write {flag} NAME=EXPRESSION.")
+    if "auto" in options.estimator and len(options.estimator) > 1:
+        raise UsageError("--estimator auto stands alone: it picks the estimators itself.")
+
+
+def _check_numbers(options: Options) -> None:
+    """Refuse numbers out of range (NaN included)."""
+    if options.mem is not None:
+        parse_size(options.mem)
+    for dest in ("alpha", "cluster_p"):
+        value = getattr(options, dest)
+        if not 0.0 < value < 1.0:
+            raise UsageError(f"--{dest.replace('_', '-')} is above 0 and below 1, not {value:g}.")
+    if options.min_coverage is not None and not 0.0 < options.min_coverage <= 1.0:
+        raise UsageError(f"--min-coverage is above 0 and at most 1, not {options.min_coverage:g}.")
+    for dest, least in (("smoothing", 0), ("min_extent", 0), ("nprocs", 1), ("dof", 1)):
+        value = getattr(options, dest)
+        if value is not None and not least <= value < math.inf:
+            raise UsageError(f"--{dest.replace('_', '-')} is at least {least}, not {value:g}.")
+
+
+def options_as_toml(options: Options) -> dict[str, Any]:
+    """Give the options as a document that, written as TOML, runs the same again."""
+    table: dict[str, Any] = {}
+    defaults = {f.name: f.default for f in dataclasses.fields(Options)}
+    for option in OPTIONS:
+        value = getattr(options, option.dest)
+        if value is None or value == defaults[option.dest] or option.dest == "config_file":
+            continue
+        values = [
+            str(item) if isinstance(item, Path) else item for item in (value if option.many else [value])
+        ]
+        table[option.dest] = values if option.many else values[0]
+    return {"options": table, **options.settings}
+
+
+def parse_demo(argv: Sequence[str]) -> tuple[Path, int | None]:
+    """Parse the command line of ``ibma-demo``: where to, and on how many cores."""
+    parser = _Parser(
+        prog="ibma-demo",
+        description="Make a small dataset of known truth, run both levels on it, say how well they recover it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="a new or empty folder")
+    parser.add_argument("--nprocs", type=int, metavar="N", help="cores to use [all we may use]")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="-vv: tracebacks")
+    given = parser.parse_args(list(argv))
+    return given.output_dir, given.nprocs

@@ -1,0 +1,204 @@
+"""Within one participant: runs (or sessions, tasks) become one map by fixed effects."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ibma_app.core.errors import DataError, IbmaError
+from ibma_app.core.results import Results
+from ibma_app.core.statmap import Analysis
+from ibma_app.dataset.write import Output, open_output
+from ibma_app.designs.build import one_sample_design
+from ibma_app.estimators import find_estimator
+from ibma_app.stream.pools import open_pool
+from ibma_app.stream.run import estimate_maps
+from ibma_app.stream.space import choose_grid
+from ibma_app.stream.stack import stack_maps
+from ibma_app.workflows import describing, publishing
+from ibma_app.workflows.choosing import Choice
+from ibma_app.workflows.gathering import gather
+from ibma_app.workflows.options import Options
+from ibma_app.workflows.planning import plan_participants
+from ibma_app.workflows.resources import Resources, file_or_word, resources_for
+from ibma_app.workflows.running import run_folder, tell_outcome
+from ibma_app.workflows.showing import print_plan, progress
+from ibma_app.workflows.writing import Target, estimator_result, write_maps
+
+log = logging.getLogger(__name__)
+
+NEEDS = ("effect", "variance", "dof")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One participant's work: picklable, for a process of its own."""
+
+    label: str
+    analyses: tuple[Analysis, ...]
+    options: Options
+    output: Output
+    resources: Resources
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job brought: what went wrong by analysis, what to warn of, and the text of its methods."""
+
+    failures: dict[str, IbmaError]
+    notes: tuple[str, ...]
+    example: Results | None  # one finished analysis, for the dataset's methods text
+    seconds: float
+
+
+def run_participant(options: Options, words: Sequence[str] = ()) -> int:
+    """Combine the runs of every participant; return the exit code."""
+    gathered = gather(options)
+    jobs = plan_participants(gathered.observations, options)
+    if options.dry_run:
+        print_plan([analysis for analyses in jobs.values() for analysis in analyses], "fixed-effects")
+        return 0
+    with open_output(options.output_dir) as output, run_folder(options, words) as record:
+        publishing.begin_dataset(output, gathered.datasets)
+        resources = resources_for(options, len(jobs))
+        work = [Job(label, analyses, options, output, resources) for label, analyses in jobs.items()]
+        log.info("Combining %d participant(s), %d at a time.", len(work), resources.nprocs)
+        example: Results | None = None
+        with (
+            open_pool(resources.nprocs, preload=(__name__,)) as pool,
+            progress(len(work), "participants") as step,
+        ):
+            for job, outcome in pool.run(combine_participant, work):
+                step(f"sub-{job.label}")
+                name = f"sub-{job.label}"
+                if isinstance(outcome, Exception):
+                    record.failures[name] = _as_ibma_error(outcome)
+                else:
+                    example = example or outcome.example
+                    record.seconds[name] = outcome.seconds
+                    _tell(name, outcome)
+                    if outcome.failures:
+                        record.failures[name] = _join(outcome.failures)
+                    else:
+                        record.done.append(name)
+                if record.failures and options.stop_on_first_crash:
+                    break
+        publishing.end_dataset(output, [example] if example else [], report=not options.no_report)
+        tell_outcome(record, "participants")
+    if not options.no_report and record.done:
+        log.info("Report: %s", options.output_dir / "report.html")
+    return record.exit_code
+
+
+def combine_participant(job: Job) -> Outcome:
+    """Combine all of one participant's analyses, and write them and the page."""
+    start = time.perf_counter()
+    failures: dict[str, IbmaError] = {}
+    finished: list[Results] = []
+    notes: list[str] = []
+    for analysis in job.analyses:
+        try:
+            results = combine_runs(analysis, job)
+        except IbmaError as error:
+            failures[analysis.name] = error
+        else:
+            finished.append(results)
+            notes.extend(results.notes)
+    if finished and not job.options.no_report:
+        publishing.write_subject_page(job.output, job.label, finished)
+    example = finished[0] if finished else None
+    return Outcome(failures, tuple(dict.fromkeys(notes)), example, time.perf_counter() - start)
+
+
+def combine_runs(analysis: Analysis, job: Job) -> Results:
+    """Combine one participant's maps of one contrast by precision-weighted fixed effects."""
+    options = job.options
+    _check_units(analysis)
+    grid, grid_notes = choose_grid(analysis.observations, file_or_word(options.grid), unit="run", needs=NEEDS)
+    choice = _choice(options)
+    with stack_maps(
+        analysis.observations,
+        grid,
+        NEEDS,
+        unit="run",
+        mask_policy=file_or_word(options.mask),
+        min_coverage=options.min_coverage,
+        work_dir=job.resources.work_dir,
+        memory=job.resources.memory_per_process,
+        default_dof=options.dof,
+        interpolate=options.grid != "common" or None,
+    ) as stack:
+        kept = replace(analysis, observations=tuple(analysis.observations[index] for index in stack.kept))
+        design = one_sample_design(len(kept.observations))
+        estimate = estimate_maps(stack, choice.estimator, design, choice.settings, threads=1)
+        common = describing.analysis_sidecar(kept, design, stack.survey, choice, options.units)
+        target = Target(
+            output=job.output,
+            folder=_folder(kept),
+            analysis=kept,
+            design=design,
+            grid=stack.grid,
+            choice=choice,
+            common=common,
+            units=describing.common_units(kept, options.units),
+            named_tests=False,
+        )
+        files = write_maps(target, estimate)
+        notes = (*kept.notes, *grid_notes, *stack.notes)
+        return Results(
+            analysis=kept,
+            grid=stack.grid,
+            design=design,
+            survey=stack.survey,
+            estimators=(estimator_result(choice, files, (), ()),),
+            output_dir=options.output_dir,
+            settings={"mask": options.mask, "min_coverage": options.min_coverage, "grid": options.grid,
+                      "units": target.units, "tail": "two-sided"},
+            notes=notes,
+        )  # fmt: skip
+
+
+def _choice(options: Options) -> Choice:
+    """Fixed effects with t and summed dof, the weights as configured."""
+    chosen = options.settings.get("estimator", {}).get("fixed-effects", {})
+    settings = {"test": "t", "weights": chosen.get("weights", "variance")}
+    return Choice(find_estimator("fixed-effects"), settings, "the participant level's estimator")
+
+
+def _check_units(analysis: Analysis) -> None:
+    units = {observation.units for observation in analysis.observations} - {"unknown"}
+    if len(units) > 1:
+        where = "; ".join(f"{o.path}: {o.units}" for o in analysis.observations)
+        raise DataError(
+            f"{analysis.name}: effects of several units cannot be combined ({where}). Bring them to one."
+        )
+
+
+def _folder(analysis: Analysis) -> Path:
+    """Give ``sub-01/[ses-1/]func``."""
+    folder = Path(f"sub-{analysis.entities['sub']}")
+    if "ses" in analysis.entities:
+        folder /= f"ses-{analysis.entities['ses']}"
+    return folder / "func"
+
+
+def _tell(name: str, outcome: Outcome) -> None:
+    for note in outcome.notes:
+        log.warning("%s: %s", name, note)
+
+
+def _join(failures: dict[str, IbmaError]) -> IbmaError:
+    """Make one error of a participant's: its own when it is the only one."""
+    errors = list(failures.values())
+    if len(errors) == 1:
+        return errors[0]
+    kind = type(errors[0]) if len({error.code for error in errors}) == 1 else IbmaError
+    return kind(" ".join(f"{name}: {error.message}" for name, error in failures.items()))
+
+
+def _as_ibma_error(error: Exception) -> IbmaError:
+    if isinstance(error, IbmaError):
+        return error
+    log.debug("An unexpected error", exc_info=error)
+    return IbmaError(f"internal error ({type(error).__name__}: {error}). Run again with -vv and report it.")

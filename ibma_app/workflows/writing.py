@@ -1,0 +1,285 @@
+"""The files of an analysis: maps, sidecars, tables."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.design import Design, Test
+from ibma_app.core.estimate import Estimate, Field, Significance
+from ibma_app.core.grid import Grid
+from ibma_app.core.methods import Inference, InferenceSettings
+from ibma_app.core.results import EstimatorResult, Finding, MapSurvey
+from ibma_app.core.statmap import Analysis
+from ibma_app.dataset.entities import camel_case, output_name
+from ibma_app.dataset.write import Output, save_json, save_statmap, save_tsv
+from ibma_app.inference.clusters import apply_min_extent, tabulate_clusters
+from ibma_app.stats.tails import z_to_log10p
+from ibma_app.workflows import describing
+from ibma_app.workflows.choosing import Choice
+
+log = logging.getLogger(__name__)
+
+Vector = NDArray[np.generic]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Where an estimator's files go, and what all of their sidecars say."""
+
+    output: Output
+    folder: Path  # of OUTPUT_DIR, relative
+    analysis: Analysis
+    design: Design
+    grid: Grid
+    choice: Choice
+    common: Mapping[str, Any]
+    units: str
+    named_tests: bool  # whether names carry test-
+
+    def path(self, suffix: str, extension: str, *, test: str = "", corr: str = "", stat: str = "") -> Path:
+        """Name a file of this estimator, relative to OUTPUT_DIR."""
+        entities = dict(self.analysis.entities)
+        if test and self.named_tests:
+            entities["test"] = test
+        if self.analysis.level == "group":
+            entities["desc"] = camel_case(self.choice.estimator.name)
+        if corr:
+            entities["corr"] = camel_case(corr)
+        if stat:
+            entities["stat"] = stat
+        return self.folder / output_name(entities, suffix, extension)
+
+
+def write_maps(target: Target, estimate: Estimate) -> dict[tuple[str, str, str], Path]:
+    """Write every map of an estimate with its sidecar.
+
+    Returns
+    -------
+    dict
+        (test, "", kind) -> path in OUTPUT_DIR.
+    """
+    files: dict[tuple[str, str, str], Path] = {}
+    dof = describing.constant_dof(estimate)
+    for test, kind, values, fill in _maps(target.design, estimate, dof, target.analysis.level):
+        name = test.name if test else ""
+        path = target.path("statmap", ".nii.gz", test=name, stat=kind)
+        files[name if target.named_tests else "", "", kind] = save_statmap(
+            target.output, path, values, target.grid, fill=fill, dtype=np.int16 if kind == "n" else np.float32
+        )
+        tail = None if test is None else _tail(test)
+        sidecar = describing.map_sidecar(
+            target.common, kind, target.units, test=test, design=target.design, dof=dof, tail=tail
+        )
+        save_json(target.output, path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
+    return files
+
+
+def _tail(test: Test) -> str:
+    return "positive" if test.is_f else test.tail
+
+
+def _maps(
+    design: Design, estimate: Estimate, dof: float | str | None, level: str
+) -> Iterator[tuple[Test | None, str, Vector, float]]:
+    """List the maps of an estimate: the test they belong to, kind, values, what stands outside the mask."""
+    for test in design.tests:
+        fitted = estimate.tests[test.name]
+        if fitted.effect is not None and fitted.variance is not None:
+            yield test, "effect", fitted.effect, 0.0
+            yield test, "variance", fitted.variance, 0.0
+        if fitted.statistic is not None:
+            yield test, fitted.statistic_name, fitted.statistic, 0.0
+        yield test, "z", fitted.z, 0.0
+        log10_p = np.where(fitted.estimable, z_to_log10p(fitted.z, _tail(test)), 0.0)
+        yield test, "p", 10.0**-log10_p, 1.0
+        if level == "group":
+            yield test, "log10p", log10_p, 0.0
+    yield None, "n", estimate.n, 0.0
+    if estimate.dof is not None and (level == "group" or dof == "voxelwise"):
+        yield None, "dof", np.where(np.isfinite(estimate.dof), estimate.dof, 0.0), 0.0
+    if level == "group":
+        shared = {
+            "tau2": estimate.tau2,
+            "q": estimate.q,
+            "qlog10p": estimate.q_log10p,
+            "i2": estimate.i2,
+            "h2": estimate.h2,
+            "tau2lower": estimate.tau2_lower,
+            "tau2upper": estimate.tau2_upper,
+        }
+        yield from ((None, kind, values, 0.0) for kind, values in shared.items() if values is not None)
+        yield from _prediction(design, estimate)
+
+
+def _prediction(design: Design, estimate: Estimate) -> Iterator[tuple[Test | None, str, Vector, float]]:
+    """Give the prediction interval to the test that is the mean itself."""
+    mean = next((test for test in design.tests if test.weights.tolist() == [[1.0]]), None)
+    if design.one_sample and mean and estimate.pilower is not None and estimate.piupper is not None:
+        yield mean, "pilower", estimate.pilower, 0.0
+        yield mean, "piupper", estimate.piupper, 0.0
+
+
+def make_field(target: Target, estimate: Estimate, test: Test) -> Field:
+    """Give one test to inference."""
+    fitted = estimate.tests[test.name]
+    tail = _tail(test)
+    log10_p = np.where(fitted.estimable, z_to_log10p(fitted.z, tail), 0.0)
+    return Field(z=fitted.z, tail=tail, estimable=fitted.estimable, grid=target.grid, log10_p=log10_p)
+
+
+def write_significance(
+    target: Target, estimate: Estimate, inferences: Sequence[Inference], settings: InferenceSettings
+) -> tuple[dict[tuple[str, str, str], Path], tuple[Finding, ...]]:
+    """Infer, and write corrected maps, masks and cluster tables, for every test.
+
+    Returns
+    -------
+    dict
+        (test, inference, kind) -> path.
+    tuple of Finding
+        What each inference found.
+    """
+    files: dict[tuple[str, str, str], Path] = {}
+    findings = []
+    connectivity = int(settings.options.get("connectivity", 26))
+    for test in target.design.tests:
+        field = make_field(target, estimate, test)
+        for inference in inferences:
+            significance = inference.infer(field, settings)
+            if settings.min_extent > 0:
+                significance = apply_min_extent(
+                    field, significance, settings.min_extent, connectivity=connectivity
+                )
+            written = _write_one(target, estimate, test, inference, field, significance, connectivity)
+            name = test.name if target.named_tests else ""
+            files |= {(name, inference.name, kind): path for kind, path in written.items()}
+            findings.append(
+                Finding(
+                    test=name,
+                    inference=inference.name,
+                    title=inference.title,
+                    n_significant=int(np.count_nonzero(significance.significant)),
+                    z_threshold=significance.z_threshold,
+                    facts=significance.facts,
+                    citations=inference.citations,
+                )
+            )
+    return files, tuple(findings)
+
+
+def _write_one(
+    target: Target,
+    estimate: Estimate,
+    test: Test,
+    inference: Inference,
+    field: Field,
+    significance: Significance,
+    connectivity: int,
+) -> dict[str, Path]:
+    """Write one inference's maps, mask and table."""
+    extra = describing.inference_sidecar(
+        significance.facts, inference.name, inference.title, inference.citations, significance.z_threshold
+    )
+    common = describing.map_sidecar(
+        target.common, "z", target.units, test=test, design=target.design, dof=None, tail=field.tail
+    )
+    written: dict[str, Path] = {}
+
+    def save(kind: str, suffix: str, values: Vector, dtype: type, description: str) -> None:
+        stat = kind if suffix == "statmap" else ""
+        path = target.path(suffix, ".nii.gz", test=test.name, corr=inference.name, stat=stat)
+        written[kind] = save_statmap(target.output, path, values, target.grid, fill=0.0, dtype=dtype)
+        sidecar = {**common, "Description": description, **extra}
+        if suffix == "mask":
+            sidecar |= {"Type": "ROI"}
+        save_json(target.output, path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
+
+    significant = significance.significant
+    label = inference.title
+    save("log10p", "statmap", significance.log10_p, np.float32, f"Corrected -log10 p: {label}.")
+    save(
+        "z",
+        "statmap",
+        np.where(significant, field.z, 0.0),
+        np.float32,
+        f"z where significant, else 0: {label}.",
+    )
+    save("mask", "mask", significant, np.int16, f"1 where significant: {label}.")
+    rows = tabulate_clusters(field, significance, estimate.tests[test.name].effect, connectivity=connectivity)
+    path = target.path("clusters", ".tsv", test=test.name, corr=inference.name)
+    columns = ("cluster_id", "x", "y", "z", "peak_z", "mean_z", "peak_effect", "log10p", "volume_mm3", "n_voxels",
+               "region")  # fmt: skip
+    written["clusters"] = save_tsv(target.output, path, columns, [row.cells() for row in rows])
+    save_json(target.output, path.with_suffix(".json"), {**CLUSTER_COLUMNS, **extra})
+    return written
+
+
+CLUSTER_COLUMNS: Mapping[str, Any] = {
+    "cluster_id": {"Description": "Clusters by number, their further peaks (at least 8 mm apart) by letter."},
+    "x": {"Description": "Peak, RAS+", "Units": "mm"},
+    "y": {"Description": "Peak, RAS+", "Units": "mm"},
+    "z": {"Description": "Peak, RAS+", "Units": "mm"},
+    "peak_z": {"Description": "z statistic at the peak"},
+    "mean_z": {"Description": "Mean z statistic of the cluster"},
+    "peak_effect": {"Description": "Effect at the peak, in the effect map's units"},
+    "log10p": {"Description": "Corrected -log10 p at the peak"},
+    "volume_mm3": {"Description": "Volume of the cluster", "Units": "mm3"},
+    "n_voxels": {"Description": "Voxels of the cluster"},
+    "region": {"Description": "Region of the peak, where an atlas was given"},
+}
+
+
+def write_design(target: Target, survey: Sequence[MapSurvey]) -> Path:
+    """Write the design table: one row per map, with its file and its weight's inputs."""
+    analysis, design = target.analysis, target.design
+    unit = "study_id" if analysis.unit == "study" else "participant_id"
+    prefix = "study-" if analysis.unit == "study" else "sub-"
+    kept = [key for key in analysis.combined if any(key in o.entities for o in analysis.observations)]
+    header = [unit, *kept, *design.columns, "file", "sample_size", "dof", "n_voxels", "median_variance"]
+    rows: list[dict[str, Any]] = []
+    for index, (observation, row) in enumerate(zip(analysis.observations, survey, strict=True)):
+        values = (
+            f"{prefix}{observation.unit}",
+            *(observation.entities.get(key) for key in kept),
+            *(_number(value) for value in design.matrix[index]),
+            row.uris[0],
+            row.sample_size,
+            row.dof,
+            row.covered,
+            row.median_variance,
+        )
+        rows.append(dict(zip(header, values, strict=True)))
+    path = target.path("design", ".tsv")
+    written = save_tsv(target.output, path, header, rows)
+    description = {
+        unit: {"Description": f"The {analysis.unit} that the row's map belongs to"},
+        **{column: {"Description": "Column of the design matrix"} for column in design.columns},
+        "file": {"Description": "The map (its first file), as BIDS URI"},
+        "sample_size": {"Description": "People behind the map"},
+        "dof": {"Description": "Degrees of freedom of the map"},
+        "n_voxels": {"Description": "Voxels of the mask that the map covers"},
+        "median_variance": {"Description": "Median sampling variance over those voxels"},
+        "Formula": design.formula,
+    }
+    save_json(target.output, path.with_suffix(".json"), description)
+    return written
+
+
+def _number(value: float) -> float | int:
+    return int(value) if math.isfinite(value) and float(value).is_integer() else float(value)
+
+
+def estimator_result(
+    choice: Choice,
+    files: Mapping[tuple[str, str, str], Path],
+    findings: tuple[Finding, ...],
+    notes: tuple[str, ...],
+) -> EstimatorResult:
+    """Sum up one estimator for the report."""
+    return EstimatorResult(choice.estimator, choice.settings, choice.reason, dict(files), findings, notes)
