@@ -81,7 +81,7 @@ def _write_statmap(
     if folder is None:
         folder = (
             "/".join(
-                [f"node-{entities['node']}"] * ("node" in entities)
+                ([f"node-{entities['node']}"] if "node" in entities else [])
                 + ([f"sub-{entities['sub']}"] if "sub" in entities else [])
                 + ([f"study-{entities['study']}"] if "study" in entities else [])
                 + ([f"ses-{entities['ses']}"] if "ses" in entities else [])

@@ -64,3 +64,19 @@ class Significance:
     significant: NDArray[np.bool_]  # (V,)
     z_threshold: float | None  # smallest |z| that is significant; None when nothing can be
     facts: Mapping[str, Any] = field(default_factory=dict)  # for sidecar and report
+
+
+@dataclass(frozen=True, eq=False)
+class Null:
+    """What resampling found of one test: the largest score of each relabelling, by score."""
+
+    maxima: Mapping[str, Floats]  # inference name -> (R,) the identity first
+    observed: Mapping[str, Floats]  # inference name -> (V,) scores of the identity, same arithmetic
+    exhaustive: bool  # all distinct relabellings, or random ones
+    scheme: str  # "sign flips", "permutations (Freedman-Lane)", ...: words for sidecar and methods text
+    seed: int | None = None  # None when exhaustive
+
+    @property
+    def resamples(self) -> int:
+        """R, the identity included."""
+        return int(next(iter(self.maxima.values())).size)

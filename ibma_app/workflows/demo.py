@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -243,17 +244,16 @@ def _stdout() -> Console:
 
 def _print_checks(console: Console, checks: list[Check]) -> None:
     """Print the table of recovery."""
-    table = Table(title="How well the truth was recovered")
-    for column in ("combination", "what", "expected", "found", "verdict"):
+    table = Table(title="How well the truth was recovered", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("what", "expected", "found", "verdict"):
         table.add_column(column)
     level = ""
     for check in checks:
-        if level and check.level != level:
-            table.add_section()
-        heading = check.level if check.level != level else ""
+        if check.level != level:
+            level = check.level
+            table.add_row(level, style="bold")
         verdict, style = ("ok", None) if check.ok else ("LOOK", "bold red")
-        table.add_row(heading, check.what, check.expected, check.found, verdict, style=style)
-        level = check.level
+        table.add_row(f"  {check.what}", check.expected, check.found, verdict, style=style)
     console.print(table)
 
 

@@ -229,7 +229,7 @@ def test_wrong_results_are_seen(finished, subjects, studies):
         checks: list[Check] = demo.compare(demo.Folders(folder), subjects, studies)
     finally:
         (folder / path).write_bytes(original)
-    assert [check.what for check in checks if not check.ok] == ["95 % intervals that hold the effect"]
+    assert [check.what for check in checks if not check.ok] == ["effect in its 95 % interval"]
 
 
 @pytest.mark.slow

@@ -1,0 +1,82 @@
+"""Fixed effects: inverse-variance weights."""
+
+import numpy as np
+
+from ibma_app.core.block import VoxelBlock
+from ibma_app.core.design import Design
+from ibma_app.core.estimate import Estimate
+from ibma_app.core.methods import Citation, Estimator, Setting
+from ibma_app.estimators.tested import Floats, check_settings, covered_of, frame_of, kind_of, test_estimates
+from ibma_app.stats.mixed import fit_fixed
+from ibma_app.stats.tails import chi2_to_log10p
+
+_SETTINGS = {
+    "test": Setting(("z", "t"), "z: variances are known; t: the maps' dof are summed (participant level)"),
+    "weights": Setting(("variance", "equal"), "inverse variances, or a plain mean with propagated variance"),
+}
+
+
+def summed_dof(block: VoxelBlock) -> Floats:
+    """Return the summed dof of each voxel's maps, (B,); infinite where one is unknown."""
+    covered = covered_of(block)
+    if block.dof is None:
+        return np.where(covered.any(axis=0), np.inf, 0.0)
+    dof = np.where(covered, np.broadcast_to(block.dof, covered.shape), 0.0)
+    total = np.zeros(covered.shape[1])
+    for one in dof:  # map after map: the same bits for one voxel as for many
+        total += one
+    return total
+
+
+def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
+    """Fit fixed effects at each voxel (metafor's FE; Hedges & Olkin 1985, chapter 6).
+
+    Parameters
+    ----------
+    block : VoxelBlock
+        With effect and variance; with dof for ``test="t"``.
+    design : Design
+    **settings
+        ``test`` "z" or "t", ``weights`` "variance" or "equal".
+
+    Returns
+    -------
+    Estimate
+        A single map passes through: its effect and its variance.
+    """
+    chosen = check_settings("fixed-effects", _SETTINGS, settings)
+    frame = frame_of(design)
+    equal = "yes" if chosen["weights"] == "equal" else "no"
+    fit_ = fit_fixed(kind_of(block, "effect"), kind_of(block, "variance"), covered_of(block), frame, equal)
+    dof = summed_dof(block) if chosen["test"] == "t" else None
+    if dof is not None:
+        fit_.tested.estimable[:, dof <= 0] = False
+        for values in (fit_.tested.effect, fit_.tested.variance, fit_.tested.statistic):
+            values[:, dof <= 0] = 0.0
+    return Estimate(
+        test_estimates(design, frame, fit_.tested, dof),
+        fit_.n,
+        dof=dof,
+        q=fit_.q,
+        q_log10p=chi2_to_log10p(fit_.q, (fit_.n - fit_.rank).astype(np.float64)),
+        i2=fit_.i2,
+        h2=fit_.h2,
+    )
+
+
+ESTIMATOR = Estimator(
+    name="fixed-effects",
+    title="fixed effects with inverse-variance weights",
+    needs=("effect", "variance"),
+    fit=fit,
+    citations=(
+        Citation(
+            "hedges1985",
+            "Hedges LV, Olkin I",
+            1985,
+            "Statistical methods for meta-analysis",
+            "Academic Press, Orlando",
+        ),
+    ),
+    settings=_SETTINGS,
+)

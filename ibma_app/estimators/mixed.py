@@ -1,0 +1,115 @@
+"""What all mixed-effects estimators share: weights 1/(variance + tau2), tests and heterogeneity."""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import special
+
+from ibma_app.core.block import VoxelBlock
+from ibma_app.core.design import Design
+from ibma_app.core.estimate import Estimate
+from ibma_app.core.methods import Citation, Estimator, Setting
+from ibma_app.estimators.tested import Floats, check_settings, covered_of, frame_of, kind_of, test_estimates
+from ibma_app.stats.mixed import fit_mixed
+from ibma_app.stats.tails import chi2_to_log10p
+from ibma_app.stats.tau2 import tau2_interval
+
+SETTINGS = {
+    "test": Setting(
+        ("knha", "adhoc", "t", "z"),
+        "Knapp-Hartung; the same, never shrinking the standard error; t without scaling; normal",
+    ),
+    "tau2_ci": Setting(("no", "yes"), "95 % interval of tau2 by Q profile"),
+}
+
+KNAPP_HARTUNG = Citation(
+    "knapp2003",
+    "Knapp G, Hartung J",
+    2003,
+    "Improved tests for a random effects meta-regression with a single covariate",
+    "Statistics in Medicine 22, 2693-2710",
+    "10.1002/sim.1482",
+)
+
+VIECHTBAUER_2005 = Citation(
+    "viechtbauer2005",
+    "Viechtbauer W",
+    2005,
+    "Bias and efficiency of meta-analytic variance estimators in the random-effects model",
+    "Journal of Educational and Behavioral Statistics 30, 261-293",
+    "10.3102/10769986030003261",
+)
+
+
+def prediction_interval(effect: Floats, variance: Floats, tau2: Floats, dof: Floats) -> tuple[Floats, Floats]:
+    """Return the 95 % interval of a new study's true effect (Higgins et al. 2009): t with ``dof``.
+
+    All arguments are (B,); both ends are 0 where dof are.
+    """
+    known = np.unique(dof[dof > 0])  # few: a quantile each
+    quantile = special.stdtrit(known, 0.975)
+    half = np.zeros(dof.shape)
+    if known.size:
+        at = np.searchsorted(known, dof).clip(0, known.size - 1)
+        half = np.where(dof > 0, quantile[at], 0.0) * np.sqrt(variance + tau2)
+    return effect - half, effect + half
+
+
+def fit_mixed_effects(block: VoxelBlock, design: Design, method: str, settings: dict[str, str]) -> Estimate:
+    """Fit a mixed-effects model at each voxel, as metafor's ``rma.uni``.
+
+    Parameters
+    ----------
+    block : VoxelBlock
+        With effect and variance.
+    design : Design
+    method : str
+        How tau2 is estimated: the estimator's name.
+    settings : dict
+        As given by the user.
+    """
+    chosen = check_settings(method, SETTINGS, settings)
+    frame = frame_of(design)
+    maps = kind_of(block, "effect"), kind_of(block, "variance"), covered_of(block)
+    fitted = fit_mixed(*maps, frame, method, chosen["test"])
+    left = np.maximum(fitted.n - fitted.rank, 0).astype(np.float64)
+    tests = test_estimates(design, frame, fitted.tested, None if chosen["test"] == "z" else left)
+    lower, upper = tau2_interval(*maps, frame) if chosen["tau2_ci"] == "yes" else (None, None)
+    pilower, piupper = None, None
+    if design.one_sample and tests:
+        first = fitted.tested
+        sound = first.estimable[0] & (not bool(frame.upper[0]))
+        sign = float(np.atleast_2d(design.tests[0].weights)[0, 0])
+        pilower, piupper = prediction_interval(
+            np.where(sound, first.effect[0] / sign, 0.0),
+            np.where(sound, first.variance[0] / sign**2, 0.0),
+            np.where(sound, fitted.tau2, 0.0),
+            np.where(sound, left, 0.0),
+        )
+    return Estimate(
+        tests,
+        fitted.n,
+        dof=None if chosen["test"] == "z" else left,
+        tau2=fitted.tau2,
+        q=fitted.q,
+        q_log10p=chi2_to_log10p(fitted.q, left),
+        i2=fitted.i2,
+        h2=fitted.h2,
+        pilower=pilower,
+        piupper=piupper,
+        tau2_lower=lower,
+        tau2_upper=upper,
+        identical=fitted.identical,
+    )
+
+
+def record(name: str, title: str, fit: Callable[..., Estimate], *citations: Citation) -> Estimator:
+    """Make the record of a mixed-effects estimator."""
+    return Estimator(
+        name=name,
+        title=f"{title} mixed effects",
+        needs=("effect", "variance"),
+        fit=fit,
+        citations=(*citations, KNAPP_HARTUNG),
+        settings=SETTINGS,
+    )

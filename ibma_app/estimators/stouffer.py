@@ -1,0 +1,40 @@
+"""Stouffer's z: evidence somewhere, every map counting the same."""
+
+import numpy as np
+
+from ibma_app.core.block import VoxelBlock
+from ibma_app.core.design import TAILS, Design
+from ibma_app.core.estimate import Estimate
+from ibma_app.core.methods import Citation, Estimator
+from ibma_app.estimators.tested import check_settings, covered_of, kind_of, one_sample_estimate
+from ibma_app.stats.combine import stouffer
+
+
+def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
+    """Combine z at each voxel as sum(z) / sqrt(n).
+
+    One-sample designs only; no effect and no variance. Settings: none.
+    """
+    check_settings("stouffer", {}, settings)
+    z = kind_of(block, "z")
+    combined = stouffer(z, covered_of(block), np.ones(z.shape[0]))
+    return one_sample_estimate(block, design, dict.fromkeys(TAILS, combined))
+
+
+ESTIMATOR = Estimator(
+    name="stouffer",
+    title="Stouffer's combined z",
+    needs=("z",),
+    fit=fit,
+    citations=(
+        Citation(
+            "stouffer1949",
+            "Stouffer SA, Suchman EA, DeVinney LC, Star SA, Williams RM",
+            1949,
+            "The American soldier: adjustment during army life (volume 1)",
+            "Princeton University Press, Princeton",
+            "",
+        ),
+    ),
+    takes_designs=False,
+)

@@ -1,0 +1,45 @@
+"""A GLM on z: a consistent standardised effect, whatever the maps' units."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ibma_app.core.block import VoxelBlock
+from ibma_app.core.design import Design
+from ibma_app.core.estimate import Estimate
+from ibma_app.core.methods import Citation, Estimator
+from ibma_app.estimators.tested import check_settings, covered_of, frame_of, kind_of, test_estimates
+from ibma_app.stats.ols import fit_ols
+
+
+def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
+    """Fit a linear model to the maps' z at each voxel; t and F with n - rank dof.
+
+    Of a one-sample design: a one-sample t test on z. There is no effect and no
+    variance, since z has no unit. Settings: none.
+    """
+    check_settings("stouffer-rfx", {}, settings)
+    frame = frame_of(design)
+    fitted = fit_ols(kind_of(block, "z"), covered_of(block), frame)
+    dof = np.maximum(fitted.n - fitted.rank, 0).astype(np.float64)
+    tests = test_estimates(design, frame, fitted.tested, dof)
+    unitless = {name: replace(test, effect=None, variance=None) for name, test in tests.items()}
+    return Estimate(unitless, fitted.n, dof=dof, identical=fitted.identical)
+
+
+ESTIMATOR = Estimator(
+    name="stouffer-rfx",
+    title="random-effects GLM on z",
+    needs=("z",),
+    fit=fit,
+    citations=(
+        Citation(
+            "maumet2016",
+            "Maumet C, Nichols TE",
+            2016,
+            "Minimal data needed for valid and accurate image-based fMRI meta-analysis",
+            "bioRxiv 048249",
+            "10.1101/048249",
+        ),
+    ),
+)

@@ -1,0 +1,56 @@
+"""Stouffer's z with weights sqrt(sample size)."""
+
+import numpy as np
+
+from ibma_app.core.block import VoxelBlock
+from ibma_app.core.design import TAILS, Design
+from ibma_app.core.errors import DataError
+from ibma_app.core.estimate import Estimate
+from ibma_app.core.methods import Citation, Estimator
+from ibma_app.estimators.tested import check_settings, covered_of, kind_of, one_sample_estimate
+from ibma_app.stats.combine import stouffer
+
+
+def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
+    """Combine z at each voxel as sum(w z) / sqrt(sum(w²)), w the root of the sample size.
+
+    One-sample designs only; no effect and no variance. Settings: none.
+
+    Raises
+    ------
+    DataError
+        When a sample size is missing or not positive.
+    """
+    check_settings("stouffer-weighted", {}, settings)
+    sizes = None if block.sample_size is None else np.asarray(block.sample_size, dtype=np.float64)
+    if sizes is None or not np.all(np.isfinite(sizes) & (sizes > 0)):
+        raise DataError("Estimator stouffer-weighted needs the sample size of every map; use stouffer without.")
+    combined = stouffer(kind_of(block, "z"), covered_of(block), np.sqrt(sizes))
+    return one_sample_estimate(block, design, dict.fromkeys(TAILS, combined))
+
+
+ESTIMATOR = Estimator(
+    name="stouffer-weighted",
+    title="Stouffer's combined z weighted by the root of the sample size",
+    needs=("z", "sample_size"),
+    fit=fit,
+    citations=(
+        Citation(
+            "stouffer1949",
+            "Stouffer SA, Suchman EA, DeVinney LC, Star SA, Williams RM",
+            1949,
+            "The American soldier: adjustment during army life (volume 1)",
+            "Princeton University Press, Princeton",
+            "",
+        ),
+        Citation(
+            "zaykin2011",
+            "Zaykin DV",
+            2011,
+            "Optimally weighted Z-test is a powerful method for combining probabilities in meta-analysis",
+            "Journal of Evolutionary Biology 24, 1836-1841",
+            "10.1111/j.1420-9101.2011.02297.x",
+        ),
+    ),
+    takes_designs=False,
+)

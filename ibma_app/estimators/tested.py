@@ -1,0 +1,141 @@
+"""What every estimator does alike: arrays for the kernels, and z from their tests."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.block import VoxelBlock
+from ibma_app.core.design import Design, Test
+from ibma_app.core.errors import DataError, UsageError
+from ibma_app.core.estimate import Estimate, TestEstimate
+from ibma_app.core.methods import Setting
+from ibma_app.stats.basis import Frame, frame_design
+from ibma_app.stats.contrasts import Tested
+from ibma_app.stats.tails import f_to_z, t_to_z
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def check_settings(name: str, settings: Mapping[str, Setting], given: Mapping[str, str]) -> dict[str, str]:
+    """Fill in defaults.
+
+    Raises
+    ------
+    UsageError
+        For a setting or a choice that does not exist.
+    """
+    for key, value in given.items():
+        if key not in settings:
+            menu = ", ".join(settings) or "none"
+            raise UsageError(f"Estimator {name} has no setting {key!r}; its settings: {menu}.")
+        if value not in settings[key].choices:
+            menu = ", ".join(settings[key].choices)
+            raise UsageError(f"Setting {key} of estimator {name} is {value!r}; choose from: {menu}.")
+    return {key: given.get(key, setting.choices[0]) for key, setting in settings.items()}
+
+
+def frame_of(design: Design) -> Frame:
+    """Lay a design out for the kernels.
+
+    Raises
+    ------
+    DataError
+        When it is not of full rank.
+    """
+    tests = [(test.weights, test.is_f or np.atleast_2d(test.weights).shape[0] > 1) for test in design.tests]
+    try:
+        return frame_design(design.matrix, tests)
+    except ValueError as error:
+        raise DataError(f"The design {design.formula!r} cannot be fitted. {error}") from error
+
+
+def kind_of(block: VoxelBlock, kind: str) -> Floats:
+    """Return one kind of a block, (K, B), as the kernels take it.
+
+    Raises
+    ------
+    DataError
+        When the block was read without it.
+    """
+    values = getattr(block, kind)
+    if values is None:
+        raise DataError(f"The maps were read without their {kind}.")
+    return np.ascontiguousarray(values, dtype=np.float64)
+
+
+def covered_of(block: VoxelBlock) -> Bools:
+    """Return a block's coverage, (K, B), as the kernels take it."""
+    return np.ascontiguousarray(block.covered, dtype=np.bool_)
+
+
+def test_estimates(design: Design, frame: Frame, tested: Tested, dof: Floats | None) -> dict[str, TestEstimate]:
+    """Give each test its z.
+
+    Parameters
+    ----------
+    tested : Tested
+        t tests: effect over standard error; F tests: the quadratic form over its rows.
+    dof : ndarray, shape (B,), or None
+        Denominator dof; None for z tests, whose F is a chi-square over its rows.
+    """
+    found = {}
+    for c, test in enumerate(design.tests):
+        estimable = tested.estimable[c]
+        statistic = tested.statistic[c]
+        if frame.upper[c]:
+            rows = float(frame.starts[c + 1] - frame.starts[c])
+            z = np.where(estimable, f_to_z(statistic, rows, np.inf if dof is None else dof), 0.0)
+            found[test.name] = TestEstimate(z, estimable, statistic=statistic, statistic_name="F")
+            continue
+        z = statistic if dof is None else t_to_z(statistic, dof)
+        found[test.name] = TestEstimate(
+            z,
+            estimable,
+            tested.effect[c],
+            tested.variance[c],
+            None if dof is None else statistic,
+            "z" if dof is None else "t",
+        )
+    return found
+
+
+def tails_of(test: Test) -> set[str]:
+    """Return the tails in which a one-sample test needs a directed combination."""
+    if test.is_f:
+        return {"two-sided"}
+    turned = {"positive": "negative", "negative": "positive"}
+    return {test.tail, turned.get(test.tail, test.tail)}
+
+
+def one_sample_estimate(block: VoxelBlock, design: Design, z_of_tail: Mapping[str, Floats]) -> Estimate:
+    """Turn a combined z, (B,) by tail, into the tests of a one-sample design.
+
+    A negative weight asks the question with the sign turned; an F test is
+    two-sided and upper-tail.
+
+    Raises
+    ------
+    DataError
+        For any other design.
+    """
+    n = covered_of(block).sum(axis=0).astype(np.int16)
+    found = {}
+    for test in design.tests:
+        weights = np.atleast_2d(np.asarray(test.weights, dtype=np.float64))
+        if not design.one_sample or weights.shape != (1, 1) or weights[0, 0] == 0:
+            raise DataError(
+                "This estimator takes one-sample designs only (formula 1); use stouffer-rfx for others."
+            )
+        if test.is_f:
+            z = z_of_tail["two-sided"]
+            found[test.name] = TestEstimate(
+                f_to_z(z * z, 1.0, np.inf) * (n > 0), n > 0, statistic=z * z, statistic_name="F"
+            )
+        elif weights[0, 0] > 0:
+            found[test.name] = TestEstimate(z_of_tail[test.tail], n > 0)
+        else:
+            turned = {"positive": "negative", "negative": "positive"}.get(test.tail, test.tail)
+            found[test.name] = TestEstimate(-z_of_tail[turned], n > 0)
+    return Estimate(found, n)

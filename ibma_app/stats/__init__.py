@@ -1,0 +1,1 @@
+"""The numbers: arrays in, arrays out (numpy, scipy, and the only home of numba)."""

@@ -1,0 +1,126 @@
+"""Combining z or p over the maps that cover a voxel: Stouffer, Fisher, Tippett.
+
+p are handled as logs of both tails, so that neither underflows nor rounds to 1.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.stats.compiled import compiled
+from ibma_app.stats.logtails import LOG_2, log1mexp, log_gamma_tail, log_normal_sf, z_of_log_sf, z_of_tail
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_TWO_SIDED, _POSITIVE, _NEGATIVE = range(3)
+_TAILS = {"two-sided": _TWO_SIDED, "positive": _POSITIVE, "negative": _NEGATIVE}
+
+
+@compiled
+def _weighted_z(z: Floats, covered: Bools, weights: Floats, out: Floats) -> None:
+    """Sum w z / sqrt(sum w²) over each voxel's maps, in the maps' order."""
+    top = np.zeros(z.shape[1])
+    bottom = np.zeros(z.shape[1])
+    for i in range(z.shape[0]):
+        for b in range(z.shape[1]):
+            if covered[i, b]:
+                top[b] += weights[i] * z[i, b]
+                bottom[b] += weights[i] * weights[i]
+    for b in range(z.shape[1]):
+        if bottom[b] > 0.0:
+            out[b] = top[b] / math.sqrt(bottom[b])
+
+
+@compiled
+def _log_fisher(z: Floats, covered: Bools, sign: float, b: int) -> tuple[float, bool]:
+    """Return one tail of Fisher's chi-square for p = P(Z > sign z); see `log_gamma_tail`."""
+    n = 0
+    total = 0.0
+    for i in range(z.shape[0]):
+        if covered[i, b]:
+            total -= log_normal_sf(sign * z[i, b])
+            n += 1
+    if total <= 0.0:
+        return 0.0, True
+    return log_gamma_tail(float(n), total, math.lgamma(float(n)))
+
+
+@compiled
+def _log_tippett(z: Floats, covered: Bools, sign: float, b: int) -> tuple[float, bool]:
+    """Return the log of Tippett's p = 1 - (1 - smallest p)^n, or of 1 - p when False."""
+    n = 0
+    largest = -math.inf
+    for i in range(z.shape[0]):
+        if covered[i, b]:
+            largest = max(largest, sign * z[i, b])
+            n += 1
+    log_least = log_normal_sf(largest)
+    if log_least < -30.0:  # n p, to 1e-13
+        return min(math.log(n) + log_least, 0.0), True
+    log_rest = n * log_normal_sf(-largest)
+    if log_rest < -LOG_2:
+        return log_rest, False
+    return log1mexp(log_rest), True
+
+
+@compiled
+def _upper(tail: tuple[float, bool]) -> float:
+    """Return log p of a tail and whether it is the upper one."""
+    return tail[0] if tail[1] else log1mexp(tail[0])
+
+
+@compiled
+def _directed(up: tuple[float, bool], low: tuple[float, bool], tail: int) -> float:
+    """Turn the tests of both directions into z.
+
+    Two-sided: twice the smaller p, capped at 1, and signed by it.
+    """
+    if tail == _POSITIVE:
+        return z_of_tail(up[0], up[1])
+    if tail == _NEGATIVE:
+        return -z_of_tail(low[0], low[1])
+    log_up, log_low = _upper(up), _upper(low)
+    z = z_of_log_sf(min(log_up, log_low))
+    return z if log_up <= log_low else -z
+
+
+@compiled
+def _combine_p(z: Floats, covered: Bools, smallest: bool, tail: int, out: Floats) -> None:
+    """Loop over voxels: Tippett when ``smallest``, else Fisher."""
+    for b in range(z.shape[1]):
+        some = False
+        for i in range(z.shape[0]):
+            some = some or covered[i, b]
+        if some and smallest:
+            out[b] = _directed(_log_tippett(z, covered, 1.0, b), _log_tippett(z, covered, -1.0, b), tail)
+        elif some:
+            out[b] = _directed(_log_fisher(z, covered, 1.0, b), _log_fisher(z, covered, -1.0, b), tail)
+
+
+def _ready(z: Floats, covered: Bools) -> tuple[Floats, Bools, Floats]:
+    """Return what the kernels take, and where they write."""
+    values = np.ascontiguousarray(z, dtype=np.float64)
+    return values, np.ascontiguousarray(covered, dtype=np.bool_), np.zeros(values.shape[1])
+
+
+def stouffer(z: Floats, covered: Bools, weights: Floats) -> Floats:
+    """Return Stouffer's z, (B,), from z (K, B) and weights (K,); 0 where nothing covers."""
+    values, where, out = _ready(z, covered)
+    _weighted_z(values, where, np.array(weights, dtype=np.float64), out)
+    return out
+
+
+def fisher(z: Floats, covered: Bools, tail: str) -> Floats:
+    """Return z of Fisher's combined p, (B,), in a tail; from z (K, B)."""
+    values, where, out = _ready(z, covered)
+    _combine_p(values, where, False, _TAILS[tail], out)
+    return out
+
+
+def tippett(z: Floats, covered: Bools, tail: str) -> Floats:
+    """Return z of Tippett's combined p, (B,), in a tail; from z (K, B)."""
+    values, where, out = _ready(z, covered)
+    _combine_p(values, where, True, _TAILS[tail], out)
+    return out

@@ -1,0 +1,306 @@
+"""The tau2 of the largest (restricted) likelihood, certified to be the global one.
+
+In the coordinates that diagonalise the contrasts' variance, the derivative of
+the (restricted) log likelihood in t = tau2 is half of g - h with
+
+    g = sum z²/(l + t)²  = y'PPy,        h = sum 1/(l + t)  = tr P  (ML: sum w).
+
+g^(-1/2) and 1/h are generalised means of (l + t), hence concave and increasing
+in t. Tangents bound a concave function from above, chords and its slope at
+infinity from below: from values and derivatives at two points one sees whether
+g - h can change sign between them. Intervals where it might are split. Thus a
+second optimum is found when there is one, and a voxel without costs no more than
+Newton's steps to its root. Everything is relative to t plus the smallest variance.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.stats.basis import VARIANCE
+from ibma_app.stats.compiled import compiled
+from ibma_app.stats.weighted import FACTOR, Moments, moments, smallest_variance
+
+Floats = NDArray[np.float64]
+
+_CLOSE = 1e-8  # a step of t plus the smallest variance; Newton's next would be its square
+_MOST = 400  # evaluations of one voxel; 6 are usual
+_DEPTH = 64  # intervals waiting
+
+
+class Point(NamedTuple):
+    """G = g^(-1/2), H = 1/h and their derivatives at t."""
+
+    t: float
+    g: float
+    dg: float
+    h: float
+    dh: float
+
+
+class Limits(NamedTuple):
+    """What holds for a whole voxel."""
+
+    rank: int
+    restricted: bool
+    slope_g: float  # of G at infinity
+    smallest: float  # variance
+
+
+@compiled
+def _point(t: float, m: Moments, restricted: bool) -> Point:
+    """Turn moments into a point."""
+    trace, trace2 = (m.tr_p, m.tr_pp) if restricted else (m.sum_w, m.sum_ww)
+    g = 1.0 / math.sqrt(m.ypp)
+    h = 1.0 / trace
+    return Point(t, g, g * m.yppp / m.ypp, h, trace2 * h * h)
+
+
+@compiled
+def _excess(p: Point) -> float:
+    """Return G² / H - 1: negative where the likelihood rises, linear in t when variances are equal."""
+    return p.g * p.g / p.h - 1.0
+
+
+@compiled
+def _evaluate(maps: Floats, small: Floats, limits: Limits, t: float) -> Point:
+    """Evaluate at t."""
+    return _point(t, moments(maps, small, limits.rank, t), limits.restricted)
+
+
+@compiled
+def _climb(maps: Floats, small: Floats, limits: Limits, low: Point, ceiling: float, guess: float) -> Point:
+    """Return a maximum above ``low``, where the likelihood rises.
+
+    Newton's steps on `_excess`, inside a bracket whose upper end (inf when
+    there is none) may be found on the way. A guess not above ``low`` is ignored.
+    """
+    floor = low.t
+    here = low
+    if guess > floor and guess < ceiling:
+        here = _evaluate(maps, small, limits, guess)
+    for _ in range(200):
+        excess = _excess(here)
+        slope = here.g * (2.0 * here.dg - here.g * here.dh / here.h) / here.h
+        if excess <= 0.0:
+            floor = here.t
+        else:
+            ceiling = here.t
+        t = here.t - excess / slope if slope > 0.0 else np.inf
+        if not floor <= t <= ceiling or math.isinf(t):
+            t = 4.0 * (floor + limits.smallest) if math.isinf(ceiling) else 0.5 * (floor + ceiling)
+        moved = abs(t - here.t)
+        here = _evaluate(maps, small, limits, t)
+        if moved <= _CLOSE * (t + limits.smallest):
+            break
+    return here
+
+
+@compiled
+def _rises_between(a: Point, b: Point) -> bool:
+    """Whether the likelihood is sure to rise all the way from a to b.
+
+    G lies under both tangents, H above its chord; the square of the former less
+    the latter is convex on both sides of where the tangents meet.
+    """
+    width = b.t - a.t
+    bend = a.dg - b.dg
+    meet = (b.g - a.g - b.dg * width) / bend if bend > 0.0 else width
+    if not 0.0 < meet < width:
+        return True  # G is straight up to rounding, its square convex
+    top = a.g + a.dg * meet
+    return top * top < a.h + (b.h - a.h) * meet / width
+
+
+@compiled
+def _least(g: float, dg: float, h: float, dh: float, width: float) -> float:
+    """Return the least of (g + dg s)² - h - dh s for s from 0 to width."""
+    s = min(max((dh - 2.0 * g * dg) / (2.0 * dg * dg), 0.0), width)
+    low = g + dg * s
+    return low * low - h - dh * s
+
+
+@compiled
+def _falls_between(a: Point, b: Point) -> bool:
+    """Whether the likelihood is sure to fall all the way from a to b.
+
+    G lies above its chord, H under both tangents. At a root, an end's own value
+    is 0 up to rounding, so that the slope decides there.
+    """
+    width = b.t - a.t
+    chord = (b.g - a.g) / width
+    bend = a.dh - b.dh
+    meet = (b.h - a.h - b.dh * width) / bend if bend > 0.0 else width
+    if not 0.0 < meet < width:
+        meet = width  # H is straight up to rounding
+    slack = 1e-12 * a.h
+    if _least(a.g, chord, a.h, a.dh, meet) < -slack:
+        return False
+    height = a.h + a.dh * meet
+    return _least(a.g + chord * meet, chord, height, b.dh, width - meet) >= -slack
+
+
+@compiled
+def _falls_from(a: Point, slope_g: float) -> float:
+    """Return 0 when the likelihood is sure to fall from a to infinity, else a step to look at."""
+    step = (a.dh - 2.0 * a.g * slope_g) / (2.0 * slope_g * slope_g)
+    if step <= 0.0:
+        return 0.0
+    if _least(a.g, slope_g, a.h, a.dh, np.inf) > 1e-12 * a.h:
+        return 0.0
+    return 2.0 * step
+
+
+@compiled
+def log_likelihood(maps: Floats, small: Floats, k: int, limits: Limits, t: float) -> float:
+    """Return the (restricted) log likelihood at t, up to a constant."""
+    m = moments(maps, small, limits.rank, t)
+    total = -0.5 * m.q
+    for i in range(k):
+        total -= 0.5 * math.log(maps[VARIANCE, i] + t)
+    if limits.restricted:
+        for a in range(limits.rank):
+            total -= math.log(small[FACTOR, a, a])
+    return total
+
+
+class Interval(NamedTuple):
+    """Two points, and whether the likelihood rises just after the first and just before the second."""
+
+    low: Point
+    high: Point
+    leaves: bool
+    arrives: bool
+
+
+@compiled
+def _push(stack: Floats, size: int, low: Point, high: Point, leaves: bool, arrives: bool) -> int:
+    """Put an interval on the stack; return the stack's size."""
+    row = stack[size]
+    row[0], row[1], row[2], row[3], row[4] = low
+    row[5], row[6], row[7], row[8], row[9] = high
+    row[10], row[11] = leaves, arrives
+    return size + 1
+
+
+@compiled
+def _read(row: Floats) -> Interval:
+    """Read an interval off the stack."""
+    low = Point(row[0], row[1], row[2], row[3], row[4])
+    high = Point(row[5], row[6], row[7], row[8], row[9])
+    return Interval(low, high, row[10] > 0.0, row[11] > 0.0)
+
+
+@compiled
+def _settled(interval: Interval, smallest: float) -> bool:
+    """Whether an interval is sure to hide no maximum, or is too short to matter."""
+    low, high = interval.low, interval.high
+    share = (high.t - low.t) / (low.t + smallest)
+    if interval.leaves and interval.arrives:
+        return share < 1e-6 or _rises_between(low, high)
+    if not interval.leaves and not interval.arrives:
+        return share < 1e-6 or _falls_between(low, high)
+    return not interval.leaves and share < 1e-3  # one minimum, bracketed
+
+
+@compiled
+def _walk(maps: Floats, small: Floats, limits: Limits, top: Point, stack: Floats, found: Floats) -> int:
+    """Look for maxima above ``top``, whose intervals go on the stack; return how many were found."""
+    count = 0
+    size = int(stack[0, 12])
+    for _ in range(found.size):
+        step = _falls_from(top, limits.slope_g)
+        if step <= 0.0 or size + 2 > _DEPTH:
+            break
+        there = _evaluate(maps, small, limits, top.t + step)
+        rises = _excess(there) < 0.0
+        size = _push(stack, size, top, there, False, rises)
+        top = there
+        if rises:
+            top = _climb(maps, small, limits, there, np.inf, 0.0)
+            size = _push(stack, size, there, top, True, True)
+            found[count] = top.t
+            count += 1
+    stack[0, 12] = size
+    return count
+
+
+@compiled
+def _split(maps: Floats, small: Floats, limits: Limits, stack: Floats, found: Floats, count: int) -> int:
+    """Settle the intervals on the stack one after the other; return how many maxima are known."""
+    size = int(stack[0, 12])
+    for _ in range(_MOST):
+        if size == 0 or size + 2 > _DEPTH:
+            break
+        size -= 1
+        low, high, leaves, arrives = _read(stack[size])
+        if _settled(Interval(low, high, leaves, arrives), limits.smallest):
+            continue
+        if leaves and not arrives:
+            top = _climb(maps, small, limits, low, high.t, 0.0)
+            if count < found.size:
+                found[count] = top.t
+                count += 1
+            size = _push(stack, size, top, high, False, False)
+            size = _push(stack, size, low, top, True, True)
+            continue
+        middle = math.sqrt((low.t + limits.smallest) * (high.t + limits.smallest)) - limits.smallest
+        here = _evaluate(maps, small, limits, max(middle, low.t))
+        rises = _excess(here) < 0.0
+        size = _push(stack, size, here, high, rises, arrives)
+        size = _push(stack, size, low, here, leaves, rises)
+    return count
+
+
+@compiled
+def _search(maps: Floats, small: Floats, k: int, limits: Limits, origin: Point, top: Point) -> float:
+    """Find every maximum and return the t of the largest likelihood."""
+    stack = np.zeros((_DEPTH + 2, 13))
+    found = np.zeros(16)
+    if top.t > 0.0:
+        stack[0, 12] = _push(stack, 0, origin, top, True, True)
+    count = _walk(maps, small, limits, top, stack, found)
+    count = _split(maps, small, limits, stack, found, count)
+    best = top.t
+    if count > 0:
+        largest = log_likelihood(maps, small, k, limits, best)
+        for i in range(count):
+            value = log_likelihood(maps, small, k, limits, found[i])
+            if value > largest:
+                largest = value
+                best = found[i]
+    return best
+
+
+@compiled
+def maximise_likelihood(
+    maps: Floats, small: Floats, k: int, rank: int, restricted: bool, fixed: Moments, unweighted: float
+) -> float:
+    """Return the tau2 >= 0 of the largest likelihood.
+
+    Parameters
+    ----------
+    k, rank : int
+        Maps, and rank of their rows; k > rank.
+    restricted : bool
+        REML, else ML.
+    fixed : Moments
+        Of tau2 = 0.
+    unweighted : float
+        Residual sum of squares with equal weights.
+    """
+    if not (fixed.ypp > 0.0 and unweighted > 0.0):
+        return 0.0
+    limits = Limits(rank, restricted, 1.0 / math.sqrt(unweighted), smallest_variance(maps))
+    origin = _point(0.0, fixed, restricted)
+    top = origin
+    if _excess(origin) < 0.0:
+        guess = (fixed.q - (k - rank)) / fixed.tr_p  # DerSimonian and Laird's
+        top = _climb(maps, small, limits, origin, np.inf, guess)
+        if not _rises_between(origin, top):
+            return _search(maps, small, k, limits, origin, top)
+    if _falls_from(top, limits.slope_g) > 0.0:
+        return _search(maps, small, k, limits, origin, top)
+    return top.t
