@@ -12,7 +12,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 def _long_flags() -> set[str]:
     from ibma_app.workflows.options import OPTIONS
 
-    return {flag for option in OPTIONS for flag in option.flags if flag.startswith("--")}
+    return {flag for option in OPTIONS for flag in option.flags if flag.startswith("--")} | {"--help", "--version"}
 
 
 def _commands(text: str) -> list[str]:

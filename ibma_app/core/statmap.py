@@ -38,11 +38,14 @@ class StatMap:
     entities: Mapping[str, str]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     sidecar_error: str | None = None  # an unreadable sidecar concerns this map alone
+    terms: tuple[tuple[float, "StatMap"], ...] = ()  # of a computed effect: weights and maps; path is the first's
 
     @property
-    def uri(self) -> str:
-        """The map as a BIDS URI, ``bids:<dataset>:<path>``."""
-        return f"bids:{self.dataset.name}:{self.path.relative_to(self.dataset.root).as_posix()}"
+    def uris(self) -> tuple[str, ...]:
+        """The map's file, or those it is computed from, as BIDS URIs, ``bids:<dataset>:<path>``."""
+        if self.terms:
+            return tuple(uri for _, term in self.terms for uri in term.uris)
+        return (f"bids:{self.dataset.name}:{self.path.relative_to(self.dataset.root).as_posix()}",)
 
 
 @dataclass(frozen=True)

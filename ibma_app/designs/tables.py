@@ -259,5 +259,5 @@ def two_groups(table: Table | None, label: str) -> tuple[float | None, float | N
     """Return a study's ``n1`` and ``n2``; None where it does not compare two groups."""
     if table is None or not {"n1", "n2"} <= set(table.columns) or label not in table.index:
         return None, None
-    sizes = pd.to_numeric(table.loc[label, ["n1", "n2"]], errors="coerce")
-    return (None, None) if sizes.isna().any() else (float(sizes["n1"]), float(sizes["n2"]))
+    n1, n2 = (float(pd.to_numeric(table[name], errors="coerce").loc[label]) for name in ("n1", "n2"))
+    return (None, None) if math.isnan(n1 + n2) else (n1, n2)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ibma_app.core.block import Floats
 from ibma_app.core.errors import DataError, DatasetError, IbmaError
 from ibma_app.core.grid import Grid
-from ibma_app.core.statmap import Observation
+from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.stream.convert import COVERED, convert_maps, kinds_to_open
 from ibma_app.stream.hedges import Sample, hedges_g
-from ibma_app.stream.load import Geometry, read_image
+from ibma_app.stream.load import Geometry, Image, read_image
 from ibma_app.stream.regrid import regrid, reorient, same_lattice, smooth
 from ibma_app.stream.survey import ReadMap, pack_suspect
 
@@ -111,7 +111,7 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
         if skip_empty:
             raise DataError(empty)
         notes = (*notes, empty)
-    uris = tuple(observation.statmaps[kind].uri for kind in kinds)
+    uris = tuple(uri for kind in kinds for uri in observation.statmaps[kind].uris)
     read = ReadMap(
         index,
         observation,
@@ -126,13 +126,32 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
     return Prepared(read, rows, chosen, notes)
 
 
+def _read_statmap(statmap: StatMap) -> Image:
+    """Read a map, or compute it from others (``--compute``): covered where all of them are."""
+    if not statmap.terms:
+        return read_image(statmap.path)
+    total: NDArray[Any] | None = None
+    first: Image | None = None
+    for weight, term in statmap.terms:
+        image = read_image(term.path)
+        first = first or image
+        if not first.geometry.as_grid().matches(image.geometry.affine, image.geometry.shape):
+            raise DatasetError(f"{term.path} lies on another grid than {statmap.path}, with which it is computed.")
+        values = np.where(image.data == 0, np.nan, weight * image.data.astype(np.float64))
+        total = values if total is None else total + values
+    if first is None or total is None:
+        raise ValueError("A computed map has no terms.")
+    total[total == 0] = np.finfo(np.float32).tiny  # an exact 0 would be taken for background
+    return Image(total, first.geometry)
+
+
 def _read_kinds(observation: Observation, kinds: Sequence[str]) -> tuple[dict[str, NDArray[Any]], Geometry]:
     """Open the files of one observation, all in the voxel order of the first."""
     volumes: dict[str, NDArray[Any]] = {}
     reference: Geometry | None = None
     for kind in kinds:
         path = observation.statmaps[kind].path
-        image = read_image(path)
+        image = _read_statmap(observation.statmaps[kind])
         if reference is None:
             reference = image.geometry
         volumes[kind] = image.data

@@ -26,9 +26,7 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def choose_estimators(
-    analysis: Analysis, options: Options, *, repeated: bool, one_sample: bool
-) -> tuple[Choice, ...]:
+def choose_estimators(analysis: Analysis, options: Options, *, repeated: bool, one_sample: bool) -> tuple[Choice, ...]:
     """Pick (``auto``) or check (named) the estimators of one group analysis.
 
     Raises
@@ -72,13 +70,17 @@ def units_problem(analysis: Analysis, options: Options) -> str | None:
         return None
     by_units: dict[str, list[str]] = {}
     for observation in analysis.observations:
-        by_units.setdefault(observation.units, []).append(observation.label)
+        by_units.setdefault(observation.units, []).append(_name(analysis, observation))
     if analysis.unit != "study":
         by_units.pop("unknown", None)  # one dataset's subjects: one unit is assumed
         return _listed(by_units) if len(by_units) > 1 else None
     if len(by_units) == 1 and "unknown" not in by_units:
         return None
     return _listed(by_units)
+
+
+def _name(analysis: Analysis, observation: Observation) -> str:
+    return f"{'study' if analysis.unit == 'study' else 'sub'}-{observation.unit}"
 
 
 def _listed(by_units: Mapping[str, list[str]]) -> str:

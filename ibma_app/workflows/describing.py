@@ -55,7 +55,12 @@ def kind_units(kind: str, units: str) -> str:
 
 
 def analysis_sidecar(
-    analysis: Analysis, design: Design, survey: Sequence[MapSurvey], choice: Choice, units_policy: str
+    analysis: Analysis,
+    design: Design,
+    survey: Sequence[MapSurvey],
+    choice: Choice,
+    units_policy: str,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Give what every file of one estimator says about where it comes from."""
     sidecar: dict[str, Any] = {
@@ -85,6 +90,8 @@ def analysis_sidecar(
                  if "SpatialReference" in m.metadata}  # fmt: skip
     if len(reference) == 1:
         sidecar["SpatialReference"] = reference.pop()
+    if notes:
+        sidecar["Warnings"] = list(dict.fromkeys(notes))
     sidecar["Derived"] = {row.label: list(row.derived) for row in survey if row.derived}
     sidecar["Software"] = software_versions()
     return sidecar
@@ -114,8 +121,7 @@ def map_sidecar(common: Mapping[str, Any], kind: str, units: str, *, test: Test 
     if test is not None:
         sidecar["Test"] = test.name
         sidecar["TestWeights"] = [
-            {column: float(w) for column, w in zip(design.columns, row, strict=True) if w}
-            for row in test.weights
+            {column: float(w) for column, w in zip(design.columns, row, strict=True) if w} for row in test.weights
         ]
         sidecar["Tail"] = tail
     sidecar["Units"] = kind_units(kind, units)

@@ -11,6 +11,7 @@ from ibma_app.dataset.filters import read_filter_file, read_labels
 from ibma_app.dataset.observations import observe
 from ibma_app.dataset.query import Query, explain_nothing, find_statmaps
 from ibma_app.designs.tables import Table, read_table, sample_sizes
+from ibma_app.workflows.computing import compute_effects
 from ibma_app.workflows.options import Options
 
 log = logging.getLogger(__name__)
@@ -59,9 +60,7 @@ def gather(options: Options) -> Gathered:
     query = build_query(options)
     statmaps = _search(options, query, datasets if own is None else (own,))
     if own is None and options.analysis_level == "group" and any("run" in one.entities for one in statmaps):
-        own = find_own_maps(
-            options.output_dir
-        )  # -d names the first level, as it did at the participant level
+        own = find_own_maps(options.output_dir)  # -d names the first level, as it did at the participant level
         if own is not None:
             datasets = (own, *datasets)
             statmaps = _search(options, query, (own,))
@@ -74,12 +73,34 @@ def gather(options: Options) -> Gathered:
         dof=options.dof,
         sample_sizes=sample_sizes(table),
     )
+    if _computes(options):
+        observations = _add_computed(observations, options)
     if own:
         _tell_missing(own, datasets[1:], options, observations)
     return Gathered(datasets, observations, table, table_path)
 
 
 _TABLES = {"study_id": "studies.tsv", "participant_id": "participants.tsv"}
+
+
+def _computes(options: Options) -> bool:
+    """Tell whether new contrasts are made: ``--contrast`` then chooses among all, once they are."""
+    return bool(options.compute) and options.analysis_level == "group"
+
+
+def _add_computed(observations: tuple[Observation, ...], options: Options) -> tuple[Observation, ...]:
+    """Compute new effect maps, then keep the contrasts asked for."""
+    every, notes = compute_effects(observations, options.compute or ())
+    for note in notes:
+        log.warning("%s", note)
+    if options.contrast is None:
+        return every
+    wanted = read_labels(options.contrast, "contrast")
+    kept = tuple(o for o in every if o.entities.get("contrast") in wanted)
+    if not kept:
+        there = sorted({o.entities.get("contrast", "(none)") for o in every})
+        raise NothingSelectedError(f"--contrast {' '.join(wanted)} selects nothing. Contrasts: {', '.join(there)}.")
+    return kept
 
 
 def _search(options: Options, query: Query, sources: tuple[Dataset, ...]) -> tuple[StatMap, ...]:
@@ -97,7 +118,7 @@ def build_query(options: Options) -> Query:
     labels = {
         key: read_labels(getattr(options, dest), key)
         for key, dest in LABELS.items()
-        if getattr(options, dest) is not None
+        if getattr(options, dest) is not None and not (key == "contrast" and _computes(options))
     }
     return Query(
         labels=labels,

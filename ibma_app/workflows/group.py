@@ -3,13 +3,15 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ibma_app.core.design import Design
-from ibma_app.core.errors import IbmaError
+from ibma_app.core.errors import DataError, IbmaError
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.core.statmap import Analysis
+from ibma_app.dataset.levels import require_content
 from ibma_app.dataset.write import Output, open_output
 from ibma_app.designs.build import build_design
 from ibma_app.designs.tables import collect_covariates, two_groups
@@ -42,7 +44,7 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
         return 0
     with open_output(options.output_dir) as output, run_folder(options, words) as record:
         publishing.begin_dataset(output, gathered.datasets)
-        resources = resources_for(options, jobs=10_000)
+        run = Run(options, gathered, tests, output, resources_for(options))
         finished: list[Results] = []
         for number, analysis in enumerate(analyses, start=1):
             log.info(
@@ -54,7 +56,7 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
             )
             start = time.perf_counter()
             try:
-                results = combine_group(analysis, gathered, tests, options, output, resources)
+                results = combine_group(analysis, run)
             except IbmaError as error:
                 record.failures[analysis.name] = error
                 if options.stop_on_first_crash or len(analyses) == 1:
@@ -78,18 +80,24 @@ def _read_tests(options: Options) -> Mapping[str, TestSpec]:
     return merge_tests(*stated)
 
 
-def combine_group(
-    analysis: Analysis,
-    gathered: Gathered,
-    tests: Mapping[str, TestSpec],
-    options: Options,
-    output: Output,
-    resources: Resources,
-) -> Results:
+@dataclass(frozen=True)
+class Run:
+    """What all analyses of a run share."""
+
+    options: Options
+    gathered: Gathered
+    tests: Mapping[str, TestSpec]
+    output: Output
+    resources: Resources
+
+
+def combine_group(analysis: Analysis, run: Run) -> Results:
     """Fit one analysis with each estimator, infer, and write maps, tables and the page."""
-    design, choices = prepare(analysis, gathered, tests, options)
+    options = run.options
+    design, choices = prepare(analysis, run.gathered, run.tests, options)
+    require_content(statmap for row in analysis.observations for statmap in row.statmaps.values())
     needs = tuple(dict.fromkeys(need for choice in choices for need in choice.estimator.needs))
-    samples = _samples(analysis, gathered, needs, options)
+    samples = _samples(analysis, run.gathered, needs, options)
     opened = tuple("t" if samples and need in ("effect", "variance") else need for need in needs)
     grid, grid_notes = choose_grid(analysis.observations, file_or_word(options.grid), unit=analysis.unit, needs=opened)
     with stack_maps(
@@ -100,19 +108,20 @@ def combine_group(
         mask_policy=file_or_word(options.mask),
         min_coverage=options.min_coverage,
         smoothing=options.smoothing,
-        work_dir=resources.work_dir,
-        memory=resources.memory,
+        work_dir=run.resources.work_dir,
+        memory=run.resources.memory,
         default_dof=options.dof,
-        nprocs=resources.nprocs,
+        nprocs=run.resources.nprocs,
         interpolate=options.grid != "common" or None,
         samples=samples,
     ) as stack:
-        named = tuple(note for choice in choices for note in choice.notes)
-        notes = (*analysis.notes, *design.notes, *named, *grid_notes, *stack.notes)
-        for note in dict.fromkeys(notes):
+        design, sign_notes = _upper_tail(design, stack, analysis)
+        chosen_notes = (note for choice in choices for note in choice.notes)
+        notes = (*analysis.notes, *design.notes, *chosen_notes, *grid_notes, *stack.notes, *sign_notes)
+        notes = tuple(dict.fromkeys(notes))
+        for note in notes:
             log.warning("%s", note)
-        fitted = tuple(_fit(analysis, stack, design, choice, bool(tests), options, output, resources)
-                       for choice in choices)  # fmt: skip
+        fitted = tuple(_fit(analysis, stack, design, choice, notes, run) for choice in choices)
         results = Results(
             analysis=analysis,
             grid=stack.grid,
@@ -124,8 +133,28 @@ def combine_group(
             notes=notes,
         )
     if not options.no_report:
-        publishing.write_group_page(output, results)
+        publishing.write_group_page(run.output, results)
     return results
+
+
+def _upper_tail(design: Design, stack: Stack, analysis: Analysis) -> tuple[Design, tuple[str, ...]]:
+    """Test p without a sign in the upper tail alone.
+
+    Raises
+    ------
+    DataError
+        Some maps have a sign and some have none: they do not ask one question.
+    """
+    if all(stack.signed):
+        return design, ()
+    if any(stack.signed):
+        unsigned = [row.label for row, signed in zip(stack.survey, stack.signed, strict=True) if not signed]
+        raise DataError(
+            f"The p maps of {', '.join(unsigned)} have no sign, others do: they do not ask one question "
+            f"({analysis.observations[0].path}). Add effect maps beside the p maps, or leave them out."
+        )
+    tests = tuple(replace(test, tail="positive") for test in design.tests)
+    return replace(design, tests=tests), ("The p maps have no sign: evidence is combined whatever its direction.",)
 
 
 def prepare(
@@ -144,33 +173,31 @@ def prepare(
 
 
 def _fit(
-    analysis: Analysis,
-    stack: Stack,
-    design: Design,
-    choice: Choice,
-    named: bool,  # noqa: FBT001 - whether tests were named
-    options: Options,
-    output: Output,
-    resources: Resources,
+    analysis: Analysis, stack: Stack, design: Design, choice: Choice, warnings: Sequence[str], run: Run
 ) -> EstimatorResult:
     """Fit one estimator, infer on its tests, and write what they give."""
+    options = run.options
     name = choice.estimator.name
     log.info("Fitting %s (%s) on %d voxels.", name, choice.reason, stack.n_voxels)
     with progress(stack.n_voxels, name) as step:
         estimate = estimate_maps(
-            stack, choice.estimator, design, choice.settings, threads=resources.nprocs,
+            stack,
+            choice.estimator,
+            design,
+            choice.settings,
+            threads=run.resources.nprocs,
             on_progress=lambda voxels: step("", voxels),
-        )  # fmt: skip
+        )
     target = Target(
-        output=output,
+        output=run.output,
         folder=Path("group"),
         analysis=analysis,
         design=design,
         grid=stack.grid,
         choice=choice,
-        common=describing.analysis_sidecar(analysis, design, stack.survey, choice, options.units),
+        common=describing.analysis_sidecar(analysis, design, stack.survey, choice, options.units, warnings),
         units=describing.common_units(analysis, options.units),
-        named_tests=named or not design.one_sample,
+        named_tests=bool(run.tests) or not design.one_sample,
     )
     files = write_maps(target, estimate)
     settings = InferenceSettings(
@@ -186,9 +213,7 @@ def _fit(
     notes: tuple[str, ...] = ()
     if estimate.identical is not None and estimate.identical.any():
         count = int(estimate.identical.sum())
-        notes = (
-            f"{name}: effects are identical in {count} voxel(s); their test is not estimable there (p 1).",
-        )
+        notes = (f"{name}: effects are identical in {count} voxel(s); their test is not estimable there (p 1).",)
         log.warning("%s", notes[0])
     return estimator_result(choice, files, findings, notes)
 
@@ -217,9 +242,7 @@ def _settings(analysis: Analysis, options: Options) -> dict[str, object]:
     }
 
 
-def _show(
-    analyses: Sequence[Analysis], gathered: Gathered, tests: Mapping[str, TestSpec], options: Options
-) -> None:
+def _show(analyses: Sequence[Analysis], gathered: Gathered, tests: Mapping[str, TestSpec], options: Options) -> None:
     """Print the plan, with what would combine each analysis (or why it cannot be)."""
     names = []
     for analysis in analyses:

@@ -165,6 +165,7 @@ def describe_options() -> str:
             menu = f": {', '.join(f'`{choice}`' for choice in option.choices)}" if option.choices else ""
             default = option.default_text.replace("%%", "%").replace("|", "\\|")
             lines.append(f"| {flags} | {option.meaning}{menu} | {default} |")
+    lines += ["| `--version` | the version | |", "| `-h`, `--help` | all options on a page | |"]
     return "\n".join(lines) + "\n"
 
 

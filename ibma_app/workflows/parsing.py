@@ -1,7 +1,6 @@
 """From the command line and the configuration file to ``Options``."""
 
 import argparse
-import dataclasses
 import difflib
 import math
 import re
@@ -15,9 +14,7 @@ from ibma_app.estimators import ESTIMATORS, find_estimator
 from ibma_app.stream.budget import parse_size
 from ibma_app.workflows.options import OPTIONS, Option, Options
 
-DESCRIPTION = (
-    "Combine fMRI statistic maps, level by level: runs into subjects, subjects or studies into a group."
-)
+DESCRIPTION = "Combine fMRI statistic maps, level by level: runs into subjects, subjects or studies into a group."
 EPILOG = """examples:
   ibma-app derivatives/fitlins out participant
   ibma-app derivatives/fitlins out group --formula '1 + center(age)'
@@ -36,7 +33,11 @@ class _Parser(argparse.ArgumentParser):
     """argparse, but with our exit code and the menu of options."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}. See ibma-app --help.")
+        known = [flag for action in self._actions for flag in action.option_strings]
+        wrong = [word for word in re.findall(r"--[\w-]+", message) if word not in known]
+        close = [match for word in wrong for match in difflib.get_close_matches(word, known, n=1)]
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise UsageError(f"{message}.{hint} See {self.prog} --help.")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,9 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="a BIDS dataset, or a derivative")
     parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="where results go")
     parser.add_argument("analysis_level", metavar="LEVEL", help="participant or group")
-    groups = {
-        heading: parser.add_argument_group(heading) for heading in dict.fromkeys(o.heading for o in OPTIONS)
-    }
+    groups = {heading: parser.add_argument_group(heading) for heading in dict.fromkeys(o.heading for o in OPTIONS)}
     for option in OPTIONS:
         groups[option.heading].add_argument(*option.flags, **_argument(option))
     groups["running"].add_argument("--version", action="version", version=f"ibma-app {__version__}")
@@ -118,9 +117,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(
-            f"The configuration file {path} cannot be read: {error.strerror or error}."
-        ) from None
+        raise InputError(f"The configuration file {path} cannot be read: {error.strerror or error}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The configuration file {path} is not valid TOML: {error}.") from None
     options: dict[str, Any] = {}
@@ -220,14 +217,11 @@ def _check_numbers(options: Options) -> None:
 def options_as_toml(options: Options) -> dict[str, Any]:
     """Give the options as a document that, written as TOML, runs the same again."""
     table: dict[str, Any] = {}
-    defaults = {f.name: f.default for f in dataclasses.fields(Options)}
     for option in OPTIONS:
         value = getattr(options, option.dest)
-        if value is None or value == defaults[option.dest] or option.dest == "config_file":
+        if value is None or option.dest == "config_file":
             continue
-        values = [
-            str(item) if isinstance(item, Path) else item for item in (value if option.many else [value])
-        ]
+        values = [str(item) if isinstance(item, Path) else item for item in (value if option.many else [value])]
         table[option.dest] = values if option.many else values[0]
     return {"options": table, **options.settings}
 

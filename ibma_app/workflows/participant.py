@@ -15,7 +15,7 @@ from ibma_app.estimators import find_estimator
 from ibma_app.stream.pools import open_pool
 from ibma_app.stream.run import estimate_maps
 from ibma_app.stream.space import choose_grid
-from ibma_app.stream.stack import stack_maps
+from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.workflows import describing, publishing
 from ibma_app.workflows.choosing import Choice
 from ibma_app.workflows.gathering import gather
@@ -132,7 +132,8 @@ def combine_runs(analysis: Analysis, job: Job) -> Results:
         kept = replace(analysis, observations=tuple(analysis.observations[index] for index in stack.kept))
         design = one_sample_design(len(kept.observations))
         estimate = estimate_maps(stack, choice.estimator, design, choice.settings, threads=1)
-        common = describing.analysis_sidecar(kept, design, stack.survey, choice, options.units)
+        notes = (*kept.notes, *grid_notes, *stack.notes, *_dof_notes(stack))
+        common = describing.analysis_sidecar(kept, design, stack.survey, choice, options.units, notes)
         target = Target(
             output=job.output,
             folder=_folder(kept),
@@ -145,7 +146,6 @@ def combine_runs(analysis: Analysis, job: Job) -> Results:
             named_tests=False,
         )
         files = write_maps(target, estimate)
-        notes = (*kept.notes, *grid_notes, *stack.notes)
         return Results(
             analysis=kept,
             grid=stack.grid,
@@ -159,6 +159,17 @@ def combine_runs(analysis: Analysis, job: Job) -> Results:
         )  # fmt: skip
 
 
+def _dof_notes(stack: Stack) -> tuple[str, ...]:
+    """Warn where t is taken as z: nobody said the degrees of freedom."""
+    unknown = [row.label for row in stack.survey if row.dof == "unknown"]
+    if not unknown:
+        return ()
+    return (
+        f"The degrees of freedom of {', '.join(unknown)} are unknown, so t is taken as z. Give DegreesOfFreedom in the "
+        "sidecar, or --dof.",
+    )
+
+
 def _choice(options: Options) -> Choice:
     """Fixed effects with t and summed dof, the weights as configured."""
     chosen = options.settings.get("estimator", {}).get("fixed-effects", {})
@@ -170,9 +181,7 @@ def _check_units(analysis: Analysis) -> None:
     units = {observation.units for observation in analysis.observations} - {"unknown"}
     if len(units) > 1:
         where = "; ".join(f"{o.path}: {o.units}" for o in analysis.observations)
-        raise DataError(
-            f"{analysis.name}: effects of several units cannot be combined ({where}). Bring them to one."
-        )
+        raise DataError(f"{analysis.name}: effects of several units cannot be combined ({where}). Bring them to one.")
 
 
 def _folder(analysis: Analysis) -> Path:

@@ -15,9 +15,7 @@ COMBINED = {"run": "run", "session": "ses", "task": "task"}
 UNIT_KEYS = {"subject": "sub", "study": "study"}
 
 
-def plan_participants(
-    observations: Sequence[Observation], options: Options
-) -> dict[str, tuple[Analysis, ...]]:
+def plan_participants(observations: Sequence[Observation], options: Options) -> dict[str, tuple[Analysis, ...]]:
     """Put together what differs only in the entities combined over, by participant.
 
     Raises
@@ -37,15 +35,11 @@ def plan_participants(
     jobs: dict[str, list[Analysis]] = defaultdict(list)
     for key, rows in _group(owned, leave_out=over).items():
         entities = order_entities(dict(key))
-        jobs[entities["sub"]].append(
-            Analysis("participant", "run", entities, tuple(rows), combined=options.combine)
-        )
+        jobs[entities["sub"]].append(Analysis("participant", "run", entities, tuple(rows), combined=options.combine))
     return {label: tuple(jobs[label]) for label in sorted(jobs)}
 
 
-def plan_group(
-    observations: Sequence[Observation], options: Options, formula_names: set[str]
-) -> tuple[Analysis, ...]:
+def plan_group(observations: Sequence[Observation], options: Options, formula_names: set[str]) -> tuple[Analysis, ...]:
     """Put together the subjects' (or studies') maps that answer one question.
 
     Parameters
@@ -76,9 +70,7 @@ def plan_group(
     for key, rows in groups.items():
         entities, notes = _name_entities(dict(key), rows, pooled, repeated)
         _refuse_duplicates(rows, unit, repeated)
-        analyses.append(
-            Analysis("group", unit, entities, tuple(rows), tuple(sorted(pooled | repeated)), notes)
-        )
+        analyses.append(Analysis("group", unit, entities, tuple(rows), tuple(sorted(pooled | repeated)), notes))
     _refuse_collisions(analyses)
     return tuple(sorted(analyses, key=lambda analysis: analysis.name))
 
@@ -116,9 +108,7 @@ def _pooled(observations: Sequence[Observation], unit: str, options: Options) ->
             "res",
         }
         for name in sorted(asked - known):
-            raise UsageError(
-                f"--pool {name}: no map carries this entity. They carry: {', '.join(sorted(known))}."
-            )
+            raise UsageError(f"--pool {name}: no map carries this entity. They carry: {', '.join(sorted(known))}.")
         return asked | ({"res"} if "space" in asked else set())
     if unit == "subject":
         return set()
@@ -134,11 +124,7 @@ def _check_spaces(observations: Sequence[Observation], unit_key: str) -> None:
         spaces.setdefault(observation.entities.get("space", "(none)"), observation)
     if len(spaces) > 1:
         listed = "; ".join(f"{space} (e.g. {o.path})" for space, o in sorted(spaces.items()))
-        remedy = (
-            "--space LABEL"
-            if unit_key == "sub"
-            else "--space LABEL, or --pool space where they are one space"
-        )
+        remedy = "--space LABEL" if unit_key == "sub" else "--space LABEL, or --pool space where they are one space"
         raise DatasetError(f"The maps lie in {len(spaces)} spaces: {listed}. Choose with {remedy}.")
 
 
@@ -176,12 +162,7 @@ def _refuse_scattered_contrasts(
     observations: Sequence[Observation],
 ) -> None:
     contrasts = {o.entities.get("contrast", "") for o in observations}
-    if (
-        unit == "study"
-        and len(groups) > 1
-        and len(contrasts) > 1
-        and all(len(r) == 1 for r in groups.values())
-    ):
+    if unit == "study" and len(groups) > 1 and len(contrasts) > 1 and all(len(r) == 1 for r in groups.values()):
         raise DatasetError(
             f"Every study has a contrast name of its own ({', '.join(sorted(contrasts))}), so nothing can be combined. "
             "If they ask the same question, say so with --pool contrast."

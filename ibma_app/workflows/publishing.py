@@ -49,9 +49,7 @@ def write_subject_page(output: Output, label: str, finished: Sequence[Results]) 
     """Write the page of one participant."""
     from ibma_app.report.pages import write_participant_page
 
-    return write_participant_page(
-        label, finished, _saver(output), version=__version__, software=software_versions()
-    )
+    return write_participant_page(label, finished, _saver(output), version=__version__, software=software_versions())
 
 
 def _saver(output: Output) -> Callable[[Path, str], Path]:

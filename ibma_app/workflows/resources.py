@@ -24,7 +24,7 @@ class Resources:
         return self.memory // self.nprocs
 
 
-def resources_for(options: Options, jobs: int) -> Resources:
+def resources_for(options: Options, jobs: int | None = None) -> Resources:
     """Resolve ``--nprocs``, ``--mem`` and ``--work-dir``; no more processes than jobs.
 
     Raises
@@ -32,7 +32,8 @@ def resources_for(options: Options, jobs: int) -> Resources:
     OutputError
         The work folder cannot be made or written.
     """
-    nprocs = max(1, min(options.nprocs or available_cores(), jobs))
+    nprocs = options.nprocs or available_cores()
+    nprocs = max(1, nprocs if jobs is None else min(nprocs, jobs))
     memory = parse_size(options.mem) if options.mem else default_memory()
     return Resources(nprocs, memory, _work_dir(options))
 

@@ -61,9 +61,7 @@ def _messages(options: Options) -> Iterator[None]:
     screen = logging.StreamHandler(sys.stderr)
     screen.setLevel(logging.DEBUG if options.verbose else level)
     screen.setFormatter(_Plain())
-    kept = logging.handlers.MemoryHandler(
-        capacity=100_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False
-    )
+    kept = logging.handlers.MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
     log.setLevel(logging.DEBUG)
     log.propagate = False
     handlers = (screen, kept)
@@ -140,9 +138,7 @@ def _save_status(
         "seconds": round(seconds, 2),
         "software": software_versions(),
         "done": sorted(record.done),
-        "failed": {
-            name: {"code": e.code, "message": e.message} for name, e in sorted(record.failures.items())
-        },
+        "failed": {name: {"code": e.code, "message": e.message} for name, e in sorted(record.failures.items())},
         "seconds_by_job": {name: round(taken, 2) for name, taken in sorted(record.seconds.items())},
     }
     try:

@@ -153,9 +153,7 @@ def write_significance(
         for inference in inferences:
             significance = inference.infer(field, settings)
             if settings.min_extent > 0:
-                significance = apply_min_extent(
-                    field, significance, settings.min_extent, connectivity=connectivity
-                )
+                significance = apply_min_extent(field, significance, settings.min_extent, connectivity=connectivity)
             written = _write_one(target, estimate, test, inference, field, significance, connectivity)
             name = test.name if target.named_tests else ""
             files |= {(name, inference.name, kind): path for kind, path in written.items()}
@@ -215,9 +213,16 @@ def _write_one(
     path = target.path("clusters", ".tsv", test=test.name, corr=inference.name)
     columns = ("cluster_id", "x", "y", "z", "peak_z", "mean_z", "peak_effect", "log10p", "volume_mm3", "n_voxels",
                "region")  # fmt: skip
-    written["clusters"] = save_tsv(target.output, path, columns, [row.cells() for row in rows])
+    written["clusters"] = save_tsv(target.output, path, columns, [_rounded(row.cells()) for row in rows])
     save_json(target.output, path.with_suffix(".json"), {**CLUSTER_COLUMNS, **extra})
     return written
+
+
+def _rounded(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Round a cluster's place and size to what a reader can use; statistics keep their digits."""
+    places = {"x": 4, "y": 4, "z": 4, "volume_mm3": 3}
+    return {key: round(value, places[key]) if key in places and value is not None else value
+            for key, value in cells.items()}  # fmt: skip
 
 
 CLUSTER_COLUMNS: Mapping[str, Any] = {

@@ -1,0 +1,99 @@
+"""New effect maps from a subject's contrasts (``--compute LABEL=EXPR``)."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ibma_app.core.errors import DataError, UsageError
+from ibma_app.core.statmap import Observation, StatMap
+from ibma_app.designs.expressions import parse_rows
+
+
+def compute_effects(
+    observations: Sequence[Observation], expressions: Sequence[str]
+) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
+    """Add to each subject's (or study's) maps those computed from its contrasts.
+
+    Only effects are computed: the covariance of one subject's contrasts,
+    which a variance would need, is not shared.
+
+    Parameters
+    ----------
+    observations : sequence of Observation
+    expressions : sequence of str
+        ``LABEL=EXPR``, linear in contrast labels; a later one may use an
+        earlier one's label.
+
+    Returns
+    -------
+    observations : tuple of Observation
+        The given ones and the new ones.
+    notes : tuple of str
+        Whom a new map could not be computed for.
+
+    Raises
+    ------
+    UsageError
+        A label that is not alphanumeric or exists, or an expression that is not linear.
+    DataError
+        Nobody has all the contrasts of an expression, or their units differ.
+    """
+    every = list(observations)
+    notes: list[str] = []
+    for text in expressions:
+        label, _, expression = text.partition("=")
+        contrasts = sorted({o.entities["contrast"] for o in every if "contrast" in o.entities})
+        _check_label(label.strip(), contrasts, text)
+        weights = parse_rows(expression, contrasts)
+        if len(weights) != 1:
+            raise UsageError(f"--compute {text!r}: a comma makes several expressions; give each its own LABEL=.")
+        needed = {c: float(w) for c, w in zip(contrasts, weights[0], strict=True) if w}
+        made, lacking = _compute(every, label.strip(), needed)
+        if not made:
+            raise DataError(f"--compute {text!r}: nobody has effect maps of all of {', '.join(needed)}.")
+        if lacking:
+            notes.append(
+                f"--compute {label}: not computed for {', '.join(lacking)}, who lack a contrast that it needs."
+            )
+        every += made
+    return tuple(every), tuple(notes)
+
+
+def _check_label(label: str, contrasts: Sequence[str], text: str) -> None:
+    if not re.fullmatch(r"[a-zA-Z0-9+]+", label):
+        raise UsageError(f"--compute {text!r}: the label {label!r} is not alphanumeric, as BIDS labels are.")
+    if label in contrasts:
+        raise UsageError(f"--compute {text!r}: there is a contrast {label} already. Choose another label.")
+
+
+def _compute(
+    observations: Sequence[Observation], label: str, needed: dict[str, float]
+) -> tuple[list[Observation], list[str]]:
+    """Put one new map beside each set of contrasts that differ in nothing else."""
+    siblings: dict[tuple[tuple[str, str], ...], dict[str, Observation]] = defaultdict(dict)
+    for observation in observations:
+        contrast = observation.entities.get("contrast")
+        if contrast in needed and "effect" in observation.statmaps:
+            key = tuple((k, v) for k, v in observation.entities.items() if k != "contrast")
+            siblings[key][str(contrast)] = observation
+    made: list[Observation] = []
+    lacking: list[str] = []
+    for found in siblings.values():
+        first = next(iter(found.values()))
+        if len(found) < len(needed):
+            lacking.append(first.unit)
+            continue
+        units = {o.units for o in found.values()}
+        if len(units) > 1:
+            raise DataError(f"--compute {label}: the contrasts of {first.path} and others differ in units: "
+                            f"{', '.join(sorted(units))}.")  # fmt: skip
+        terms = tuple((weight, found[contrast].statmaps["effect"]) for contrast, weight in needed.items())
+        made.append(_observation(first, label, terms))
+    return made, sorted(set(lacking))
+
+
+def _observation(like: Observation, label: str, terms: tuple[tuple[float, StatMap], ...]) -> Observation:
+    entities = {**like.entities, "contrast": label}
+    effect = replace(terms[0][1], entities=entities, metadata={}, terms=terms)
+    return replace(like, entities=entities, statmaps={"effect": effect}, dof=None, dof_source="unknown", tail=None)
