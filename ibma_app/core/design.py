@@ -34,6 +34,7 @@ class Design:
     exchangeability: NDArray[np.int64] | None = None  # (K,) block of each row
     nuisance: tuple[str, ...] = ()  # subject columns: never tested by default
     repeated: bool = False  # several maps per subject
+    whole_blocks: bool = False  # blocks are exchanged as wholes, not the rows within them
     notes: tuple[str, ...] = ()
 
     @property

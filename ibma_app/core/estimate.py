@@ -45,6 +45,15 @@ class Estimate:
     identical: NDArray[np.bool_] | None = None  # (B,) effects identical: not estimable
 
 
+@dataclass(frozen=True)
+class Smoothness:
+    """How smooth the noise of an estimator's fit is: that of a Gaussian kernel with this width."""
+
+    fwhm: tuple[float, float, float]  # voxels along each axis of the grid
+    n_voxels: int  # voxels whose differences to their neighbours were averaged
+    n_maps: int  # residual maps that were looked at
+
+
 @dataclass(frozen=True, eq=False)
 class Field:
     """One test's statistic over the mask, as inference sees it."""
@@ -54,6 +63,10 @@ class Field:
     estimable: NDArray[np.bool_]  # (V,)
     grid: Grid
     log10_p: Floats  # (V,) uncorrected -log10 p in that tail
+    statistic: Floats | None = None  # (V,) t or F; None where z itself is the statistic
+    statistic_name: str = "z"  # "t", "F" or "z"
+    dof: tuple[float, float] | None = None  # of F (t: 1 and dof), where all estimable voxels share it
+    smoothness: Smoothness | None = None  # None: not estimated, or the estimator has no residuals
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +77,7 @@ class Significance:
     significant: NDArray[np.bool_]  # (V,)
     z_threshold: float | None  # smallest |z| that is significant; None when nothing can be
     facts: Mapping[str, Any] = field(default_factory=dict)  # for sidecar and report
+    listed: NDArray[np.bool_] | None = None  # (V,) whose clusters the table lists; None: the significant
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +89,14 @@ class Null:
     exhaustive: bool  # all distinct relabellings, or random ones
     scheme: str  # "sign flips", "permutations (Freedman-Lane)", ...: words for sidecar and methods text
     seed: int | None = None  # None when exhaustive
+    ties: int = 1  # relabellings that score as the identity whatever the data: itself, its mirror image
 
     @property
     def resamples(self) -> int:
         """R, the identity included."""
         return int(next(iter(self.maxima.values())).size)
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p that can be reached."""
+        return self.ties / self.resamples

@@ -4,7 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ibma_app.core.estimate import Estimate, Field, Significance
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.estimate import Estimate, Field, Null, Significance
+from ibma_app.core.grid import Grid
 
 
 @dataclass(frozen=True)
@@ -52,16 +56,6 @@ class Estimator:
 
 
 @dataclass(frozen=True)
-class Inference:
-    """A way to decide what is significant: ``infer(field, settings) -> Significance``."""
-
-    name: str
-    title: str
-    infer: Callable[[Field, "InferenceSettings"], Significance]
-    citations: tuple[Citation, ...]
-
-
-@dataclass(frozen=True)
 class InferenceSettings:
     """What every inference may want to know."""
 
@@ -69,3 +63,36 @@ class InferenceSettings:
     cluster_p: float = 0.001
     min_extent: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A score made ready for one mask; its work space serves one thread.
+
+    It is given the voxels of one sign whose height (z in the tail's direction)
+    exceeds ``floor``: their indices into the mask, ascending, and their
+    heights. A floor of -inf says that the score is the height itself.
+    """
+
+    floor: float
+    largest: Callable[[NDArray[np.int64], NDArray[np.float64]], float]  # (M,), (M,) -> the largest score
+    each: Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]  # -> (M,) scores
+
+
+Score = Callable[[Grid, str, InferenceSettings], Gauge]
+"""What resampling measures of a map of z: ``score(grid, tail, settings) -> Gauge``."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A way to decide what is significant: ``infer(field, null, settings) -> Significance``.
+
+    One that resamples has a ``score``, and is given the null of it; the others
+    ignore the null.
+    """
+
+    name: str
+    title: str
+    infer: Callable[[Field, Null | None, InferenceSettings], Significance]
+    citations: tuple[Citation, ...]
+    score: Score | None = None

@@ -72,6 +72,12 @@ class Observation:
         return "_".join(f"{key}-{self.entities[key]}" for key in keys if key in self.entities)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What is wrong with its sidecars, in words."""
+        found = (one.sidecar_error for one in self.statmaps.values() if one.sidecar_error)
+        return tuple(f"A sidecar of {self.label} is not used: {error}" for error in dict.fromkeys(found))
+
+    @property
     def path(self) -> Path:
         """The file to name in a message: the effect map, or the first there is."""
         first = next(iter(self.statmaps.values()))

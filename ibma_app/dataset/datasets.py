@@ -57,9 +57,7 @@ def find_datasets(
             read_description(bids_dir)
         named = [_split_name(text) for text in derivatives]
         found = [
-            dataset
-            for name, path in named
-            for dataset in _open_named(name, path, skip_validation=skip_validation)
+            dataset for name, path in named for dataset in _open_named(name, path, skip_validation=skip_validation)
         ]
         return _unique_names(found)
     own = find_own_maps(output_dir) if level == "group" else None

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ibma_app.core.errors import OutputError, UsageError
 from ibma_app.core.statmap import Dataset
-from ibma_app.dataset.datasets import DESCRIPTION
+from ibma_app.dataset.datasets import DESCRIPTION, read_description
 from ibma_app.dataset.write import Output, lock_shared, save_json, save_text
 
 BIDS_VERSION = "1.10.0"
@@ -27,9 +27,7 @@ _AUTHORS = ("The authors of the source datasets", "The ibma-app developers")
 _LICENSE = "As the source datasets (none is stated in their dataset_description.json)"
 
 
-def write_description(
-    output: Output, version: str, datasets: Sequence[Dataset], *, name: str | None = None
-) -> Path:
+def write_description(output: Output, version: str, datasets: Sequence[Dataset], *, name: str | None = None) -> Path:
     """Write or extend OUTPUT_DIR's dataset_description.json.
 
     Parameters
@@ -97,9 +95,11 @@ def merge_description(
     links = dict(existing.get("DatasetLinks", {}))
     for dataset in inputs:
         link = locate(dataset.root, root)
-        if links.setdefault(dataset.name, link) != link:
+        earlier = links.get(dataset.name, link)
+        links[dataset.name] = link
+        if earlier != link and _is_another(root / unquote(earlier), dataset):
             raise UsageError(
-                f'{root / DESCRIPTION}: the name "{dataset.name}" links to {links[dataset.name]} already; '
+                f'{root / DESCRIPTION}: the name "{dataset.name}" links to {earlier} already; '
                 f"give {dataset.root} another one: --derivatives NAME={dataset.root}"
             )
     chain = [entry for entry in existing.get("GeneratedBy", [])[1:] if isinstance(entry, dict)]
@@ -120,6 +120,11 @@ def merge_description(
     if links:
         content["DatasetLinks"] = dict(sorted(links.items()))
     return content
+
+
+def _is_another(earlier: Path, dataset: Dataset) -> bool:
+    """Tell whether a link leads to a dataset other than this one (moved, staged elsewhere or copied: it is not)."""
+    return earlier.is_dir() and read_description(earlier, required=False) != dict(dataset.description)
 
 
 def locate(target: Path, root: Path) -> str:
@@ -143,9 +148,7 @@ def _describe_source(dataset: Dataset, root: Path) -> dict[str, str]:
 def _entries(description: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     """Return a list of objects, whatever else may stand there left out."""
     value = description.get(key)
-    return (
-        [one for one in value if isinstance(one, dict) and one.get("Name")] if isinstance(value, list) else []
-    )
+    return [one for one in value if isinstance(one, dict) and one.get("Name")] if isinstance(value, list) else []
 
 
 def _find_license(datasets: Iterable[Dataset]) -> str:
@@ -171,9 +174,7 @@ def _find_authors(datasets: Iterable[Dataset]) -> list[str]:
 
 def _once(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Leave out repetitions."""
-    return list({json.dumps(entry, sort_keys=True): entry for entry in reversed(list(entries))}.values())[
-        ::-1
-    ]
+    return list({json.dumps(entry, sort_keys=True): entry for entry in reversed(list(entries))}.values())[::-1]
 
 
 def write_bidsignore(output: Output, extra: Sequence[str] = ()) -> Path:

@@ -78,8 +78,7 @@ def settle_group_maps(statmaps: Sequence[StatMap]) -> list[StatMap]:
     if all(len({one.entities["desc"] for one in maps}) == 1 for maps in by_result.values()):
         drop = {id(one) for one in made}
         settled = [
-            replace(one, entities=dict(_without(one.entities, "desc"))) if id(one) in drop else one
-            for one in settled
+            replace(one, entities=dict(_without(one.entities, "desc"))) if id(one) in drop else one for one in settled
         ]
     return others + settled
 

@@ -57,9 +57,7 @@ def observe(
     groups: dict[_Key, dict[str, StatMap]] = {}
     for statmap in statmaps:
         if unit_key not in statmap.entities:
-            raise DatasetError(
-                f"{statmap.path}: neither its name nor its folder says which {unit_key}- it is."
-            )
+            raise DatasetError(f"{statmap.path}: neither its name nor its folder says which {unit_key}- it is.")
         key = tuple((name, label) for name, label in statmap.entities.items() if name not in _FOLDERS)
         kinds = groups.setdefault(key, {})
         if statmap.kind in kinds:

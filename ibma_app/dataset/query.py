@@ -64,9 +64,7 @@ class Query:
         return {**defaults, **self.filters.get(kind, {})}
 
 
-def find_statmaps(
-    datasets: Sequence[Dataset], query: Query, exclude: Sequence[Path] = ()
-) -> tuple[StatMap, ...]:
+def find_statmaps(datasets: Sequence[Dataset], query: Query, exclude: Sequence[Path] = ()) -> tuple[StatMap, ...]:
     """Find the maps that a query selects, with their metadata, in the order of datasets and paths.
 
     Parameters
@@ -170,9 +168,7 @@ def _select(
     found = []
     for candidate in candidates:
         kinds = [
-            kind
-            for kind, one in queries.items()
-            if all(matches(candidate, key, wanted) for key, wanted in one.items())
+            kind for kind, one in queries.items() if all(matches(candidate, key, wanted) for key, wanted in one.items())
         ]
         if len(kinds) > 1:
             raise UsageError(
@@ -251,9 +247,7 @@ def _index(
     if query.database_dir is None:
         return _read_tags(_open_layout(dataset.root, None, indexer))
     left_out = sorted(map(str, exclude))
-    folder = query.database_dir / _digest(
-        [str(dataset.root), _CONFIG, labels, sorted(wanted or "*"), left_out]
-    )
+    folder = query.database_dir / _digest([str(dataset.root), _CONFIG, labels, sorted(wanted or "*"), left_out])
     return _read_tags(_open_database(dataset.root, folder, listing, indexer))
 
 

@@ -120,9 +120,7 @@ def lock_shared(root: Path, timeout: float = 120.0) -> Iterator[None]:
     while not _take(lock, token):
         _remove_stale(lock)
         if time.monotonic() > deadline:
-            raise OutputError(
-                f"{lock}: held by another job for {timeout:.0f} s. If none is running, delete this file."
-            )
+            raise OutputError(f"{lock}: held by another job for {timeout:.0f} s. If none is running, delete this file.")
         time.sleep(0.02)
     try:
         yield
@@ -142,6 +140,9 @@ def _take(lock: Path, token: str) -> bool:
         raise _translate(error, lock) from error
     try:
         os.write(descriptor, token.encode())
+    except OSError as error:  # a full disk: leave no lock without an owner
+        lock.unlink(missing_ok=True)
+        raise _translate(error, lock) from error
     finally:
         os.close(descriptor)
     return True
@@ -237,9 +238,7 @@ def _to_json(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON")
 
 
-def save_tsv(
-    output: Output, below: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
-) -> Path:
+def save_tsv(output: Output, below: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write a table; what a row lacks, None and NaN become ``n/a``."""
     lines = ["\t".join(columns)]
     lines += ["\t".join(_to_cell(row.get(column)) for column in columns) for row in rows]
@@ -296,9 +295,7 @@ def save_statmap(
     content = _make_nifti(grid.to_volume(cast, fill), grid)
     if str(below).endswith(".gz"):
         buffer = io.BytesIO()
-        with gzip.GzipFile(
-            filename="", mode="wb", compresslevel=_COMPRESSION, fileobj=buffer, mtime=0
-        ) as file:
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=_COMPRESSION, fileobj=buffer, mtime=0) as file:
             file.write(content)
         content = buffer.getvalue()
     return replace_file(output, below, lambda path: _write_bytes(path, content))

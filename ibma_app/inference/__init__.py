@@ -14,6 +14,10 @@ INFERENCES: tuple[str, ...] = (
     "bonferroni",
     "fdr",
     "fdr-by",
+    "max-stat",
+    "cluster-size",
+    "cluster-mass",
+    "tfce",
 )
 """The menu, in order; the file of ``fdr-by`` is ``fdr_by.py`` and its record is ``INFERENCE``."""
 

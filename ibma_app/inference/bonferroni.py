@@ -2,18 +2,20 @@
 
 import numpy as np
 
-from ibma_app.core.estimate import Field, Significance
+from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
 from ibma_app.inference.levels import check_level, decide
 
 
-def infer(field: Field, settings: InferenceSettings) -> Significance:
+def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
     """Multiply p by the number of estimable voxels (Dunn 1961).
 
     Parameters
     ----------
     field : Field
         One test over the mask, V voxels.
+    null : None
+        Not used.
     settings : InferenceSettings
         ``alpha`` is used.
 

@@ -1,6 +1,6 @@
 """Clusters of significant voxels and their peaks: one labelling pass per sign."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ibma_app.core.atlas import Atlas
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Significance
 from ibma_app.core.grid import Grid
+from ibma_app.inference.regions import NOWHERE, name_regions, region_columns
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -19,6 +21,16 @@ CONNECTIVITIES = {6: 1, 18: 2, 26: 3}
 """Neighbours of a voxel -> axes along which they may differ: faces, edges, corners."""
 
 SUB_PEAK_NAMES = "abcdefghijklmnopqrstuvwxyz"
+
+COLUMNS = ("cluster_id", "x", "y", "z", "peak_z", "mean_z", "peak_effect", "log10p", "volume_mm3", "n_voxels")
+
+TrueDiscoveryBound = Callable[[Integers], float]
+"""Gives the lower bound of the true-discovery proportion of voxels (indices into the mask)."""
+
+
+def table_columns(atlases: Sequence[Atlas] = (), *, tdp: bool = False) -> tuple[str, ...]:
+    """Return the columns of the clusters table, with those of its atlases and of ``ari``."""
+    return (*COLUMNS, *region_columns(atlases), *(("tdp",) if tdp else ()))
 
 
 @dataclass(frozen=True)
@@ -38,15 +50,22 @@ class ClusterRow:
     log10p: float  # corrected, at the peak
     volume_mm3: float | None
     n_voxels: int | None
-    region: str = "n/a"
+    regions: tuple[tuple[str, str], ...] = (("region", NOWHERE),)  # column -> name, one per atlas
+    tdp: tuple[float | None, ...] = ()  # one value where the table has the column; None for sub-peaks
+
+    @property
+    def region(self) -> str:
+        """The region by the first atlas."""
+        return self.regions[0][1]
 
     def cells(self) -> dict[str, Any]:
         """Return column -> value in the table's order; None where there is none."""
-        return dict(vars(self))
+        own = {column: getattr(self, column) for column in COLUMNS}
+        return {**own, **dict(self.regions), **dict(zip(("tdp",), self.tdp, strict=False))}
 
 
 @dataclass(frozen=True, eq=False)
-class _Clusters:
+class Clusters:
     """Labelled voxels: M significant voxels in G clusters, sorted by cluster, strongest first."""
 
     voxels: Integers  # (M,) index into the mask
@@ -64,6 +83,8 @@ def tabulate_clusters(
     min_extent: int = 0,
     min_distance: float = 8.0,
     max_sub_peaks: int = 3,
+    atlases: Sequence[Atlas] = (),
+    tdp: TrueDiscoveryBound | None = None,
 ) -> tuple[ClusterRow, ...]:
     """List the clusters of significant voxels with their peaks and sub-peaks.
 
@@ -78,7 +99,7 @@ def tabulate_clusters(
     field : Field
         The test's z over the mask, V voxels.
     significance : Significance
-        What is significant, and the corrected p.
+        What is significant (or ``listed``), and the corrected p.
     effect : (V,) array, optional
         For ``peak_effect``.
     connectivity : {6, 18, 26}
@@ -89,6 +110,10 @@ def tabulate_clusters(
         Between the peaks of one cluster, mm.
     max_sub_peaks : int
         Of each cluster, at most 26.
+    atlases : sequence of Atlas
+        Each names the region of every peak, in a column of its own.
+    tdp : callable, optional
+        From `ari.bound_discoveries`: adds the column ``tdp``.
 
     Returns
     -------
@@ -100,50 +125,67 @@ def tabulate_clusters(
     UsageError
         When the connectivity is none of 6, 18 and 26.
     """
-    clusters = _find_clusters(field, significance.significant, connectivity, min_extent)
+    listed = significance.significant if significance.listed is None else significance.listed
+    clusters = find_clusters(field, listed, connectivity, min_extent)
     if clusters.voxels.size == 0:
         return ()
     summits = clusters.voxels[clusters.starts]
     order = np.lexsort((summits, -clusters.sizes, -_height(field)[summits]))
     positions = _positions(field.grid)
     peaks = _pick_peaks(clusters, field.grid, positions, connectivity, min_distance, max_sub_peaks)
+    chosen = [peaks.get(int(cluster), [int(summits[cluster])]) for cluster in order]
+    places = field.grid.affine[:3, :3] @ positions[:, np.concatenate(chosen)] + field.grid.affine[:3, 3:]
+    told = iter(zip(places.T.tolist(), _regions(places.T, atlases), strict=True))
     rows: list[ClusterRow] = []
-    for number, cluster in enumerate(order, start=1):
-        chosen = peaks.get(int(cluster), [int(summits[cluster])])
+    for number, (cluster, voxels) in enumerate(zip(order, chosen, strict=True), start=1):
         members = clusters.voxels[clusters.starts[cluster] :][: clusters.sizes[cluster]]
-        for rank, voxel in enumerate(chosen):
-            place = _to_mm(positions[:, voxel], field.grid)
-            rows.append(_describe(field, significance, effect, number, rank, voxel, place, members))
+        for rank, voxel in enumerate(voxels):
+            place, regions = next(told)
+            row = _describe(field, significance, effect, f"{number}", voxel, place, members)
+            found = () if tdp is None else (tdp(members) if rank == 0 else None,)
+            rows.append(replace(_of_sub_peak(row, rank) if rank else row, regions=regions, tdp=found))
     return tuple(rows)
+
+
+def _regions(places: Floats, atlases: Sequence[Atlas]) -> list[tuple[tuple[str, str], ...]]:
+    """Name the regions of N places (N, 3) by every atlas, under the tables' columns."""
+    columns = region_columns(atlases)
+    names = [name_regions(atlas, places) for atlas in atlases] or [[NOWHERE] * len(places)]
+    return [tuple(zip(columns, found, strict=True)) for found in zip(*names, strict=True)]
 
 
 def _describe(
     field: Field,
     significance: Significance,
     effect: Floats | None,
-    number: int,
-    rank: int,
+    number: str,
     voxel: int,
-    place: tuple[float, float, float],
+    place: Sequence[float],
     members: Integers,
 ) -> ClusterRow:
-    """Fill a cluster's row (rank 0) or a sub-peak's, which tells of the peak alone."""
-    main = rank == 0
+    """Fill a cluster's row."""
+    x, y, z = place
     return ClusterRow(
-        f"{number}" if main else f"{number}{SUB_PEAK_NAMES[rank - 1]}",
-        *place,
+        number,
+        x,
+        y,
+        z,
         peak_z=float(field.z[voxel]),
-        mean_z=float(field.z[members].mean()) if main else None,
+        mean_z=float(field.z[members].mean()),
         peak_effect=None if effect is None else float(effect[voxel]),
         log10p=float(significance.log10_p[voxel]),
-        volume_mm3=members.size * field.grid.voxel_volume if main else None,
-        n_voxels=members.size if main else None,
+        volume_mm3=members.size * field.grid.voxel_volume,
+        n_voxels=members.size,
     )
 
 
-def apply_min_extent(
-    field: Field, significance: Significance, min_extent: int, connectivity: int = 26
-) -> Significance:
+def _of_sub_peak(row: ClusterRow, rank: int) -> ClusterRow:
+    """Take out of a sub-peak's row what tells of the whole cluster."""
+    name = f"{row.cluster_id}{SUB_PEAK_NAMES[rank - 1]}"
+    return replace(row, cluster_id=name, mean_z=None, volume_mm3=None, n_voxels=None)
+
+
+def apply_min_extent(field: Field, significance: Significance, min_extent: int, connectivity: int = 26) -> Significance:
     """Take clusters of fewer than ``min_extent`` voxels out of what is significant.
 
     Parameters
@@ -172,10 +214,15 @@ def apply_min_extent(
         raise UsageError(msg)
     if min_extent <= 1:
         return significance
-    kept = np.zeros_like(significance.significant)
-    kept[_find_clusters(field, significance.significant, connectivity, min_extent).voxels] = True
+
+    def large(marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        kept = np.zeros_like(marked)
+        kept[find_clusters(field, marked, connectivity, min_extent).voxels] = True
+        return kept
+
     facts = {**significance.facts, "MinExtent": min_extent}
-    return replace(significance, significant=kept, facts=facts)
+    listed = None if significance.listed is None else large(significance.listed)
+    return replace(significance, significant=large(significance.significant), facts=facts, listed=listed)
 
 
 def _structure(connectivity: int) -> NDArray[np.bool_]:
@@ -188,36 +235,38 @@ def _structure(connectivity: int) -> NDArray[np.bool_]:
     return structure
 
 
-def _find_clusters(
-    field: Field, significant: NDArray[np.bool_], connectivity: int, min_extent: int
-) -> _Clusters:
-    """Label the significant voxels of each sign, and sort them by cluster and |z|."""
+def find_clusters(field: Field, marked: NDArray[np.bool_], connectivity: int = 26, min_extent: int = 0) -> Clusters:
+    """Label marked voxels (V,) of each sign, and sort them by cluster and |z|.
+
+    Raises
+    ------
+    UsageError
+        When the connectivity is none of 6, 18 and 26.
+    """
     structure = _structure(connectivity)
-    labels = np.zeros(significant.shape, dtype=np.int64)
+    labels = np.zeros(marked.shape, dtype=np.int64)
     # in one tail there is one sign, even where a lenient level lets z of the other through
-    signs = [field.z > 0, field.z <= 0] if field.tail == "two-sided" else [np.ones_like(significant)]
+    signs = [field.z > 0, field.z <= 0] if field.tail == "two-sided" else [np.ones_like(marked)]
     n_found = 0
     for sign in signs:
-        marked = significant & sign
-        if not marked.any():
+        there = marked & sign
+        if not there.any():
             continue
-        volume, found = ndimage.label(field.grid.to_volume(marked), structure)
+        volume, found = ndimage.label(field.grid.to_volume(there), structure)
         of_sign = field.grid.to_vector(volume)
-        labels[marked] = of_sign[marked] + n_found
+        labels[there] = of_sign[there] + n_found
         n_found += found
     voxels = np.flatnonzero(labels)
     large = np.bincount(labels, minlength=n_found + 1) >= max(min_extent, 1)
     voxels = voxels[large[labels[voxels]]]
     # ties in |z| go to the first voxel in C order, so that tables are deterministic
     voxels = voxels[np.lexsort((voxels, -_height(field)[voxels], labels[voxels]))]
-    _, starts, dense, sizes = np.unique(
-        labels[voxels], return_index=True, return_inverse=True, return_counts=True
-    )
-    return _Clusters(voxels, dense.astype(np.int64), starts.astype(np.int64), sizes.astype(np.int64))
+    _, starts, dense, sizes = np.unique(labels[voxels], return_index=True, return_inverse=True, return_counts=True)
+    return Clusters(voxels, dense.astype(np.int64), starts.astype(np.int64), sizes.astype(np.int64))
 
 
 def _pick_peaks(
-    clusters: _Clusters,
+    clusters: Clusters,
     grid: Grid,
     positions: Integers,
     connectivity: int,
@@ -253,7 +302,7 @@ def _spaced(mm: Floats, min_distance: float, max_sub_peaks: int) -> Sequence[int
 
 
 def _local_maxima(
-    clusters: _Clusters, shape: tuple[int, int, int], positions: Integers, connectivity: int
+    clusters: Clusters, shape: tuple[int, int, int], positions: Integers, connectivity: int
 ) -> NDArray[np.bool_]:
     """Tell which of the M voxels no neighbour in its cluster exceeds (of equals the first counts)."""
     neighbours = np.argwhere(_structure(connectivity)) - 1
@@ -283,9 +332,3 @@ def _height(field: Field) -> Floats:
 def _positions(grid: Grid) -> Integers:
     """Return the voxel indices (3, V) of the mask in C order."""
     return np.array(np.nonzero(grid.mask), dtype=np.int64)
-
-
-def _to_mm(index: Integers, grid: Grid) -> tuple[float, float, float]:
-    """Turn one voxel's indices into mm by the affine."""
-    x, y, z = grid.affine[:3, :3] @ index + grid.affine[:3, 3]
-    return float(x), float(y), float(z)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.estimate import Field, Significance
+from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
 from ibma_app.inference.levels import check_level, decide
 
@@ -35,7 +35,7 @@ def step_up(log10_p: NDArray[np.float64], log10_penalty: float = 0.0) -> NDArray
     return adjusted
 
 
-def infer(field: Field, settings: InferenceSettings) -> Significance:
+def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
     """Control the false discovery rate at alpha (Benjamini and Hochberg 1995).
 
     Valid for independent and positively dependent tests; maps are taken to be the latter.
@@ -44,6 +44,8 @@ def infer(field: Field, settings: InferenceSettings) -> Significance:
     ----------
     field : Field
         One test over the mask, V voxels.
+    null : None
+        Not used.
     settings : InferenceSettings
         ``alpha`` is used.
 

@@ -2,19 +2,21 @@
 
 import numpy as np
 
-from ibma_app.core.estimate import Field, Significance
+from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
 from ibma_app.inference.fdr import step_up
 from ibma_app.inference.levels import check_level, decide
 
 
-def infer(field: Field, settings: InferenceSettings) -> Significance:
+def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
     """Control the false discovery rate at alpha whatever the dependence (Benjamini and Yekutieli 2001).
 
     Parameters
     ----------
     field : Field
         One test over the mask, V voxels.
+    null : None
+        Not used.
     settings : InferenceSettings
         ``alpha`` is used.
 

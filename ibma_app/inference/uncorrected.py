@@ -1,17 +1,19 @@
 """No correction: p of each voxel alone, thresholded at the cluster-forming level."""
 
-from ibma_app.core.estimate import Field, Significance
+from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
 from ibma_app.inference.levels import check_level, decide
 
 
-def infer(field: Field, settings: InferenceSettings) -> Significance:
+def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
     """Threshold uncorrected p at ``settings.cluster_p``, in the field's tail.
 
     Parameters
     ----------
     field : Field
         One test over the mask, V voxels.
+    null : None
+        Not used.
     settings : InferenceSettings
         ``cluster_p`` is used.
 

@@ -42,7 +42,7 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
     if options.dry_run:
         _show(analyses, gathered, tests, options)
         return 0
-    with open_output(options.output_dir) as output, run_folder(options, words) as record:
+    with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
         publishing.begin_dataset(output, gathered.datasets)
         run = Run(options, gathered, tests, output, resources_for(options))
         finished: list[Results] = []

@@ -59,7 +59,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
     if options.dry_run:
         print_plan([analysis for analyses in jobs.values() for analysis in analyses], "fixed-effects")
         return 0
-    with open_output(options.output_dir) as output, run_folder(options, words) as record:
+    with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
         publishing.begin_dataset(output, gathered.datasets)
         resources = resources_for(options, len(jobs))
         work = [Job(label, analyses, options, output, resources) for label, analyses in jobs.items()]

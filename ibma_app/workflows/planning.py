@@ -35,7 +35,9 @@ def plan_participants(observations: Sequence[Observation], options: Options) -> 
     jobs: dict[str, list[Analysis]] = defaultdict(list)
     for key, rows in _group(owned, leave_out=over).items():
         entities = order_entities(dict(key))
-        jobs[entities["sub"]].append(Analysis("participant", "run", entities, tuple(rows), combined=options.combine))
+        jobs[entities["sub"]].append(
+            Analysis("participant", "run", entities, tuple(rows), options.combine, _sidecar_notes(rows))
+        )
     return {label: tuple(jobs[label]) for label in sorted(jobs)}
 
 
@@ -70,9 +72,14 @@ def plan_group(observations: Sequence[Observation], options: Options, formula_na
     for key, rows in groups.items():
         entities, notes = _name_entities(dict(key), rows, pooled, repeated)
         _refuse_duplicates(rows, unit, repeated)
+        notes = (*notes, *_sidecar_notes(rows))
         analyses.append(Analysis("group", unit, entities, tuple(rows), tuple(sorted(pooled | repeated)), notes))
     _refuse_collisions(analyses)
     return tuple(sorted(analyses, key=lambda analysis: analysis.name))
+
+
+def _sidecar_notes(rows: Iterable[Observation]) -> tuple[str, ...]:
+    return tuple(note for row in rows for note in row.notes)
 
 
 def _unit(observations: Sequence[Observation]) -> str:

@@ -1,5 +1,6 @@
 """The dataset around the maps: description, README, citations, report pages."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -37,8 +38,19 @@ def end_dataset(output: Output, finished: Sequence[Results], *, report: bool) ->
         write_index(output.root, _saver(output), version=__version__)
 
 
+def _house_matplotlib(output: Output) -> None:
+    """Give matplotlib a folder where HOME cannot be written, so that it does not complain."""
+    try:
+        writable = os.access(Path.home(), os.W_OK)
+    except RuntimeError:  # no HOME, and a uid without a name
+        writable = False
+    if not writable:
+        os.environ.setdefault("MPLCONFIGDIR", str(output.temporary / "matplotlib"))
+
+
 def write_group_page(output: Output, results: Results) -> Path:
     """Write the page of one group analysis."""
+    _house_matplotlib(output)
     from ibma_app.report.pages import write_analysis_page
 
     page = f"group_{results.analysis.name}.html"
@@ -47,6 +59,7 @@ def write_group_page(output: Output, results: Results) -> Path:
 
 def write_subject_page(output: Output, label: str, finished: Sequence[Results]) -> Path:
     """Write the page of one participant."""
+    _house_matplotlib(output)
     from ibma_app.report.pages import write_participant_page
 
     return write_participant_page(label, finished, _saver(output), version=__version__, software=software_versions())

@@ -1,7 +1,6 @@
 """One run of a level: its messages, its log folder, its jobs and its exit code."""
 
 import dataclasses
-import json
 import logging
 import logging.handlers
 import os
@@ -9,7 +8,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +17,8 @@ from pathlib import Path
 import tomli_w
 
 from ibma_app import __version__
-from ibma_app.core.errors import IbmaError, OutputError
+from ibma_app.core.errors import IbmaError
+from ibma_app.dataset.write import Output, save_json, save_text
 from ibma_app.workflows.options import Options
 from ibma_app.workflows.parsing import options_as_toml
 
@@ -50,8 +50,16 @@ def run_level(options: Options, words: Sequence[str] = ()) -> int:
     from ibma_app.workflows.participant import run_participant
 
     run = run_participant if options.analysis_level == "participant" else run_group
+    options = dataclasses.replace(
+        options, bids_dir=_absolute(options.bids_dir), output_dir=_absolute(options.output_dir)
+    )
     with _messages(options):
         return run(options, words)
+
+
+def _absolute(path: Path) -> Path:
+    """Make a path absolute; links keep their names."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would follow them
 
 
 @contextmanager
@@ -84,23 +92,18 @@ class _Plain(logging.Formatter):
 
 
 @contextmanager
-def run_folder(options: Options, words: Sequence[str]) -> Iterator[RunRecord]:
+def run_folder(output: Output, options: Options, words: Sequence[str]) -> Iterator[RunRecord]:
     """Keep a folder of this run: options that rerun it, log, versions, timings, status of each job.
 
     Raises
     ------
-    OutputError
-        The folder cannot be made.
+    OutputError, ReadWriteError
+        The folder cannot be made, or the disk is full.
     """
     started = datetime.now(UTC)
-    stamp = f"{started:%Y%m%dT%H%M%SZ}_{options.analysis_level}_{platform.node()}-{os.getpid()}"
-    folder = options.output_dir / "logs" / stamp
-    try:
-        folder.mkdir(parents=True)
-        (folder / "options.toml").write_text(_rerun(options), encoding="utf-8")
-        handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"The log folder {folder} cannot be made: {error.strerror or error}.") from None
+    folder = Path("logs") / f"{started:%Y%m%dT%H%M%SZ}_{options.analysis_level}_{platform.node()}-{os.getpid()}"
+    save_text(output, folder / "options.toml", _rerun(options))
+    handler = logging.FileHandler(output.root / folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for kept in [h for h in log.handlers if isinstance(h, logging.handlers.MemoryHandler)]:
         kept.setTarget(handler)
@@ -118,7 +121,11 @@ def run_folder(options: Options, words: Sequence[str]) -> Iterator[RunRecord]:
     finally:
         log.removeHandler(handler)
         handler.close()
-        _save_status(folder, words, record, state, time.perf_counter() - clock, started)
+        status = _status(words, record, state, time.perf_counter() - clock, started)
+        try:
+            save_json(output, folder / "run.json", status)
+        except IbmaError as error:  # the run's own outcome counts for more
+            log.warning("The status of this run could not be kept: %s", error.message)
 
 
 def _rerun(options: Options) -> str:
@@ -128,10 +135,10 @@ def _rerun(options: Options) -> str:
     return f"# {command} THIS_FILE\n\n{tomli_w.dumps(options_as_toml(options))}"
 
 
-def _save_status(
-    folder: Path, words: Sequence[str], record: RunRecord, state: str, seconds: float, started: datetime
-) -> None:
-    status = {
+def _status(
+    words: Sequence[str], record: RunRecord, state: str, seconds: float, started: datetime
+) -> dict[str, object]:
+    return {
         "state": state,
         "command": shlex.join(["ibma-app", *words]),
         "started": started.isoformat(timespec="seconds"),
@@ -141,10 +148,6 @@ def _save_status(
         "failed": {name: {"code": e.code, "message": e.message} for name, e in sorted(record.failures.items())},
         "seconds_by_job": {name: round(taken, 2) for name, taken in sorted(record.seconds.items())},
     }
-    try:
-        (folder / "run.json").write_text(json.dumps(status, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        log.warning("The run's status could not be kept in %s: %s.", folder, error.strerror or error)
 
 
 def software_versions() -> dict[str, str]:
@@ -171,8 +174,3 @@ def tell_outcome(record: RunRecord, what: str) -> None:
             what,
             names,
         )
-
-
-def failures_as_messages(failures: Mapping[str, IbmaError]) -> tuple[str, ...]:
-    """Word failures for a report's notes."""
-    return tuple(f"{name}: {error.message}" for name, error in sorted(failures.items()))

@@ -151,7 +151,7 @@ def write_significance(
     for test in target.design.tests:
         field = make_field(target, estimate, test)
         for inference in inferences:
-            significance = inference.infer(field, settings)
+            significance = inference.infer(field, None, settings)
             if settings.min_extent > 0:
                 significance = apply_min_extent(field, significance, settings.min_extent, connectivity=connectivity)
             written = _write_one(target, estimate, test, inference, field, significance, connectivity)

@@ -58,8 +58,17 @@ def test_second_run_extends_and_keeps_what_users_wrote(output, tmp_path):
     assert (after["Name"], after["Funding"]) == ("Mine", ["x"])
     assert after["GeneratedBy"] == [{"Name": "ibma-app", "Version": "1.1"}, NILEARN]
     assert list(after["DatasetLinks"]) == ["in-put", "other"]
+    for there in ("in put", "other"):
+        (tmp_path / there / "dataset_description.json").write_text(json.dumps({"Name": there}))
     with pytest.raises(UsageError, match="--derivatives NAME="):
-        write_description(output, "1.1", [Dataset("other", tmp_path / "elsewhere")])
+        write_description(output, "1.1", [Dataset("other", tmp_path / "in put", {"Name": "in put"})])
+
+
+def test_a_dataset_may_move(output, tmp_path):
+    write_description(output, "1.0", [make_input(tmp_path)])
+    (tmp_path / "in put").rename(tmp_path / "moved")
+    path = write_description(output, "1.0", [Dataset("in-put", tmp_path / "moved", {"GeneratedBy": [NILEARN]})])
+    assert json.loads(path.read_text())["DatasetLinks"] == {"in-put": "../moved"}
 
 
 def test_licences_that_differ(output, tmp_path):
@@ -86,10 +95,14 @@ def test_bidsignore_keeps_the_users_lines(output):
 
 
 def test_readme_of_the_user_stays(output):
-    assert write_readme(output, "one").read_text().startswith("one\n")
-    assert write_readme(output, "two").read_text().startswith("two\n")
+    write_readme(output, "intro", {"a": "one", "b": "two"})
+    text = write_readme(output, "intro", {"b": "three"}).read_text()
+    assert text.startswith("intro\n")
+    assert "one" in text, "the part of an analysis that did not run again stays"
+    assert "three" in text
+    assert "two" not in text
     (output.root / "CITATION.md").write_text("mine")
-    assert write_citation(output, "ours").read_text() == "mine"
+    assert write_citation(output, "intro", {"a": "ours"}).read_text() == "mine"
 
 
 def find_validator():
@@ -125,8 +138,8 @@ def test_validator_finds_no_error(output, tmp_path):
     fill(output)
     write_description(output, "1.0", [make_input(tmp_path)])
     write_bidsignore(output)
-    write_readme(output, "Statistic maps. " * 20)
-    write_citation(output, "We combined maps. " * 20)
+    write_readme(output, "Statistic maps. " * 20, {"group_x": "Methods."})
+    write_citation(output, "We combined maps. " * 20, {})
     command = [find_validator(), str(output.root), "--format", "json"]
     run = subprocess.run(command, check=False, capture_output=True, text=True)
     issues = json.loads(run.stdout)["issues"]["issues"]

@@ -23,9 +23,7 @@ KEYS = st.sampled_from(["sub", "ses", "task", "run", "space", "res", "feature", 
 
 
 def test_parse_any_pair():
-    entities, suffix, extension = parse_name(
-        "sub-01_task-x_feature-y_foo-7_taskcontrast-a+b_stat-t_statmap.nii.gz"
-    )
+    entities, suffix, extension = parse_name("sub-01_task-x_feature-y_foo-7_taskcontrast-a+b_stat-t_statmap.nii.gz")
     assert list(entities.items()) == [
         ("sub", "01"),
         ("task", "x"),

@@ -36,7 +36,7 @@ def test_nilearn_names(make_dataset):
     assert [one.kind for one in statmaps] == ["effect", "variance"]
     assert statmaps[0].entities == {"sub": "01", "task": "x", "contrast": "a"}
     assert statmaps[0].metadata == {"Description": "nilearn", "DegreesOfFreedom": 102.0}
-    assert statmaps[0].uri == "bids:data:sub-01/sub-01_task-x_contrast-a_stat-effect_statmap.nii.gz"
+    assert statmaps[0].uris == ("bids:data:sub-01/sub-01_task-x_contrast-a_stat-effect_statmap.nii.gz",)
 
 
 def test_folders_above_the_dataset_do_not_count(make_dataset):
@@ -175,9 +175,7 @@ def test_folder_of_studies(make_dataset):
     ]
     assert "test-Intercept" in statmaps[1].path.name
     # the dataset alone, though its folder is called study-A: its subjects are the rows
-    assert [one.entities for one in find_statmaps(datasets[:1], Query("group"))] == [
-        {"sub": "01", "contrast": "c"}
-    ]
+    assert [one.entities for one in find_statmaps(datasets[:1], Query("group"))] == [{"sub": "01", "contrast": "c"}]
 
 
 def test_several_tests_need_a_choice(make_dataset):

@@ -61,9 +61,7 @@ def test_statmap_round_trip(output):
     )
 
 
-@pytest.mark.parametrize(
-    ("sform", "qform"), [(4, 0), (0, 1), (4, 1), (0, 0), (1, 2)], ids=lambda code: str(code)
-)
+@pytest.mark.parametrize(("sform", "qform"), [(4, 0), (0, 1), (4, 1), (0, 0), (1, 2)], ids=lambda code: str(code))
 def test_codes_and_units_are_kept(output, sform, qform):
     grid = make_grid(sform_code=sform, qform_code=qform, xyzt_units=2)
     path = save_statmap(output, "a.nii", np.zeros(grid.n_voxels), grid, dtype=np.int16)
@@ -228,7 +226,7 @@ def count_up(root, times):
 
 def test_lock_lets_one_in_at_a_time(tmp_path):
     (tmp_path / "count").write_text("0")
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # a spawned child could not import this file
     jobs = [context.Process(target=count_up, args=(tmp_path, 15)) for _ in range(3)]
     for job in jobs:
         job.start()

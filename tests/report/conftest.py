@@ -25,9 +25,7 @@ ESTIMATORS = {
         citations=(CITATION,),
         settings={"test": Setting(("knha", "adhoc", "t", "z"), "how coefficients are tested")},
     ),
-    "stouffer-rfx": Estimator(
-        "stouffer-rfx", "random effects on z", ("z",), lambda block, design: None, (CITATION,)
-    ),
+    "stouffer-rfx": Estimator("stouffer-rfx", "random effects on z", ("z",), lambda block, design: None, (CITATION,)),
     "fixed-effects": Estimator(
         "fixed-effects",
         "inverse-variance weighted fixed effects",
@@ -88,28 +86,21 @@ def make_group(
     rng = np.random.default_rng(seed)
     grid = grid or small_grid()
     labels = tuple(f"{i:02d}" for i in range(1, n_maps + 1))
-    observations = make_observations(
-        out / "raw", "study" if unit == "study" else "sub", labels, contrast, space
-    )
+    observations = make_observations(out / "raw", "study" if unit == "study" else "sub", labels, contrast, space)
     entities = {"space": space, "contrast": contrast}
-    matrix = (
-        np.column_stack([np.ones(n_maps), np.linspace(-1, 1, n_maps)]) if moderator else np.ones((n_maps, 1))
-    )
+    matrix = np.column_stack([np.ones(n_maps), np.linspace(-1, 1, n_maps)]) if moderator else np.ones((n_maps, 1))
     columns = ("Intercept", "age") if moderator else ("Intercept",)
-    tests = tuple(
-        Test(name.lower(), row[None]) for name, row in zip(columns, np.eye(len(columns)), strict=True)
-    )
+    tests = tuple(Test(name.lower(), row[None]) for name, row in zip(columns, np.eye(len(columns)), strict=True))
     if moderator:
         tests = (*tests, Test("any", np.eye(2), is_f=True))
     design = Design(matrix, columns, tests, formula="1 + age" if moderator else "1")
     parts = tuple(
-        _make_estimator(out, name, grid, design, contrast, rng, units, significant=significant)
-        for name in estimators
+        _make_estimator(out, name, grid, design, contrast, rng, units, significant=significant) for name in estimators
     )
     survey = tuple(
         MapSurvey(
             label=row.label,
-            uris=tuple(statmap.uri for statmap in row.statmaps.values()),
+            uris=tuple(uri for statmap in row.statmaps.values() for uri in statmap.uris),
             covered=grid.n_voxels - index,
             losses={"variance 0": index} if index else {},
             derived=("variance from effect and t",) if index == 1 else (),
@@ -169,9 +160,7 @@ def _make_estimator(out, name, grid, design, contrast, rng, units, *, significan
             passed = grid.mask & (np.abs(z) > (4.0 if significant else 40.0))
             put((key, inference, "mask"), passed.astype(np.int16))
             path = out / "group" / f"{stem}_test-{key}_desc-{name}_corr-{inference}_clusters.tsv"
-            path.write_text(
-                "cluster_id\tx\ty\tz\tpeak_z\n" + "1\t2\t-4\t6\t5.123456789\n" * (20 * significant)
-            )
+            path.write_text("cluster_id\tx\ty\tz\tpeak_z\n" + "1\t2\t-4\t6\t5.123456789\n" * (20 * significant))
             files[key, inference, "clusters"] = path
             findings.append(
                 Finding(test.name, inference, f"the {inference} way", int(passed.sum()),

@@ -32,9 +32,7 @@ class Page(HTMLParser):
         if tag == "a":
             self.links.append(attrs.get("href", ""))
         else:
-            self.loads += [
-                attrs[name] for name in ("src", "href", "data", "srcset", "action") if name in attrs
-            ]
+            self.loads += [attrs[name] for name in ("src", "href", "data", "srcset", "action") if name in attrs]
         if tag == "data":
             self.values.append(attrs["value"])
 
@@ -61,9 +59,7 @@ def test_extremes_and_counts_are_those_of_the_maps(tmp_path, group_results, save
     results = group_results(tmp_path)
     page = Page(write_analysis_page(results, "group_faces.html", save).read_text(encoding="utf-8"))
     files, grid = results.estimators[0].files, results.grid
-    z, effect, variance, dof = (
-        read(files["", "", kind], grid) for kind in ("z", "effect", "variance", "dof")
-    )
+    z, effect, variance, dof = (read(files["", "", kind], grid) for kind in ("z", "effect", "variance", "dof"))
     xyz = np.argwhere(grid.mask) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
     for best in (z.argmax(), z.argmin()):
         half = stats.t.ppf(0.975, dof[best]) * np.sqrt(variance[best])

@@ -170,6 +170,15 @@ def test_missing_participants_are_listed(runs: Path, tmp_path: Path, cli) -> Non
     assert "04, 05, 06" in ran.stderr
 
 
+def test_relative_folders(runs: Path, tmp_path: Path, cli) -> None:
+    (tmp_path / "data").symlink_to(runs)
+    ran = cli("data", "made/out", "participant", "--participant-label", "01", cwd=tmp_path)
+    assert ran.code == 0, ran.stderr
+    pages = {path.name for path in (tmp_path / "made" / "out").iterdir() if path.suffix == ".html"}
+    assert pages == {"report.html", "sub-01.html"}
+    assert not (tmp_path / "made" / "out" / "made").exists()
+
+
 def test_help_is_quick(cli) -> None:
     times = []
     for _ in range(3):

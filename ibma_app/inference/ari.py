@@ -1,0 +1,140 @@
+"""All-resolutions inference: how many voxels of a cluster, or of any set, are truly active."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.estimate import Field, Null, Significance
+from ibma_app.core.methods import Citation, Inference, InferenceSettings
+from ibma_app.inference.clusters import find_clusters
+from ibma_app.inference.levels import check_level, decide, passes
+from ibma_app.stats.hommel import adjust_hommel, hommel_value, true_discoveries
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class DiscoveryBound:
+    """Lower bounds of the true-discovery proportion, for all sets of voxels at once.
+
+    They hold together with confidence 1 - alpha, whatever the sets are and
+    however they were chosen.
+    """
+
+    log10_p: Floats  # (V,) uncorrected
+    hommel: int
+    alpha: float
+
+    def __call__(self, voxels: Integers) -> float:
+        """Return the bound of one set, given as indices into the mask; 0 for an empty one."""
+        if voxels.size == 0:
+            return 0.0
+        owner = np.zeros(voxels.size, dtype=np.int64)
+        found = true_discoveries(self.log10_p[voxels], owner, 1, self.hommel, self.alpha)
+        return float(found[0] / voxels.size)
+
+
+def bound_discoveries(field: Field, alpha: float) -> DiscoveryBound:
+    """Prepare the bounds of a map: Hommel's value over its estimable voxels.
+
+    Valid where Simes' test is: independent or positively dependent voxels
+    (Rosenblatt et al. 2018).
+
+    Parameters
+    ----------
+    field : Field
+        One test over the mask, V voxels.
+    alpha : float
+        One minus the confidence.
+
+    Raises
+    ------
+    UsageError
+        When ``alpha`` is not between 0 and 1.
+    """
+    level = check_level(alpha)
+    log10_p = np.where(field.estimable, field.log10_p, 0.0)
+    return DiscoveryBound(log10_p, hommel_value(field.log10_p[field.estimable], level), level)
+
+
+def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
+    """Bound the true discoveries of clusters formed at ``cluster_p``, and adjust p by Hommel's method.
+
+    Parameters
+    ----------
+    field : Field
+        One test over the mask, V voxels.
+    null : Null, optional
+        Not used.
+    settings : InferenceSettings
+        ``alpha`` and ``cluster_p`` are used, and the option ``connectivity``
+        (26 neighbours).
+
+    Returns
+    -------
+    Significance
+        ``log10_p`` (V,) of Hommel's adjusted p. Significant are the voxels of
+        clusters in which at least one discovery is true; all clusters are
+        ``listed``.
+
+    Raises
+    ------
+    UsageError
+        When a level is not between 0 and 1.
+    """
+    alpha = check_level(settings.alpha)
+    cluster_p = check_level(settings.cluster_p, "--cluster-p")
+    connectivity = int(settings.options.get("connectivity", 26))
+    bound = bound_discoveries(field, alpha)
+    formed = passes(bound.log10_p, cluster_p) & field.estimable
+    clusters = find_clusters(field, formed, connectivity)
+    discoveries = true_discoveries(
+        bound.log10_p[clusters.voxels], clusters.labels, clusters.sizes.size, bound.hommel, alpha
+    )
+    adjusted = adjust_hommel(field.log10_p[field.estimable])
+    found = decide(field, adjusted, alpha, "true-discovery proportion of every set of voxels")
+    significant = np.zeros_like(formed)
+    significant[clusters.voxels] = (discoveries > 0)[clusters.labels]
+    everywhere = true_discoveries(
+        bound.log10_p[field.estimable], np.zeros(adjusted.size, dtype=np.int64), 1, bound.hommel, alpha
+    )
+    facts = {
+        "Alpha": alpha,
+        "Controls": found.facts["Controls"],
+        "NumberOfTests": found.facts["NumberOfTests"],
+        "ClusterFormingP": cluster_p,
+        "Connectivity": connectivity,
+        "HommelValue": bound.hommel,
+        "TrueDiscoveries": int(everywhere[0]),
+        "NumberOfClusters": int(clusters.sizes.size),
+        "NumberOfVoxelsWithAdjustedP": int(np.count_nonzero(found.significant)),
+    }
+    z_threshold = float(np.abs(field.z[significant]).min()) if significant.any() else None
+    return Significance(found.log10_p, significant, z_threshold, facts, listed=formed)
+
+
+INFERENCE = Inference(
+    name="ari",
+    title="all-resolutions inference (true-discovery proportion)",
+    infer=infer,
+    citations=(
+        Citation(
+            key="rosenblatt2018",
+            authors="Rosenblatt JD, Finos L, Weeda WD, Solari A, Goeman JJ",
+            year=2018,
+            title="All-Resolutions Inference for brain imaging",
+            source="NeuroImage 181, 786-796",
+            doi="10.1016/j.neuroimage.2018.07.060",
+        ),
+        Citation(
+            key="meijer2019",
+            authors="Meijer RJ, Krebs TJP, Goeman JJ",
+            year=2019,
+            title="Hommel's procedure in linear time",
+            source="Biometrical Journal 61(1), 73-82",
+            doi="10.1002/bimj.201700316",
+        ),
+    ),
+)

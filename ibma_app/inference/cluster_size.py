@@ -1,0 +1,83 @@
+"""Family-wise error of clusters by the resampled distribution of the largest cluster size."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.estimate import Field, Null, Significance
+from ibma_app.core.grid import Grid
+from ibma_app.core.methods import Citation, Gauge, Inference, InferenceSettings
+from ibma_app.inference.resampled import WINKLER_2014, cluster_forming_z, decide_by_null, read_connectivity
+from ibma_app.stats.components import ClusterBench, make_lattice
+
+CONNECTIVITY = 26
+
+
+def score(grid: Grid, tail: str, settings: InferenceSettings) -> Gauge:
+    """Score a voxel by the number of voxels in its cluster above the cluster-forming z.
+
+    Raises
+    ------
+    UsageError
+        When ``cluster_p`` or the setting ``connectivity`` cannot be.
+    """
+    floor = cluster_forming_z(settings, tail)
+    bench = ClusterBench(make_lattice(grid.mask, read_connectivity(settings, CONNECTIVITY)))
+
+    def largest(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> float:
+        return bench.sums(voxels, np.ones(voxels.size))[1]
+
+    def each(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return bench.sums(voxels, np.ones(voxels.size))[0].copy()
+
+    return Gauge(floor, largest, each)
+
+
+def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
+    """Compare each cluster's size with the largest of every relabelling (Bullmore et al. 1999).
+
+    Parameters
+    ----------
+    field : Field
+        One test over the mask, V voxels.
+    null : Null
+        With this score.
+    settings : InferenceSettings
+        ``alpha``, ``cluster_p``, of the options ``connectivity``.
+
+    Returns
+    -------
+    Significance
+        ``log10_p`` (V,): each voxel has its cluster's corrected p; 0 outside clusters.
+
+    Raises
+    ------
+    UsageError
+        When a level is not between 0 and 1, or the connectivity cannot be.
+    """
+    facts = {
+        "ClusterFormingP": settings.cluster_p,
+        "ClusterFormingZ": cluster_forming_z(settings, field.tail),
+        "Connectivity": read_connectivity(settings, CONNECTIVITY),
+        "ScoreUnits": "voxels",
+    }
+    return decide_by_null("cluster-size", field, null, settings, facts)
+
+
+INFERENCE = Inference(
+    name="cluster-size",
+    title="cluster size by resampling",
+    infer=infer,
+    citations=(
+        Citation(
+            key="bullmore1999",
+            authors="Bullmore ET, Suckling J, Overmeyer S, Rabe-Hesketh S, Taylor E, Brammer MJ",
+            year=1999,
+            title="Global, voxel, and cluster tests, by theory and permutation, for a difference between two groups "
+            "of structural MR images of the brain",
+            source="IEEE Transactions on Medical Imaging 18(1), 32-42",
+            doi="10.1109/42.750253",
+        ),
+        WINKLER_2014,
+    ),
+    score=score,
+)

@@ -1,0 +1,55 @@
+"""Family-wise error of voxels by the resampled distribution of the largest statistic."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.estimate import Field, Null, Significance
+from ibma_app.core.grid import Grid
+from ibma_app.core.methods import Gauge, Inference, InferenceSettings
+from ibma_app.inference.resampled import NICHOLS_2002, WINKLER_2014, decide_by_null
+
+
+def score(grid: Grid, tail: str, settings: InferenceSettings) -> Gauge:
+    """Score a voxel by its height: z in the tail's direction, |z| when two-sided."""
+
+    def largest(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> float:
+        return float(heights.max(initial=0.0))
+
+    def each(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return heights
+
+    return Gauge(-np.inf, largest, each)
+
+
+def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
+    """Compare each voxel's z with the largest z of every relabelling (Nichols & Holmes 2002).
+
+    Parameters
+    ----------
+    field : Field
+        One test over the mask, V voxels.
+    null : Null
+        With this score.
+    settings : InferenceSettings
+        ``alpha``.
+
+    Returns
+    -------
+    Significance
+        ``log10_p`` (V,) of the family-wise corrected p; 0 where the test is not estimable.
+
+    Raises
+    ------
+    UsageError
+        When ``alpha`` is not between 0 and 1.
+    """
+    return decide_by_null("max-stat", field, null, settings, {})
+
+
+INFERENCE = Inference(
+    name="max-stat",
+    title="maximum statistic by resampling",
+    infer=infer,
+    citations=(NICHOLS_2002, WINKLER_2014),
+    score=score,
+)

@@ -1,0 +1,120 @@
+"""What random field theory needs to know of a map: its null field and the size of the search."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.errors import UsageError
+from ibma_app.core.estimate import Field
+from ibma_app.core.methods import Citation
+from ibma_app.stats.resels import count_resels
+from ibma_app.stats.rft import RandomField
+
+Floats = NDArray[np.float64]
+
+WORSLEY_1996 = Citation(
+    key="worsley1996",
+    authors="Worsley KJ, Marrett S, Neelin P, Vandal AC, Friston KJ, Evans AC",
+    year=1996,
+    title="A unified statistical approach for determining significant signals in images of cerebral activation",
+    source="Human Brain Mapping 4(1), 58-73",
+    doi="10.1002/(SICI)1097-0193(1996)4:1<58::AID-HBM4>3.0.CO;2-O",
+)
+
+KIEBEL_1999 = Citation(
+    key="kiebel1999",
+    authors="Kiebel SJ, Poline J-B, Friston KJ, Holmes AP, Worsley KJ",
+    year=1999,
+    title="Robust smoothness estimation in statistical parametric maps using standardized residuals "
+    "from the general linear model",
+    source="NeuroImage 10(6), 756-766",
+    doi="10.1006/nimg.1999.0508",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A map as random field theory sees it."""
+
+    field: RandomField
+    heights: Floats  # (V,) what is compared with the null field, in the map's tail
+    mask: NDArray[np.bool_]  # (X, Y, Z) voxels searched: the estimable ones
+    resels: Floats  # (4,)
+    voxels_per_resel: float
+    facts: Mapping[str, Any]  # for sidecar and report
+
+    @property
+    def n_voxels(self) -> int:
+        """The voxels searched."""
+        return int(np.count_nonzero(self.mask))
+
+
+def prepare_search(field: Field, inference: str) -> Search:
+    """Tell null field, resels and heights of a map.
+
+    The t or F field where dof are the same in all voxels, else the Gaussian
+    field of z.
+
+    Parameters
+    ----------
+    field : Field
+        With ``smoothness``.
+    inference : str
+        The menu name, for the message.
+
+    Raises
+    ------
+    UsageError
+        When there is no smoothness: the estimator has no residuals.
+    """
+    if field.smoothness is None:
+        msg = (
+            f"--inference {inference} needs the smoothness of the residuals, and there is none: this estimator "
+            "combines the maps without fitting a model that leaves residuals. Choose another inference (max-stat, "
+            "cluster-size, tfce, fdr, bonferroni), or an estimator with residuals (ols, stouffer-rfx, "
+            "fixed-effects, reml and the other mixed-effects models)."
+        )
+        raise UsageError(msg)
+    null, values = _null_field(field)
+    if null.two_sided:
+        values = np.abs(values)
+    elif field.tail == "negative":
+        values = -values
+    fwhm = np.array(field.smoothness.fwhm)
+    mask = np.zeros(field.grid.shape, dtype=bool)
+    mask[field.grid.mask] = field.estimable
+    resels = count_resels(mask, fwhm)
+    sizes = np.sqrt((field.grid.affine[:3, :3] ** 2).sum(axis=0))
+    facts = {
+        "RandomField": _describe(null, field),
+        "FWHM": [float(mm) for mm in fwhm * sizes],
+        "FWHMUnits": "mm",
+        "Resels": [float(count) for count in resels],
+        "SmoothnessFrom": f"standardised residuals of {field.smoothness.n_maps} map(s), "
+        f"forward differences at {field.smoothness.n_voxels} voxels",
+    }
+    return Search(null, values, mask, resels, float(np.prod(fwhm)), facts)
+
+
+def _null_field(field: Field) -> tuple[RandomField, Floats]:
+    """Choose the null field, and the statistic that is compared with it."""
+    if field.statistic is not None and field.dof is not None and field.statistic_name in ("t", "F"):
+        two_sided = field.statistic_name == "t" and field.tail == "two-sided"
+        return RandomField(field.statistic_name, field.dof, two_sided), field.statistic
+    return RandomField("z", two_sided=field.tail == "two-sided"), field.z
+
+
+def _describe(null: RandomField, field: Field) -> str:
+    """Name a null field in words."""
+    rows, dof = (f"{value:g}" for value in null.dof)
+    if null.kind == "F":
+        return f"F field with {rows} and {dof} degrees of freedom"
+    sides = ", both signs" if null.two_sided else ""
+    if null.kind == "t" and math.isfinite(null.dof[1]):
+        return f"t field with {dof} degrees of freedom{sides}"
+    varies = field.statistic is not None and field.dof is None
+    return f"Gaussian field of z{sides}" + (" (degrees of freedom vary between voxels)" if varies else "")

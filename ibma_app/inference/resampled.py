@@ -1,0 +1,172 @@
+"""From the null that resampling found to corrected p: what the four resampling inferences share."""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.errors import UsageError
+from ibma_app.core.estimate import Field, Null, Significance
+from ibma_app.core.methods import Citation, InferenceSettings
+from ibma_app.inference.levels import check_level, decide
+from ibma_app.stats.pareto import pareto_tail
+from ibma_app.stats.tails import p_to_z
+
+log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+SLACK = 1e-6
+"""Relative slack of null >= observed: equal scores stay equal whatever the order of their sums."""
+
+CONNECTIVITIES = (6, 18, 26)
+
+WINKLER_2014 = Citation(
+    key="winkler2014",
+    authors="Winkler AM, Ridgway GR, Webster MA, Smith SM, Nichols TE",
+    year=2014,
+    title="Permutation inference for the general linear model",
+    source="NeuroImage 92, 381-397",
+    doi="10.1016/j.neuroimage.2014.01.060",
+)
+
+NICHOLS_2002 = Citation(
+    key="nichols2002",
+    authors="Nichols TE, Holmes AP",
+    year=2002,
+    title="Nonparametric permutation tests for functional neuroimaging: a primer with examples",
+    source="Human Brain Mapping 15(1), 1-25",
+    doi="10.1002/hbm.1058",
+)
+
+
+def p_of_null(observed: Floats, maxima: Floats) -> Floats:
+    """Return corrected p: the share of the null's maxima that reach each score, the identity's included.
+
+    Parameters
+    ----------
+    observed : (V,) array
+        Scores of the maps as they are.
+    maxima : (R,) array
+        The largest score of each relabelling.
+    """
+    rising = np.sort(maxima)
+    reached = maxima.size - np.searchsorted(rising, observed - SLACK * np.abs(observed), side="left")
+    return np.maximum(reached, 1) / maxima.size
+
+
+def cluster_forming_z(settings: InferenceSettings, tail: str) -> float:
+    """Return the z of ``--cluster-p``, half of it in each tail when two-sided.
+
+    Raises
+    ------
+    UsageError
+        When it is not between 0 and 1, or so large that every voxel of a sign would pass.
+    """
+    level = check_level(settings.cluster_p, "--cluster-p")
+    z = float(p_to_z(level / 2 if tail == "two-sided" else level))
+    if z <= 0.0:
+        msg = f"--cluster-p is {level:g}, but clusters are of voxels with p below 0.5. The usual is 0.001."
+        raise UsageError(msg)
+    return z
+
+
+def read_connectivity(settings: InferenceSettings, default: int) -> int:
+    """Return the neighbours that make voxels one cluster.
+
+    Raises
+    ------
+    UsageError
+        When the setting is none of 6, 18 and 26.
+    """
+    value = settings.options.get("connectivity", default)
+    if value not in CONNECTIVITIES or isinstance(value, bool):
+        msg = f"The setting connectivity of [inference] is {value!r}; choose from 6, 18 and 26 neighbours."
+        raise UsageError(msg)
+    return int(value)
+
+
+def decide_by_null(
+    name: str, field: Field, null: Null | None, settings: InferenceSettings, facts: Mapping[str, Any]
+) -> Significance:
+    """Correct p by the null of one score, and decide.
+
+    Parameters
+    ----------
+    name : str
+        The inference.
+    field : Field
+        One test over the mask, V voxels.
+    null : Null
+    settings : InferenceSettings
+        ``alpha``; of its options ``tail_fit``.
+    facts : mapping
+        What the sidecar says of the score.
+
+    Returns
+    -------
+    Significance
+
+    Raises
+    ------
+    UsageError
+        When ``alpha`` is not between 0 and 1.
+    """
+    alpha = check_level(settings.alpha)
+    if null is None:
+        raise ValueError(f"The inference {name} needs the null of resampling.")
+    observed, maxima = null.observed[name], null.maxima[name]
+    p = p_of_null(observed, maxima)
+    fitted = bool(settings.options.get("tail_fit", False)) and not null.exhaustive
+    if fitted:
+        # only where counting ends: elsewhere the counts are exact
+        beyond = p <= null.smallest_p
+        p[beyond] = np.minimum(p[beyond], pareto_tail(observed[beyond], maxima[1:]))
+    found = decide(field, -np.log10(p[field.estimable]), alpha, "family-wise error rate")
+    told = {key: value for key, value in found.facts.items() if key != "PThreshold"}
+    told |= {
+        "Resamples": null.resamples,
+        "Exhaustive": null.exhaustive,
+        "Scheme": null.scheme,
+        "NullHypothesis": _hypothesis(null.scheme),
+        "SmallestP": null.smallest_p,
+        "ScoreThreshold": _threshold(maxima, alpha),
+        **facts,
+    }
+    if null.seed is not None:
+        told["Seed"] = null.seed
+    if fitted:
+        told["TailFit"] = "p below 1 / Resamples are those of a generalised Pareto tail fitted to the null's maxima"
+    if null.smallest_p > alpha and not fitted:
+        told["Warning"] = _too_few(null, alpha)
+        log.warning("%s: %s", name, told["Warning"])
+    return Significance(found.log10_p, found.significant, found.z_threshold, told)
+
+
+def _hypothesis(scheme: str) -> str:
+    """Say what relabelling takes the null to be."""
+    if scheme.startswith("sign flips"):
+        return "effects (residuals, in designs) are independent and symmetric about zero"
+    return "residuals can be exchanged for each other"
+
+
+def _threshold(maxima: Floats, alpha: float) -> float | None:
+    """Return the score that a significant one exceeds; None when none can."""
+    allowed = math.floor(alpha * maxima.size * (1.0 + 1e-12))
+    if allowed < 1:
+        return None
+    falling = np.sort(maxima)[::-1]
+    return float(falling[allowed]) if allowed < maxima.size else 0.0
+
+
+def _too_few(null: Null, alpha: float) -> str:
+    """Tell why nothing can be significant."""
+    remedy = "more maps are needed" if null.exhaustive else "--permutations must be larger"
+    kinds = "all distinct relabellings" if null.exhaustive else "relabellings"
+    return (
+        f"with {null.resamples} {kinds} the smallest p that can be reached is {null.smallest_p:.3g}, above "
+        f"--alpha {alpha:g}: nothing can be significant, {remedy}."
+    )

@@ -1,0 +1,103 @@
+"""Threshold-free cluster enhancement, its family-wise error by resampling."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.errors import UsageError
+from ibma_app.core.estimate import Field, Null, Significance
+from ibma_app.core.grid import Grid
+from ibma_app.core.methods import Citation, Gauge, Inference, InferenceSettings
+from ibma_app.inference.resampled import WINKLER_2014, decide_by_null, read_connectivity
+from ibma_app.stats.tfce import TfceBench, surround
+
+CONNECTIVITY = 6
+EXPONENTS = {"tfce_e": 0.5, "tfce_h": 2.0}
+
+
+def read_exponent(settings: InferenceSettings, name: str) -> float:
+    """Return an exponent: ``tfce_e`` of extent, ``tfce_h`` of height.
+
+    Raises
+    ------
+    UsageError
+        When the setting is no number from 0 to 10.
+    """
+    value = settings.options.get(name, EXPONENTS[name])
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 10.0:
+        msg = f"The setting {name} of [inference] is {value!r}; it must be a number from 0 to 10, such as {EXPONENTS[name]:g}."
+        raise UsageError(msg)
+    return float(value) if math.isfinite(value) else EXPONENTS[name]
+
+
+def score(grid: Grid, tail: str, settings: InferenceSettings) -> Gauge:
+    """Score a voxel by the integral of extent^E height^H over heights up to its own, exactly.
+
+    The extent at a height is the number of voxels of the voxel's cluster there.
+
+    Raises
+    ------
+    UsageError
+        When ``tfce_e``, ``tfce_h`` or ``connectivity`` cannot be.
+    """
+    layout = surround(grid.mask, read_connectivity(settings, CONNECTIVITY))
+    bench = TfceBench(layout, read_exponent(settings, "tfce_e"), read_exponent(settings, "tfce_h"))
+
+    def largest(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> float:
+        return bench.largest(voxels, heights)
+
+    def each(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return bench.each(voxels, heights)
+
+    return Gauge(0.0, largest, each)
+
+
+def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
+    """Compare each voxel's enhanced value with the largest of every relabelling (Smith & Nichols 2009).
+
+    Parameters
+    ----------
+    field : Field
+        One test over the mask, V voxels.
+    null : Null
+        With this score.
+    settings : InferenceSettings
+        ``alpha``, of the options ``connectivity``, ``tfce_e``, ``tfce_h``.
+
+    Returns
+    -------
+    Significance
+        ``log10_p`` (V,) of the family-wise corrected p; 0 where the test is not estimable.
+
+    Raises
+    ------
+    UsageError
+        When ``alpha`` is not between 0 and 1, or a setting cannot be.
+    """
+    facts = {
+        "ExtentExponent": read_exponent(settings, "tfce_e"),
+        "HeightExponent": read_exponent(settings, "tfce_h"),
+        "Connectivity": read_connectivity(settings, CONNECTIVITY),
+    }
+    return decide_by_null("tfce", field, null, settings, facts)
+
+
+INFERENCE = Inference(
+    name="tfce",
+    title="threshold-free cluster enhancement by resampling",
+    infer=infer,
+    citations=(
+        Citation(
+            key="smith2009",
+            authors="Smith SM, Nichols TE",
+            year=2009,
+            title="Threshold-free cluster enhancement: addressing problems of smoothing, threshold dependence and "
+            "localisation in cluster inference",
+            source="NeuroImage 44(1), 83-98",
+            doi="10.1016/j.neuroimage.2008.03.061",
+        ),
+        WINKLER_2014,
+    ),
+    score=score,
+)
