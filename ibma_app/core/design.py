@@ -34,8 +34,8 @@ class Design:
     exchangeability: NDArray[np.int64] | None = None  # (K,) block of each row
     nuisance: tuple[str, ...] = ()  # subject columns: never tested by default
     repeated: bool = False  # several maps per subject
-    whole_blocks: bool = False  # blocks are exchanged as wholes, not the rows within them
     notes: tuple[str, ...] = ()
+    whole_blocks: bool = False  # blocks are exchanged as wholes, not the rows within them
 
     @property
     def one_sample(self) -> bool:

@@ -14,10 +14,13 @@ INFERENCES: tuple[str, ...] = (
     "bonferroni",
     "fdr",
     "fdr-by",
+    "rft-voxel",
+    "rft-cluster",
     "max-stat",
     "cluster-size",
     "cluster-mass",
     "tfce",
+    "ari",
 )
 """The menu, in order; the file of ``fdr-by`` is ``fdr_by.py`` and its record is ``INFERENCE``."""
 

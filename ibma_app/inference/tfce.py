@@ -1,7 +1,5 @@
 """Threshold-free cluster enhancement, its family-wise error by resampling."""
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,9 +24,11 @@ def read_exponent(settings: InferenceSettings, name: str) -> float:
     """
     value = settings.options.get(name, EXPONENTS[name])
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 10.0:
-        msg = f"The setting {name} of [inference] is {value!r}; it must be a number from 0 to 10, such as {EXPONENTS[name]:g}."
+        msg = (
+            f"The setting {name} of [inference] is {value!r}; it is a number from 0 to 10, usually {EXPONENTS[name]:g}."
+        )
         raise UsageError(msg)
-    return float(value) if math.isfinite(value) else EXPONENTS[name]
+    return float(value)
 
 
 def score(grid: Grid, tail: str, settings: InferenceSettings) -> Gauge:

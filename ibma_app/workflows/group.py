@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ibma_app.core.atlas import Atlas
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError
 from ibma_app.core.methods import InferenceSettings
@@ -17,19 +18,22 @@ from ibma_app.designs.build import build_design
 from ibma_app.designs.tables import collect_covariates, two_groups
 from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, parse_tests, read_contrast_file
 from ibma_app.inference import find_inference
+from ibma_app.stream.atlas import atlas_at_hand, read_atlases
 from ibma_app.stream.hedges import Sample, find_sample
 from ibma_app.stream.run import estimate_maps
+from ibma_app.stream.smoothness import has_residuals
 from ibma_app.stream.space import choose_grid
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.workflows import describing, publishing
 from ibma_app.workflows.choosing import Choice, choose_estimators
 from ibma_app.workflows.gathering import Gathered, gather
+from ibma_app.workflows.inferring import RANDOM_FIELDS, Asked, infer_all
 from ibma_app.workflows.options import Options
 from ibma_app.workflows.planning import plan_group
 from ibma_app.workflows.resources import Resources, file_or_word, resources_for
 from ibma_app.workflows.running import run_folder, tell_outcome
 from ibma_app.workflows.showing import print_plan, progress
-from ibma_app.workflows.writing import Target, estimator_result, write_design, write_maps, write_significance
+from ibma_app.workflows.writing import Target, estimator_result, write_design, write_maps
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +42,15 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
     """Combine subjects or studies, one analysis per contrast, task, space, ...; return the exit code."""
     gathered = gather(options)
     tests = _read_tests(options)
+    folder = options.config_file.parent if options.config_file else Path()
+    atlases = read_atlases(options.settings.get("atlas", {}), folder)
     analyses = plan_group(gathered.observations, options, formula_entities(options.formula))
     if options.dry_run:
         _show(analyses, gathered, tests, options)
         return 0
     with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
         publishing.begin_dataset(output, gathered.datasets)
-        run = Run(options, gathered, tests, output, resources_for(options))
+        run = Run(options, gathered, tests, output, resources_for(options), atlases)
         finished: list[Results] = []
         for number, analysis in enumerate(analyses, start=1):
             log.info(
@@ -89,6 +95,28 @@ class Run:
     tests: Mapping[str, TestSpec]
     output: Output
     resources: Resources
+    atlases: tuple[Atlas, ...] = ()
+
+    def asked(self, analysis: Analysis, choice: Choice) -> Asked:
+        """Tell what to infer with one estimator; auto leaves out what it has no residuals for."""
+        names = [
+            n
+            for n in dict.fromkeys(self.options.inference)
+            if n not in RANDOM_FIELDS or has_residuals(choice.estimator) or self.options.estimator != ("auto",)
+        ]
+        at_hand = () if self.atlases else (atlas_at_hand(analysis.entities.get("space")),)
+        return Asked(
+            inferences=tuple(find_inference(name) for name in names),
+            settings=InferenceSettings(
+                alpha=self.options.alpha,
+                cluster_p=self.options.cluster_p,
+                min_extent=self.options.min_extent,
+                options=self.options.settings.get("inference", {}),
+            ),
+            permutations=self.options.permutations,
+            seed=self.options.seed,
+            atlases=self.atlases or tuple(atlas for atlas in at_hand if atlas),
+        )  # fmt: skip
 
 
 def combine_group(analysis: Analysis, run: Run) -> Results:
@@ -200,14 +228,7 @@ def _fit(
         named_tests=bool(run.tests) or not design.one_sample,
     )
     files = write_maps(target, estimate)
-    settings = InferenceSettings(
-        alpha=options.alpha,
-        cluster_p=options.cluster_p,
-        min_extent=options.min_extent,
-        options=options.settings.get("inference", {}),
-    )
-    inferences = [find_inference(menu_name) for menu_name in dict.fromkeys(options.inference)]
-    inferred, findings = write_significance(target, estimate, inferences, settings)
+    inferred, findings = infer_all(target, stack, estimate, run.asked(analysis, choice), run.resources.nprocs)
     files |= inferred
     files["", "", "design"] = write_design(target, stack.survey)
     notes: tuple[str, ...] = ()

@@ -85,6 +85,9 @@ OPTIONS: tuple[Option, ...] = (
            default="two-sided", default_text="two-sided"),
     Option(("--min-extent",), "voxels: smaller clusters leave tables and thresholded maps", INFERRING, int,
            metavar="N", default=0, default_text="0"),
+    Option(("--permutations",), "resamples of the inferences that resample", INFERRING, int, metavar="R", default=5000,
+           default_text="5000"),
+    Option(("--seed",), "of the resamples", INFERRING, int, metavar="N", default=0, default_text="0"),
     Option(("--nprocs",), "cores to use", RUNNING, int, metavar="N", default_text="all we may use"),
     Option(("--mem",), "memory for all processes together, e.g. 8G", RUNNING, metavar="SIZE",
            default_text="80 %% of what is free"),
@@ -136,6 +139,8 @@ class Options:
     cluster_p: float = 0.001
     tail: str = "two-sided"
     min_extent: int = 0
+    permutations: int = 5000
+    seed: int = 0
     nprocs: int | None = None
     mem: str | None = None
     work_dir: Path | None = None

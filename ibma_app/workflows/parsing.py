@@ -208,7 +208,14 @@ def _check_numbers(options: Options) -> None:
             raise UsageError(f"--{dest.replace('_', '-')} is above 0 and below 1, not {value:g}.")
     if options.min_coverage is not None and not 0.0 < options.min_coverage <= 1.0:
         raise UsageError(f"--min-coverage is above 0 and at most 1, not {options.min_coverage:g}.")
-    for dest, least in (("smoothing", 0), ("min_extent", 0), ("nprocs", 1), ("dof", 1)):
+    for dest, least in (
+        ("smoothing", 0),
+        ("min_extent", 0),
+        ("nprocs", 1),
+        ("dof", 1),
+        ("permutations", 1),
+        ("seed", 0),
+    ):
         value = getattr(options, dest)
         if value is not None and not least <= value < math.inf:
             raise UsageError(f"--{dest.replace('_', '-')} is at least {least}, not {value:g}.")

@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.design import Design, Test
-from ibma_app.core.estimate import Estimate, Field, Significance
+from ibma_app.core.estimate import Estimate
 from ibma_app.core.grid import Grid
-from ibma_app.core.methods import Inference, InferenceSettings
 from ibma_app.core.results import EstimatorResult, Finding, MapSurvey
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.entities import camel_case, output_name
 from ibma_app.dataset.write import Output, save_json, save_statmap, save_tsv
-from ibma_app.inference.clusters import apply_min_extent, tabulate_clusters
 from ibma_app.stats.tails import z_to_log10p
 from ibma_app.workflows import describing
 from ibma_app.workflows.choosing import Choice
@@ -72,7 +70,7 @@ def write_maps(target: Target, estimate: Estimate) -> dict[tuple[str, str, str],
         files[name if target.named_tests else "", "", kind] = save_statmap(
             target.output, path, values, target.grid, fill=fill, dtype=np.int16 if kind == "n" else np.float32
         )
-        tail = None if test is None else _tail(test)
+        tail = None if test is None else tail_of(test)
         sidecar = describing.map_sidecar(
             target.common, kind, target.units, test=test, design=target.design, dof=dof, tail=tail
         )
@@ -80,7 +78,8 @@ def write_maps(target: Target, estimate: Estimate) -> dict[tuple[str, str, str],
     return files
 
 
-def _tail(test: Test) -> str:
+def tail_of(test: Test) -> str:
+    """Give a test's tail; F tests are upper-tail."""
     return "positive" if test.is_f else test.tail
 
 
@@ -96,7 +95,7 @@ def _maps(
         if fitted.statistic is not None:
             yield test, fitted.statistic_name, fitted.statistic, 0.0
         yield test, "z", fitted.z, 0.0
-        log10_p = np.where(fitted.estimable, z_to_log10p(fitted.z, _tail(test)), 0.0)
+        log10_p = np.where(fitted.estimable, z_to_log10p(fitted.z, tail_of(test)), 0.0)
         yield test, "p", 10.0**-log10_p, 1.0
         if level == "group":
             yield test, "log10p", log10_p, 0.0
@@ -123,121 +122,6 @@ def _prediction(design: Design, estimate: Estimate) -> Iterator[tuple[Test | Non
     if design.one_sample and mean and estimate.pilower is not None and estimate.piupper is not None:
         yield mean, "pilower", estimate.pilower, 0.0
         yield mean, "piupper", estimate.piupper, 0.0
-
-
-def make_field(target: Target, estimate: Estimate, test: Test) -> Field:
-    """Give one test to inference."""
-    fitted = estimate.tests[test.name]
-    tail = _tail(test)
-    log10_p = np.where(fitted.estimable, z_to_log10p(fitted.z, tail), 0.0)
-    return Field(z=fitted.z, tail=tail, estimable=fitted.estimable, grid=target.grid, log10_p=log10_p)
-
-
-def write_significance(
-    target: Target, estimate: Estimate, inferences: Sequence[Inference], settings: InferenceSettings
-) -> tuple[dict[tuple[str, str, str], Path], tuple[Finding, ...]]:
-    """Infer, and write corrected maps, masks and cluster tables, for every test.
-
-    Returns
-    -------
-    dict
-        (test, inference, kind) -> path.
-    tuple of Finding
-        What each inference found.
-    """
-    files: dict[tuple[str, str, str], Path] = {}
-    findings = []
-    connectivity = int(settings.options.get("connectivity", 26))
-    for test in target.design.tests:
-        field = make_field(target, estimate, test)
-        for inference in inferences:
-            significance = inference.infer(field, None, settings)
-            if settings.min_extent > 0:
-                significance = apply_min_extent(field, significance, settings.min_extent, connectivity=connectivity)
-            written = _write_one(target, estimate, test, inference, field, significance, connectivity)
-            name = test.name if target.named_tests else ""
-            files |= {(name, inference.name, kind): path for kind, path in written.items()}
-            findings.append(
-                Finding(
-                    test=name,
-                    inference=inference.name,
-                    title=inference.title,
-                    n_significant=int(np.count_nonzero(significance.significant)),
-                    z_threshold=significance.z_threshold,
-                    facts=significance.facts,
-                    citations=inference.citations,
-                )
-            )
-    return files, tuple(findings)
-
-
-def _write_one(
-    target: Target,
-    estimate: Estimate,
-    test: Test,
-    inference: Inference,
-    field: Field,
-    significance: Significance,
-    connectivity: int,
-) -> dict[str, Path]:
-    """Write one inference's maps, mask and table."""
-    extra = describing.inference_sidecar(
-        significance.facts, inference.name, inference.title, inference.citations, significance.z_threshold
-    )
-    common = describing.map_sidecar(
-        target.common, "z", target.units, test=test, design=target.design, dof=None, tail=field.tail
-    )
-    written: dict[str, Path] = {}
-
-    def save(kind: str, suffix: str, values: Vector, dtype: type, description: str) -> None:
-        stat = kind if suffix == "statmap" else ""
-        path = target.path(suffix, ".nii.gz", test=test.name, corr=inference.name, stat=stat)
-        written[kind] = save_statmap(target.output, path, values, target.grid, fill=0.0, dtype=dtype)
-        sidecar = {**common, "Description": description, **extra}
-        if suffix == "mask":
-            sidecar |= {"Type": "ROI"}
-        save_json(target.output, path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
-
-    significant = significance.significant
-    label = inference.title
-    save("log10p", "statmap", significance.log10_p, np.float32, f"Corrected -log10 p: {label}.")
-    save(
-        "z",
-        "statmap",
-        np.where(significant, field.z, 0.0),
-        np.float32,
-        f"z where significant, else 0: {label}.",
-    )
-    save("mask", "mask", significant, np.int16, f"1 where significant: {label}.")
-    rows = tabulate_clusters(field, significance, estimate.tests[test.name].effect, connectivity=connectivity)
-    path = target.path("clusters", ".tsv", test=test.name, corr=inference.name)
-    columns = ("cluster_id", "x", "y", "z", "peak_z", "mean_z", "peak_effect", "log10p", "volume_mm3", "n_voxels",
-               "region")  # fmt: skip
-    written["clusters"] = save_tsv(target.output, path, columns, [_rounded(row.cells()) for row in rows])
-    save_json(target.output, path.with_suffix(".json"), {**CLUSTER_COLUMNS, **extra})
-    return written
-
-
-def _rounded(cells: Mapping[str, Any]) -> dict[str, Any]:
-    """Round a cluster's place and size to what a reader can use; statistics keep their digits."""
-    places = {"x": 4, "y": 4, "z": 4, "volume_mm3": 3}
-    return {key: round(value, places[key]) if key in places and value is not None else value
-            for key, value in cells.items()}  # fmt: skip
-
-
-CLUSTER_COLUMNS: Mapping[str, Any] = {
-    "cluster_id": {"Description": "Clusters by number, their further peaks (at least 8 mm apart) by letter."},
-    "x": {"Description": "Peak, RAS+", "Units": "mm"},
-    "y": {"Description": "Peak, RAS+", "Units": "mm"},
-    "z": {"Description": "Peak, RAS+", "Units": "mm"},
-    "peak_z": {"Description": "z statistic at the peak"},
-    "mean_z": {"Description": "Mean z statistic of the cluster"},
-    "peak_effect": {"Description": "Effect at the peak, in the effect map's units"},
-    "log10p": {"Description": "Corrected -log10 p at the peak"},
-    "volume_mm3": {"Description": "Volume of the cluster", "Units": "mm3"},
-    "n_voxels": {"Description": "Voxels of the cluster"},
-    "region": {"Description": "Region of the peak, where an atlas was given"},
-}
 
 
 def write_design(target: Target, survey: Sequence[MapSurvey]) -> Path:

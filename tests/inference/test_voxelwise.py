@@ -45,7 +45,7 @@ METHODS = {"bonferroni": "bonferroni", "fdr": "fdr_bh", "fdr-by": "fdr_by"}
 @pytest.mark.parametrize("name", METHODS)
 def test_equals_statsmodels(name, tail, seed):
     field = make_field(signal(seed), tail)
-    found = find_inference(name).infer(field, InferenceSettings(alpha=0.05))
+    found = find_inference(name).infer(field, None, InferenceSettings(alpha=0.05))
     reject, adjusted, *_ = multipletests(10.0**-field.log10_p, alpha=0.05, method=METHODS[name])
     np.testing.assert_array_equal(found.significant, reject)
     assert 5 < reject.sum() < 400
@@ -56,7 +56,7 @@ def test_equals_statsmodels(name, tail, seed):
 
 def test_fdr_threshold_equals_nilearn():
     z = signal(4)
-    found = find_inference("fdr").infer(make_field(z, "positive"), InferenceSettings(alpha=0.05))
+    found = find_inference("fdr").infer(make_field(z, "positive"), None, InferenceSettings(alpha=0.05))
     # nilearn returns the smallest significant z, less 1e-12
     assert found.z_threshold == pytest.approx(fdr_threshold(z, 0.05), abs=2e-12)
 
@@ -76,7 +76,7 @@ def test_maps_equal_nilearn(name, control, tail, two_sided):
         image, mask_img=mask, alpha=0.05, height_control=control, two_sided=two_sided, cluster_threshold=0
     )
     field = make_field(volume.ravel(), tail)
-    found = find_inference(name).infer(field, InferenceSettings(alpha=0.05))
+    found = find_inference(name).infer(field, None, InferenceSettings(alpha=0.05))
     np.testing.assert_array_equal(found.significant, theirs.get_fdata().ravel() != 0)
     if name == "bonferroni":
         sides = 2 if two_sided else 1
@@ -97,7 +97,7 @@ def test_step_up_takes_the_smaller_bound_of_a_weaker_voxel():
 def test_p_of_exactly_alpha_passes():
     field = make_field([norm.isf(0.025)])
     for name in ("bonferroni", "fdr", "fdr-by"):
-        assert find_inference(name).infer(field, InferenceSettings(alpha=0.05)).significant[0], name
+        assert find_inference(name).infer(field, None, InferenceSettings(alpha=0.05)).significant[0], name
 
 
 def test_voxels_that_are_not_estimable_do_not_count():
@@ -107,18 +107,18 @@ def test_voxels_that_are_not_estimable_do_not_count():
     part = make_field(z[estimable])
     for name in METHODS:
         infer = find_inference(name).infer
-        found, alone = infer(whole, InferenceSettings()), infer(part, InferenceSettings())
+        found, alone = infer(whole, None, InferenceSettings()), infer(part, None, InferenceSettings())
         np.testing.assert_array_equal(found.log10_p[estimable], alone.log10_p)
         assert found.facts["NumberOfTests"] == 666
 
 
 def test_uncorrected_thresholds_at_the_cluster_forming_level():
     field = make_field([3.2, 3.3, -3.3, 0])
-    found = find_inference("uncorrected").infer(field, InferenceSettings(cluster_p=0.001))
+    found = find_inference("uncorrected").infer(field, None, InferenceSettings(cluster_p=0.001))
     # |z| of 0.001 two-sided is 3.2905
     np.testing.assert_array_equal(found.significant, [False, True, True, False])
     np.testing.assert_array_equal(found.log10_p, field.log10_p)
-    assert find_inference("uncorrected").infer(field, InferenceSettings(cluster_p=0.0015)).significant[0]
+    assert find_inference("uncorrected").infer(field, None, InferenceSettings(cluster_p=0.0015)).significant[0]
 
 
 def test_unknown_inference_shows_the_menu():

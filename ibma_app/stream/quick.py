@@ -1,0 +1,154 @@
+"""The faster road of resampling: least squares with complete coverage, as matrix products."""
+
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.stats.products import High, Units, new_high, scan_products, to_units, z_maps
+from ibma_app.stats.ztable import IDENTICAL, ZTable, make_ztable, share_of_z
+from ibma_app.stream.crew import in_threads
+from ibma_app.stream.run import block_size
+from ibma_app.stream.schemes import Scheme
+from ibma_app.stream.scoring import Scoring
+from ibma_app.stream.stack import Stack
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+SPARSE, DENSE = 64, 8  # relabellings of one job: of which high voxels, or whole maps, are looked at
+
+
+class Gathered(NamedTuple):
+    """What the road goes over."""
+
+    units: Units  # N voxels
+    live: Integers  # (N,) where they are in the mask
+
+
+def gather_units(stack: Stack, scheme: Scheme) -> Gathered | None:
+    """Read a stack's least-squares data as residuals of norm 1; None where the road does not go.
+
+    It goes where the estimator is least squares and every map covers every
+    voxel. Voxels whose maps say the same are left out: there is no test.
+    """
+    if scheme.kind is None:
+        return None
+    values = np.empty((stack.n_maps, stack.n_voxels), dtype=np.float32)
+    norms = np.zeros(stack.n_voxels)
+    sound = np.zeros(stack.n_voxels, dtype=np.bool_)
+    effective, _ = np.linalg.qr(scheme.partition.effective)
+    size = block_size(stack.n_maps)
+    for start in range(0, stack.n_voxels, size):
+        block = stack.read(start, start + size)
+        if not block.covered.all():
+            return None
+        there = slice(start, start + size)
+        left = getattr(scheme.prepare(block), scheme.kind)
+        whole = left - effective @ (effective.T @ left)
+        sound[there] = (whole**2).sum(axis=0) > IDENTICAL * (getattr(block, scheme.kind) ** 2).sum(axis=0)
+        part = to_units(left)
+        values[:, there], norms[there] = part.values, part.norms
+    live = np.flatnonzero(sound)
+    if live.size < stack.n_voxels:
+        values, norms = np.ascontiguousarray(values[:, live]), norms[live]
+    return Gathered(Units(values, norms), live)
+
+
+def score_quickly(
+    gathered: Gathered,
+    scheme: Scheme,
+    open_scoring: Callable[[Integers], Scoring],
+    threads: int,
+    on_progress: Callable[[int], None],
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Score every relabelling.
+
+    Parameters
+    ----------
+    gathered : Gathered
+        N voxels.
+    scheme : Scheme
+        D relabellings to compute.
+    open_scoring : callable
+        Given the voxels, opens the scores.
+    threads : int
+        Relabellings are shared out in jobs of one fixed size.
+    on_progress : callable
+        Called with the relabellings of each job when it is done.
+
+    Returns
+    -------
+    observed : dict of str to ndarray (V,)
+    maxima : dict of str to ndarray (D,)
+    """
+    scoring = open_scoring(gathered.live)
+    road = _Road(gathered.units, scheme, scoring)
+    observed, first = road.identity()
+    drawn = scheme.relabellings.n_drawn
+    maxima = np.zeros((len(scoring.names), drawn))
+    maxima[:, 0] = first
+    on_progress(1)
+    size = SPARSE if road.sparse else DENSE
+    jobs = [range(start, min(start + size, drawn)) for start in range(1, drawn, size)]
+    for job, found in in_threads(road.score, jobs, threads):
+        maxima[:, job.start : job.stop] = found
+        on_progress(len(job))
+    return observed, dict(zip(scoring.names, maxima, strict=True))
+
+
+class _Road:
+    """Weights, table and work space."""
+
+    def __init__(self, units: Units, scheme: Scheme, scoring: Scoring) -> None:
+        self._units, self._scoring, self._scheme = units, scoring, scheme
+        n_maps, p = scheme.design.matrix.shape
+        self._dof = n_maps - p
+        self._table: ZTable = make_ztable(max(self._dof, 1), scheme.rows)
+        self._two_sided = scheme.tail == "two-sided"
+        self._turn = -1.0 if scheme.tail == "negative" else 1.0
+        self.sparse = scoring.sparse and scheme.rows == 0 and scheme.weights(slice(0, 1))[1].shape[1] == 0
+        self._floor = scoring.lowest_floor
+        self._floor_share = share_of_z(self._floor, self._table) if np.isfinite(self._floor) else np.inf
+        self._local = threading.local()
+
+    def identity(self) -> tuple[dict[str, Floats], Floats]:
+        """Score the maps as they are."""
+        z = np.zeros((1, self._units.norms.size))
+        self._fill(range(1), z)
+        return self._scoring.each(z[0]), self._scoring.largest(z[0])
+
+    def score(self, job: range) -> Floats:
+        """Return the largest scores of some relabellings, (S, M)."""
+        found = np.zeros((len(self._scoring.names), len(job)))
+        if not self.sparse:
+            if not hasattr(self._local, "z"):
+                self._local.z = np.empty((DENSE, self._units.norms.size))
+            z: Floats = self._local.z
+            self._fill(job, z)
+            for row in range(len(job)):
+                found[:, row] = self._scoring.largest(z[row])
+            return found
+        if not hasattr(self._local, "high"):
+            self._local.high = new_high(SPARSE, self._units.norms.size)
+        high: High = self._local.high
+        # the scan knows an upper tail alone: the lower is the upper of what is turned
+        effective, _ = self._scheme.weights(slice(job.start, job.stop))
+        weights = np.ascontiguousarray(self._turn * effective[:, 0])
+        scan_products(
+            weights, self._units, self._table, high, two_sided=self._two_sided,
+            floor_share=self._floor_share, floor_z=self._floor,
+        )  # fmt: skip
+        for row in range(len(job)):
+            beyond = slice(0, high.counts[row])
+            z_high = self._turn * high.z[row, beyond]
+            found[:, row] = self._scoring.largest_of_high(high.peak[row], high.voxels[row, beyond], z_high)
+        return found
+
+    def _fill(self, job: range, out: Floats) -> None:
+        """Compute z maps, (M, N)."""
+        effective, nuisance = self._scheme.weights(slice(job.start, job.stop))
+        weights = np.ascontiguousarray(np.concatenate([effective, nuisance], axis=1))
+        z_maps(weights, effective.shape[1], self._units, self._table, out)

@@ -1,0 +1,131 @@
+"""Scores of maps of z, each sign by itself, with work space for each thread."""
+
+import threading
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.grid import Grid
+from ibma_app.core.methods import Gauge, InferenceSettings, Score
+from ibma_app.stats.products import pick_high
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+class _Bench(NamedTuple):
+    """One thread's work space."""
+
+    gauges: tuple[Gauge, ...]
+    voxels: Integers  # (N,)
+    heights: Floats  # (N,)
+
+
+class Scoring:
+    """All scores that are wanted of one test's maps.
+
+    Parameters
+    ----------
+    scores : mapping of str to Score
+        By inference name.
+    grid : Grid
+        V voxels.
+    tail : str
+        z counts in this direction; two-sided: in both, each sign by itself.
+    settings : InferenceSettings
+    live : ndarray of int, shape (N,)
+        The voxels of the mask where the test can be estimated: those of the maps given.
+    """
+
+    def __init__(
+        self, scores: Mapping[str, Score], grid: Grid, tail: str, settings: InferenceSettings, live: Integers
+    ) -> None:
+        self.names = tuple(scores)
+        self._open = lambda: tuple(score(grid, tail, settings) for score in scores.values())
+        self._live, self._n_voxels = live, grid.n_voxels
+        self._signs = {"two-sided": (1.0, -1.0), "positive": (1.0,), "negative": (-1.0,)}[tail]
+        self._local = threading.local()
+        self.floors = tuple(gauge.floor for gauge in self._bench().gauges)
+
+    @property
+    def peaks_only(self) -> bool:
+        """Whether every score is the height itself."""
+        return all(np.isneginf(floor) for floor in self.floors)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether no score looks at low voxels."""
+        return all(floor > 0 or np.isneginf(floor) for floor in self.floors)
+
+    @property
+    def lowest_floor(self) -> float:
+        """The smallest of the floors above 0; infinite when there is none."""
+        return min((floor for floor in self.floors if floor > 0), default=np.inf)
+
+    def peak(self, z: Floats) -> float:
+        """Return the largest height of a map (N,); 0 of none."""
+        if z.size == 0:
+            return 0.0
+        return float(max((sign * z).max() for sign in self._signs))
+
+    def largest(self, z: Floats) -> Floats:
+        """Return the largest of each score, (S,), of a map (N,)."""
+        bench = self._bench()
+        found = np.zeros(len(self.names))
+        for i, gauge in enumerate(bench.gauges):
+            found[i] = self.peak(z) if np.isneginf(gauge.floor) else 0.0
+        for sign in self._signs:
+            picked = None
+            for i, gauge in enumerate(bench.gauges):
+                if np.isneginf(gauge.floor):
+                    continue
+                if picked != gauge.floor:
+                    count = pick_high(z, gauge.floor, sign, bench.voxels, bench.heights)
+                    picked = gauge.floor
+                found[i] = max(found[i], gauge.largest(self._live[bench.voxels[:count]], bench.heights[:count]))
+        return found
+
+    def largest_of_high(self, peak: float, voxels: Integers, z: Floats) -> Floats:
+        """Return the same of what a scan found: the largest height, and the voxels beyond the lowest floor.
+
+        Parameters
+        ----------
+        peak : float
+        voxels : ndarray of int, shape (M,)
+            Ascending, of the N.
+        z : ndarray, shape (M,)
+        """
+        found = np.zeros(len(self.names))
+        for i, gauge in enumerate(self._bench().gauges):
+            if np.isneginf(gauge.floor):
+                found[i] = peak if np.isfinite(peak) else 0.0
+                continue
+            for sign in self._signs:
+                high = sign * z > gauge.floor
+                found[i] = max(found[i], gauge.largest(self._live[voxels[high]], sign * z[high]))
+        return found
+
+    def each(self, z: Floats) -> dict[str, Floats]:
+        """Return the maps (V,) of each score of a map (N,); 0 elsewhere."""
+        bench = self._bench()
+        maps = {}
+        for name, gauge in zip(self.names, bench.gauges, strict=True):
+            scores = np.zeros(self._n_voxels)
+            if np.isneginf(gauge.floor):
+                scores[self._live] = np.abs(z) if len(self._signs) == 2 else self._signs[0] * z
+            else:
+                for sign in self._signs:
+                    high = np.flatnonzero(sign * z > gauge.floor)
+                    at = self._live[high]
+                    scores[at] = gauge.each(at, sign * z[high])
+            maps[name] = scores
+        return maps
+
+    def _bench(self) -> _Bench:
+        bench: _Bench | None = getattr(self._local, "bench", None)
+        if bench is None:
+            n = self._live.size
+            bench = self._local.bench = _Bench(self._open(), np.empty(n, dtype=np.int64), np.empty(n))
+        return bench

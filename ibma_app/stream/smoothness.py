@@ -1,0 +1,144 @@
+"""How smooth the noise of a fit is: standardised residuals of a stack, a few planes at a time."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.design import Design
+from ibma_app.core.errors import DataError, UsageError
+from ibma_app.core.estimate import Estimate, Smoothness
+from ibma_app.core.methods import Estimator
+from ibma_app.stats.resels import extended_axes, fwhm_of, sum_roughness
+from ibma_app.stats.residuals import standardised_residuals
+from ibma_app.stream.run import block_size
+from ibma_app.stream.stack import Stack
+
+Floats = NDArray[np.float64]
+
+MOST_MAPS = 256
+"""Residual maps that differences are taken of, evenly chosen (SPM takes 64): more change nothing."""
+SLAB = 2**15  # voxels; the plane after a slab is fitted twice
+VALUES = 2**22  # residuals of a slab: with many maps it has fewer voxels
+
+
+def has_residuals(estimator: Estimator) -> bool:
+    """Tell whether an estimator fits a linear model, whose residuals have a smoothness."""
+    return estimator.takes_designs
+
+
+def estimate_smoothness(
+    stack: Stack,
+    estimator: Estimator,
+    design: Design,
+    estimate: Estimate,
+    threads: int = 1,
+    on_progress: Callable[[int], None] | None = None,
+) -> Smoothness:
+    """Estimate the FWHM of an estimator's residuals, as SPM does (Kiebel et al. 1999).
+
+    Residuals of mixed models are divided by the root of variance + tau2 first.
+    Differences are taken where the same maps cover both voxels. A slab of
+    planes is in memory at a time, with the one that follows.
+
+    Parameters
+    ----------
+    stack : Stack
+        K maps, V voxels.
+    estimator : Estimator
+    design : Design
+        One row per row of the stack.
+    estimate : Estimate
+        Its fit: ``tau2`` is used.
+    threads : int
+        Slabs worked on at once; the result does not depend on it.
+    on_progress : callable, optional
+        Called with the number of voxels of each slab when it is done.
+
+    Returns
+    -------
+    Smoothness
+
+    Raises
+    ------
+    UsageError
+        When the estimator has no residuals.
+    DataError
+        When there is nothing to estimate it from.
+    """
+    if not has_residuals(estimator):
+        raise UsageError(f"{estimator.name} fits no linear model: there are no residuals to find the smoothness of.")
+    mask = stack.grid.mask
+    axes = extended_axes(mask)
+    first_voxel = np.concatenate([[0], np.cumsum(mask.sum(axis=(1, 2)))])
+    kept = np.unique(np.linspace(0, stack.n_maps - 1, min(stack.n_maps, MOST_MAPS)).round().astype(np.int64))
+
+    def work(slab: tuple[int, int]) -> Floats:
+        first, last = slab
+        end = min(last + 1, mask.shape[0])  # one plane more, for the differences into it
+        start, stop = int(first_voxel[first]), int(first_voxel[end])
+        residuals, covered, sound = _residuals(stack, estimator, design, estimate, kept, start, stop)
+        places = np.full(mask[first:end].shape, -1, dtype=np.int64)
+        places[mask[first:end]] = np.arange(stop - start)
+        sums = sum_roughness(residuals, covered, sound, places, axes, last - first, stack.n_maps / kept.size)
+        return sums
+
+    found = []
+    slabs = list(_slabs(first_voxel, min(SLAB, VALUES // kept.size)))
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        try:
+            for slab, sums in zip(slabs, pool.map(work, slabs), strict=True):
+                found.append(sums)
+                if on_progress is not None:
+                    on_progress(int(first_voxel[slab[1]] - first_voxel[slab[0]]))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    try:
+        width = fwhm_of(np.vstack(found), axes)
+    except ValueError as error:
+        raise DataError(
+            f"The smoothness of the residuals of {estimator.name} cannot be estimated: {error}. Random field theory "
+            "(rft-voxel, rft-cluster) needs it; choose another inference, or a larger mask."
+        ) from None
+    return Smoothness(width.fwhm, width.n_voxels, int(kept.size))
+
+
+def _slabs(first_voxel: NDArray[np.int64], size: int) -> Iterator[tuple[int, int]]:
+    """Cut the planes into slabs of about ``size`` voxels; at least one plane each."""
+    start = 0
+    n_planes = first_voxel.size - 1
+    for plane in range(1, n_planes + 1):
+        if plane == n_planes or first_voxel[plane + 1] - first_voxel[start] > size:
+            yield start, plane
+            start = plane
+
+
+def _residuals(
+    stack: Stack,
+    estimator: Estimator,
+    design: Design,
+    estimate: Estimate,
+    kept: NDArray[np.int64],
+    start: int,
+    stop: int,
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Fit voxels ``start`` to ``stop``, a tile at a time, and keep the residuals of some maps."""
+    residuals = np.empty((stop - start, kept.size))
+    covered = np.empty((stop - start, stack.n_maps), dtype=bool)
+    sound = np.empty(stop - start, dtype=bool)
+    size = block_size(stack.n_maps)
+    for tile in range(start, stop, size):
+        end = min(tile + size, stop)
+        block = stack.read(tile, end)
+        values = block.effect if "effect" in estimator.needs else block.z
+        variance = block.variance if "variance" in estimator.needs else None
+        if values is None:
+            raise ValueError(f"The maps were read without what {estimator.name} needs.")
+        tau2 = None if estimate.tau2 is None else estimate.tau2[tile:end]
+        fitted, sound[tile - start : end - start] = standardised_residuals(
+            values, variance, block.covered, design.matrix, tau2
+        )
+        residuals[tile - start : end - start] = fitted[:, kept]
+        covered[tile - start : end - start] = block.covered.T
+    return residuals, covered, sound
