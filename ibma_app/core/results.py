@@ -1,7 +1,7 @@
 """What a finished analysis amounts to: what report, sidecars and methods text tell."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ class MapSurvey:
     uris: tuple[str, ...]  # BIDS URIs of the files read
     covered: int  # voxels of the mask that it covers
     losses: Mapping[str, int] = field(default_factory=dict)  # reason -> voxels of the mask
+    cost: int | None = None  # voxels that the mask would gain if the map covered them; None: not counted
     derived: tuple[str, ...] = ()  # "variance from effect and t", ...
     dof: str = "unknown"  # a number, "voxelwise" or "unknown"
     sample_size: float | None = None
@@ -47,7 +48,7 @@ class EstimatorResult:
     ``files`` maps (test, inference, kind) to the file written: test "" for
     what no test owns (tau2, n, design) and for designs whose only test is
     the intercept; inference "" for uncorrected maps; kind is that of
-    DESIGN 4, or "mask", "clusters", "design".
+    the output, or "mask", "clusters", "design".
     """
 
     estimator: Estimator
@@ -56,6 +57,8 @@ class EstimatorResult:
     files: Mapping[tuple[str, str, str], Path]
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    grid: Grid | None = None  # where its voxels are not those of the analysis's first estimator
+    survey: tuple[MapSurvey, ...] = ()  # likewise
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,9 @@ class Results:
     output_dir: Path
     settings: Mapping[str, Any]  # alpha, tail, cluster_p, min_extent, mask, min_coverage, grid, units
     notes: tuple[str, ...] = ()  # every warning of the run that concerns it
+
+    def seen_by(self, result: EstimatorResult) -> "Results":
+        """Give the analysis as one estimator saw it: the voxels and files that its needs left."""
+        if result.grid is None:
+            return self
+        return replace(self, grid=result.grid, survey=result.survey)

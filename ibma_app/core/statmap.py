@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 KINDS = ("effect", "variance", "t", "z", "p", "dof")
-"""The kinds of map that are read (DESIGN 3)."""
+"""The kinds of map that are read."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Observation:
     @property
     def label(self) -> str:
         """A short name for messages and tables: the entities that tell rows apart."""
-        keys = ("sub", "study", "ses", "task", "run", "contrast")
+        keys = ("sub", "study", "ses", "task", "run", "contrast", "desc")
         return "_".join(f"{key}-{self.entities[key]}" for key in keys if key in self.entities)
 
     @property

@@ -4,10 +4,11 @@ import json
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from ibma_app.core.errors import DatasetError, InputError
 from ibma_app.core.statmap import Dataset
@@ -15,7 +16,7 @@ from ibma_app.core.statmap import Dataset
 _log = logging.getLogger(__name__)
 
 DESCRIPTION = "dataset_description.json"
-_EXAMPLE = '{"Name": "...", "BIDSVersion": "1.10.0", "DatasetType": "derivative", "GeneratedBy": [...]}'
+_EXAMPLE = '{"Name": "my maps", "BIDSVersion": "1.10.0", "DatasetType": "derivative"}'
 
 
 def find_datasets(
@@ -114,11 +115,20 @@ def read_description(root: Path, *, required: bool = True) -> dict[str, Any]:
 def find_table(datasets: Sequence[Dataset], bids_dir: Path, name: str) -> Path | None:
     """Find ``participants.tsv``, ``studies.tsv`` or their ``.json``.
 
-    BIDS_DIR comes first, then each dataset, then the folder that holds ``study-<label>`` datasets.
+    BIDS_DIR comes first, then each dataset, then the folder that holds ``study-<label>`` datasets, then
+    the datasets that these were made from (their DatasetLinks).
     """
     places = [_absolute(bids_dir), *(dataset.root for dataset in datasets)]
     places += [dataset.root.parent for dataset in datasets if dataset.root.name.startswith("study-")]
+    places += [linked for dataset in datasets for linked in _linked(dataset)]
     return next((place / name for place in places if (place / name).is_file()), None)
+
+
+def _linked(dataset: Dataset) -> list[Path]:
+    """Give the folders on this machine that a dataset's DatasetLinks lead to."""
+    links = dataset.description.get("DatasetLinks")
+    texts = [text for text in links.values() if isinstance(text, str)] if isinstance(links, Mapping) else []
+    return [_absolute(dataset.root / unquote(text.removeprefix("file://"))) for text in texts if "://" not in text[4:]]
 
 
 def _find_default(bids_dir: Path, output_dir: Path, *, skip_validation: bool) -> list[Dataset]:

@@ -138,8 +138,7 @@ def _describe_source(dataset: Dataset, root: Path) -> dict[str, str]:
     doi = dataset.description.get("DatasetDOI")
     if isinstance(doi, str) and doi:
         source["DOI"] = doi
-    chain = _entries(dataset.description, "GeneratedBy")
-    version = dataset.description.get("DatasetVersion") or (chain[0].get("Version") if chain else None)
+    version = dataset.description.get("DatasetVersion")
     if isinstance(version, str) and version:
         source["Version"] = version
     return source

@@ -94,7 +94,7 @@ def _observe_one(
 
 
 def _find_dof(kinds: Mapping[str, StatMap], default: float | None, sample_size: float | None) -> _Dof:
-    """Find the degrees of freedom in the order of DESIGN 3."""
+    """Find the degrees of freedom: a dof map, the sidecar, --dof, SampleSize - 1."""
     if "dof" in kinds:
         return _Dof(None, "map")
     for kind in _DOF_KINDS:

@@ -99,6 +99,7 @@ def find_statmaps(datasets: Sequence[Dataset], query: Query, exclude: Sequence[P
         seen += candidates
         found += _select(dataset, candidates, query, queries)
     check_names([*query.labels, *(key for one in query.filters.values() for key in one)], seen)
+    found = _follow_named(found, query)
     kept = keep_level(found, query.level, collection=is_collection(datasets, query.labels))
     kept = [one for one in kept if _has_labels(one.entities, query.labels)]
     _require_names(kept)
@@ -108,6 +109,23 @@ def find_statmaps(datasets: Sequence[Dataset], query: Query, exclude: Sequence[P
             'under DataLad or git-annex, get it first with "datalad get".'
         )
     return _read_sidecars(kept)
+
+
+def _follow_named(found: Sequence[StatMap], query: Query) -> list[StatMap]:
+    """Let the kinds that the filter file does not name follow those that it names.
+
+    Who chooses the effect of ``test-age`` does not want the z of
+    ``test-intercept`` beside it. A kind without ``test`` (dof) serves all.
+    """
+    named = [one for one in found if one.kind in query.filters]
+    if not named:
+        return list(found)
+    keys = {_key(one) for one in named} | {_key(one, "test") for one in named}
+    return [one for one in found if one.kind in query.filters or _key(one) in keys]
+
+
+def _key(statmap: StatMap, *without: str) -> frozenset[tuple[str, str]]:
+    return frozenset(item for item in statmap.entities.items() if item[0] not in ("node", *without))
 
 
 def explain_nothing(datasets: Sequence[Dataset], query: Query, exclude: Sequence[Path] = ()) -> str:

@@ -1,4 +1,4 @@
-"""From the kinds of map that were shared to what an estimator needs (DESIGN 3 and 5)."""
+"""From the kinds of map that were shared to what an estimator needs."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -221,6 +221,12 @@ def _missing(observation: Observation, need: str) -> DataError:
         "t": "Provide a stat-t map (or stat-z, or effect and variance).",
         "sample_size": "Give SampleSize in its sidecar, or sample_size in studies.tsv, or use --estimator stouffer.",
     }
+    if need == "variance" and "run" in observation.entities:
+        remedies["variance"] = (
+            "Fixed effects weight runs by their variance: provide a stat-variance map (or stat-t or stat-z beside the "
+            "effect). A subject's only map needs no participant level: without run- in its name it can enter group "
+            "with --estimator ols."
+        )
     has = ", ".join(observation.statmaps)
     what = need.replace("_", " ")
     return DataError(f"{observation.label} has no {what}: {observation.path} (kinds: {has}). {remedies[need]}")

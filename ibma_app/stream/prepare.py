@@ -80,7 +80,7 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
     volumes, geometry = _read_kinds(observation, kinds)
     converted = convert_maps(observation, volumes, plan.needs, default_dof=plan.default_dof)
     arrays, reasons = dict(converted.arrays), converted.reasons
-    derived = list(converted.derived)
+    derived = [*_computed(observation), *converted.derived]
     if plan.samples is not None:
         arrays["effect"], arrays["variance"] = hedges_g(arrays.pop("t"), plan.samples[index])
         derived.append("effect and variance as Hedges' g from t and sample size")
@@ -124,6 +124,14 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
         suspect,
     )
     return Prepared(read, rows, chosen, notes)
+
+
+def _computed(observation: Observation) -> list[str]:
+    """Say how a computed effect is made of contrasts."""
+    terms = observation.statmaps["effect"].terms if "effect" in observation.statmaps else ()
+    if not terms:
+        return []
+    return ["effect computed as " + " + ".join(f"{w:g} * {term.entities['contrast']}" for w, term in terms)]
 
 
 def _read_statmap(statmap: StatMap) -> Image:

@@ -65,7 +65,7 @@ def _choice(name: str, reason: str, analysis: Analysis, options: Options) -> Cho
 
 
 def units_problem(analysis: Analysis, options: Options) -> str | None:
-    """Tell why the effects do not share one unit, or None when they do (DESIGN 5, Units)."""
+    """Tell why the effects do not share one unit, or None when they do."""
     if options.units != "check":
         return None
     by_units: dict[str, list[str]] = {}
@@ -92,7 +92,7 @@ def _listed(by_units: Mapping[str, list[str]]) -> str:
 def _automatic(
     analysis: Analysis, options: Options, *, repeated: bool, one_sample: bool
 ) -> tuple[tuple[str, ...], str]:
-    """Apply the table of DESIGN 1."""
+    """Choose by what every map comes with, and by their units."""
     rows = analysis.observations
     problem = units_problem(analysis, options)
     if options.units == "hedges-g":
@@ -105,21 +105,31 @@ def _automatic(
         if options.smoothing:
             return ("ols",), "auto: smoothing is for effect maps without their variances"
         if with_variance:
-            return ("reml",), "auto: every map comes with effect and variance in one unit"
-        return ("ols",), "auto: every map comes with an effect in one unit, but not all with a variance"
+            return ("reml",), f"auto: every map comes with effect and variance{_unit_words(analysis, options)}"
+        return (
+            "ols",
+        ), f"auto: every map comes with an effect{_unit_words(analysis, options)}, not all with a variance"
+    if all(set(row.statmaps) <= {"p", "dof"} for row in rows):
+        return ("fisher",), "auto: every map comes with p only"
     if all(can_give(row, "z") for row in rows):
-        why = problem or "not every map comes with an effect"
+        why = problem if with_effect and problem else "not every map comes with an effect"
         second = "stouffer-weighted" if all(row.sample_size for row in rows) else "stouffer"
         names = ("stouffer-rfx", second) if one_sample else ("stouffer-rfx",)
         return names, f"auto: {why}; z has none, so units cancel"
-    if all(can_give(row, "p") for row in rows):
-        return ("fisher",), "auto: every map comes with p only"
     lacking = [f"{row.label} ({', '.join(sorted(row.statmaps))})" for row in rows if not can_give(row, "z")]
     raise DataError(
         f"No estimator fits what was shared: {problem or 'effects are not shared by all'}, and these give no z: "
         f"{'; '.join(lacking)} (e.g. {analysis.observations[0].path}). Add t or z maps, or state one unit with "
         "--units assume-same."
     )
+
+
+def _unit_words(analysis: Analysis, options: Options) -> str:
+    """Say how it is known that the effects share a unit."""
+    if options.units == "assume-same":
+        return " (in one unit, on the user's word)"
+    stated = all(row.units != "unknown" for row in analysis.observations)
+    return " in one unit" if stated else " (units not stated, taken as one within a dataset)"
 
 
 def _check_design(estimator: Estimator, options: Options, *, repeated: bool, one_sample: bool) -> None:

@@ -5,6 +5,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.designs.expressions import parse_rows
@@ -45,9 +48,7 @@ def compute_effects(
         label, _, expression = text.partition("=")
         contrasts = sorted({o.entities["contrast"] for o in every if "contrast" in o.entities})
         _check_label(label.strip(), contrasts, text)
-        weights = parse_rows(expression, contrasts)
-        if len(weights) != 1:
-            raise UsageError(f"--compute {text!r}: a comma makes several expressions; give each its own LABEL=.")
+        weights = _parse(expression, contrasts, text)
         needed = {c: float(w) for c, w in zip(contrasts, weights[0], strict=True) if w}
         made, lacking = _compute(every, label.strip(), needed)
         if not made:
@@ -58,6 +59,19 @@ def compute_effects(
             )
         every += made
     return tuple(every), tuple(notes)
+
+
+def _parse(expression: str, contrasts: Sequence[str], text: str) -> NDArray[np.float64]:
+    """Read one linear expression of contrast labels."""
+    try:
+        weights = parse_rows(expression, contrasts)
+    except UsageError:
+        raise UsageError(
+            f"--compute {text!r} is not a linear expression of contrasts. There are: {', '.join(contrasts)}."
+        ) from None
+    if len(weights) != 1:
+        raise UsageError(f"--compute {text!r}: a comma makes several expressions; give each its own LABEL=.")
+    return weights
 
 
 def _check_label(label: str, contrasts: Sequence[str], text: str) -> None:

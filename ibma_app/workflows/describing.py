@@ -33,6 +33,7 @@ DESCRIPTIONS = {
     "tau2lower": "Lower bound of the 95 % confidence interval of tau squared (Q-profile)",
     "tau2upper": "Upper bound of the 95 % confidence interval of tau squared (Q-profile)",
 }
+STANDARD_SPACES = ("MNI", "ICBM", "Talairach", "fs", "OASIS", "NIHPD", "UNC", "WHS")  # BIDS knows these
 SQUARED = ("variance", "tau2", "tau2lower", "tau2upper")
 IN_UNITS = ("effect", "pilower", "piupper")
 
@@ -86,15 +87,26 @@ def analysis_sidecar(
         sidecar["SampleSize"] = size
     if analysis.unit == "study":
         sidecar["UnitsPolicy"] = units_policy
-    reference = {str(m.metadata["SpatialReference"]) for o in analysis.observations for m in o.statmaps.values()
-                 if "SpatialReference" in m.metadata}  # fmt: skip
-    if len(reference) == 1:
-        sidecar["SpatialReference"] = reference.pop()
+    reference = _spatial_reference(analysis, survey)
+    if reference:
+        sidecar["SpatialReference"] = reference
     if notes:
         sidecar["Warnings"] = list(dict.fromkeys(notes))
     sidecar["Derived"] = {row.label: list(row.derived) for row in survey if row.derived}
     sidecar["Software"] = software_versions()
     return sidecar
+
+
+def _spatial_reference(analysis: Analysis, survey: Sequence[MapSurvey]) -> str | None:
+    """Give what BIDS asks of maps in a space of one's own: the inputs' word, else the first map, whose grid it is."""
+    stated = {str(m.metadata["SpatialReference"]) for o in analysis.observations for m in o.statmaps.values()
+              if "SpatialReference" in m.metadata}  # fmt: skip
+    if len(stated) == 1:
+        return stated.pop()
+    space = analysis.entities.get("space")
+    if space is None or space.startswith(STANDARD_SPACES) or not survey[0].uris:
+        return None
+    return survey[0].uris[0]
 
 
 def sample_size(analysis: Analysis) -> float | int | None:

@@ -1,12 +1,14 @@
 """From options to the observations that can be combined."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ibma_app.core.errors import NothingSelectedError, UsageError
+from ibma_app.core.errors import DataError, NothingSelectedError, OutputError, UsageError
 from ibma_app.core.statmap import Dataset, Observation, StatMap
 from ibma_app.dataset.datasets import find_datasets, find_own_maps, find_table
+from ibma_app.dataset.entities import same_label
 from ibma_app.dataset.filters import read_filter_file, read_labels
 from ibma_app.dataset.observations import observe
 from ibma_app.dataset.query import Query, explain_nothing, find_statmaps
@@ -44,11 +46,7 @@ def gather(options: Options) -> Gathered:
     NothingSelectedError
         With the query, what each filter left, and the values there are.
     """
-    if options.output_dir.resolve() == options.bids_dir.resolve():
-        raise UsageError(
-            f"OUTPUT_DIR is BIDS_DIR ({options.bids_dir}), which is never written to. Give another folder, e.g. "
-            f"{options.bids_dir / 'derivatives' / 'ibma'}."
-        )
+    _check_folders(options)
     datasets = find_datasets(
         options.bids_dir,
         options.derivatives,
@@ -64,6 +62,7 @@ def gather(options: Options) -> Gathered:
         if own is not None:
             datasets = (own, *datasets)
             statmaps = _search(options, query, (own,))
+    _tell_unmatched(query, statmaps)
     key = "study_id" if any("study" in statmap.entities for statmap in statmaps) else "participant_id"
     table_path = options.covariates or find_table(datasets, options.bids_dir, _TABLES[key])
     table = read_table(table_path, key) if table_path else None
@@ -73,6 +72,7 @@ def gather(options: Options) -> Gathered:
         dof=options.dof,
         sample_sizes=sample_sizes(table),
     )
+    observations = _drop_orphans(observations)
     if _computes(options):
         observations = _add_computed(observations, options)
     if own:
@@ -81,6 +81,53 @@ def gather(options: Options) -> Gathered:
 
 
 _TABLES = {"study_id": "studies.tsv", "participant_id": "participants.tsv"}
+
+
+def _check_folders(options: Options) -> None:
+    """Keep OUTPUT_DIR out of the user's data.
+
+    Raises
+    ------
+    UsageError
+        OUTPUT_DIR is BIDS_DIR, or a subject's or study's folder in it.
+    OutputError
+        OUTPUT_DIR holds maps that are not ours: the folders were swapped.
+    """
+    bids_dir, output = options.bids_dir.resolve(), options.output_dir.resolve()
+    inside = output.relative_to(bids_dir).parts if output.is_relative_to(bids_dir) else None
+    if inside == () or (inside and inside[0].startswith(("sub-", "study-", "node-"))):
+        raise UsageError(
+            f"OUTPUT_DIR ({options.output_dir}) is BIDS_DIR or lies among its maps, and BIDS_DIR is never written to. "
+            f"Give another folder, e.g. {options.bids_dir / 'derivatives' / 'ibma'}."
+        )
+    if not (output / "dataset_description.json").exists() and any(
+        next(folder.rglob("*_statmap.nii*"), None) for key in ("sub-*", "study-*") for folder in output.glob(key)
+    ):
+        raise OutputError(
+            f"OUTPUT_DIR {options.output_dir} holds maps that ibma-app did not write. Were BIDS_DIR and OUTPUT_DIR "
+            "swapped? Give an empty folder, or one of our own."
+        )
+
+
+def _tell_unmatched(query: Query, statmaps: Sequence[StatMap]) -> None:
+    """Name the labels asked for that no map carries."""
+    for key, wanted in query.labels.items():
+        there = {one.entities[key] for one in statmaps if key in one.entities}
+        lost = [label for label in wanted if not any(same_label(key, label, found) for found in there)]
+        if lost:
+            log.warning("No selected map has %s- %s (there are: %s).", key, ", ".join(lost), ", ".join(sorted(there)))
+
+
+def _drop_orphans(observations: tuple[Observation, ...]) -> tuple[Observation, ...]:
+    """Leave out a variance or dof whose effect (t, z, p) was not selected: alone it says nothing."""
+    kept = tuple(o for o in observations if set(o.statmaps) - {"variance", "dof"})
+    orphans = [str(o.path) for o in observations if not set(o.statmaps) - {"variance", "dof"}]
+    if orphans:
+        log.warning("%d map(s) of variance or dof without an effect, t, z or p beside them are left out (e.g. %s).",
+                    len(orphans), orphans[0])  # fmt: skip
+    if not kept:
+        raise DataError(f"Only variances or dof were found, no effect, t, z or p (e.g. {orphans[0]}).")
+    return kept
 
 
 def _computes(options: Options) -> bool:

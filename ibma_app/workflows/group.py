@@ -9,6 +9,7 @@ from pathlib import Path
 from ibma_app.core.atlas import Atlas
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError
+from ibma_app.core.grid import Grid
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.core.statmap import Analysis
@@ -31,11 +32,13 @@ from ibma_app.workflows.inferring import RANDOM_FIELDS, Asked, infer_all
 from ibma_app.workflows.options import Options
 from ibma_app.workflows.planning import plan_group
 from ibma_app.workflows.resources import Resources, file_or_word, resources_for
-from ibma_app.workflows.running import run_folder, tell_outcome
+from ibma_app.workflows.running import RunRecord, run_folder, tell_outcome
 from ibma_app.workflows.showing import print_plan, progress
-from ibma_app.workflows.writing import Target, estimator_result, write_design, write_maps
+from ibma_app.workflows.writing import Target, earlier_files, estimator_result, write_design, write_maps
 
 log = logging.getLogger(__name__)
+
+LARGEST_BRAIN = 2500.0  # cm3, meninges and all
 
 
 def run_group(options: Options, words: Sequence[str] = ()) -> int:
@@ -46,8 +49,7 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
     atlases = read_atlases(options.settings.get("atlas", {}), folder)
     analyses = plan_group(gathered.observations, options, formula_entities(options.formula))
     if options.dry_run:
-        _show(analyses, gathered, tests, options)
-        return 0
+        return _show(analyses, gathered, tests, options)
     with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
         publishing.begin_dataset(output, gathered.datasets)
         run = Run(options, gathered, tests, output, resources_for(options), atlases)
@@ -124,6 +126,40 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
     options = run.options
     design, choices = prepare(analysis, run.gathered, run.tests, options)
     require_content(statmap for row in analysis.observations for statmap in row.statmaps.values())
+    chosen = (note for choice in choices for note in choice.notes)
+    before = tuple(dict.fromkeys((*analysis.notes, *design.notes, *chosen)))
+    _warn(before)
+    parts = [_combine(analysis, design, part, before, run) for part in _by_needs(choices)]
+    first = parts[0]
+    fitted = {result.estimator.name: result for part in parts for result in part.estimators}
+    results = replace(
+        first,
+        estimators=tuple(fitted[choice.estimator.name] for choice in choices),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
+    if not options.no_report:
+        publishing.write_group_page(run.output, results)
+    return results
+
+
+def _by_needs(choices: Sequence[Choice]) -> list[tuple[Choice, ...]]:
+    """Put together the estimators that need the same maps: each set has its own coverage and mask."""
+    groups: dict[frozenset[str], list[Choice]] = {}
+    for choice in choices:
+        groups.setdefault(frozenset(choice.estimator.needs) - {"sample_size"}, []).append(choice)
+    return [tuple(group) for group in groups.values()]
+
+
+def _warn(notes: Sequence[str]) -> None:
+    for note in notes:
+        log.warning("%s", note)
+
+
+def _combine(
+    analysis: Analysis, design: Design, choices: Sequence[Choice], before: tuple[str, ...], run: Run
+) -> Results:
+    """Read the maps once, and fit the estimators that need them."""
+    options = run.options
     needs = tuple(dict.fromkeys(need for choice in choices for need in choice.estimator.needs))
     samples = _samples(analysis, run.gathered, needs, options)
     opened = tuple("t" if samples and need in ("effect", "variance") else need for need in needs)
@@ -144,13 +180,14 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
         samples=samples,
     ) as stack:
         design, sign_notes = _upper_tail(design, stack, analysis)
-        chosen_notes = (note for choice in choices for note in choice.notes)
-        notes = (*analysis.notes, *design.notes, *chosen_notes, *grid_notes, *stack.notes, *sign_notes)
-        notes = tuple(dict.fromkeys(notes))
-        for note in notes:
-            log.warning("%s", note)
-        fitted = tuple(_fit(analysis, stack, design, choice, notes, run) for choice in choices)
-        results = Results(
+        new = tuple(dict.fromkeys((*grid_notes, *stack.notes, *sign_notes, *_mask_notes(stack.grid))))
+        _warn(new)
+        notes = (*before, *new)
+        fitted = tuple(
+            replace(_fit(analysis, stack, design, choice, notes, run), grid=stack.grid, survey=stack.survey)
+            for choice in choices
+        )
+        return Results(
             analysis=analysis,
             grid=stack.grid,
             design=design,
@@ -160,9 +197,6 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
             settings=_settings(analysis, options),
             notes=notes,
         )
-    if not options.no_report:
-        publishing.write_group_page(run.output, results)
-    return results
 
 
 def _upper_tail(design: Design, stack: Stack, analysis: Analysis) -> tuple[Design, tuple[str, ...]]:
@@ -227,16 +261,39 @@ def _fit(
         units=describing.common_units(analysis, options.units),
         named_tests=bool(run.tests) or not design.one_sample,
     )
+    earlier = earlier_files(target)
     files = write_maps(target, estimate)
     inferred, findings = infer_all(target, stack, estimate, run.asked(analysis, choice), run.resources.nprocs)
     files |= inferred
     files["", "", "design"] = write_design(target, stack.survey)
-    notes: tuple[str, ...] = ()
+    notes = _left_notes(earlier - set(files.values()), name)
     if estimate.identical is not None and estimate.identical.any():
         count = int(estimate.identical.sum())
-        notes = (f"{name}: effects are identical in {count} voxel(s); their test is not estimable there (p 1).",)
-        log.warning("%s", notes[0])
+        notes = (
+            *notes,
+            f"{name}: effects are identical in {count} voxel(s); their test is not estimable there (p 1).",
+        )
+    _warn(notes)
     return estimator_result(choice, files, findings, notes)
+
+
+def _mask_notes(grid: Grid) -> tuple[str, ...]:
+    """Warn of a mask that is larger than any brain: corrections are then paid for air."""
+    volume = grid.n_voxels * grid.voxel_volume / 1000.0
+    if volume <= LARGEST_BRAIN:
+        return ()
+    return (f"The mask has {volume:.0f} cm3, more than a brain: the maps are not masked. Give --mask FILE.",)
+
+
+def _left_notes(left: set[Path], name: str) -> tuple[str, ...]:
+    """Name what an earlier run with other tests or inferences left: it is not of this design."""
+    if not left:
+        return ()
+    example = min(left).name
+    return (
+        f"{len(left)} file(s) of an earlier run of {name} on these maps are still in group/ (e.g. {example}). This run "
+        "did not write them: they belong to another design or inference. Remove them, or use another OUTPUT_DIR.",
+    )
 
 
 def _samples(
@@ -263,15 +320,19 @@ def _settings(analysis: Analysis, options: Options) -> dict[str, object]:
     }
 
 
-def _show(analyses: Sequence[Analysis], gathered: Gathered, tests: Mapping[str, TestSpec], options: Options) -> None:
-    """Print the plan, with what would combine each analysis (or why it cannot be)."""
+def _show(analyses: Sequence[Analysis], gathered: Gathered, tests: Mapping[str, TestSpec], options: Options) -> int:
+    """Print the plan, with what would combine each analysis (or why it cannot be); return the exit code."""
     names = []
+    record = RunRecord()
     for analysis in analyses:
         try:
             _, choices = prepare(analysis, gathered, tests, options)
         except IbmaError as error:
             names.append("cannot be combined")
-            log.warning("%s: %s", analysis.name, error.message)
+            record.failures[analysis.name] = error
         else:
             names.append(", ".join(choice.estimator.name for choice in choices))
+            record.done.append(analysis.name)
     print_plan(analyses, names)
+    tell_outcome(record, "analyses")
+    return record.exit_code

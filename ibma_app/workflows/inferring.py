@@ -66,7 +66,8 @@ def infer_all(
             if asked.settings.min_extent > 0:
                 neighbours = _connectivity(significance, asked)
                 significance = apply_min_extent(field, significance, asked.settings.min_extent, connectivity=neighbours)
-            written = _write(target, test, inference, field, significance, effect, asked)
+            sidecar = _sidecar(target, test, inference, significance, field.tail, describing.constant_dof(estimate))
+            written = _write(target, test, inference, field, significance, effect, asked, sidecar)
             files |= {(name, inference.name, kind): path for kind, path in written.items()}
             findings.append(_finding(name, inference, significance))
     return files, tuple(findings)
@@ -153,16 +154,11 @@ def _write(
     significance: Significance,
     effect: NDArray[np.float64] | None,
     asked: Asked,
+    sidecar: Mapping[str, Any],
 ) -> dict[str, Path]:
     """Write one inference's maps, mask and table."""
-    extra = describing.inference_sidecar(
-        significance.facts, inference.name, inference.title, inference.citations, significance.z_threshold
-    )
-    common = describing.map_sidecar(
-        target.common, "z", target.units, test=test, design=target.design, dof=None, tail=field.tail
-    )
     title = inference.title
-    save = _saver(target, test, inference, {**common, **extra})
+    save = _saver(target, test, inference, sidecar)
     written = {
         "log10p": save("log10p", significance.log10_p, np.float32, f"Corrected -log10 p: {title}."),
         "z": save("z", np.where(significance.significant, field.z, 0.0), np.float32,
@@ -182,9 +178,27 @@ def _write(
     path = target.path("clusters", ".tsv", test=test.name, corr=inference.name)
     written["clusters"] = save_tsv(target.output, path, columns, [_rounded(row.cells()) for row in rows])
     described = {column: CLUSTER_COLUMNS[column.split("_")[0] if "region" in column else column] for column in columns}
-    save_json(target.output, path.with_suffix(".json"),
-              {**described, "Atlas": [atlas.name for atlas in asked.atlases], **extra})  # fmt: skip
+    content = {**sidecar, "Description": f"Clusters and their peaks: {title}.", **described}
+    save_json(target.output, path.with_suffix(".json"), {**content, "Atlas": [atlas.name for atlas in asked.atlases]})
     return written
+
+
+def _sidecar(
+    target: Target,
+    test: Test,
+    inference: Inference,
+    significance: Significance,
+    tail: str,
+    dof: float | str | None,
+) -> dict[str, Any]:
+    """Give what all files of one inference on one test say."""
+    extra = describing.inference_sidecar(
+        significance.facts, inference.name, inference.title, inference.citations, significance.z_threshold
+    )
+    common = describing.map_sidecar(
+        target.common, "z", target.units, test=test, design=target.design, dof=dof, tail=tail
+    )
+    return {**common, **extra}
 
 
 def _saver(

@@ -22,10 +22,10 @@ EPILOG = """examples:
 exit codes: 0 done, 1 some failed, 16 dataset structure, 18 nothing selected, 64 usage,
   65 values or metadata, 66 input missing, 73 output not writable, 74 I/O error
 """
-SETTING_TABLES = {
-    "inference": ("connectivity", "tfce_e", "tfce_h", "tail_fit"),
-    "inputs": ("contrast",),
-    "output": ("tau2_ci",),
+SETTING_TABLES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {  # keys, and their valid values where they are few
+    "inference": {"connectivity": (6, 18, 26), "tfce_e": (), "tfce_h": (), "tail_fit": (True, False)},
+    "inputs": {"contrast": ()},
+    "output": {"tau2_ci": (True, False)},
 }
 
 
@@ -119,7 +119,8 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except OSError as error:
         raise InputError(f"The configuration file {path} cannot be read: {error.strerror or error}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The configuration file {path} is not valid TOML: {error}.") from None
+        hint = " Options beside tables of the same name stand under [options]." if "twice" in str(error) else ""
+        raise UsageError(f"The configuration file {path} is not valid TOML: {error}.{hint}") from None
     options: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     stated = document.pop("options", {})
@@ -159,25 +160,36 @@ def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
     """Refuse tables, methods and settings that do not exist, with the menu."""
     for table, content in settings.items():
         if table == "atlas":
-            continue
-        if table == "estimator":
-            for name, chosen in content.items():
-                _check_menu(f"{path}: [estimator.{name}]", name, ESTIMATORS)
-                menu = find_estimator(name).settings
-                for key, value in chosen.items():
-                    _check_menu(f"{path}: [estimator.{name}] {key}", key, tuple(menu))
-                    _check_menu(f"{path}: [estimator.{name}] {key} = {value!r}", value, menu[key].choices)
-            continue
+            continue  # the atlas's own room reads it
         _check_menu(f"{path}: [{table}]", table, ("estimator", *SETTING_TABLES, "atlas"))
-        for key in content:
-            _check_menu(f"{path}: [{table}] {key}", key, SETTING_TABLES[table])
+        if table == "estimator":
+            _check_estimators(content, path)
+            continue
+        for key, value in content.items():
+            _check_menu(f"{path}: [{table}] {key}", key, tuple(SETTING_TABLES[table]))
+            valid = SETTING_TABLES[table][key]
+            if valid:
+                _check_menu(f"{path}: [{table}] {key} = {value!r}", value, valid)
 
 
-def _check_menu(where: str, name: object, menu: Sequence[str]) -> None:
-    if name not in menu:
-        close = difflib.get_close_matches(str(name), menu, n=1)
+def _check_estimators(content: Mapping[str, Any], path: Path) -> None:
+    """Check ``[estimator.NAME]`` tables against each method's own settings."""
+    for name, chosen in content.items():
+        _check_menu(f"{path}: [estimator.{name}]", name, ESTIMATORS)
+        if not isinstance(chosen, dict):
+            raise UsageError(f"{path}: the settings of {name} are a table: [estimator.{name}].")
+        menu = find_estimator(name).settings
+        for key, value in chosen.items():
+            _check_menu(f"{path}: [estimator.{name}] {key}", key, tuple(menu))
+            _check_menu(f"{path}: [estimator.{name}] {key} = {value!r}", value, menu[key].choices)
+
+
+def _check_menu(where: str, name: object, menu: Sequence[object]) -> None:
+    if not any(name == choice and type(name) is type(choice) for choice in menu):
+        words = [str(choice) for choice in menu]
+        close = difflib.get_close_matches(str(name), words, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
-        raise UsageError(f"{where}: there is no {name!r}.{hint} Choose from: {', '.join(menu) or 'nothing'}.")
+        raise UsageError(f"{where}: there is no {name!r}.{hint} Choose from: {', '.join(words) or 'nothing'}.")
 
 
 def _check(options: Options) -> None:
@@ -228,9 +240,18 @@ def options_as_toml(options: Options) -> dict[str, Any]:
         value = getattr(options, option.dest)
         if value is None or option.dest == "config_file":
             continue
-        values = [str(item) if isinstance(item, Path) else item for item in (value if option.many else [value])]
+        values = [_lasting(option, item) for item in (value if option.many else [value])]
         table[option.dest] = values if option.many else values[0]
     return {"options": table, **options.settings}
+
+
+def _lasting(option: Option, value: Any) -> Any:
+    """Make paths absolute, so that the options hold in any folder."""
+    if option.dest == "derivatives":
+        name, equals, path = value.rpartition("=")
+        return f"{name}{equals}{Path(path).absolute()}"
+    is_file = option.dest in ("mask", "grid") and Path(value).is_file()
+    return str(Path(value).absolute()) if isinstance(value, Path) or is_file else value
 
 
 def parse_demo(argv: Sequence[str]) -> tuple[Path, int | None]:

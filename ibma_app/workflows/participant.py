@@ -28,6 +28,7 @@ from ibma_app.workflows.writing import Target, estimator_result, write_maps
 
 log = logging.getLogger(__name__)
 
+GROUP_ONLY = ("compute", "smoothing", "estimator", "formula", "covariates", "test", "contrast_file", "pool")
 NEEDS = ("effect", "variance", "dof")
 
 
@@ -56,6 +57,12 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
     """Combine the runs of every participant; return the exit code."""
     gathered = gather(options)
     jobs = plan_participants(gathered.observations, options)
+    ignored = [dest for dest in GROUP_ONLY if getattr(options, dest) not in (None, 0.0, ("auto",), "1")]
+    if ignored:
+        flags = ", ".join(f"--{dest.replace('_', '-')}" for dest in ignored)
+        log.warning(
+            "The participant level always combines by fixed effects; these options are the group level's: %s.", flags
+        )
     if options.dry_run:
         print_plan([analysis for analyses in jobs.values() for analysis in analyses], "fixed-effects")
         return 0

@@ -1,5 +1,6 @@
 """Which maps are combined with which: observations become analyses."""
 
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,24 +105,18 @@ def _refuse_runs(observations: Iterable[Observation]) -> None:
 
 
 def _pooled(observations: Sequence[Observation], unit: str, options: Options) -> set[str]:
-    """Tell which entities do not keep maps apart: those asked for, or the unit's default."""
-    if options.pool is not None:
-        asked = {short_name(name) for name in options.pool}
-        known = {key for o in observations for key in o.entities} | {
-            "task",
-            "space",
-            "contrast",
-            "ses",
-            "res",
-        }
-        for name in sorted(asked - known):
-            raise UsageError(f"--pool {name}: no map carries this entity. They carry: {', '.join(sorted(known))}.")
-        return asked | ({"res"} if "space" in asked else set())
+    """Tell which entities do not keep maps apart: those asked for, and the unit's default."""
+    asked = {short_name(name) for name in options.pool or ()}
+    known = {key for o in observations for key in o.entities} | {"task", "space", "contrast", "ses", "res"}
+    for name in sorted(asked - known):
+        raise UsageError(f"--pool {name}: no map carries this entity. They carry: {', '.join(sorted(known))}.")
+    if "space" in asked:
+        asked.add("res")
     if unit == "subject":
-        return set()
+        return asked
     spaces = {o.entities.get("space", "") for o in observations}
     within_mni = len(spaces) > 1 and all(space.startswith("MNI") for space in spaces)
-    return {"task", "res"} | ({"space"} if within_mni else set())
+    return asked | {"task", "res"} | ({"space"} if within_mni else set())
 
 
 def _check_spaces(observations: Sequence[Observation], unit_key: str) -> None:
@@ -194,8 +189,12 @@ def _refuse_collisions(analyses: Sequence[Analysis]) -> None:
     for analysis in analyses:
         if analysis.name in names:
             first, second = names[analysis.name].observations[0], analysis.observations[0]
+            differs = [
+                k for k, v in first.entities.items() if second.entities.get(k) != v and k not in ("sub", "study")
+            ]
+            query = {kind: {key: first.entities[key] for key in differs} for kind in sorted(first.statmaps)}
             raise DatasetError(
                 f"Two analyses would be written under one name ({analysis.name}): of {first.path} and of "
-                f"{second.path}. Choose one with --bids-filter-file."
+                f"{second.path}. Choose one with --bids-filter-file FILE, where FILE holds {json.dumps(query)}."
             )
         names[analysis.name] = analysis

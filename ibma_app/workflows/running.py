@@ -161,16 +161,16 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
+SHOWN = 5  # failures told in full; the log folder has all
+
+
 def tell_outcome(record: RunRecord, what: str) -> None:
-    """Say in the last lines what failed and why; the last line names all that failed."""
-    for name, error in sorted(record.failures.items()):
-        log.error("%s failed: %s", name, error.message)
-    if record.failures:
-        names = ", ".join(sorted(record.failures))
-        log.error(
-            "%d of %d %s failed: %s",
-            len(record.failures),
-            len(record.failures) + len(record.done),
-            what,
-            names,
-        )
+    """Say what failed and why; the last line names all that failed."""
+    failures = sorted(record.failures.items())
+    for number, (name, error) in enumerate(failures):
+        log.log(logging.ERROR if number < SHOWN else logging.DEBUG, "%s failed: %s", name, error.message)
+    if len(failures) > SHOWN:
+        log.error("... and %d more: see the log in OUTPUT_DIR/logs, or run with -v.", len(failures) - SHOWN)
+    if failures:
+        names = ", ".join(name for name, _ in failures)
+        log.error("%d of %d %s failed: %s", len(failures), len(failures) + len(record.done), what, names)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,14 @@ class Target:
         if stat:
             entities["stat"] = stat
         return self.folder / output_name(entities, suffix, extension)
+
+
+def earlier_files(target: Target) -> set[Path]:
+    """Find what earlier runs wrote of this analysis and estimator (sidecars aside)."""
+    stem, desc = target.analysis.name, camel_case(target.choice.estimator.name)
+    pattern = re.compile(rf"{re.escape(stem)}{'_' if stem else ''}(test-[^_]+_)?desc-{desc}_.*\.(nii\.gz|tsv)")
+    folder = target.output.root / target.folder
+    return {path for path in folder.glob("*") if pattern.fullmatch(path.name)} if folder.is_dir() else set()
 
 
 def write_maps(target: Target, estimate: Estimate) -> dict[tuple[str, str, str], Path]:
@@ -147,6 +156,8 @@ def write_design(target: Target, survey: Sequence[MapSurvey]) -> Path:
     path = target.path("design", ".tsv")
     written = save_tsv(target.output, path, header, rows)
     description = {
+        **target.common,
+        "Description": "The design matrix: one row per map, with its file and its weight's inputs.",
         unit: {"Description": f"The {analysis.unit} that the row's map belongs to"},
         **{column: {"Description": "Column of the design matrix"} for column in design.columns},
         "file": {"Description": "The map (its first file), as BIDS URI"},

@@ -42,7 +42,7 @@ def test_description(output, tmp_path):
     assert (content["License"], content["Authors"]) == ("CC0", ["A", "B"])
     assert content["GeneratedBy"] == [{"Name": "ibma-app", "Version": "1.0"}, NILEARN]
     assert content["DatasetLinks"] == {"in-put": "../in%20put"}
-    assert content["SourceDatasets"] == [{"URL": "../in%20put", "DOI": "doi:10.1/x", "Version": "0.13.1"}]
+    assert content["SourceDatasets"] == [{"URL": "../in%20put", "DOI": "doi:10.1/x"}]
 
 
 def test_second_run_extends_and_keeps_what_users_wrote(output, tmp_path):
@@ -111,7 +111,7 @@ def find_validator():
 
 
 def fill(output):
-    """Write the kinds of file of DESIGN 4, at both levels."""
+    """Write every kind of file, at both levels."""
     mask = np.ones((3, 3, 3), dtype=bool)
     grid = Grid(np.diag([2.0, 2, 2, 1]), mask)
     subject = "sub-01_ses-1_task-x_space-MNI152NLin6Asym_res-2_contrast-a"

@@ -187,5 +187,5 @@ def test_help_is_quick(cli) -> None:
         times.append(time.perf_counter() - start)
         assert ran.code == 0
     assert "reml" in ran.stdout
-    # DESIGN 2 wants half a second; the best of three, since CI shares its cores
+    # the promise is half a second; the best of three, since CI shares its cores
     assert min(times) < 0.5, times

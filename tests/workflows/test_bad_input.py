@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -203,3 +204,64 @@ def test_units_that_differ_between_studies(tmp_path: Path, cli, describe_dataset
     assert found == {"stoufferRfx", "stoufferWeighted"}
     sidecar = json.loads(next((tmp_path / "auto" / "group").glob("*desc-stoufferRfx_stat-z_statmap.json")).read_text())
     assert "study-c" in sidecar["Estimator"]["Reason"]
+
+
+def test_swapped_folders(subjects: Path, tmp_path: Path, cli) -> None:
+    (tmp_path / "empty").mkdir()
+    before = sorted(path.name for path in subjects.rglob("*"))
+    (subjects / "dataset_description.json").unlink()
+    ran = cli(tmp_path / "empty", subjects, "group", "--skip-bids-validation")
+    assert ran.code == 73, ran.stderr
+    assert "swapped" in ran.stderr
+    assert sorted(path.name for path in subjects.rglob("*")) == [n for n in before if n != "dataset_description.json"]
+
+
+def test_output_among_the_maps(subjects: Path, cli) -> None:
+    refused(cli(subjects, subjects / "sub-01", "group"), 64, "sub-01", "derivatives")
+
+
+def test_a_label_that_no_map_has_is_named(subjects: Path, tmp_path: Path, cli) -> None:
+    ran = cli(subjects, tmp_path / "out", "group", "--participant-label", "01", "02", "03", "99", "--no-report")
+    assert ran.code == 0, ran.stderr
+    assert "99" in ran.stderr
+    assert "fewer than 5" in ran.stderr, "tau2 from three maps is hardly known"
+    sidecar = json.loads(next((tmp_path / "out" / "group").glob("*stat-tau2_statmap.json")).read_text())
+    assert any("fewer than 5" in warning for warning in sidecar["Warnings"])
+
+
+def test_unreadable_sidecar_is_told(subjects: Path, tmp_path: Path, cli) -> None:
+    path = one(subjects, "sub-04*stat-effect*.json")
+    path.write_text("{bad")
+    ran = cli(subjects, tmp_path / "out", "group", "--no-report")
+    assert ran.code == 0, ran.stderr
+    assert str(path) in ran.stderr
+
+
+def test_earlier_files_are_named(subjects: Path, tmp_path: Path, cli) -> None:
+    assert cli(subjects, tmp_path / "out", "group", "--formula", "1 + center(age)", "--no-report").code == 0
+    ran = cli(subjects, tmp_path / "out", "group", "--no-report")
+    assert ran.code == 0, ran.stderr
+    assert "earlier run" in ran.stderr
+    assert "test-centerage" in ran.stderr
+
+
+def test_an_estimator_does_not_depend_on_its_neighbours(subjects: Path, tmp_path: Path, cli) -> None:
+    path = one(subjects, "sub-01*stat-variance*.nii.gz")
+    image = nib.load(path)
+    values = image.get_fdata(dtype=np.float32)
+    values[:2] = 0
+    nib.Nifti1Image(values, image.affine).to_filename(path)
+    for name, estimators in (("alone", ["ols"]), ("beside", ["reml", "ols"])):
+        ran = cli(subjects, tmp_path / name, "group", "--estimator", *estimators, "--no-report")
+        assert ran.code == 0, ran.stderr
+    alone, beside = (sorted((tmp_path / name / "group").glob("*desc-ols*.nii.gz")) for name in ("alone", "beside"))
+    assert [path.name for path in alone] == [path.name for path in beside]
+    assert [path.read_bytes() for path in alone] == [path.read_bytes() for path in beside]
+    n = nib.load(next((tmp_path / "beside" / "group").glob("*desc-reml_stat-n_statmap.nii.gz"))).get_fdata()
+    assert not n[:2].any()
+    assert (n[2:] == 6).all()
+
+
+def test_dry_run_tells_what_would_fail(subjects: Path, tmp_path: Path, cli) -> None:
+    refused(cli(subjects, tmp_path / "out", "group", "--formula", "1 + height", "--dry-run"), 65, "height")
+    assert not (tmp_path / "out").exists()

@@ -80,7 +80,7 @@ def group_map(out: Path, test: str, kind: str) -> np.ndarray:
 
 
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
-    # float32 files: 2e-5 relative, plus 1e-6 of the largest value near zero (DESIGN 5)
+    # float32 files: 2e-5 relative, plus 1e-6 of the largest value near zero
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6 * np.abs(expected).max())
 
 

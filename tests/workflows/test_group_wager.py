@@ -46,7 +46,7 @@ def group_map(out: Path, kind: str, test: str = "") -> np.ndarray:
 
 
 def assert_same(found: np.ndarray, expected: np.ndarray, mask: np.ndarray) -> None:
-    # float32 files: 2e-5 relative, plus 1e-6 of the largest value near zero (DESIGN 5)
+    # float32 files: 2e-5 relative, plus 1e-6 of the largest value near zero
     largest = np.abs(expected[mask]).max()
     np.testing.assert_allclose(found[mask], expected[mask], rtol=2e-5, atol=1e-6 * largest)
     assert not found[~mask].any()

@@ -39,7 +39,7 @@ def closed_form(effect: np.ndarray, variance: np.ndarray) -> dict[str, np.ndarra
 
 
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
-    # float32 files: 2e-5 relative, plus 1e-6 of the largest value near zero (DESIGN 5)
+    # float32 files: 2e-5 relative, plus 1e-6 of the largest value near zero
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6 * np.abs(expected).max())
 
 
