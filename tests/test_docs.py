@@ -1,5 +1,6 @@
 """What the pages say is what the program does."""
 
+import json
 import re
 from pathlib import Path
 
@@ -15,14 +16,21 @@ def _long_flags() -> set[str]:
     return {flag for option in OPTIONS for flag in option.flags if flag.startswith("--")} | {"--help", "--version"}
 
 
+def _blocks(kind: str) -> list:
+    """List the fenced blocks of one kind, as pytest parameters."""
+    return [
+        pytest.param(block, id=f"{page.name}-{number}")
+        for page in PAGES
+        for number, block in enumerate(
+            re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+        )
+    ]
+
+
 def _commands(text: str) -> list[str]:
     """Return what follows ``ibma-app`` on each command line of a page."""
     joined = re.sub(r"\\\n\s*", "", text)
-    lines = [
-        line
-        for block in re.findall(r"^```bash\n(.*?)^```", joined, re.M | re.S)
-        for line in block.splitlines()
-    ]
+    lines = [line for block in re.findall(r"^```bash\n(.*?)^```", joined, re.M | re.S) for line in block.splitlines()]
     lines += re.findall(r"`(ibma-app [^`\n]+)`", joined)
     return [line.rpartition("ibma-app ")[2].partition(" #")[0] for line in lines if "ibma-app " in line]
 
@@ -44,12 +52,33 @@ def test_every_option_is_in_the_docs(run_python):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_use_options_that_exist(page: Path):
-    used = {
-        flag
-        for line in _commands(page.read_text(encoding="utf-8"))
-        for flag in re.findall(r"--[a-z][\w-]*", line)
-    }
+    used = {flag for line in _commands(page.read_text(encoding="utf-8")) for flag in re.findall(r"--[a-z][\w-]*", line)}
     assert used <= _long_flags()
+
+
+@pytest.mark.parametrize("block", _blocks("toml"))
+def test_configurations_are_accepted(block: str, tmp_path: Path):
+    from ibma_app.workflows.parsing import parse_options
+
+    config = tmp_path / "config.toml"
+    config.write_text(block, encoding="utf-8")
+    options = parse_options(["in", "out", "group", "--config-file", str(config)])
+    assert options.settings
+
+
+@pytest.mark.parametrize("block", _blocks("json"))
+def test_json_is_json(block: str):
+    assert isinstance(json.loads(block), dict)
+
+
+def test_the_configuration_shows_every_setting():
+    from ibma_app.estimators import ESTIMATORS, find_estimator
+    from ibma_app.workflows.parsing import SETTING_TABLES
+
+    shown = "".join(block.values[0] for block in _blocks("toml"))
+    keys = {key for table in SETTING_TABLES.values() for key in table}
+    keys |= {key for name in ESTIMATORS for key in find_estimator(name).settings}
+    assert [key for key in sorted(keys) if not re.search(rf"^{key} = ", shown, re.M)] == []
 
 
 def test_the_readme_shows_commands():

@@ -107,9 +107,7 @@ def _public(tree: ast.Module) -> Iterator[Function | ast.ClassDef]:
         if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
             yield node
             if isinstance(node, ast.ClassDef):
-                yield from (
-                    item for item in node.body if isinstance(item, Function) and not item.name.startswith("_")
-                )
+                yield from (item for item in node.body if isinstance(item, Function) and not item.name.startswith("_"))
 
 
 def test_files_are_short():
@@ -237,9 +235,7 @@ def test_the_patterns_find_what_they_look_for(text: str, what: str):
     assert [name for name, pattern in FORBIDDEN.items() if re.search(pattern, text)] == [what]
 
 
-@pytest.mark.parametrize(
-    "text", ['-v "$PWD"/work:/out', "$TMPDIR/work/stack", "BIDS_DIR/derivatives", "/opt/ibma"]
-)
+@pytest.mark.parametrize("text", ['-v "$PWD"/work:/out', "$TMPDIR/work/stack", "BIDS_DIR/derivatives", "/opt/ibma"])
 def test_the_patterns_leave_the_rest_alone(text: str):
     assert [name for name, pattern in FORBIDDEN.items() if re.search(pattern, text)] == []
 

@@ -51,7 +51,7 @@ _FIRST = (
     *("run", "mod", "echo", "flip", "inv", "mt", "part", "proc", "hemi"),
 )
 _LAST = ("space", "res", "den", "contrast", "test", "desc", "corr", "stat")
-_INDICES = frozenset({"run", "echo", "flip", "inv"})
+INDICES = frozenset({"run", "echo", "flip", "inv"})
 _EXTENSIONS = (".nii.gz", ".tsv.gz", ".nii", ".json", ".tsv")
 _KEY = re.compile(r"[a-zA-Z0-9]+")
 _LABEL = re.compile(r"[a-zA-Z0-9+]+")
@@ -147,7 +147,7 @@ def parse_name(filename: str) -> tuple[dict[str, str], str, str]:
 
 def same_label(key: str, one: str, other: str) -> bool:
     """Tell whether two labels are the same; indices such as ``run`` compare as numbers (1 is 01)."""
-    if key in _INDICES and one.isdigit() and other.isdigit():
+    if key in INDICES and one.isdigit() and other.isdigit():
         return int(one) == int(other)
     return one == other
 

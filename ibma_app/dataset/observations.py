@@ -8,6 +8,7 @@ from typing import Any
 
 from ibma_app.core.errors import DatasetError
 from ibma_app.core.statmap import Observation, StatMap
+from ibma_app.dataset.entities import INDICES
 
 _log = logging.getLogger(__name__)
 
@@ -58,12 +59,23 @@ def observe(
     for statmap in statmaps:
         if unit_key not in statmap.entities:
             raise DatasetError(f"{statmap.path}: neither its name nor its folder says which {unit_key}- it is.")
-        key = tuple((name, label) for name, label in statmap.entities.items() if name not in _FOLDERS)
+        key = tuple((name, _index(name, label)) for name, label in statmap.entities.items() if name not in _FOLDERS)
         kinds = groups.setdefault(key, {})
         if statmap.kind in kinds:
             raise DatasetError(_explain_twins(kinds[statmap.kind], statmap))
         kinds[statmap.kind] = statmap
-    return tuple(_observe_one(dict(key), kinds, unit_key, dof, sample_sizes) for key, kinds in groups.items())
+    return tuple(_observe_one(_entities_of(kinds), kinds, unit_key, dof, sample_sizes) for kinds in groups.values())
+
+
+def _index(name: str, label: str) -> str:
+    """Make run-01 and run-1 one: BIDS indices are numbers."""
+    return label.lstrip("0") or "0" if name in INDICES and label.isdigit() else label
+
+
+def _entities_of(kinds: Mapping[str, StatMap]) -> dict[str, str]:
+    """Return the entities that the kinds share, as the first writes them."""
+    first = next(iter(kinds.values()))
+    return {name: label for name, label in first.entities.items() if name not in _FOLDERS}
 
 
 def _observe_one(

@@ -6,7 +6,7 @@ from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Citation, Estimator, Setting
-from ibma_app.estimators.tested import Floats, check_settings, covered_of, frame_of, kind_of, test_estimates
+from ibma_app.estimators.tested import Floats, check_settings, covered_of, frame_of, kind_of, left_dof, test_estimates
 from ibma_app.stats.mixed import fit_fixed
 from ibma_app.stats.tails import chi2_to_log10p
 
@@ -47,20 +47,20 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     chosen = check_settings("fixed-effects", _SETTINGS, settings)
     frame = frame_of(design)
     equal = "yes" if chosen["weights"] == "equal" else "no"
-    fit_ = fit_fixed(kind_of(block, "effect"), kind_of(block, "variance"), covered_of(block), frame, equal)
+    fitted = fit_fixed(kind_of(block, "effect"), kind_of(block, "variance"), covered_of(block), frame, equal)
     dof = summed_dof(block) if chosen["test"] == "t" else None
     if dof is not None:
-        fit_.tested.estimable[:, dof <= 0] = False
-        for values in (fit_.tested.effect, fit_.tested.variance, fit_.tested.statistic):
-            values[:, dof <= 0] = 0.0
+        fitted.tested.estimable[:, dof <= 0] = False
+        fitted.tested.values[:, :, dof <= 0] = 0.0
+    _, q, i2, h2 = fitted.summary
     return Estimate(
-        test_estimates(design, frame, fit_.tested, dof),
-        fit_.n,
+        test_estimates(design, frame, fitted.tested, dof),
+        fitted.counts[0],
         dof=dof,
-        q=fit_.q,
-        q_log10p=chi2_to_log10p(fit_.q, (fit_.n - fit_.rank).astype(np.float64)),
-        i2=fit_.i2,
-        h2=fit_.h2,
+        q=q,
+        q_log10p=chi2_to_log10p(q, left_dof(fitted.counts)),
+        i2=i2,
+        h2=h2,
     )
 
 
@@ -69,6 +69,7 @@ ESTIMATOR = Estimator(
     title="fixed effects with inverse-variance weights",
     needs=("effect", "variance"),
     fit=fit,
+    gives=("q", "i2", "h2"),
     citations=(
         Citation(
             "hedges1985",

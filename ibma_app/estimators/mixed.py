@@ -9,7 +9,7 @@ from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Citation, Estimator, Setting
-from ibma_app.estimators.tested import Floats, check_settings, covered_of, frame_of, kind_of, test_estimates
+from ibma_app.estimators.tested import Floats, check_settings, covered_of, frame_of, kind_of, left_dof, test_estimates
 from ibma_app.stats.mixed import fit_mixed
 from ibma_app.stats.tails import chi2_to_log10p
 from ibma_app.stats.tau2 import tau2_interval
@@ -72,29 +72,30 @@ def fit_mixed_effects(block: VoxelBlock, design: Design, method: str, settings: 
     frame = frame_of(design)
     maps = kind_of(block, "effect"), kind_of(block, "variance"), covered_of(block)
     fitted = fit_mixed(*maps, frame, method, chosen["test"])
-    left = np.maximum(fitted.n - fitted.rank, 0).astype(np.float64)
+    tau2, q, i2, h2 = fitted.summary
+    left = left_dof(fitted.counts)
     tests = test_estimates(design, frame, fitted.tested, None if chosen["test"] == "z" else left)
     lower, upper = tau2_interval(*maps, frame) if chosen["tau2_ci"] == "yes" else (None, None)
     pilower, piupper = None, None
     if design.one_sample and tests:
-        first = fitted.tested
-        sound = first.estimable[0] & (not bool(frame.upper[0]))
+        effect, variance, _ = fitted.tested.values[0]
+        sound = fitted.tested.estimable[0] & (not bool(frame.upper[0]))
         sign = float(np.atleast_2d(design.tests[0].weights)[0, 0])
         pilower, piupper = prediction_interval(
-            np.where(sound, first.effect[0] / sign, 0.0),
-            np.where(sound, first.variance[0] / sign**2, 0.0),
-            np.where(sound, fitted.tau2, 0.0),
+            np.where(sound, effect / sign, 0.0),
+            np.where(sound, variance / sign**2, 0.0),
+            np.where(sound, tau2, 0.0),
             np.where(sound, left, 0.0),
         )
     return Estimate(
         tests,
-        fitted.n,
+        fitted.counts[0],
         dof=None if chosen["test"] == "z" else left,
-        tau2=fitted.tau2,
-        q=fitted.q,
-        q_log10p=chi2_to_log10p(fitted.q, left),
-        i2=fitted.i2,
-        h2=fitted.h2,
+        tau2=tau2,
+        q=q,
+        q_log10p=chi2_to_log10p(q, left),
+        i2=i2,
+        h2=h2,
         pilower=pilower,
         piupper=piupper,
         tau2_lower=lower,
@@ -111,5 +112,6 @@ def record(name: str, title: str, fit: Callable[..., Estimate], *citations: Cita
         needs=("effect", "variance"),
         fit=fit,
         citations=(*citations, KNAPP_HARTUNG),
+        gives=("tau2", "q", "i2", "h2", "prediction"),
         settings=SETTINGS,
     )

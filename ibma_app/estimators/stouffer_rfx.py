@@ -2,13 +2,11 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Citation, Estimator
-from ibma_app.estimators.tested import check_settings, covered_of, frame_of, kind_of, test_estimates
+from ibma_app.estimators.tested import check_settings, covered_of, frame_of, kind_of, left_dof, test_estimates
 from ibma_app.stats.ols import fit_ols
 
 
@@ -21,10 +19,10 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     check_settings("stouffer-rfx", {}, settings)
     frame = frame_of(design)
     fitted = fit_ols(kind_of(block, "z"), covered_of(block), frame)
-    dof = np.maximum(fitted.n - fitted.rank, 0).astype(np.float64)
+    dof = left_dof(fitted.counts)
     tests = test_estimates(design, frame, fitted.tested, dof)
     unitless = {name: replace(test, effect=None, variance=None) for name, test in tests.items()}
-    return Estimate(unitless, fitted.n, dof=dof, identical=fitted.identical)
+    return Estimate(unitless, fitted.counts[0], dof=dof, identical=fitted.identical)
 
 
 ESTIMATOR = Estimator(

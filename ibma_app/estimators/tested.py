@@ -70,6 +70,12 @@ def covered_of(block: VoxelBlock) -> Bools:
     return np.ascontiguousarray(block.covered, dtype=np.bool_)
 
 
+def left_dof(counts: NDArray[np.int16]) -> Floats:
+    """Return n - rank of each voxel, (B,), at least 0, from both, (2, B)."""
+    left: Floats = np.maximum(counts[0] - counts[1], 0).astype(np.float64)
+    return left
+
+
 def test_estimates(design: Design, frame: Frame, tested: Tested, dof: Floats | None) -> dict[str, TestEstimate]:
     """Give each test its z.
 
@@ -83,7 +89,7 @@ def test_estimates(design: Design, frame: Frame, tested: Tested, dof: Floats | N
     found = {}
     for c, test in enumerate(design.tests):
         estimable = tested.estimable[c]
-        statistic = tested.statistic[c]
+        effect, variance, statistic = tested.values[c]
         if frame.upper[c]:
             rows = float(frame.starts[c + 1] - frame.starts[c])
             z = np.where(estimable, f_to_z(statistic, rows, np.inf if dof is None else dof), 0.0)
@@ -93,8 +99,8 @@ def test_estimates(design: Design, frame: Frame, tested: Tested, dof: Floats | N
         found[test.name] = TestEstimate(
             z,
             estimable,
-            tested.effect[c],
-            tested.variance[c],
+            effect,
+            variance,
             None if dof is None else statistic,
             "z" if dof is None else "t",
         )
@@ -125,9 +131,7 @@ def one_sample_estimate(block: VoxelBlock, design: Design, z_of_tail: Mapping[st
     for test in design.tests:
         weights = np.atleast_2d(np.asarray(test.weights, dtype=np.float64))
         if not design.one_sample or weights.shape != (1, 1) or weights[0, 0] == 0:
-            raise DataError(
-                "This estimator takes one-sample designs only (formula 1); use stouffer-rfx for others."
-            )
+            raise DataError("This estimator takes one-sample designs only (formula 1); use stouffer-rfx for others.")
         if test.is_f:
             z = z_of_tail["two-sided"]
             found[test.name] = TestEstimate(

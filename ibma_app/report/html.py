@@ -116,8 +116,6 @@ def environment() -> "Environment":
         lstrip_blocks=True,
     )
     env.filters["number"] = format_number
-    env.filters["words"] = split_words
-    env.filters["fact"] = format_fact
     env.filters["href"] = lambda path: quote(str(path))
     stylesheet = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     env.globals["stylesheet"] = Markup(stylesheet)  # trusted: our own file

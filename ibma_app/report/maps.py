@@ -20,7 +20,7 @@ from ibma_app.core.results import EstimatorResult, Finding
 Floats = NDArray[np.float64]
 
 TESTLESS = ("n", "dof", "tau2", "q", "i2", "h2", "pilower", "piupper", "design")
-"""Kinds that no test owns (DESIGN 4)."""
+"""Kinds that no test owns: their file names carry no ``test-``."""
 
 
 class ResultMaps:

@@ -12,10 +12,11 @@ from typing import Any
 
 from ibma_app.core.design import Design
 from ibma_app.core.methods import Citation
-from ibma_app.core.results import EstimatorResult, Finding, Results
+from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.report.charts import describe_test
-from ibma_app.report.html import format_fact, format_number
-from ibma_app.report.wording import ESTIMATOR_WORDS, TEST_WORDS, UNITS_WORDS
+from ibma_app.report.deciding import and_, decision_paragraph
+from ibma_app.report.html import format_number
+from ibma_app.report.wording import COMMON_TEST_WORDS, ESTIMATOR_WORDS, SETTINGS_IN_WORDS, TEST_WORDS, UNITS_WORDS
 
 DEFAULT_COVERAGE = {"subject": 1.0, "study": 0.75}
 """Share of the maps that must cover a voxel when the user names none; runs: any map."""
@@ -69,7 +70,7 @@ def methods_text(results: Results, version: str) -> MethodsText:
         _coverage_paragraph(results),
         _design_paragraph(results.design, results.analysis.level),
         *(_estimator_paragraph(result, results) for result in results.estimators),
-        _inference_paragraph(results),
+        decision_paragraph(results),
         _software_paragraph(version),
     )
     return MethodsText(tuple(text for text in paragraphs if text), _references((results,)))
@@ -129,8 +130,7 @@ def escape_markdown(text: str) -> str:
     """Keep text from being read as Markdown or HTML; web addresses stay as they are."""
     parts = re.split(r"(https?://\S+)", text)
     return "".join(
-        f"<{part}>" if index % 2 else re.sub(r"([\\`*_<>\[\]#|])", r"\\\1", part)
-        for index, part in enumerate(parts)
+        f"<{part}>" if index % 2 else re.sub(r"([\\`*_<>\[\]#|])", r"\\\1", part) for index, part in enumerate(parts)
     )
 
 
@@ -163,7 +163,7 @@ def _input_paragraph(results: Results) -> str:
     """Which maps, of how many, in which units, and what was derived."""
     analysis = results.analysis
     n_maps = len(analysis.observations)
-    kinds = _and(sorted({kind for row in analysis.observations for kind in row.statmaps}))
+    kinds = and_(sorted({kind for row in analysis.observations for kind in row.statmaps}))
     units = {row.unit for row in analysis.observations}
     if analysis.level != "participant":
         noun = _noun(results)
@@ -172,10 +172,10 @@ def _input_paragraph(results: Results) -> str:
         text = f"Statistic maps ({kinds}) of {count}{several} were combined at each voxel"
         text += _sizes_clause(results)
     elif n_maps > 1:
-        over = f" over {_and(analysis.combined)}" if analysis.combined else ""
-        text = f"For participant {_and(sorted(units))}, {n_maps} sets of maps ({kinds}) were combined{over}"
+        over = f" over {and_(analysis.combined)}" if analysis.combined else ""
+        text = f"For participant {and_(sorted(units))}, {n_maps} sets of maps ({kinds}) were combined{over}"
     else:
-        text = f"For participant {_and(sorted(units))}, one set of maps ({kinds}) was passed on as it is"
+        text = f"For participant {and_(sorted(units))}, one set of maps ({kinds}) was passed on as it is"
     named = ", ".join(f"{key} {label}" for key, label in analysis.entities.items())
     text += f" [{named}]." if named else "."
     return " ".join(part for part in (text, _derived_sentence(results), _units_sentence(results)) if part)
@@ -198,9 +198,7 @@ def _derived_sentence(results: Results) -> str:
             counts[derived] = counts.get(derived, 0) + 1
     if not counts:
         return ""
-    told = "; ".join(
-        f"{derived} ({count} {'map' if count == 1 else 'maps'})" for derived, count in counts.items()
-    )
+    told = "; ".join(f"{derived} ({count} {'map' if count == 1 else 'maps'})" for derived, count in counts.items())
     return f"What was missing was derived: {told}."
 
 
@@ -214,7 +212,7 @@ def _units_sentence(results: Results) -> str:
         return UNITS_WORDS[policy]
     if units == ["unknown"] or not units:
         return "The maps do not state the units of their effects, which were taken as alike."
-    return f"Effects were in these units: {_and(units)}."
+    return f"Effects were in these units: {and_(units)}."
 
 
 def _coverage_paragraph(results: Results) -> str:
@@ -228,10 +226,15 @@ def _coverage_paragraph(results: Results) -> str:
     return " ".join(part for part in parts if part)
 
 
+def share_of_maps(results: Results) -> float | None:
+    """The share of the maps that must cover a voxel; None: any map."""
+    share = results.settings.get("min_coverage")
+    return DEFAULT_COVERAGE.get(results.analysis.unit) if share is None else float(share)
+
+
 def _share_sentence(results: Results) -> str:
     """State how many maps must cover a voxel."""
-    share = results.settings.get("min_coverage")
-    share = DEFAULT_COVERAGE.get(results.analysis.unit) if share is None else share
+    share = share_of_maps(results)
     if share is None or share == 0:
         return "Voxels that at least one map covers were kept."
     if share == 1:
@@ -299,14 +302,25 @@ def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: 
     if settings.get("weights") == "equal":
         words = ESTIMATOR_WORDS["equal weights", ""]
     text += " " + words.format(units=_plural(noun), unit=noun) if words else ""
-    if mixed:
-        text += " " + TEST_WORDS.get(settings.get("test", ""), "")
-    told = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    text += " " + _test_words(settings, mixed=mixed)
+    told = ", ".join(
+        f"{name} = {value}" for name, value in settings.items() if (name, str(value)) not in SETTINGS_IN_WORDS
+    )
     text = text.rstrip() + (f" Settings: {told}." if told else "")
     reason = auto_reason(result)
     if numbers and reason:
         text += f" It was chosen automatically (--estimator auto): {reason.rstrip('.')}."
     return text
+
+
+def _test_words(settings: Mapping[str, str], *, mixed: bool) -> str:
+    """Say how coefficients were tested, and what else the settings ask for."""
+    parts = [TEST_WORDS.get(settings.get("test", ""), "")] if mixed else []
+    if settings.get("weights") == "equal":  # its words do not name the test
+        parts.append(COMMON_TEST_WORDS.get(settings.get("test", ""), ""))
+    if settings.get("tau2_ci") == "yes":
+        parts.append("The 95 % interval of tau2 is by the Q profile.")
+    return " ".join(part for part in parts if part)
 
 
 def auto_reason(result: EstimatorResult) -> str:
@@ -320,38 +334,9 @@ def _settings_of(result: EstimatorResult) -> Mapping[str, str]:
     return {**defaults, **result.settings}
 
 
-def _inference_paragraph(results: Results) -> str:
-    """Name each inference once, with level, tail and thresholds' inputs."""
-    findings: dict[str, Finding] = {}
-    for result in results.estimators:
-        for finding in result.findings:
-            findings.setdefault(finding.inference, finding)
-    if not findings:
-        return ""
-    settings = results.settings
-    text = "Significance was decided"
-    if settings.get("alpha") is not None:
-        text += f" at alpha = {format_number(settings['alpha'])}"
-    if settings.get("tail"):
-        text += f" ({settings['tail']}; F tests are always upper-tail)"
-    text += f" by {_and([f'{finding.title} [{name}]' for name, finding in findings.items()])},"
-    text += " separately for each test, over the voxels of the mask where the test can be estimated."
-    if settings.get("cluster_p") is not None:
-        text += (
-            f" Clusters and uncorrected thresholds were formed at p < {format_fact(settings['cluster_p'])}."
-            if "uncorrected" in findings
-            else ""
-        )
-    extent = settings.get("min_extent")
-    if isinstance(extent, int) and extent > 1:
-        text += f" Clusters of fewer than {extent} voxels were left out of tables and thresholded maps."
-    return text
-
-
 def _software_paragraph(version: str) -> str:
     return (
-        f"Computed with ibma-app {version}, a BIDS App that reads and writes the Brain Imaging Data "
-        "Structure (BIDS)."
+        f"Computed with ibma-app {version}, a BIDS App that reads and writes the Brain Imaging Data Structure (BIDS)."
     )
 
 
@@ -361,9 +346,3 @@ def _noun(results: Results) -> str:
 
 def _plural(noun: str) -> str:
     return "studies" if noun == "study" else f"{noun}s"
-
-
-def _and(parts: Iterable[str]) -> str:
-    """Join as in a sentence: a, b and c."""
-    *head, last = list(parts) or [""]
-    return f"{', '.join(head)} and {last}" if head else last

@@ -10,12 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.results import Results
+from ibma_app.report.facts import Told, describe_control, describe_facts
 from ibma_app.report.maps import ResultMaps
 
 CLUSTER_ROWS = 12
 """Rows of a cluster table that a page shows; the TSV has them all."""
 
-CLUSTER_UNITS = {"x": "mm", "y": "mm", "z": "mm", "volume_mm3": "", "n_voxels": ""}
+CLUSTER_COLUMNS = {
+    "cluster_id": "Cluster",
+    "x": "x (mm)",
+    "y": "y (mm)",
+    "z": "z (mm)",
+    "peak_z": "Peak z",
+    "mean_z": "Mean z",
+    "peak_effect": "Peak effect",
+    "log10p": "−log10 p",
+    "volume_mm3": "Volume (mm³)",
+    "n_voxels": "Voxels",
+    "tdp": "Truly active, at least (%)",
+    "region": "Region",
+}
+"""Column of a cluster table -> its name on a page; ``region_<atlas>`` is ``Region (<atlas>)``."""
+
+MISSING = "n/a"
 
 
 @dataclass(frozen=True)
@@ -35,9 +52,10 @@ class Peak:
 class ClusterTable:
     """The first rows of a cluster table, and the file that has the rest."""
 
-    columns: tuple[str, ...]
+    columns: tuple[tuple[str, bool], ...]  # name on the page, whether it holds numbers
     rows: tuple[tuple[str, ...], ...]
     n_rows: int
+    n_clusters: int
     href: str  # relative to the page
 
 
@@ -53,6 +71,16 @@ class InferenceNumbers:
     z_threshold: float | None
     facts: Mapping[str, Any]
     clusters: ClusterTable | None
+
+    @property
+    def control(self) -> str:
+        """What it keeps below which level."""
+        return describe_control(self.facts)
+
+    @property
+    def told(self) -> tuple[Told, ...]:
+        """Its facts in words."""
+        return describe_facts(self.facts)
 
 
 @dataclass(frozen=True)
@@ -133,14 +161,50 @@ def read_clusters(path: Path, page_folder: Path, limit: int = CLUSTER_ROWS) -> C
     """Read the first rows of a cluster table; None when the file is gone."""
     try:
         with path.open(newline="", encoding="utf-8") as stream:
-            lines = list(csv.reader(stream, delimiter="\t"))
+            lines = [line for line in csv.reader(stream, delimiter="\t") if line]
     except OSError:
         return None
     if not lines:
         return None
-    columns = tuple(f"{c} ({CLUSTER_UNITS[c]})" if CLUSTER_UNITS.get(c) else c for c in lines[0])
-    rows = tuple(tuple(_short(cell) for cell in line) for line in lines[1 : limit + 1])
-    return ClusterTable(columns, rows, len(lines) - 1, relative_to_page(path, page_folder))
+    head, body = lines[0], lines[1:]
+    # a region column is there without any atlas too
+    kept = [
+        index
+        for index, name in enumerate(head)
+        if not name.startswith("region") or any(line[index] != MISSING for line in body)
+    ]
+    return ClusterTable(
+        columns=tuple((_column_name(head[index]), not head[index].startswith("region")) for index in kept),
+        rows=tuple(tuple(_cell(head[index], line[index]) for index in kept) for line in body[:limit]),
+        n_rows=len(body),
+        n_clusters=sum(1 for line in body if line[0].isdecimal()),  # sub-peaks are lettered: 1a
+        href=relative_to_page(path, page_folder),
+    )
+
+
+def _column_name(column: str) -> str:
+    """Name a column of a cluster table for a reader."""
+    atlas = column.removeprefix("region_")
+    return f"Region ({atlas})" if atlas != column else CLUSTER_COLUMNS.get(column, column)
+
+
+def _cell(column: str, cell: str) -> str:
+    """Write a cell for a reader: a dash where there is nothing, shares in percent."""
+    if cell == MISSING:
+        return "–"
+    if column.startswith("region") or column == "cluster_id":
+        return cell
+    try:
+        number = float(cell)
+    except ValueError:
+        return cell
+    if column == "tdp":
+        return f"{100 * number:.1f}"
+    if column in ("x", "y", "z"):
+        return f"{number:.1f}"
+    if column in ("volume_mm3", "n_voxels"):
+        return f"{number:,.0f}"
+    return cell if len(cell) <= 7 else f"{number:.4g}"
 
 
 def relative_to_page(path: Path, page_folder: Path) -> str:
@@ -207,12 +271,3 @@ def _describe_dof(maps: ResultMaps) -> str:
 
 def _median(values: NDArray[np.float64] | None) -> float | None:
     return None if values is None or not values.size else float(np.median(values))
-
-
-def _short(cell: str) -> str:
-    """Four digits are enough for a page; the TSV has them all."""
-    try:
-        number = float(cell)
-    except ValueError:
-        return cell
-    return cell if len(cell) <= 7 else f"{number:.4g}"

@@ -14,20 +14,19 @@ from ibma_app import __version__
 from ibma_app.core.results import Results
 from ibma_app.report.brain import Sheet
 from ibma_app.report.charts import describe_test, draw_design
+from ibma_app.report.facts import settings_rows
 from ibma_app.report.html import format_number, render, sort_key
-from ibma_app.report.maps import ResultMaps
+from ibma_app.report.inputs import maps_table
 from ibma_app.report.methods import methods_text
-from ibma_app.report.numbers import count_significant, relative_to_page
+from ibma_app.report.notes import notes_of, notes_of_several
+from ibma_app.report.numbers import relative_to_page
 from ibma_app.report.views import (
     Fact,
-    collect_notes,
     estimator_view,
+    found_rows,
     grid_facts,
-    map_rows,
-    notes_of,
     participant_view,
     reference_rows,
-    settings_rows,
     title_of,
 )
 
@@ -85,8 +84,9 @@ def write_analysis_page(
         contents=_group_contents(estimators),
         version=version,
         plans=sheet.plans,
-        summary=[*_count_facts(results), *grid_facts(results), *_headline(results)],
+        summary=[*_count_facts(results), *grid_facts(results)],
         notes=notes_of(results),
+        found=found_rows(estimators),
         **_input_view(results),
         estimators=estimators,
         methods=text.paragraphs,
@@ -124,16 +124,9 @@ def write_participant_page(
     sheet = Sheet()
     ordered = sorted(results, key=lambda one: sort_key(one.analysis.name))
     analyses = [
-        participant_view(one, sheet, number, pictured=number < PICTURED_CONTRASTS)
-        for number, one in enumerate(ordered)
+        participant_view(one, sheet, number, pictured=number < PICTURED_CONTRASTS) for number, one in enumerate(ordered)
     ]
     texts = [methods_text(one, version) for one in ordered]
-    several = len(ordered) > 1
-    notes = [
-        (note.source, (note.text,))
-        for one, view in zip(ordered, analyses, strict=True)
-        for note in notes_of(one, view["title"] if several else "")
-    ]
     path = ordered[0].output_dir / f"sub-{label}.html"
     references = dict.fromkeys(line for text in texts for line in text.references)
     n_maps = sum(len(one.analysis.observations) for one in ordered)
@@ -146,7 +139,7 @@ def write_participant_page(
         version=version,
         plans=sheet.plans,
         summary=[("Combined contrasts", len(ordered)), ("Maps read", n_maps)],
-        notes=collect_notes(notes),
+        notes=notes_of_several([(view["title"], one) for view, one in zip(analyses, ordered, strict=True)]),
         analyses=analyses,
         methods=list(dict.fromkeys(line for text in texts for line in text.paragraphs)),
         references=reference_rows(references),
@@ -164,10 +157,11 @@ def write_index(output_dir: Path, save: Save, version: str = __version__) -> Pat
     disk, in one order, so that the last one lists them all.
     """
     groups, participants = _list_pages(output_dir, "group_*.html"), _list_pages(output_dir, "sub-*.html")
-    beside = (
+    others = (
         ("README.md", "what lies in this dataset, and the methods"),
         ("CITATION.md", "what to cite"),
         ("dataset_description.json", "BIDS description of this dataset"),
+        ("logs/", "options as resolved, log and versions of each run"),
     )
     counts = [_count(len(groups), "group analysis", "group analyses")]
     counts.append(_count(len(participants), "participant"))
@@ -180,14 +174,14 @@ def write_index(output_dir: Path, save: Save, version: str = __version__) -> Pat
         contents=[
             _entry("group", "Group analyses"),
             _entry("participants", "Participants"),
-            _entry("files", "Beside this page"),
+            _entry("files", "Other files"),
         ],
         version=version,
         sections=[
             _section("group", "Group analyses", groups, "None yet: run the group level."),
             _section("participants", "Participants", participants, "None in this folder."),
         ],
-        texts=beside,
+        texts=others,
     )
     save(path, content)
     return path
@@ -234,6 +228,7 @@ def _closing() -> list[dict[str, Any]]:
 def _group_contents(estimators: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     entries = [
         _entry("notes", "Warnings and notes"),
+        *([_entry("found", "What was found")] if found_rows(estimators) else []),
         _entry("maps", "What was combined"),
         _entry("design", "Design"),
     ]
@@ -284,30 +279,13 @@ def _count_facts(results: Results) -> list[Fact]:
     return [*facts, ("Original contrast name", names.pop())] if len(names) == 1 else facts
 
 
-def _headline(results: Results) -> list[Fact]:
-    """Significant voxels of the first test by the first inference, for each estimator."""
-    if not results.design.tests:
-        return []
-    facts: list[Fact] = []
-    for result in results.estimators:
-        maps = ResultMaps(result, results.grid, results.design, results.design.tests[0])
-        for row in count_significant(maps, results)[:1]:
-            facts.append(
-                (f"Significant: {result.estimator.name}, {maps.test.name}, {row.name}", row.n_significant)
-            )
-    return facts
-
-
 def _input_view(results: Results) -> dict[str, Any]:
     """The table of maps and the design, as the group page shows them."""
-    rows = map_rows(results)
+    table = maps_table(results)
     return {
-        "maps": rows,
-        "maps_sentence": _maps_sentence(results),
-        "with_effect": any(row.median_abs_effect is not None for row in rows),
-        "with_variance": any(row.median_variance is not None for row in rows),
+        "maps": table,
         "formula": results.design.formula,
-        "design": draw_design(results.design, tuple(row.label for row in rows)),
+        "design": draw_design(results.design, tuple(row.label for row in table.rows)),
         "design_caption": (
             "The design matrix, one row per map, and under it the weights of each test. Colours: blue is "
             "negative, red positive, each column by its own largest value (tests: by theirs)."
@@ -315,15 +293,6 @@ def _input_view(results: Results) -> dict[str, Any]:
         "tests": [describe_test(test, results.design.columns) for test in results.design.tests],
         "design_file": _design_file(results),
     }
-
-
-def _maps_sentence(results: Results) -> str:
-    share = sum(1 for row in results.survey if row.covered == results.grid.n_voxels)
-    whole = "all" if share == len(results.survey) else f"{share} of {len(results.survey)}"
-    return (
-        f"Each row is one row of the design; {whole} cover the whole mask of "
-        f"{format_number(results.grid.n_voxels)} voxels. Medians are over the voxels that the map covers."
-    )
 
 
 def _design_file(results: Results) -> str:

@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.results import EstimatorResult, MapSurvey, Results
+from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.report.brain import Sheet, SlicePlan, draw_glass, draw_mosaic, is_mni
-from ibma_app.report.charts import coverage_share, describe_test
-from ibma_app.report.html import format_fact, format_number
+from ibma_app.report.charts import describe_test
+from ibma_app.report.facts import describe_settings
+from ibma_app.report.html import format_number
+from ibma_app.report.inputs import maps_table
 from ibma_app.report.maps import ResultMaps
 from ibma_app.report.methods import auto_reason, space_of
 from ibma_app.report.numbers import (
@@ -30,31 +32,6 @@ Fact = tuple[str, Any]
 NEUROLOGICAL = "Axial slices, left is left; pixels are voxels."
 
 
-@dataclass(frozen=True)
-class Note:
-    """A warning or note, and the part of the analysis that it comes from."""
-
-    source: str
-    text: str
-
-
-@dataclass(frozen=True)
-class MapRow:
-    """One line of the table of maps."""
-
-    label: str
-    sample_size: float | None
-    dof: str
-    dof_source: str
-    units: str
-    share: float  # percent of the mask
-    losses: tuple[tuple[str, int], ...]
-    derived: tuple[str, ...]
-    median_abs_effect: float | None
-    median_variance: float | None
-    uris: tuple[str, ...]
-
-
 def title_of(entities: Mapping[str, str]) -> str:
     """Name an analysis for a reader, its contrast first: ``contrast faces, task x``."""
     order = sorted(entities, key=lambda key: key != "contrast")
@@ -64,48 +41,6 @@ def title_of(entities: Mapping[str, str]) -> str:
 def anchor_of(*parts: str) -> str:
     """Make a fragment identifier; a number keeps it unique where labels lose characters."""
     return "-".join(re.sub(r"[^A-Za-z0-9]+", "", part) or "x" for part in parts)
-
-
-def map_rows(results: Results) -> tuple[MapRow, ...]:
-    """List what each map brought and what was lost of it."""
-    aligned = len(results.survey) == len(results.analysis.observations)
-    sources = [row.dof_source if aligned else "" for row in results.analysis.observations]
-    sources += [""] * (len(results.survey) - len(sources))
-    rows = zip(results.survey, sources, strict=False)
-    return tuple(_map_row(survey, source, results) for survey, source in rows)
-
-
-def _map_row(survey: MapSurvey, source: str, results: Results) -> MapRow:
-    return MapRow(
-        label=survey.label,
-        sample_size=survey.sample_size,
-        dof=survey.dof,
-        dof_source="" if source in (survey.dof, "unknown") else f"from {source}" if source else "",
-        units=survey.units,
-        share=coverage_share(survey, results.grid.n_voxels),
-        losses=tuple((reason, count) for reason, count in survey.losses.items() if count),
-        derived=survey.derived,
-        median_abs_effect=survey.median_abs_effect,
-        median_variance=survey.median_variance,
-        uris=survey.uris,
-    )
-
-
-def collect_notes(parts: Iterable[tuple[str, Sequence[str]]]) -> tuple[Note, ...]:
-    """Gather notes of the parts of an analysis, each text once."""
-    notes: dict[str, Note] = {}
-    for source, texts in parts:
-        for text in texts:
-            notes.setdefault(text, Note(source, text))
-    return tuple(notes.values())
-
-
-def notes_of(results: Results, prefix: str = "") -> tuple[Note, ...]:
-    """Every warning and note of an analysis."""
-    parts = [(prefix, results.notes), (prefix, results.analysis.notes)]
-    parts.append((prefix or "design", results.design.notes))
-    parts += [(prefix or result.estimator.name, result.notes) for result in results.estimators]
-    return collect_notes(parts)
 
 
 def grid_facts(results: Results) -> list[Fact]:
@@ -138,10 +73,9 @@ def fit_facts(fit: FitNumbers, units: str) -> list[Fact]:
     return facts
 
 
-def estimator_view(
-    result: EstimatorResult, results: Results, sheet: Sheet, number: int, budget: int
-) -> dict[str, Any]:
+def estimator_view(result: EstimatorResult, results: Results, sheet: Sheet, number: int, budget: int) -> dict[str, Any]:
     """One estimator's part of a group page; pictures for the first ``budget`` tests."""
+    results = results.seen_by(result)
     plan = sheet.plan(results.grid, space_of(results))
     anchor = anchor_of(f"e{number}", result.estimator.name)
     tests = []
@@ -157,7 +91,7 @@ def estimator_view(
         "name": result.estimator.name,
         "title": result.estimator.title[:1].upper() + result.estimator.title[1:],
         "reason": f"Chosen by auto: {why}." if why else "",
-        "facts": [*fit_facts(describe_fit(first), units), *_settings_facts(result)],
+        "facts": [*fit_facts(describe_fit(first), units), *describe_settings(result.settings)],
         "tests": tests,
         "n_voxels": results.grid.n_voxels,
         "pictures": pictures,
@@ -165,20 +99,22 @@ def estimator_view(
     }
 
 
-def _settings_facts(result: EstimatorResult) -> list[Fact]:
-    return [(f"Setting {name}", value) for name, value in result.settings.items()]
+def found_rows(estimators: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per estimator, test and inference, from the parts of a group page."""
+    return [
+        {"estimator": part["name"], "n_voxels": part["n_voxels"], "test": test, "row": row}
+        for part in estimators
+        for test in part["tests"]
+        for row in test["inferences"]
+    ]
 
 
-def _test_view(
-    maps: ResultMaps, results: Results, plan: SlicePlan, anchor: str, *, pictured: bool
-) -> dict[str, Any]:
+def _test_view(maps: ResultMaps, results: Results, plan: SlicePlan, anchor: str, *, pictured: bool) -> dict[str, Any]:
     """Numbers and pictures of one test."""
     row = describe_test(maps.test, results.design.columns)
     units = effect_units(maps, results)
     inferences = count_significant(maps, results)
-    unpictured = (
-        "" if pictured else "No pictures: the page shows those of its first tests only; the maps are on disk."
-    )
+    unpictured = "" if pictured else "No pictures: the page shows those of its first tests only; the maps are on disk."
     return {
         "anchor": anchor,
         "name": row.name,
@@ -270,15 +206,13 @@ def participant_view(results: Results, sheet: Sheet, number: int, *, pictured: b
     result = results.estimators[0]
     maps = ResultMaps(result, results.grid, results.design, results.design.tests[0])
     units = effect_units(maps, results)
-    rows, fit = map_rows(results), describe_fit(maps)
+    table, fit = maps_table(results), describe_fit(maps)
     return {
         "anchor": f"a{number}",
         "title": title_of(entities),
         "name": results.analysis.name,
-        "facts": [("Maps combined", len(rows)), *fit_facts(fit, units), *grid_facts(results)[1:3]],
-        "maps": rows,
-        "with_effect": any(row.median_abs_effect is not None for row in rows),
-        "with_variance": any(row.median_variance is not None for row in rows),
+        "facts": [("Maps combined", len(table.rows)), *fit_facts(fit, units), *grid_facts(results)[1:3]],
+        "maps": table,
         "peaks": find_peaks(maps),
         "units": units,
         "pictures": _participant_pictures(maps, results, sheet, units) if pictured else [],
@@ -299,11 +233,6 @@ def _participant_pictures(maps: ResultMaps, results: Results, sheet: Sheet, unit
             text = f"{words}, not thresholded. {NEUROLOGICAL}"
             pictures.append(draw_mosaic(plan, volume, signed_scale(volume[inside], label), text))
     return [*pictures, *_fit_pictures(maps, results, plan, units)]
-
-
-def settings_rows(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The settings of a run as name and value."""
-    return [(name.replace("_", " "), format_fact(value)) for name, value in settings.items()]
 
 
 def reference_rows(references: Iterable[str]) -> list[dict[str, str]]:

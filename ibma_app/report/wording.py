@@ -1,4 +1,4 @@
-"""Sentences on methods, by the menu name of what was run (DESIGN 5)."""
+"""Sentences on methods, by the menu name of what was run."""
 
 ESTIMATOR_WORDS = {
     ("fixed-effects", "participant"): (
@@ -12,8 +12,7 @@ ESTIMATOR_WORDS = {
         "of these {units} only, not of others like them."
     ),
     ("equal weights", ""): (
-        "The effect is the plain mean of the maps' effects; its variance is propagated from their "
-        "sampling variances."
+        "The effect is the plain mean of the maps' effects; its variance is propagated from their sampling variances."
     ),
     ("ols", ""): (
         "A random-effects general linear model was fitted to the effect maps by ordinary least squares; "
@@ -70,10 +69,22 @@ TEST_WORDS = {
 }
 """How a mixed model tests, by its setting ``test``."""
 
+COMMON_TEST_WORDS = {
+    "z": "Its ratio to its standard error was tested as z.",
+    "t": "Its ratio to its standard error was tested as t, with the sum of the dof of the maps that cover the voxel.",
+}
+"""How a common effect is tested, by its setting ``test``."""
+
+SETTINGS_IN_WORDS = (
+    *(("test", value) for value in TEST_WORDS),
+    *(("weights", value) for value in ("variance", "equal")),
+    *(("tau2_ci", value) for value in ("no", "yes")),
+)
+"""Settings that the sentences tell; others are listed by name."""
+
 UNITS_WORDS = {
     "assume-same": (
-        "That all effects are in one unit was taken on the word of the user (--units assume-same); "
-        "it was not checked."
+        "That all effects are in one unit was taken on the word of the user (--units assume-same); it was not checked."
     ),
     "hedges-g": (
         "Effects of unknown or different units were turned into standardised effects (Hedges' g, "

@@ -10,13 +10,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import compiled, inner
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 RANK_TOLERANCE = 1e-9  # of columns that have norm 1 over all maps
 LANES = 4  # maps are padded to a multiple: sums then run in four lanes
 EFFECT, VARIANCE, WEIGHT, RESIDUAL, COLUMNS = range(5)  # rows of a voxel's array; see weighted.py
+KIND = 7  # where a voxel's small array tells ...
+CONSTANT = 1.0  # ... that the basis is one constant column
 
 
 class Frame(NamedTuple):
@@ -24,20 +28,20 @@ class Frame(NamedTuple):
 
     columns: Floats  # (P, K) orthonormal, spanning the design
     rows: Floats  # (R, P) all tests' rows, stacked, on these columns
-    starts: NDArray[np.int64]  # (C + 1,) first row of each test
-    upper: NDArray[np.bool_]  # (C,) True for F tests
+    starts: Ints  # (C + 1,) first row of each test
+    upper: Bools  # (C,) True for F tests
+    constant: bool  # the design is an intercept alone
 
 
-class Pattern(NamedTuple):
-    """What one pattern of coverage makes of a frame; filled in place."""
+class Patterns(NamedTuple):
+    """What N patterns of coverage make of a frame."""
 
-    covered: NDArray[np.bool_]  # (K,) the pattern
-    index: NDArray[np.int64]  # (K,) covered maps, the first k
-    columns: Floats  # (P, K) basis of the covered rows, the first r; 0 beyond k
-    rows: Floats  # (R, P) the tests on the basis
-    estimable: NDArray[np.bool_]  # (C,)
-    triangle: Floats  # (P, P) work
-    pivots: NDArray[np.int64]  # (P,) work
+    maps: Ints  # (N,) maps k that cover
+    rank: Ints  # (N,) of their rows
+    which: Ints  # (N, K) the covered maps, the first k
+    columns: Floats  # (N, P, K4) basis of the covered rows, the first ``rank``; 0 beyond k
+    rows: Floats  # (N, R, P) the tests on that basis
+    estimable: Bools  # (N, C)
 
 
 def _independent(rows: Floats) -> Floats:
@@ -67,7 +71,10 @@ def frame_design(matrix: Floats, tests: list[tuple[Floats, bool]]) -> Frame:
     norms = np.sqrt((design**2).sum(axis=0))
     if design.shape[0] < design.shape[1] or not np.all(norms > 0):
         raise ValueError("The design matrix has an empty column or fewer rows than columns.")
+    constant = bool(design.shape[1] == 1 and np.ptp(design) == 0)
     columns, triangle = np.linalg.qr(design / norms)
+    if constant:
+        columns, triangle = np.full(design.shape, design.shape[0] ** -0.5), np.sign(design[:1])
     if np.abs(np.diag(triangle)).min() < 1e-12:
         raise ValueError("The columns of the design matrix are linearly dependent.")
     back = np.linalg.inv(triangle * norms)  # coefficients of the design from those of the basis
@@ -81,91 +88,11 @@ def frame_design(matrix: Floats, tests: list[tuple[Floats, bool]]) -> Frame:
         np.ascontiguousarray(np.vstack(stacked)) if stacked else np.zeros((0, design.shape[1])),
         np.asarray(starts, dtype=np.int64),
         np.asarray([is_f for _, is_f in tests], dtype=np.bool_),
+        constant,
     )
 
 
-@compiled
-def new_pattern(frame: Frame) -> Pattern:
-    """Allocate a pattern for a frame."""
-    p, k = frame.columns.shape
-    return Pattern(
-        np.zeros(k, np.bool_),
-        np.zeros(k, np.int64),
-        np.zeros((p, k)),
-        np.zeros(frame.rows.shape),
-        np.zeros(frame.upper.size, np.bool_),
-        np.zeros((p, p)),
-        np.zeros(p, np.int64),
-    )
-
-
-@compiled
-def _take_rows(frame: Frame, pattern: Pattern) -> int:
-    """Copy the covered rows of the frame's columns; return how many."""
-    k = 0
-    for i in range(pattern.covered.size):
-        if pattern.covered[i]:
-            pattern.index[k] = i
-            k += 1
-    for j in range(frame.columns.shape[0]):
-        for i in range(k):
-            pattern.columns[j, i] = frame.columns[j, pattern.index[i]]
-        for i in range(k, pattern.columns.shape[1]):
-            pattern.columns[j, i] = 0.0
-    return k
-
-
-@compiled
-def _largest_column(columns: Floats, k: int, first: int, used: NDArray[np.int64]) -> tuple[int, float]:
-    """Return the position, from ``first`` on, of the column with the largest norm."""
-    best = first
-    largest = -1.0
-    for s in range(first, used.size):
-        total = 0.0
-        for i in range(k):
-            total += columns[used[s], i] ** 2
-        if total > largest:
-            largest = total
-            best = s
-    return best, np.sqrt(largest)
-
-
-@compiled
-def _orthonormalise(pattern: Pattern, k: int) -> int:
-    """Turn the columns into a basis by pivoted Gram-Schmidt, twice is enough; return the rank.
-
-    ``pivots[s]`` is the s-th column taken; ``triangle[s, j]`` what column j
-    has of it.
-    """
-    columns, triangle, pivots = pattern.columns, pattern.triangle, pattern.pivots
-    p = pivots.size
-    for j in range(p):
-        pivots[j] = j
-        for s in range(p):
-            triangle[s, j] = 0.0
-    rank = 0
-    for s in range(p):
-        best, _ = _largest_column(columns, k, s, pivots)
-        pivots[s], pivots[best] = pivots[best], pivots[s]
-        taken = pivots[s]
-        for earlier in range(s):  # the second pass for the column taken
-            _remove(columns, triangle, k, earlier, pivots[earlier], taken)
-        total = 0.0
-        for i in range(k):
-            total += columns[taken, i] ** 2
-        norm = np.sqrt(total)
-        if norm <= RANK_TOLERANCE:
-            break
-        triangle[s, taken] = norm
-        for i in range(k):
-            columns[taken, i] /= norm
-        for later in range(s + 1, p):
-            _remove(columns, triangle, k, s, taken, pivots[later])
-        rank += 1
-    return rank
-
-
-@compiled
+@inner
 def _remove(columns: Floats, triangle: Floats, k: int, step: int, taken: int, other: int) -> None:
     """Take out of column ``other`` its part along the unit column ``taken``."""
     total = 0.0
@@ -176,71 +103,138 @@ def _remove(columns: Floats, triangle: Floats, k: int, step: int, taken: int, ot
         columns[other, i] -= total * columns[taken, i]
 
 
-@compiled
-def _row_on_basis(rows: Floats, row: int, pattern: Pattern, rank: int) -> bool:
+@inner
+def _square_sum(columns: Floats, k: int, one: int) -> float:
+    """Return the squared norm of a column."""
+    total = 0.0
+    for i in range(k):
+        total += columns[one, i] ** 2
+    return total
+
+
+@inner
+def _orthonormalise(columns: Floats, triangle: Floats, pivots: Ints, k: int) -> int:
+    """Turn columns into a basis by pivoted Gram-Schmidt, twice is enough; return the rank.
+
+    ``pivots[s]`` is the s-th column taken; ``triangle[s, j]`` what column j
+    has of it.
+    """
+    p = pivots.size
+    for j in range(p):
+        pivots[j] = j
+        for s in range(p):
+            triangle[s, j] = 0.0
+    for s in range(p):
+        best, largest = s, -1.0
+        for j in range(s, p):
+            norm = _square_sum(columns, k, pivots[j])
+            if norm > largest:
+                best, largest = j, norm
+        pivots[s], pivots[best] = pivots[best], pivots[s]
+        taken = pivots[s]
+        for earlier in range(s):  # the second pass, for the column taken
+            _remove(columns, triangle, k, earlier, pivots[earlier], taken)
+        norm = np.sqrt(_square_sum(columns, k, taken))
+        if norm <= RANK_TOLERANCE:
+            return s
+        triangle[s, taken] = norm
+        for i in range(k):
+            columns[taken, i] /= norm
+        for later in range(s + 1, p):
+            _remove(columns, triangle, k, s, taken, pivots[later])
+    return p
+
+
+@inner
+def _row_on_basis(rows: Floats, row: int, triangle: Floats, pivots: Ints, rank: int, out: Floats, n: int) -> bool:
     """Write a test's row on the basis; return whether it is estimable there.
 
     It is when it is a combination of covered rows: d R = row for some d.
     """
-    triangle, pivots, out = pattern.triangle, pattern.pivots, pattern.rows
     size = 0.0
     for j in range(pivots.size):
         size = max(size, abs(rows[row, j]))
-        out[row, j] = 0.0
+        out[n, row, j] = 0.0
     for s in range(rank):
         left = rows[row, pivots[s]]
         for earlier in range(s):
-            left -= out[row, earlier] * triangle[earlier, pivots[s]]
-        out[row, s] = left / triangle[s, pivots[s]]
+            left -= out[n, row, earlier] * triangle[earlier, pivots[s]]
+        out[n, row, s] = left / triangle[s, pivots[s]]
     for j in range(rank, pivots.size):
         left = rows[row, pivots[j]]
         for s in range(rank):
-            left -= out[row, s] * triangle[s, pivots[j]]
+            left -= out[n, row, s] * triangle[s, pivots[j]]
         if abs(left) > 1e-6 * size:
             return False
     return True
 
 
-@compiled
-def _order_basis(pattern: Pattern, k: int, rank: int) -> None:
-    """Bring the basis into rows 0 to rank - 1, in the order taken."""
-    columns, pivots = pattern.columns, pattern.pivots
-    kept = np.empty((rank, k))
-    for s in range(rank):
-        for i in range(k):
-            kept[s, i] = columns[pivots[s], i]
-    for s in range(rank):
-        for i in range(k):
-            columns[s, i] = kept[s, i]
+@inner
+def _take_rows(frame: Frame, covered: Bools, voxel: int, columns: Floats, index: Ints, n: int) -> int:
+    """Copy the covered rows of the frame's columns; return how many."""
+    k = 0
+    for i in range(covered.shape[0]):
+        if covered[i, voxel]:
+            index[n, k] = i
+            for j in range(columns.shape[0]):
+                columns[j, k] = frame.columns[j, i]
+            k += 1
+    return k
+
+
+@inner
+def _keep_basis(columns: Floats, triangle: Floats, pivots: Ints, k: int, n_maps: int) -> int:
+    """Make the basis of k rows of n_maps; return its rank."""
+    if k < n_maps:
+        return _orthonormalise(columns, triangle, pivots, k)
+    for j in range(pivots.size):
+        pivots[j] = j
+        for s in range(pivots.size):
+            triangle[s, j] = 1.0 if s == j else 0.0
+    return pivots.size
 
 
 @compiled
-def settle_pattern(frame: Frame, pattern: Pattern) -> tuple[int, int]:
-    """Fill a pattern whose ``covered`` is set; return the maps k and the rank r."""
-    k = _take_rows(frame, pattern)
-    tests = pattern.estimable.size
-    if k == pattern.covered.size:
-        rank = frame.columns.shape[0]
-        for row in range(frame.rows.shape[0]):
-            for j in range(rank):
-                pattern.rows[row, j] = frame.rows[row, j]
-        for c in range(tests):
-            pattern.estimable[c] = True
-    else:
-        rank = _orthonormalise(pattern, k)
-        for c in range(tests):
-            pattern.estimable[c] = True
+def _settle(
+    frame: Frame, covered: Bools, voxels: Ints, out: Patterns, columns: Floats, triangle: Floats, pivots: Ints
+) -> None:
+    """Loop over patterns, each given by a voxel that has it; the last three are for work."""
+    for n in range(voxels.size):
+        k = _take_rows(frame, covered, voxels[n], columns, out.which, n)
+        rank = _keep_basis(columns, triangle, pivots, k, covered.shape[0])
+        if frame.constant and rank == 1:  # to the last bit: its fit has a road of its own
+            triangle[0, 0] = np.sqrt(k / covered.shape[0])
+            for i in range(k):
+                columns[0, i] = 1.0 / np.sqrt(float(k))
+        for s in range(rank):
+            for i in range(k):
+                out.columns[n, s, i] = columns[pivots[s], i]
+        for c in range(frame.upper.size):
+            out.estimable[n, c] = rank > 0
             for row in range(frame.starts[c], frame.starts[c + 1]):
-                if not _row_on_basis(frame.rows, row, pattern, rank):
-                    pattern.estimable[c] = False
-        _order_basis(pattern, k, rank)
-    return k, rank
+                if not _row_on_basis(frame.rows, row, triangle, pivots, rank, out.rows, n):
+                    out.estimable[n, c] = False
+        out.maps[n], out.rank[n] = k, rank
 
 
-@compiled
-def same_pattern(covered: NDArray[np.bool_], voxel: int, pattern: Pattern) -> bool:
-    """Whether the pattern settled last is that of row ``voxel`` of covered (voxels, K)."""
-    for i in range(covered.shape[1]):
-        if covered[voxel, i] != pattern.covered[i]:
-            return False
-    return True
+def settle_patterns(frame: Frame, covered: Bools, voxels: Ints) -> Patterns:
+    """Make a basis for each pattern of coverage, each given by a voxel that has it.
+
+    Parameters
+    ----------
+    frame : Frame
+    covered : ndarray of bool, shape (K, B)
+    voxels : ndarray of int, shape (N,)
+    """
+    n, (p, k) = voxels.size, frame.columns.shape
+    out = Patterns(
+        np.zeros(n, dtype=np.int64),
+        np.zeros(n, dtype=np.int64),
+        np.zeros((n, k), dtype=np.int64),
+        np.zeros((n, p, (k + LANES - 1) // LANES * LANES)),
+        np.zeros((n, *frame.rows.shape)),
+        np.zeros((n, frame.upper.size), dtype=np.bool_),
+    )
+    work = np.zeros((p, k)), np.zeros((p, p)), np.zeros(p, dtype=np.int64)
+    _settle(frame, covered, voxels, out, *work)
+    return out

@@ -14,6 +14,7 @@ from ibma_app.stats.logtails import LOG_2, log1mexp, log_gamma_tail, log_normal_
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+_FISHER, _TIPPETT = range(2)
 _TWO_SIDED, _POSITIVE, _NEGATIVE = range(3)
 _TAILS = {"two-sided": _TWO_SIDED, "positive": _POSITIVE, "negative": _NEGATIVE}
 
@@ -87,13 +88,13 @@ def _directed(up: tuple[float, bool], low: tuple[float, bool], tail: int) -> flo
 
 
 @compiled
-def _combine_p(z: Floats, covered: Bools, smallest: bool, tail: int, out: Floats) -> None:
-    """Loop over voxels: Tippett when ``smallest``, else Fisher."""
+def _combine_p(z: Floats, covered: Bools, rule: int, tail: int, out: Floats) -> None:
+    """Loop over voxels."""
     for b in range(z.shape[1]):
         some = False
         for i in range(z.shape[0]):
             some = some or covered[i, b]
-        if some and smallest:
+        if some and rule == _TIPPETT:
             out[b] = _directed(_log_tippett(z, covered, 1.0, b), _log_tippett(z, covered, -1.0, b), tail)
         elif some:
             out[b] = _directed(_log_fisher(z, covered, 1.0, b), _log_fisher(z, covered, -1.0, b), tail)
@@ -115,12 +116,12 @@ def stouffer(z: Floats, covered: Bools, weights: Floats) -> Floats:
 def fisher(z: Floats, covered: Bools, tail: str) -> Floats:
     """Return z of Fisher's combined p, (B,), in a tail; from z (K, B)."""
     values, where, out = _ready(z, covered)
-    _combine_p(values, where, False, _TAILS[tail], out)
+    _combine_p(values, where, _FISHER, _TAILS[tail], out)
     return out
 
 
 def tippett(z: Floats, covered: Bools, tail: str) -> Floats:
     """Return z of Tippett's combined p, (B,), in a tail; from z (K, B)."""
     values, where, out = _ready(z, covered)
-    _combine_p(values, where, True, _TAILS[tail], out)
+    _combine_p(values, where, _TIPPETT, _TAILS[tail], out)
     return out

@@ -8,8 +8,10 @@ folder nor HOME is writable. The cache below closes them.
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,21 @@ _HERE = Path(__file__).resolve().parent
 
 
 @cache
-def _source_stamp() -> str:
-    """Hash every kernel file: a kernel inlines functions of its neighbours."""
+def _sources(module: str) -> frozenset[str]:
+    """Return a module of this room and those it imports from: a kernel inlines their functions."""
+    text = (_HERE / f"{module}.py").read_text(encoding="utf-8")
+    found = {module}
+    for name in re.findall(r"^from ibma_app\.stats\.(\w+) import", text, re.MULTILINE):
+        found |= _sources(name)
+    return frozenset(found)
+
+
+@cache
+def _source_stamp(module: str) -> str:
+    """Hash what the kernels of a module are made of."""
     digest = hashlib.sha256()
-    for path in sorted(_HERE.glob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+    for name in sorted(_sources(module)):
+        digest.update((_HERE / f"{name}.py").read_bytes())
     return digest.hexdigest()
 
 
@@ -48,8 +59,9 @@ def _folders() -> tuple[Path, ...]:
     if os.environ.get("NUMBA_CACHE_DIR"):
         folders.insert(0, Path(os.environ["NUMBA_CACHE_DIR"]) / "ibma-app")
     else:
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        folders.append(Path(home) / "ibma-app" / "kernels")
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        with suppress(RuntimeError):  # a uid without a home
+            folders.append(Path(home).expanduser() / "ibma-app" / "kernels")
     return tuple(folders)
 
 
@@ -58,14 +70,15 @@ class _Locator:
 
     folder = _HERE
 
-    def __init__(self, lineno: int) -> None:
+    def __init__(self, lineno: int, module: str) -> None:
         self._lineno = lineno
-        self._py_file = "ibma_app.stats"  # in numba's warnings
+        self._py_file = module  # in numba's warnings
+        self._module = module
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], path: str) -> "_Locator":
         """Make the locator of one function."""
-        return cls(function.__code__.co_firstlineno)
+        return cls(function.__code__.co_firstlineno, Path(path).stem)
 
     def ensure_cache_path(self) -> None:
         """Make the folder (numba calls it before it saves)."""
@@ -77,7 +90,7 @@ class _Locator:
 
     def get_source_stamp(self) -> str:
         """Return what must not have changed."""
-        return _source_stamp()
+        return _source_stamp(self._module)
 
     def get_disambiguator(self) -> str:
         """Tell apart functions of one name."""
@@ -105,13 +118,12 @@ class _Caches:
     def load_overload(self, signature: Any, context: Any) -> Any:
         """Return the compiled function, or None."""
         for folder, cached in self._places:
-            if folder.is_dir():
-                try:
-                    found = cached.load_overload(signature, context)
-                except OSError:
-                    continue
-                if found is not None:
-                    return found
+            try:
+                found = cached.load_overload(signature, context) if folder.is_dir() else None
+            except OSError:
+                continue
+            if found is not None:
+                return found
         return None
 
     def save_overload(self, signature: Any, data: Any) -> None:
@@ -134,14 +146,40 @@ class _Caches:
         """Numba's interface; nothing to do."""
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call: no global lock, no reordered sums, no threads.
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,  # threads may share the work
+    "error_model": "numpy",  # 1/0 is inf, as everywhere else; sums keep their order: no fastmath
+    "no_cfunc_wrapper": True,
+}
+_INNER: dict[str, Any] = {**_OPTIONS, "no_cpython_wrapper": True}
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a kernel at its first call.
 
     Parameters
     ----------
     function : callable
         Written in numba's subset of Python, always called with the same types.
     """
-    dispatcher = njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+    dispatcher: Any = njit(**_OPTIONS)(function)
+    dispatcher._cache = _Caches(function)
+    return dispatcher
+
+
+def inner(function: Callable[..., Any]) -> Any:
+    """Compile a function that only kernels call: no way in from Python is compiled."""
+    dispatcher: Any = njit(**_INNER)(function)
+    dispatcher._cache = _Caches(function)
+    return dispatcher
+
+
+def folded(function: Callable[..., Any]) -> Any:
+    """Compile a function into the kernels that call it: for those called once a voxel with many arrays.
+
+    Arrays are passed by value, word by word, which can take longer than the
+    arithmetic.
+    """
+    dispatcher: Any = njit(forceinline=True, **_INNER)(function)
     dispatcher._cache = _Caches(function)
     return dispatcher

@@ -5,56 +5,58 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.basis import Frame, Pattern
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import folded, inner
 from ibma_app.stats.weighted import INVERSE, VECTORS
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+EFFECTS, VARIANCES, STATISTICS = range(3)
 
 
 class Tested(NamedTuple):
-    """The tests at B voxels; filled in place, all 0 where not estimable."""
+    """C tests at B voxels; filled in place, all 0 where not estimable."""
 
-    effect: Floats  # (C, B) 0 for F tests
-    variance: Floats  # (C, B)
-    statistic: Floats  # (C, B) t or F; of z tests: z, or chi-square over its rows
-    estimable: NDArray[np.bool_]  # (C, B)
+    values: Floats  # (C, 3, B): effect and variance (0 for F tests), and the statistic:
+    # t or F; of z tests z, or chi-square over its rows
+    estimable: Bools  # (C, B)
 
 
 def new_tested(tests: int, voxels: int) -> Tested:
     """Allocate for C tests and B voxels."""
-    floats = [np.zeros((tests, voxels)) for _ in range(3)]
-    return Tested(*floats, np.zeros((tests, voxels), dtype=np.bool_))
+    return Tested(np.zeros((tests, 3, voxels)), np.zeros((tests, voxels), dtype=np.bool_))
 
 
-@compiled
-def _covariance(rows: Floats, a: int, b: int, small: Floats, rank: int) -> float:
+@inner
+def _covariance(rows: Floats, slot: int, a: int, b: int, small: Floats, rank: int) -> float:
     """Return the covariance of two rows' effects."""
     total = 0.0
     for i in range(rank):
         along = 0.0
         for j in range(rank):
-            along += small[INVERSE, i, j] * rows[b, j]
-        total += rows[a, i] * along
+            along += small[INVERSE, i, j] * rows[slot, b, j]
+        total += rows[slot, a, i] * along
     return total
 
 
-@compiled
-def _effect(rows: Floats, a: int, small: Floats, rank: int) -> float:
+@inner
+def _effect(rows: Floats, slot: int, a: int, small: Floats, rank: int) -> float:
     """Return one row's effect."""
     total = 0.0
     for i in range(rank):
-        total += rows[a, i] * small[VECTORS, 0, i]
+        total += rows[slot, a, i] * small[VECTORS, 0, i]
     return total
 
 
-@compiled
-def _f_of(rows: Floats, first: int, size: int, small: Floats, rank: int, work: Floats) -> float:
+@inner
+def _f_of(rows: Floats, slot: int, first: int, size: int, small: Floats, rank: int, work: Floats) -> float:
     """Return b' (D V D')^-1 b / Q for Q independent rows D; -1 where it does not exist."""
     statistic = 0.0
     for a in range(size):
         for b in range(a + 1):
-            total = _covariance(rows, first + a, first + b, small, rank)
+            total = _covariance(rows, slot, first + a, first + b, small, rank)
             for s in range(b):
                 total -= work[a, s] * work[b, s]
             if a > b:
@@ -63,7 +65,7 @@ def _f_of(rows: Floats, first: int, size: int, small: Floats, rank: int, work: F
                 work[a, a] = np.sqrt(total)
             else:
                 return -1.0
-        left = _effect(rows, first + a, small, rank)
+        left = _effect(rows, slot, first + a, small, rank)
         for b in range(a):
             left -= work[a, b] * work[b, size]
         work[a, size] = left / work[a, a]
@@ -71,40 +73,56 @@ def _f_of(rows: Floats, first: int, size: int, small: Floats, rank: int, work: F
     return statistic / size
 
 
-@compiled
+@folded
 def test_voxel(
-    frame: Frame, pattern: Pattern, small: Floats, rank: int, scale: float, out: Tested, voxel: int, work: Floats
+    rows: Floats,
+    slot: int,
+    starts: Ints,
+    upper: Bools,
+    known: Bools,
+    small: Floats,
+    rank: int,
+    scale: float,
+    values: Floats,
+    estimable: Bools,
+    voxel: int,
+    work: Floats,
 ) -> None:
     """Write the tests of one voxel.
 
     Parameters
     ----------
+    rows, slot, known
+        The tests on the bases of `Patterns`, which of these it is, and which tests are estimable.
+    starts, upper
+        Of the frame.
     small : ndarray
         Holds coefficients and covariance on the pattern's basis (see weighted.py).
     scale : float
         Multiplies the covariance. 0 (identical effects): the effect is kept,
         variance and statistic stay 0 and the test counts as not estimable.
+    values, estimable
+        As in `Tested`.
     work : ndarray, shape (R, R + 1)
     """
-    rows = pattern.rows
-    for c in range(frame.upper.size):
-        if not pattern.estimable[c]:
+    for c in range(upper.size):
+        if not known[slot, c]:
             continue
-        first = frame.starts[c]
-        size = frame.starts[c + 1] - first
+        first = starts[c]
+        size = starts[c + 1] - first
         effect, variance, statistic = 0.0, 0.0, -1.0
-        if size == 1 and not frame.upper[c]:
-            effect = _effect(rows, first, small, rank)
-            variance = scale * _covariance(rows, first, first, small, rank)
+        if size == 1 and not upper[c]:
+            effect = _effect(rows, slot, first, small, rank)
+            variance = scale * _covariance(rows, slot, first, first, small, rank)
             sound = variance > 0.0
             statistic = effect / np.sqrt(variance) if sound else 0.0
         else:
             if scale > 0.0:
-                statistic = _f_of(rows, first, size, small, rank, work) / scale
+                statistic = _f_of(rows, slot, first, size, small, rank, work) / scale
             sound = statistic >= 0.0
         if np.isfinite(effect) and np.isfinite(variance) and np.isfinite(statistic):
-            out.effect[c, voxel] = effect
+            values[c, EFFECTS, voxel] = effect
             if sound:
-                out.variance[c, voxel] = variance
-                out.statistic[c, voxel] = statistic
-                out.estimable[c, voxel] = True
+                values[c, VARIANCES, voxel] = variance
+                values[c, STATISTICS, voxel] = statistic
+                estimable[c, voxel] = True

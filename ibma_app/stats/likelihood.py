@@ -19,18 +19,29 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.basis import VARIANCE
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.basis import LANES, VARIANCE
+from ibma_app.stats.compiled import folded, inner
 from ibma_app.stats.weighted import FACTOR, Moments, moments, smallest_variance
 
 Floats = NDArray[np.float64]
 
 _CLOSE = 1e-8  # a step of t plus the smallest variance; Newton's next would be its square
+ML, REML = range(2)
 _MOST = 400  # evaluations of one voxel; 6 are usual
 _DEPTH = 64  # intervals waiting
 
 
 class Point(NamedTuple):
+    """g and h at t, and what their derivatives are made of: g' = -2 gg, h' = -hh."""
+
+    t: float
+    g: float  # y'PPy
+    gg: float  # y'PPPy
+    h: float  # tr P; ML: sum w
+    hh: float  # tr PP; ML: sum w²
+
+
+class Curve(NamedTuple):
     """G = g^(-1/2), H = 1/h and their derivatives at t."""
 
     t: float
@@ -49,46 +60,53 @@ class Limits(NamedTuple):
     smallest: float  # variance
 
 
-@compiled
-def _point(t: float, m: Moments, restricted: bool) -> Point:
+@folded
+def _point(t: float, m: Moments, limits: Limits) -> Point:
     """Turn moments into a point."""
-    trace, trace2 = (m.tr_p, m.tr_pp) if restricted else (m.sum_w, m.sum_ww)
-    g = 1.0 / math.sqrt(m.ypp)
-    h = 1.0 / trace
-    return Point(t, g, g * m.yppp / m.ypp, h, trace2 * h * h)
+    if limits.restricted:
+        return Point(t, m.ypp, m.yppp, m.tr_p, m.tr_pp)
+    return Point(t, m.ypp, m.yppp, m.sum_w, m.sum_ww)
 
 
-@compiled
-def _excess(p: Point) -> float:
-    """Return G² / H - 1: negative where the likelihood rises, linear in t when variances are equal."""
-    return p.g * p.g / p.h - 1.0
+@folded
+def _curve(p: Point) -> Curve:
+    """Turn a point into the concave functions and their slopes."""
+    g = 1.0 / math.sqrt(p.g)
+    h = 1.0 / p.h
+    return Curve(p.t, g, g * p.gg / p.g, h, p.hh * h * h)
 
 
-@compiled
+@folded
+def _rises(p: Point) -> bool:
+    """Whether the likelihood rises at a point."""
+    return p.g > p.h
+
+
+@inner
 def _evaluate(maps: Floats, small: Floats, limits: Limits, t: float) -> Point:
     """Evaluate at t."""
-    return _point(t, moments(maps, small, limits.rank, t), limits.restricted)
+    return _point(t, moments(maps, small, limits.rank, t, 1), limits)
 
 
-@compiled
+@inner
 def _climb(maps: Floats, small: Floats, limits: Limits, low: Point, ceiling: float, guess: float) -> Point:
     """Return a maximum above ``low``, where the likelihood rises.
 
-    Newton's steps on `_excess`, inside a bracket whose upper end (inf when
-    there is none) may be found on the way. A guess not above ``low`` is ignored.
+    Newton's steps on h/g - 1, which is linear in t when variances are equal,
+    inside a bracket whose upper end (inf when there is none) may be found on
+    the way. A guess not above ``low`` is ignored.
     """
     floor = low.t
     here = low
     if guess > floor and guess < ceiling:
         here = _evaluate(maps, small, limits, guess)
     for _ in range(200):
-        excess = _excess(here)
-        slope = here.g * (2.0 * here.dg - here.g * here.dh / here.h) / here.h
-        if excess <= 0.0:
+        if _rises(here):
             floor = here.t
         else:
             ceiling = here.t
-        t = here.t - excess / slope if slope > 0.0 else np.inf
+        slope = 2.0 * here.gg * here.h / here.g - here.hh
+        t = here.t + (here.g - here.h) / slope if slope > 0.0 else np.inf
         if not floor <= t <= ceiling or math.isinf(t):
             t = 4.0 * (floor + limits.smallest) if math.isinf(ceiling) else 0.5 * (floor + ceiling)
         moved = abs(t - here.t)
@@ -98,13 +116,16 @@ def _climb(maps: Floats, small: Floats, limits: Limits, low: Point, ceiling: flo
     return here
 
 
-@compiled
-def _rises_between(a: Point, b: Point) -> bool:
-    """Whether the likelihood is sure to rise all the way from a to b.
+@inner
+def _rises_between(low: Point, high: Point) -> bool:
+    """Whether the likelihood is sure to rise all the way from ``low`` to ``high``.
 
     G lies under both tangents, H above its chord; the square of the former less
     the latter is convex on both sides of where the tangents meet.
     """
+    if high.t <= low.t:
+        return True
+    a, b = _curve(low), _curve(high)
     width = b.t - a.t
     bend = a.dg - b.dg
     meet = (b.g - a.g - b.dg * width) / bend if bend > 0.0 else width
@@ -114,7 +135,7 @@ def _rises_between(a: Point, b: Point) -> bool:
     return top * top < a.h + (b.h - a.h) * meet / width
 
 
-@compiled
+@inner
 def _least(g: float, dg: float, h: float, dh: float, width: float) -> float:
     """Return the least of (g + dg s)² - h - dh s for s from 0 to width."""
     s = min(max((dh - 2.0 * g * dg) / (2.0 * dg * dg), 0.0), width)
@@ -122,13 +143,14 @@ def _least(g: float, dg: float, h: float, dh: float, width: float) -> float:
     return low * low - h - dh * s
 
 
-@compiled
-def _falls_between(a: Point, b: Point) -> bool:
-    """Whether the likelihood is sure to fall all the way from a to b.
+@inner
+def _falls_between(low: Point, high: Point) -> bool:
+    """Whether the likelihood is sure to fall all the way from ``low`` to ``high``.
 
     G lies above its chord, H under both tangents. At a root, an end's own value
     is 0 up to rounding, so that the slope decides there.
     """
+    a, b = _curve(low), _curve(high)
     width = b.t - a.t
     chord = (b.g - a.g) / width
     bend = a.dh - b.dh
@@ -142,9 +164,10 @@ def _falls_between(a: Point, b: Point) -> bool:
     return _least(a.g + chord * meet, chord, height, b.dh, width - meet) >= -slack
 
 
-@compiled
-def _falls_from(a: Point, slope_g: float) -> float:
-    """Return 0 when the likelihood is sure to fall from a to infinity, else a step to look at."""
+@inner
+def _falls_from(low: Point, slope_g: float) -> float:
+    """Return 0 when the likelihood is sure to fall from ``low`` to infinity, else a step to look at."""
+    a = _curve(low)
     step = (a.dh - 2.0 * a.g * slope_g) / (2.0 * slope_g * slope_g)
     if step <= 0.0:
         return 0.0
@@ -153,13 +176,15 @@ def _falls_from(a: Point, slope_g: float) -> float:
     return 2.0 * step
 
 
-@compiled
-def log_likelihood(maps: Floats, small: Floats, k: int, limits: Limits, t: float) -> float:
+@inner
+def log_likelihood(maps: Floats, small: Floats, limits: Limits, t: float) -> float:
     """Return the (restricted) log likelihood at t, up to a constant."""
-    m = moments(maps, small, limits.rank, t)
+    m = moments(maps, small, limits.rank, t, 1)
     total = -0.5 * m.q
-    for i in range(k):
-        total -= 0.5 * math.log(maps[VARIANCE, i] + t)
+    for i in range(maps.shape[1]):
+        for lane in range(LANES):
+            if not math.isinf(maps[VARIANCE, i, lane]):
+                total -= 0.5 * math.log(maps[VARIANCE, i, lane] + t)
     if limits.restricted:
         for a in range(limits.rank):
             total -= math.log(small[FACTOR, a, a])
@@ -175,17 +200,17 @@ class Interval(NamedTuple):
     arrives: bool
 
 
-@compiled
-def _push(stack: Floats, size: int, low: Point, high: Point, leaves: bool, arrives: bool) -> int:
+@inner
+def _push(stack: Floats, size: int, interval: Interval) -> int:
     """Put an interval on the stack; return the stack's size."""
     row = stack[size]
-    row[0], row[1], row[2], row[3], row[4] = low
-    row[5], row[6], row[7], row[8], row[9] = high
-    row[10], row[11] = leaves, arrives
+    row[0], row[1], row[2], row[3], row[4] = interval.low
+    row[5], row[6], row[7], row[8], row[9] = interval.high
+    row[10], row[11] = interval.leaves, interval.arrives
     return size + 1
 
 
-@compiled
+@inner
 def _read(row: Floats) -> Interval:
     """Read an interval off the stack."""
     low = Point(row[0], row[1], row[2], row[3], row[4])
@@ -193,7 +218,7 @@ def _read(row: Floats) -> Interval:
     return Interval(low, high, row[10] > 0.0, row[11] > 0.0)
 
 
-@compiled
+@inner
 def _settled(interval: Interval, smallest: float) -> bool:
     """Whether an interval is sure to hide no maximum, or is too short to matter."""
     low, high = interval.low, interval.high
@@ -205,7 +230,7 @@ def _settled(interval: Interval, smallest: float) -> bool:
     return not interval.leaves and share < 1e-3  # one minimum, bracketed
 
 
-@compiled
+@inner
 def _walk(maps: Floats, small: Floats, limits: Limits, top: Point, stack: Floats, found: Floats) -> int:
     """Look for maxima above ``top``, whose intervals go on the stack; return how many were found."""
     count = 0
@@ -215,19 +240,19 @@ def _walk(maps: Floats, small: Floats, limits: Limits, top: Point, stack: Floats
         if step <= 0.0 or size + 2 > _DEPTH:
             break
         there = _evaluate(maps, small, limits, top.t + step)
-        rises = _excess(there) < 0.0
-        size = _push(stack, size, top, there, False, rises)
+        rises = _rises(there)
+        size = _push(stack, size, Interval(top, there, False, rises))
         top = there
         if rises:
             top = _climb(maps, small, limits, there, np.inf, 0.0)
-            size = _push(stack, size, there, top, True, True)
+            size = _push(stack, size, Interval(there, top, True, True))
             found[count] = top.t
             count += 1
     stack[0, 12] = size
     return count
 
 
-@compiled
+@inner
 def _split(maps: Floats, small: Floats, limits: Limits, stack: Floats, found: Floats, count: int) -> int:
     """Settle the intervals on the stack one after the other; return how many maxima are known."""
     size = int(stack[0, 12])
@@ -235,48 +260,49 @@ def _split(maps: Floats, small: Floats, limits: Limits, stack: Floats, found: Fl
         if size == 0 or size + 2 > _DEPTH:
             break
         size -= 1
-        low, high, leaves, arrives = _read(stack[size])
-        if _settled(Interval(low, high, leaves, arrives), limits.smallest):
+        interval = _read(stack[size])
+        if _settled(interval, limits.smallest):
             continue
+        low, high, leaves, arrives = interval
         if leaves and not arrives:
             top = _climb(maps, small, limits, low, high.t, 0.0)
             if count < found.size:
                 found[count] = top.t
                 count += 1
-            size = _push(stack, size, top, high, False, False)
-            size = _push(stack, size, low, top, True, True)
+            size = _push(stack, size, Interval(top, high, False, False))
+            size = _push(stack, size, Interval(low, top, True, True))
             continue
         middle = math.sqrt((low.t + limits.smallest) * (high.t + limits.smallest)) - limits.smallest
         here = _evaluate(maps, small, limits, max(middle, low.t))
-        rises = _excess(here) < 0.0
-        size = _push(stack, size, here, high, rises, arrives)
-        size = _push(stack, size, low, here, leaves, rises)
+        rises = _rises(here)
+        size = _push(stack, size, Interval(here, high, rises, arrives))
+        size = _push(stack, size, Interval(low, here, leaves, rises))
     return count
 
 
-@compiled
-def _search(maps: Floats, small: Floats, k: int, limits: Limits, origin: Point, top: Point) -> float:
+@inner
+def _search(maps: Floats, small: Floats, limits: Limits, origin: Point, top: Point) -> float:
     """Find every maximum and return the t of the largest likelihood."""
     stack = np.zeros((_DEPTH + 2, 13))
     found = np.zeros(16)
     if top.t > 0.0:
-        stack[0, 12] = _push(stack, 0, origin, top, True, True)
+        stack[0, 12] = _push(stack, np.int64(0), Interval(origin, top, True, True))
     count = _walk(maps, small, limits, top, stack, found)
     count = _split(maps, small, limits, stack, found, count)
     best = top.t
     if count > 0:
-        largest = log_likelihood(maps, small, k, limits, best)
+        largest = log_likelihood(maps, small, limits, best)
         for i in range(count):
-            value = log_likelihood(maps, small, k, limits, found[i])
+            value = log_likelihood(maps, small, limits, found[i])
             if value > largest:
                 largest = value
                 best = found[i]
     return best
 
 
-@compiled
+@inner
 def maximise_likelihood(
-    maps: Floats, small: Floats, k: int, rank: int, restricted: bool, fixed: Moments, unweighted: float
+    maps: Floats, small: Floats, k: int, rank: int, method: int, fixed: Moments, unweighted: float
 ) -> float:
     """Return the tau2 >= 0 of the largest likelihood.
 
@@ -284,8 +310,8 @@ def maximise_likelihood(
     ----------
     k, rank : int
         Maps, and rank of their rows; k > rank.
-    restricted : bool
-        REML, else ML.
+    method : int
+        `ML` or `REML`.
     fixed : Moments
         Of tau2 = 0.
     unweighted : float
@@ -293,14 +319,12 @@ def maximise_likelihood(
     """
     if not (fixed.ypp > 0.0 and unweighted > 0.0):
         return 0.0
-    limits = Limits(rank, restricted, 1.0 / math.sqrt(unweighted), smallest_variance(maps))
-    origin = _point(0.0, fixed, restricted)
+    limits = Limits(rank, method == REML, 1.0 / math.sqrt(unweighted), smallest_variance(maps))
+    origin = _point(0.0, fixed, limits)
     top = origin
-    if _excess(origin) < 0.0:
+    if _rises(origin):
         guess = (fixed.q - (k - rank)) / fixed.tr_p  # DerSimonian and Laird's
         top = _climb(maps, small, limits, origin, np.inf, guess)
-        if not _rises_between(origin, top):
-            return _search(maps, small, k, limits, origin, top)
-    if _falls_from(top, limits.slope_g) > 0.0:
-        return _search(maps, small, k, limits, origin, top)
-    return top.t
+    if _rises_between(origin, top) and _falls_from(top, limits.slope_g) == 0.0:
+        return top.t
+    return _search(maps, small, limits, origin, top)

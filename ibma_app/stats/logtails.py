@@ -197,7 +197,7 @@ def z_of_central(log_c: float) -> float:
 
 
 @compiled
-def z_of_tail(log_tail: float, upper: bool) -> float:
+def z_of_tail(log_tail: float, upper: bool) -> float:  # noqa: FBT001 - compiled code has no keywords
     """Return z whose upper (or lower) tail has this log."""
     if log_tail > -LOG_2:
         log_tail = log1mexp(log_tail)

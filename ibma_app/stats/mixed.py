@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.stats.basis import COLUMNS, EFFECT, VARIANCE, Frame
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import compiled, folded, inner
 from ibma_app.stats.contrasts import Tested, new_tested, test_voxel
 from ibma_app.stats.tau2 import estimate_tau2
-from ibma_app.stats.voxels import TILE, Bench, fill_tile, load_voxel, new_bench
+from ibma_app.stats.voxels import TILE, Bench, Group, fill_tile, group_voxels, lay_pattern, new_bench, pack_voxel
 from ibma_app.stats.weighted import IDENTICAL, INVERSE, VECTORS, Moments, moments, weighted_total
 
 Floats = NDArray[np.float64]
@@ -19,16 +19,15 @@ _KNAPP_HARTUNG, _AT_LEAST_ONE, _UNSCALED = range(3)
 _SCALES = {"knha": _KNAPP_HARTUNG, "adhoc": _AT_LEAST_ONE, "t": _UNSCALED, "z": _UNSCALED}
 
 
+TAU2, Q, I2, H2 = range(4)
+
+
 class MixedFit(NamedTuple):
     """A fit of B voxels; 0 where nothing could be estimated."""
 
     tested: Tested
-    n: NDArray[np.int16]  # (B,)
-    rank: NDArray[np.int16]  # (B,)
-    tau2: Floats  # (B,)
-    q: Floats  # (B,)
-    i2: Floats  # (B,) percent
-    h2: Floats  # (B,)
+    counts: NDArray[np.int16]  # (2, B) maps n, and rank of their rows
+    summary: Floats  # (4, B) tau2, Q, I2 (percent), H2
     identical: Bools  # (B,)
 
 
@@ -40,110 +39,131 @@ class _Choices(NamedTuple):
     equal_weights: bool
 
 
-@compiled
-def _heterogeneity(fixed: Moments, dof: int, random: bool, tau2: float) -> tuple[float, float]:
+@folded
+def _heterogeneity(fixed: Moments, dof: int, choices: _Choices, tau2: float) -> tuple[float, float]:
     """Return I2 and H2 (Higgins & Thompson 2002) as metafor has them."""
-    if not random:
+    if not choices.random:
         i2 = max(0.0, 100.0 * (fixed.q - dof) / fixed.q) if fixed.q > 0.0 else 0.0
         return i2, fixed.q / dof
     typical = dof / fixed.tr_p
     return 100.0 * tau2 / (typical + tau2), tau2 / typical + 1.0
 
 
-@compiled
-def _plain_mean(maps: Floats, small: Floats, k: int, rank: int) -> None:
+@inner
+def _plain_mean(flat: Floats, small: Floats, k: int, rank: int) -> None:
     """Replace the weighted fit by equal weights, with the maps' variances propagated."""
     for a in range(rank):
         total = 0.0
         for i in range(k):
-            total += maps[COLUMNS + a, i] * maps[EFFECT, i]
+            total += flat[COLUMNS + a, i] * flat[EFFECT, i]
         small[VECTORS, 0, a] = total
         for b in range(rank):
             total = 0.0
             for i in range(k):
-                total += maps[COLUMNS + a, i] * maps[VARIANCE, i] * maps[COLUMNS + b, i]
+                total += flat[COLUMNS + a, i] * flat[VARIANCE, i] * flat[COLUMNS + b, i]
             small[INVERSE, a, b] = total
 
 
-@compiled
-def _scale_of(q: float, dof: int, scale: int, identical: bool) -> float:
-    """Return what multiplies the covariance (Knapp & Hartung 2003).
+@folded
+def _fit_voxel(
+    maps: Floats, small: Floats, dof: int, rank: int, choices: _Choices, summary: Floats, voxel: int
+) -> tuple[float, bool]:
+    """Fit one packed voxel; its tau2 is in ``summary``.
 
-    Identical effects make the Knapp-Hartung scale 0: no test. The other tests
-    take the sampling variances at their word and stay estimable.
+    Returns
+    -------
+    scale : float
+        What multiplies the covariance; -1 where nothing is estimable.
+    identical : bool
+        The maps' effects are identical, and that leaves no test.
     """
-    if scale == _UNSCALED:
-        return 1.0
-    if scale == _AT_LEAST_ONE:
-        return max(1.0, q / dof)
-    return 0.0 if identical else q / dof
-
-
-@compiled
-def _fit_voxel(bench: Bench, k: int, rank: int, choices: _Choices, out: MixedFit, b: int) -> float:
-    """Fit one packed voxel; return what multiplies its covariance, -1 where nothing is estimable."""
-    maps, small = bench.maps, bench.small
-    fixed = moments(maps, small, rank, 0.0)
-    dof = k - rank
-    tau2 = out.tau2[b]
-    scale = 1.0
+    fixed = moments(maps, small, rank, 0.0, 2)
+    tau2 = summary[TAU2, voxel]
     if not fixed.sound:
-        return -1.0
+        return -1.0, False
     if dof == 0:
-        out.h2[b] = 1.0
-        return -1.0 if choices.random else 1.0
-    i2, h2 = _heterogeneity(fixed, dof, choices.random, tau2)
+        summary[H2, voxel] = 1.0
+        return (-1.0 if choices.random else 1.0), False
+    i2, h2 = _heterogeneity(fixed, dof, choices, tau2)
     if not (np.isfinite(fixed.q) and np.isfinite(h2)):
-        return -1.0  # overflow
-    out.q[b], out.i2[b], out.h2[b] = fixed.q, i2, h2
-    if choices.random:
-        q = fixed.q
-        if tau2 > 0.0:
-            q = moments(maps, small, rank, tau2).q
-        identical = q <= IDENTICAL * weighted_total(maps)
-        scale = _scale_of(q, dof, choices.scale, identical)
-        out.identical[b] = identical and choices.scale == _KNAPP_HARTUNG
-    return scale
+        return -1.0, False  # overflow
+    summary[Q, voxel], summary[I2, voxel], summary[H2, voxel] = fixed.q, i2, h2
+    if not choices.random:
+        return 1.0, False
+    q = fixed.q
+    if tau2 > 0.0:
+        q = moments(maps, small, rank, tau2, 2).q
+    # identical effects make the Knapp-Hartung scale 0, which leaves no test; the other
+    # tests take the sampling variances at their word and stay estimable
+    if choices.scale == _UNSCALED:
+        return 1.0, False
+    if choices.scale == _AT_LEAST_ONE:
+        return max(1.0, q / dof), False
+    identical = q <= IDENTICAL * weighted_total(maps)
+    return (0.0 if identical else q / dof), identical
 
 
 @compiled
 def _fit(
-    effect: Floats, variance: Floats, covered: Bools, frame: Frame, choices: _Choices, out: MixedFit
+    effect: Floats,
+    variance: Floats,
+    group: Group,
+    frame: Frame,
+    bench: Bench,
+    choices: _Choices,
+    work: Floats,
+    counts: NDArray[np.int16],
+    summary: Floats,
+    identical: Bools,
+    values: Floats,
+    estimable: Bools,
 ) -> None:
-    """Loop over voxels; ``out.tau2`` is given."""
-    bench = new_bench(frame)
-    work = np.empty((frame.rows.shape[0], frame.rows.shape[0] + 1))
-    for start in range(0, effect.shape[1], TILE):
-        for b in range(fill_tile(effect, variance, covered, start, bench)):
-            k, rank = load_voxel(frame, bench, b)
-            out.n[start + b] = k
-            out.rank[start + b] = rank
+    """Loop over voxels; tau2 is given. Outputs as in `MixedFit` and `Tested`."""
+    maps, flat, small, y, v = bench.maps, bench.flat, bench.small, bench.y, bench.v
+    table, voxels, slots = group.patterns, group.voxels, group.slots
+    ns, ranks, index, columns = table.maps, table.rank, table.which, table.columns
+    rows, known, starts, upper = table.rows, table.estimable, frame.starts, frame.upper
+    slot, k, rank = -1, 0, 0
+    for start in range(0, voxels.size, TILE):
+        fill_tile(effect, voxels, start, y)
+        for b in range(fill_tile(variance, voxels, start, v)):
+            voxel = voxels[start + b]
+            if slots[start + b] != slot:
+                slot = slots[start + b]
+                k, rank = ns[slot], ranks[slot]
+                lay_pattern(flat, small, columns, slot, k, rank)
+            counts[0, voxel], counts[1, voxel] = k, rank
             if rank == 0:
                 continue
-            scale = _fit_voxel(bench, k, rank, choices, out, start + b)
+            pack_voxel(flat, y, v, index, slot, b, k)
+            scale, same = _fit_voxel(maps, small, k - rank, rank, choices, summary, voxel)
+            identical[voxel] = same
             if scale < 0.0:
                 continue
             if choices.equal_weights:
-                _plain_mean(bench.maps, bench.small, k, rank)
-            test_voxel(frame, bench.pattern, bench.small, rank, scale, out.tested, start + b, work)
+                _plain_mean(flat, small, k, rank)
+            test_voxel(rows, slot, starts, upper, known, small, rank, scale, values, estimable, voxel, work)
 
 
 def _fit_all(
-    effect: Floats, variance: Floats, covered: Bools, frame: Frame, choices: _Choices, tau2: Floats
+    effect: Floats, variance: Floats, covered: Bools, frame: Frame, choices: _Choices, method: str
 ) -> MixedFit:
-    """Allocate and fit."""
+    """Allocate and fit, group after group."""
     voxels = effect.shape[1]
-    counts = [np.zeros(voxels, dtype=np.int16) for _ in range(2)]
-    floats = [np.zeros(voxels) for _ in range(3)]
+    counts = np.zeros((2, voxels), dtype=np.int16)
+    summary = np.zeros((4, voxels))
     identical = np.zeros(voxels, dtype=np.bool_)
-    out = MixedFit(new_tested(frame.upper.size, voxels), *counts, tau2, *floats, identical)
-    _fit(effect, variance, covered, frame, choices, out)
-    return out
+    tested = new_tested(frame.upper.size, voxels)
+    bench = new_bench(frame)
+    work = np.zeros((frame.rows.shape[0], frame.rows.shape[0] + 1))
+    for group in group_voxels(covered, frame):
+        if choices.random:
+            estimate_tau2(effect, variance, group, bench, method, summary[TAU2])
+        _fit(effect, variance, group, frame, bench, choices, work, counts, summary, identical, *tested)
+    return MixedFit(tested, counts, summary, identical)
 
 
-def fit_fixed(
-    effect: Floats, variance: Floats, covered: Bools, frame: Frame, equal_weights: str = "no"
-) -> MixedFit:
+def fit_fixed(effect: Floats, variance: Floats, covered: Bools, frame: Frame, equal_weights: str = "no") -> MixedFit:
     """Fit a fixed-effects model at each voxel.
 
     Parameters
@@ -163,12 +183,10 @@ def fit_fixed(
         Estimable from n = rank on: a single map passes through.
     """
     choices = _Choices(False, _UNSCALED, equal_weights == "yes")
-    return _fit_all(effect, variance, covered, frame, choices, np.zeros(effect.shape[1]))
+    return _fit_all(effect, variance, covered, frame, choices, "")
 
 
-def fit_mixed(
-    effect: Floats, variance: Floats, covered: Bools, frame: Frame, method: str, test: str
-) -> MixedFit:
+def fit_mixed(effect: Floats, variance: Floats, covered: Bools, frame: Frame, method: str, test: str) -> MixedFit:
     """Fit a mixed-effects model at each voxel: weights 1/(variance + tau2).
 
     Parameters
@@ -186,5 +204,5 @@ def fit_mixed(
     MixedFit
         Nothing is estimable where n <= rank.
     """
-    tau2 = estimate_tau2(effect, variance, covered, frame, method)
-    return _fit_all(effect, variance, covered, frame, _Choices(True, _SCALES[test], False), tau2)
+    choices = _Choices(True, _SCALES[test], False)
+    return _fit_all(effect, variance, covered, frame, choices, method)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ibma_app.stats.basis import COLUMNS, EFFECT, VARIANCE, Frame
-from ibma_app.stats.compiled import compiled
-from ibma_app.stats.likelihood import maximise_likelihood
-from ibma_app.stats.voxels import TILE, Bench, fill_tile, load_voxel, new_bench
+from ibma_app.stats.compiled import compiled, inner
+from ibma_app.stats.likelihood import ML, REML, maximise_likelihood
+from ibma_app.stats.voxels import TILE, Bench, Group, fill_tile, group_voxels, lay_pattern, new_bench, pack_voxel
 from ibma_app.stats.weighted import IDENTICAL, moments, smallest_variance, unweighted_sum, weighted_total
 
 Floats = NDArray[np.float64]
@@ -31,43 +31,43 @@ METHODS = (*_MOMENTS, "paule-mandel", "empirical-bayes", "ml", "reml")
 _CLOSE = 1e-8  # a step of tau2 plus the smallest variance; Newton's next would be its square
 
 
-@compiled
-def _hedges(maps: Floats, k: int, rank: int) -> float:
+@inner
+def _hedges(maps: Floats, flat: Floats, small: Floats, k: int, rank: int) -> float:
     """Variance components: unweighted residuals less the mean sampling variance."""
-    rss = unweighted_sum(maps, k, rank)
+    rss = unweighted_sum(maps, small, k, rank)
     expected = 0.0
     for i in range(k):
         leverage = 0.0
         for a in range(rank):
-            leverage += maps[COLUMNS + a, i] ** 2
-        expected += maps[VARIANCE, i] * (1.0 - leverage)
+            leverage += flat[COLUMNS + a, i] ** 2
+        expected += flat[VARIANCE, i] * (1.0 - leverage)
     return (rss - expected) / (k - rank)
 
 
-@compiled
-def _variance_of_effects(maps: Floats, k: int) -> float:
+@inner
+def _variance_of_effects(flat: Floats, k: int) -> float:
     """Sidik and Jonkman's first guess: the variance of the effects about their mean."""
     mean = 0.0
     for i in range(k):
-        mean += maps[EFFECT, i]
+        mean += flat[EFFECT, i]
     mean /= k
     total = 0.0
     for i in range(k):
-        total += (maps[EFFECT, i] - mean) ** 2
+        total += (flat[EFFECT, i] - mean) ** 2
     return total / k
 
 
-@compiled
-def _moment_of_voxel(maps: Floats, small: Floats, k: int, rank: int, method: int) -> float:
+@inner
+def _moment_of_voxel(maps: Floats, flat: Floats, small: Floats, k: int, rank: int, method: int) -> float:
     """Return one voxel's moment estimate, before truncation at 0."""
     if method == _HEDGES:
-        return _hedges(maps, k, rank)
+        return _hedges(maps, flat, small, k, rank)
     weight_at = 0.0
     if method == _SIDIK_JONKMAN:
-        weight_at = _variance_of_effects(maps, k)
+        weight_at = _variance_of_effects(flat, k)
         if weight_at <= 0.0:
             return 0.0
-    m = moments(maps, small, rank, weight_at)
+    m = moments(maps, small, rank, weight_at, 1)
     if not m.sound or m.q <= IDENTICAL * weighted_total(maps):
         return 0.0
     if method == _SIDIK_JONKMAN:
@@ -77,7 +77,7 @@ def _moment_of_voxel(maps: Floats, small: Floats, k: int, rank: int, method: int
     return (m.q - k) / m.sum_w
 
 
-@compiled
+@inner
 def _solve_q(maps: Floats, small: Floats, rank: int, target: float) -> float:
     """Return tau2 >= 0 with Q(tau2) = target; 0 where Q(0) is smaller.
 
@@ -85,13 +85,13 @@ def _solve_q(maps: Floats, small: Floats, rank: int, target: float) -> float:
     left of the root, and those from there never pass it and converge
     quadratically. No bracket, no absolute tolerance.
     """
-    m = moments(maps, small, rank, 0.0)
+    m = moments(maps, small, rank, 0.0, 1)
     if not m.sound or m.q <= target or m.ypp <= 0.0:
         return 0.0
     smallest = smallest_variance(maps)
     tau2 = max((m.q - target) / m.tr_p, 0.0)
     for _ in range(200):
-        m = moments(maps, small, rank, tau2)
+        m = moments(maps, small, rank, tau2, 1)
         before = tau2
         tau2 = max(tau2 + (m.q / target - 1.0) * m.q / m.ypp, 0.0)
         if abs(tau2 - before) <= _CLOSE * (tau2 + smallest):
@@ -100,97 +100,109 @@ def _solve_q(maps: Floats, small: Floats, rank: int, target: float) -> float:
 
 
 @compiled
-def _by_moments(
-    effect: Floats, variance: Floats, covered: Bools, frame: Frame, method: int, out: Floats
-) -> None:
+def _by_moments(effect: Floats, variance: Floats, group: Group, bench: Bench, method: int, out: Floats) -> None:
     """Loop over voxels: moment estimators."""
-    bench = new_bench(frame)
-    for start in range(0, effect.shape[1], TILE):
-        for b in range(fill_tile(effect, variance, covered, start, bench)):
-            k, rank = load_voxel(frame, bench, b)
+    maps, flat, small, y, v = bench.maps, bench.flat, bench.small, bench.y, bench.v
+    table, voxels, slots = group.patterns, group.voxels, group.slots
+    counts, ranks, index, columns = table.maps, table.rank, table.which, table.columns
+    slot, k, rank = -1, 0, 0
+    for start in range(0, voxels.size, TILE):
+        fill_tile(effect, voxels, start, y)
+        for b in range(fill_tile(variance, voxels, start, v)):
+            if slots[start + b] != slot:
+                slot = slots[start + b]
+                k, rank = counts[slot], ranks[slot]
+                lay_pattern(flat, small, columns, slot, k, rank)
+            pack_voxel(flat, y, v, index, slot, b, k)
             if rank > 0 and k > rank:
-                tau2 = _moment_of_voxel(bench.maps, bench.small, k, rank, method)
-                out[start + b] = tau2 if tau2 > 0.0 and np.isfinite(tau2) else 0.0
+                tau2 = _moment_of_voxel(maps, flat, small, k, rank, method)
+                out[voxels[start + b]] = tau2 if tau2 > 0.0 and np.isfinite(tau2) else 0.0
 
 
 @compiled
-def _by_roots(
-    effect: Floats, variance: Floats, covered: Bools, frame: Frame, targets: Floats, out: Floats
-) -> None:
+def _by_roots(effect: Floats, variance: Floats, group: Group, bench: Bench, targets: Floats, out: Floats) -> None:
     """Loop over voxels: Q(tau2) = the target of the voxel's dof."""
-    bench = new_bench(frame)
-    for start in range(0, effect.shape[1], TILE):
-        for b in range(fill_tile(effect, variance, covered, start, bench)):
-            k, rank = load_voxel(frame, bench, b)
+    maps, flat, small, y, v = bench.maps, bench.flat, bench.small, bench.y, bench.v
+    table, voxels, slots = group.patterns, group.voxels, group.slots
+    counts, ranks, index, columns = table.maps, table.rank, table.which, table.columns
+    slot, k, rank = -1, 0, 0
+    for start in range(0, voxels.size, TILE):
+        fill_tile(effect, voxels, start, y)
+        for b in range(fill_tile(variance, voxels, start, v)):
+            if slots[start + b] != slot:
+                slot = slots[start + b]
+                k, rank = counts[slot], ranks[slot]
+                lay_pattern(flat, small, columns, slot, k, rank)
+            pack_voxel(flat, y, v, index, slot, b, k)
             if rank > 0 and k > rank:
-                tau2 = _solve_q(bench.maps, bench.small, rank, targets[k - rank])
-                out[start + b] = tau2 if np.isfinite(tau2) else 0.0
+                tau2 = _solve_q(maps, small, rank, targets[k - rank])
+                out[voxels[start + b]] = tau2 if np.isfinite(tau2) else 0.0
 
 
-@compiled
-def _likely_of_voxel(bench: Bench, k: int, rank: int, restricted: bool) -> float:
+@inner
+def _likely_of_voxel(maps: Floats, small: Floats, k: int, rank: int, method: int) -> float:
     """Return one voxel's ML or REML estimate."""
-    maps, small = bench.maps, bench.small
-    fixed = moments(maps, small, rank, 0.0)
+    fixed = moments(maps, small, rank, 0.0, 1)
     if not fixed.sound or fixed.q <= IDENTICAL * weighted_total(maps):
         return 0.0
-    return maximise_likelihood(maps, small, k, rank, restricted, fixed, unweighted_sum(maps, k, rank))
+    return maximise_likelihood(maps, small, k, rank, method, fixed, unweighted_sum(maps, small, k, rank))
 
 
 @compiled
-def _by_likelihood(
-    effect: Floats, variance: Floats, covered: Bools, frame: Frame, restricted: bool, out: Floats
-) -> None:
+def _by_likelihood(effect: Floats, variance: Floats, group: Group, bench: Bench, method: int, out: Floats) -> None:
     """Loop over voxels: ML and REML."""
-    bench = new_bench(frame)
-    for start in range(0, effect.shape[1], TILE):
-        for b in range(fill_tile(effect, variance, covered, start, bench)):
-            k, rank = load_voxel(frame, bench, b)
+    maps, flat, small, y, v = bench.maps, bench.flat, bench.small, bench.y, bench.v
+    table, voxels, slots = group.patterns, group.voxels, group.slots
+    counts, ranks, index, columns = table.maps, table.rank, table.which, table.columns
+    slot, k, rank = -1, 0, 0
+    for start in range(0, voxels.size, TILE):
+        fill_tile(effect, voxels, start, y)
+        for b in range(fill_tile(variance, voxels, start, v)):
+            if slots[start + b] != slot:
+                slot = slots[start + b]
+                k, rank = counts[slot], ranks[slot]
+                lay_pattern(flat, small, columns, slot, k, rank)
+            pack_voxel(flat, y, v, index, slot, b, k)
             if rank > 0 and k > rank:
-                tau2 = _likely_of_voxel(bench, k, rank, restricted)
-                out[start + b] = tau2 if np.isfinite(tau2) else 0.0
+                tau2 = _likely_of_voxel(maps, small, k, rank, method)
+                out[voxels[start + b]] = tau2 if np.isfinite(tau2) else 0.0
 
 
-def estimate_tau2(effect: Floats, variance: Floats, covered: Bools, frame: Frame, method: str) -> Floats:
-    """Estimate tau2 at each voxel.
+def estimate_tau2(effect: Floats, variance: Floats, group: Group, bench: Bench, method: str, out: Floats) -> None:
+    """Estimate tau2 at the voxels of a group.
 
     Parameters
     ----------
     effect, variance : ndarray, shape (K, B), C order
-    covered : ndarray of bool, shape (K, B)
-    frame : Frame
-        From `frame_design`.
+    group : Group
+        From `group_voxels`.
+    bench : Bench
+        For work.
     method : str
         One of `METHODS`.
-
-    Returns
-    -------
-    ndarray, shape (B,)
-        At least 0; 0 where n <= rank and where effects are identical.
+    out : ndarray, shape (B,)
+        Written at the group's voxels: at least 0; 0 where n <= rank and where
+        effects are identical.
     """
-    out = np.zeros(effect.shape[1])
     if method in _MOMENTS:
-        _by_moments(effect, variance, covered, frame, _MOMENTS[method], out)
+        _by_moments(effect, variance, group, bench, _MOMENTS[method], out)
     elif method in ("ml", "reml"):
-        _by_likelihood(effect, variance, covered, frame, method == "reml", out)
+        _by_likelihood(effect, variance, group, bench, REML if method == "reml" else ML, out)
     else:  # Morris' empirical Bayes equation has Paule and Mandel's root, Q(tau2) = K - P
-        targets = np.arange(effect.shape[0] + 1, dtype=np.float64)
-        _by_roots(effect, variance, covered, frame, targets, out)
-    return out
+        _by_roots(effect, variance, group, bench, np.arange(effect.shape[0] + 1.0), out)
 
 
-def tau2_interval(
-    effect: Floats, variance: Floats, covered: Bools, frame: Frame, level: float = 0.95
-) -> tuple[Floats, Floats]:
-    """Return the Q-profile interval of tau2 (Viechtbauer 2007, Stat Med 26, 37-52).
+def tau2_interval(effect: Floats, variance: Floats, covered: Bools, frame: Frame) -> tuple[Floats, Floats]:
+    """Return the 95 % Q-profile interval of tau2 (Viechtbauer 2007, Stat Med 26, 37-52).
 
-    Both ends are 0 where even tau2 = 0 fits the maps too well.
+    Arguments as in `mixed.fit_fixed`. Both ends are 0 where even tau2 = 0 fits
+    the maps too well.
     """
     dof = np.arange(1, effect.shape[0] + 1, dtype=np.float64)
-    ends = []
-    for upper_tail in (0.5 - level / 2, 0.5 + level / 2):
-        targets = np.concatenate([[0.0], special.chdtri(dof, upper_tail)])
-        end = np.zeros(effect.shape[1])
-        _by_roots(effect, variance, covered, frame, targets, end)
-        ends.append(end)
-    return ends[0], ends[1]
+    ends = np.zeros(effect.shape[1]), np.zeros(effect.shape[1])
+    bench = new_bench(frame)
+    for group in group_voxels(covered, frame):
+        for end, upper_tail in zip(ends, (0.025, 0.975), strict=True):
+            targets = np.concatenate([[0.0], special.chdtri(dof, upper_tail)])
+            _by_roots(effect, variance, group, bench, targets, end)
+    return ends

@@ -1,26 +1,28 @@
-"""Going through voxels: their maps side by side, packed and padded, and their pattern of coverage."""
+"""Going through voxels: grouped by pattern of coverage, then packed and padded one by one."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.basis import (
-    COLUMNS,
-    EFFECT,
-    LANES,
-    VARIANCE,
-    Frame,
-    Pattern,
-    new_pattern,
-    same_pattern,
-    settle_pattern,
-)
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.basis import COLUMNS, CONSTANT, EFFECT, KIND, LANES, VARIANCE, Frame, Patterns, settle_patterns
+from ibma_app.stats.compiled import folded, inner
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 TILE = 64  # voxels copied at a time: a column of a (K, B) array is far apart in memory
+_TABLE = 4_000_000  # numbers that the bases of one group of patterns may hold
+
+
+class Group(NamedTuple):
+    """Some voxels, and the few patterns of coverage they have."""
+
+    voxels: Ints  # (n,) ascending
+    slots: Ints  # (n,) pattern of each
+    patterns: Patterns
 
 
 class Bench(NamedTuple):
@@ -28,76 +30,110 @@ class Bench(NamedTuple):
 
     y: Floats  # (TILE, K) effects of some voxels
     v: Floats  # (TILE, K) their variances
-    covered: NDArray[np.bool_]  # (TILE, K)
-    pattern: Pattern
-    maps: Floats  # one voxel; see weighted.py
-    small: Floats
-    state: NDArray[np.int64]  # (3,) maps k, rank, and whether a pattern was settled
+    maps: Floats  # (rows, G, 4) one voxel; see weighted.py
+    flat: Floats  # (rows, 4 G) the same memory
+    small: Floats  # (8, P, P)
 
 
-@compiled
 def new_bench(frame: Frame) -> Bench:
     """Allocate for a frame."""
     p, k = frame.columns.shape
-    padded = (k + LANES - 1) // LANES * LANES
-    return Bench(
-        np.empty((TILE, k)),
-        np.empty((TILE, k)),
-        np.empty((TILE, k), np.bool_),
-        new_pattern(frame),
-        np.zeros((COLUMNS + p + p * (p + 1) // 2, padded)),
-        np.zeros((7, p, p)),
-        np.zeros(3, np.int64),
-    )
+    groups = (k + LANES - 1) // LANES
+    maps = np.zeros((COLUMNS + p + p * (p + 1) // 2, groups, LANES))
+    flat = maps.reshape(maps.shape[0], groups * LANES)
+    return Bench(np.zeros((TILE, k)), np.zeros((TILE, k)), maps, flat, np.zeros((8, p, p)))
 
 
-@compiled
-def fill_tile(effect: Floats, variance: Floats, covered: NDArray[np.bool_], start: int, bench: Bench) -> int:
-    """Copy voxels from ``start`` on; return how many."""
-    width = min(TILE, effect.shape[1] - start)
-    y, v, c = bench.y, bench.v, bench.covered
-    for i in range(effect.shape[0]):
+def _pattern_keys(covered: Bools) -> NDArray[np.uint64]:
+    """Return a number for each voxel, (B,), that tells its pattern of coverage.
+
+    Exact to 64 maps; beyond, equal keys for unequal patterns are as unlikely
+    as a 64-bit hash makes them, and `group_voxels` checks.
+    """
+    keys = np.zeros(covered.shape[1], dtype=np.uint64)
+    factor = np.uint64(0x9E3779B97F4A7C15)
+    with np.errstate(over="ignore"):
+        for i, one in enumerate(covered):
+            if covered.shape[0] <= 64:
+                keys |= one.astype(np.uint64) << np.uint64(i)
+            else:
+                keys = (keys + one.astype(np.uint64)) * factor
+                keys ^= keys >> np.uint64(29)
+    return keys
+
+
+def _find_patterns(covered: Bools) -> tuple[Ints, Ints]:
+    """Return a voxel of each pattern, (N,), and the pattern of each voxel, (B,)."""
+    if covered.all():
+        return np.zeros(1, dtype=np.int64), np.zeros(covered.shape[1], dtype=np.int64)
+    _, first, slots = np.unique(_pattern_keys(covered), return_index=True, return_inverse=True)
+    if covered.shape[0] > 64 and not np.array_equal(covered, covered[:, first[slots]]):
+        _, first, slots = np.unique(covered, axis=1, return_index=True, return_inverse=True)
+    return first.astype(np.int64), slots.reshape(-1).astype(np.int64)
+
+
+def group_voxels(covered: Bools, frame: Frame) -> Iterator[Group]:
+    """Group voxels so that the bases of a group's patterns take bounded memory; most often one group.
+
+    Parameters
+    ----------
+    covered : ndarray of bool, shape (K, B)
+    frame : Frame
+    """
+    if not covered.shape[1]:
+        return
+    first, slots = _find_patterns(covered)
+    p, k = frame.columns.shape
+    most = max(1, _TABLE // (p * (k + LANES) + k + frame.rows.size))
+    for start in range(0, first.size, most):
+        part = first[start : start + most]
+        if part.size == first.size:
+            voxels = np.arange(covered.shape[1], dtype=np.int64)
+        else:
+            voxels = np.flatnonzero((slots >= start) & (slots < start + most)).astype(np.int64)
+        yield Group(voxels, slots[voxels] - start, settle_patterns(frame, covered, part))
+
+
+@inner
+def fill_tile(data: Floats, voxels: Ints, start: int, tile: Floats) -> int:
+    """Copy voxels from position ``start`` of the list on; return how many."""
+    width = min(TILE, voxels.size - start)
+    for i in range(data.shape[0]):
         for b in range(width):
-            y[b, i] = effect[i, start + b]
-            v[b, i] = variance[i, start + b]
-            c[b, i] = covered[i, start + b]
+            tile[b, i] = data[i, voxels[start + b]]
     return width
 
 
-@compiled
-def _lay_columns(frame: Frame, bench: Bench) -> None:
-    """Settle the pattern and lay its basis and products beside the voxel's maps."""
-    k, rank = settle_pattern(frame, bench.pattern)
-    bench.state[0], bench.state[1], bench.state[2] = k, rank, 1
-    maps, columns = bench.maps, bench.pattern.columns
-    p = columns.shape[0]
-    pair = COLUMNS + p
+@inner
+def lay_pattern(flat: Floats, small: Floats, columns: Floats, slot: int, k: int, rank: int) -> None:
+    """Lay a pattern's basis, and its columns' products, beside the voxel's maps."""
+    width = flat.shape[1]
+    pair = COLUMNS + columns.shape[1]
+    for i in range(k, width):
+        flat[EFFECT, i] = 0.0
+        flat[VARIANCE, i] = np.inf
     for a in range(rank):
-        for i in range(maps.shape[1]):
-            maps[COLUMNS + a, i] = columns[a, i] if i < k else 0.0
+        for i in range(width):
+            flat[COLUMNS + a, i] = columns[slot, a, i]
         for b in range(a + 1):
-            for i in range(maps.shape[1]):
-                maps[pair, i] = maps[COLUMNS + a, i] * maps[COLUMNS + b, i]
+            for i in range(width):
+                flat[pair, i] = columns[slot, a, i] * columns[slot, b, i]
             pair += 1
+    if rank > 0:
+        same = rank == 1
+        for i in range(1, k):
+            same = same and columns[slot, 0, i] == columns[slot, 0, 0]
+        small[KIND, 0, 0] = CONSTANT if same else 0.0
 
 
-@compiled
-def load_voxel(frame: Frame, bench: Bench, b: int) -> tuple[int, int]:
-    """Pack one voxel of the tile; return its maps k and the rank of their rows.
-
-    What is not covered is not read into the fit, whatever it holds.
-    """
-    pattern = bench.pattern
-    if bench.state[2] == 0 or not same_pattern(bench.covered, b, pattern):
-        for i in range(pattern.covered.size):
-            pattern.covered[i] = bench.covered[b, i]
-        _lay_columns(frame, bench)
-    k = bench.state[0]
-    maps, y, v, index = bench.maps, bench.y, bench.v, pattern.index
-    for i in range(k):
-        maps[EFFECT, i] = y[b, index[i]]
-        maps[VARIANCE, i] = v[b, index[i]]
-    for i in range(k, maps.shape[1]):
-        maps[EFFECT, i] = 0.0
-        maps[VARIANCE, i] = np.inf
-    return k, bench.state[1]
+@folded
+def pack_voxel(flat: Floats, y: Floats, v: Floats, which: Ints, slot: int, b: int, k: int) -> None:
+    """Lay one voxel's covered maps together; what is not covered is not read, whatever it holds."""
+    if k == y.shape[1]:
+        for i in range(k):
+            flat[EFFECT, i] = y[b, i]
+            flat[VARIANCE, i] = v[b, i]
+    else:
+        for i in range(k):
+            flat[EFFECT, i] = y[b, which[slot, i]]
+            flat[VARIANCE, i] = v[b, which[slot, i]]

@@ -1,6 +1,6 @@
-"""Jobs in threads of this process: kernels release the GIL, results come as they finish."""
+"""Jobs in threads of this process: kernels release the GIL, and results are taken as they come."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -8,8 +8,10 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def in_threads(work: Callable[[Job], Result], jobs: Iterable[Job], threads: int) -> Iterator[tuple[Job, Result]]:
-    """Do jobs a few at a time, so that a failure or ctrl-C ends soon; no thread outlives it.
+def in_threads(
+    work: Callable[[Job], Result], jobs: Iterable[Job], threads: int, done: Callable[[Job, Result], None] | None = None
+) -> None:
+    """Do jobs, a few waiting at a time, so that a failure or ctrl-C ends soon; no thread outlives it.
 
     Parameters
     ----------
@@ -18,31 +20,28 @@ def in_threads(work: Callable[[Job], Result], jobs: Iterable[Job], threads: int)
     jobs : iterable
     threads : int
         1: in this thread, in order.
-
-    Yields
-    ------
-    (job, result)
-        In the order in which they finish.
+    done : callable, optional
+        Called in this thread with a job and its result, in the order in which they finish.
     """
+    take = done or (lambda job, result: None)
     if threads <= 1:
         for job in jobs:
-            yield job, work(job)
+            take(job, work(job))
         return
     waiting: dict[Future[Result], Job] = {}
+
+    def take_finished() -> None:
+        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            take(waiting.pop(future), future.result())
+
     with ThreadPoolExecutor(threads) as pool:
         try:
             for job in jobs:
                 waiting[pool.submit(work, job)] = job
                 if len(waiting) >= 2 * threads:
-                    yield from _finished(waiting)
+                    take_finished()
             while waiting:
-                yield from _finished(waiting)
+                take_finished()
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _finished(waiting: dict[Future[Result], Job]) -> Iterator[tuple[Job, Result]]:
-    """Wait for the next to finish, and give what has."""
-    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-        yield waiting.pop(future), future.result()

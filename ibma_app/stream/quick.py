@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 SPARSE, DENSE = 64, 8  # relabellings of one job: of which high voxels, or whole maps, are looked at
+MOST = 16_384  # high voxels of a relabelling; where there are more, its whole map is looked at
 
 
 class Gathered(NamedTuple):
@@ -93,9 +94,12 @@ def score_quickly(
     on_progress(1)
     size = SPARSE if road.sparse else DENSE
     jobs = [range(start, min(start + size, drawn)) for start in range(1, drawn, size)]
-    for job, found in in_threads(road.score, jobs, threads):
+
+    def done(job: range, found: Floats) -> None:
         maxima[:, job.start : job.stop] = found
         on_progress(len(job))
+
+    in_threads(road.score, jobs, threads, done)
     return observed, dict(zip(scoring.names, maxima, strict=True))
 
 
@@ -122,17 +126,24 @@ class _Road:
 
     def score(self, job: range) -> Floats:
         """Return the largest scores of some relabellings, (S, M)."""
+        return self._score_high(job) if self.sparse else self._score_maps(job)
+
+    def _score_maps(self, job: range) -> Floats:
+        """Do so by whole maps."""
         found = np.zeros((len(self._scoring.names), len(job)))
-        if not self.sparse:
-            if not hasattr(self._local, "z"):
-                self._local.z = np.empty((DENSE, self._units.norms.size))
-            z: Floats = self._local.z
-            self._fill(job, z)
-            for row in range(len(job)):
-                found[:, row] = self._scoring.largest(z[row])
-            return found
+        if not hasattr(self._local, "z"):
+            self._local.z = np.empty((DENSE, self._units.norms.size))
+        z: Floats = self._local.z
+        self._fill(job, z)
+        for row in range(len(job)):
+            found[:, row] = self._scoring.largest(z[row])
+        return found
+
+    def _score_high(self, job: range) -> Floats:
+        """Do so by the voxels that are high."""
+        found = np.zeros((len(self._scoring.names), len(job)))
         if not hasattr(self._local, "high"):
-            self._local.high = new_high(SPARSE, self._units.norms.size)
+            self._local.high = new_high(SPARSE, min(MOST, self._units.norms.size))
         high: High = self._local.high
         # the scan knows an upper tail alone: the lower is the upper of what is turned
         effective, _ = self._scheme.weights(slice(job.start, job.stop))
@@ -141,7 +152,10 @@ class _Road:
             weights, self._units, self._table, high, two_sided=self._two_sided,
             floor_share=self._floor_share, floor_z=self._floor,
         )  # fmt: skip
-        for row in range(len(job)):
+        for row, index in enumerate(job):
+            if high.counts[row] > high.voxels.shape[1]:
+                found[:, row] = self._score_maps(range(index, index + 1))[:, 0]
+                continue
             beyond = slice(0, high.counts[row])
             z_high = self._turn * high.z[row, beyond]
             found[:, row] = self._scoring.largest_of_high(high.peak[row], high.voxels[row, beyond], z_high)

@@ -148,8 +148,7 @@ class _Refit:
             fitted = self._fit(self._block(tile), 0)
             z[slice(*tile)], self._live[slice(*tile)] = fitted
 
-        for _ in in_threads(work, self._tiles, self._threads):
-            pass
+        in_threads(work, self._tiles, self._threads)
         live = np.flatnonzero(self._live)
         return z[live], live
 
@@ -180,8 +179,7 @@ class _Refit:
             return heights
 
         peaks = np.full(len(batch), -np.inf)
-        for _, heights in in_threads(work, self._tiles, self._threads):
-            np.maximum(peaks, heights, out=peaks)
+        in_threads(work, self._tiles, self._threads, lambda tile, heights: np.maximum(peaks, heights, out=peaks))
         return np.tile(np.where(np.isfinite(peaks), peaks, 0.0), (len(scoring.names), 1))
 
     def _maps(self, scoring: Scoring, batch: range) -> Floats:
@@ -194,11 +192,13 @@ class _Refit:
             for row, z in self._tile_maps(tile, batch):
                 maps[row, place[tile] : place[tile] + z.size] = z
 
-        for _ in in_threads(work, self._tiles, self._threads):
-            pass
+        in_threads(work, self._tiles, self._threads)
         found = np.zeros((len(scoring.names), len(batch)))
-        for row, largest in in_threads(lambda row: scoring.largest(maps[row]), range(len(batch)), self._threads):
-            found[:, row] = largest
+
+        def score(row: int) -> None:
+            found[:, row] = scoring.largest(maps[row])
+
+        in_threads(score, range(len(batch)), self._threads)
         return found
 
     def _tile_maps(self, tile: tuple[int, int], batch: range) -> Iterator[tuple[int, Floats]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ibma_app.core.errors import DataError, NothingSelectedError, OutputError, UsageError
+from ibma_app.core.errors import DataError, InputError, NothingSelectedError, OutputError, UsageError
 from ibma_app.core.statmap import Dataset, Observation, StatMap
 from ibma_app.dataset.datasets import find_datasets, find_own_maps, find_table
 from ibma_app.dataset.entities import same_label
@@ -15,6 +15,7 @@ from ibma_app.dataset.query import Query, explain_nothing, find_statmaps
 from ibma_app.designs.tables import Table, read_table, sample_sizes
 from ibma_app.workflows.computing import compute_effects
 from ibma_app.workflows.options import Options
+from ibma_app.workflows.resources import file_or_word
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,9 @@ def _check_folders(options: Options) -> None:
     Raises
     ------
     UsageError
-        OUTPUT_DIR is BIDS_DIR, or a subject's or study's folder in it.
+        OUTPUT_DIR is BIDS_DIR, or a subject's or study's folder in it; another folder to write lies in BIDS_DIR.
+    InputError
+        ``--mask`` or ``--grid`` names no file.
     OutputError
         OUTPUT_DIR holds maps that are not ours: the folders were swapped.
     """
@@ -100,6 +103,19 @@ def _check_folders(options: Options) -> None:
             f"OUTPUT_DIR ({options.output_dir}) is BIDS_DIR or lies among its maps, and BIDS_DIR is never written to. "
             f"Give another folder, e.g. {options.bids_dir / 'derivatives' / 'ibma'}."
         )
+    for dest in ("bids_database_dir", "work_dir"):
+        folder = getattr(options, dest)
+        if (
+            folder is not None
+            and folder.resolve().is_relative_to(bids_dir)
+            and not folder.resolve().is_relative_to(output)
+        ):
+            flag = f"--{dest.replace('_', '-')}"
+            raise UsageError(f"{flag} {folder} lies in BIDS_DIR, which is never written to. Name another folder.")
+    for dest, words in (("mask", "auto, data or template"), ("grid", "common or mni2mm")):
+        named = file_or_word(getattr(options, dest))
+        if isinstance(named, Path) and not named.is_file():
+            raise InputError(f"--{dest} {named}: there is no such file. Give a file, or one of the words {words}.")
     if not (output / "dataset_description.json").exists() and any(
         next(folder.rglob("*_statmap.nii*"), None) for key in ("sub-*", "study-*") for folder in output.glob(key)
     ):

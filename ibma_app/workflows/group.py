@@ -74,7 +74,7 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
                 record.done.append(analysis.name)
             record.seconds[analysis.name] = time.perf_counter() - start
         publishing.end_dataset(output, finished, report=not options.no_report)
-        tell_outcome(record, "analyses")
+        tell_outcome(record, "analyses", len(analyses))
     if not options.no_report and record.done:
         log.info("Report: %s", options.output_dir / "report.html")
     return record.exit_code
@@ -334,5 +334,5 @@ def _show(analyses: Sequence[Analysis], gathered: Gathered, tests: Mapping[str, 
             names.append(", ".join(choice.estimator.name for choice in choices))
             record.done.append(analysis.name)
     print_plan(analyses, names)
-    tell_outcome(record, "analyses")
+    tell_outcome(record, "analyses", len(analyses))
     return record.exit_code

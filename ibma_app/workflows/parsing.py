@@ -76,7 +76,7 @@ def _argument(option: Option) -> dict[str, Any]:
     if option.kind is bool:
         return argument | {"action": "store_true"}
     if option.many:
-        argument["nargs"] = "+"
+        argument |= {"nargs": "+", "action": "extend"}
     return argument | {"metavar": option.metavar or "NAME", "type": option.kind}
 
 

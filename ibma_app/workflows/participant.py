@@ -92,7 +92,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
                 if record.failures and options.stop_on_first_crash:
                     break
         publishing.end_dataset(output, [example] if example else [], report=not options.no_report)
-        tell_outcome(record, "participants")
+        tell_outcome(record, "participants", len(jobs))
     if not options.no_report and record.done:
         log.info("Report: %s", options.output_dir / "report.html")
     return record.exit_code

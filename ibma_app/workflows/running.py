@@ -164,8 +164,8 @@ def software_versions() -> dict[str, str]:
 SHOWN = 5  # failures told in full; the log folder has all
 
 
-def tell_outcome(record: RunRecord, what: str) -> None:
-    """Say what failed and why; the last line names all that failed."""
+def tell_outcome(record: RunRecord, what: str, total: int) -> None:
+    """Say what failed of ``total`` jobs and why; the last line names all that failed."""
     failures = sorted(record.failures.items())
     for number, (name, error) in enumerate(failures):
         log.log(logging.ERROR if number < SHOWN else logging.DEBUG, "%s failed: %s", name, error.message)
@@ -173,4 +173,4 @@ def tell_outcome(record: RunRecord, what: str) -> None:
         log.error("... and %d more: see the log in OUTPUT_DIR/logs, or run with -v.", len(failures) - SHOWN)
     if failures:
         names = ", ".join(name for name, _ in failures)
-        log.error("%d of %d %s failed: %s", len(failures), len(failures) + len(record.done), what, names)
+        log.error("%d of %d %s failed: %s", len(failures), total, what, names)

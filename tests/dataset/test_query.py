@@ -282,7 +282,8 @@ def test_kinds_not_named_follow_the_named(make_dataset):
     stem = "study-a/group/study-a_space-MNI152Lin_contrast-c"
     names = [f"{stem}_test-{test}_desc-ols_stat-{kind}_statmap.nii.gz" for test in ("intercept", "age")
              for kind in ("effect", "variance", "z")]  # fmt: skip
-    dataset = make_dataset("data", *names, f"{stem}_desc-ols_stat-dof_statmap.nii.gz")
+    root = make_dataset([*names, f"{stem}_desc-ols_stat-dof_statmap.nii.gz"])
+    dataset = Dataset("data", root)
     query = Query(level="group", filters={"effect": {"test": "age"}, "variance": {"test": "age"}})
     found = find_statmaps([dataset], query)
     assert sorted((one.kind, "test-age" in one.path.name) for one in found) == [

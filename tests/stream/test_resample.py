@@ -1,6 +1,7 @@
 """Resampling against plain enumeration, and against itself on other roads."""
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -121,6 +122,17 @@ def test_threads_and_tiles_change_nothing(stack_of, resample_maps, monkeypatch, 
         np.testing.assert_allclose(two.maxima[name], one.maxima[name], rtol=1e-12)
     other = resample_maps(stack, estimator, intercept(10), names, permutations=40, seed=6)
     assert not np.array_equal(other.maxima["max-stat"], one.maxima["max-stat"])
+
+
+def test_many_high_voxels(stack_of, resample_maps, monkeypatch):
+    mask, y = smooth_maps(10)
+    stack = stack_of(mask, effect=y)
+    few, settings = NAMES[:3], InferenceSettings(cluster_p=0.3)
+    one = resample_maps(stack, "ols", intercept(10), few, permutations=100, settings=settings)
+    monkeypatch.setattr(quick, "MOST", 20)
+    two = resample_maps(stack, "ols", intercept(10), few, permutations=100, settings=settings)
+    for name in few:
+        np.testing.assert_allclose(two.maxima[name], one.maxima[name], rtol=1e-9)
 
 
 def test_threads_alone_change_no_bit(stack_of, resample_maps):
@@ -323,6 +335,21 @@ def test_all_zero_maps_are_a_null_of_zeros(stack_of, resample_maps):
     mask, y = smooth_maps(4)
     null = resample_maps(stack_of(mask, effect=y * 0), "ols", intercept(4))
     assert all((values == 0).all() for values in null.maxima.values())
+
+
+@pytest.mark.parametrize("estimator", ["ols", "reml"])
+def test_an_interruption_leaves_no_thread(stack_of, resample_maps, estimator):
+    mask, y = smooth_maps(12)
+    before = threading.active_count()
+
+    def interrupt(count):
+        if count > 1:
+            raise KeyboardInterrupt
+
+    stack = stack_of(mask, effect=y, variance=np.ones(y.shape))
+    with pytest.raises(KeyboardInterrupt):
+        resample_maps(stack, estimator, intercept(12), permutations=300, threads=3, on_progress=interrupt)
+    assert threading.active_count() == before
 
 
 def test_unsigned_p_and_odd_options_are_refused(stack_of, resample_maps):

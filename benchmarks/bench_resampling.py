@@ -1,0 +1,178 @@
+"""Seconds per resample of ours and of nilearn's `permuted_ols`, whole brain at 2 mm, in one run.
+
+    python benchmarks/bench_resampling.py [--maps 20] [--threads 2] [--skip-nilearn] [--reml]
+
+Each figure is the difference between a long and a short run, divided by the
+difference in their resamples: start-up, reading and the identity drop out. The
+best of several runs counts, since other work on the machine only ever adds.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")  # before numpy is imported
+
+import numpy as np  # noqa: E402
+from scipy import ndimage  # noqa: E402
+
+SCORES = {
+    "max-stat": ("max-stat",),
+    "clusters": ("max-stat", "cluster-size", "cluster-mass"),
+    "tfce": ("max-stat", "tfce"),
+    "all four": ("max-stat", "cluster-size", "cluster-mass", "tfce"),
+}
+OURS = {"max-stat": (65, 2113), "clusters": (65, 1089), "tfce": (9, 137), "all four": (9, 137)}
+THEIRS = {"max-stat": (50, 250), "clusters": (20, 80), "tfce": (2, 8)}
+
+
+def make_data(n_maps):
+    """An ellipsoid of about 228,000 voxels of 2 mm, and maps of smooth noise."""
+    shape = (91, 109, 91)
+    grid = np.indices(shape)
+    mask = sum(((grid[i] - n / 2) / (n * 0.3925)) ** 2 for i, n in enumerate(shape)) < 1
+    rng = np.random.default_rng(0)
+    maps = np.empty((n_maps, int(mask.sum())), dtype=np.float32)
+    for row in maps:
+        row[:] = ndimage.gaussian_filter(rng.standard_normal(shape), 1.5)[mask]
+    return mask, maps
+
+
+def make_stack(mask, maps, variance=None):
+    from ibma_app.core.grid import Grid
+    from ibma_app.core.results import MapSurvey
+    from ibma_app.stream.blocks import RowStore
+    from ibma_app.stream.stack import Stack
+
+    store = RowStore()
+    kinds = {"effect": maps} if variance is None else {"effect": maps, "variance": variance}
+    for kind, values in kinds.items():
+        for row, one in enumerate(values):
+            store.append(kind, row, one, 0)
+    n_maps, n_voxels = maps.shape
+    store.select({0: np.arange(n_voxels)})
+    survey = tuple(MapSurvey(f"sub-{row}", (), n_voxels) for row in range(n_maps))
+    grid = Grid(np.diag([2.0, 2, 2, 1]), mask)
+    return Stack(grid, survey, (), tuple(kinds), tuple(range(n_maps)), (True,) * n_maps, None, None, store)
+
+
+def timed(function, count):
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    function(count)
+    return time.perf_counter() - wall, cpu_seconds() - cpu
+
+
+def cpu_seconds():
+    """Of this process and of those it has waited for (nilearn's workers end at times only with us)."""
+    spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in spent)
+
+
+def per_resample(function, short, long, repeats):
+    """Return wall and CPU seconds of one resample."""
+    runs = {count: [timed(function, count) for _ in range(repeats)] for count in (short, long)}
+    best = {count: np.min(times, axis=0) for count, times in runs.items()}
+    return (best[long] - best[short]) / (long - short)
+
+
+def time_ours(maps, mask, threads, estimator="ols", variance=None, counts=OURS):
+    from ibma_app.core.design import Design, Test
+    from ibma_app.core.methods import InferenceSettings
+    from ibma_app.estimators import find_estimator
+    from ibma_app.inference import find_inference
+    from ibma_app.stream.resample import score_resamples
+
+    stack = make_stack(mask, maps, variance)
+    test = Test("mean", np.ones((1, 1)))
+    design = Design(np.ones((len(maps), 1)), ("Intercept",), (test,))
+    found = {}
+    for label, (short, long) in counts.items():
+        scores = {name: find_inference(name).score for name in SCORES[label]}
+
+        def run(count, scores=scores):
+            score_resamples(
+                stack, find_estimator(estimator), design, test, scores, estimator_settings={},
+                settings=InferenceSettings(), permutations=count, threads=threads,
+            )  # fmt: skip
+
+        run(2)  # compiles
+        found[label] = per_resample(run, short, long, 3).tolist()
+    return found
+
+
+def time_nilearn(maps, mask, threads):
+    import nibabel as nib
+    from nilearn.maskers import NiftiMasker
+    from nilearn.mass_univariate import permuted_ols
+
+    masker = NiftiMasker(nib.Nifti1Image(mask.astype(np.uint8), np.diag([2.0, 2, 2, 1]))).fit()
+    options = {"max-stat": {}, "clusters": {"threshold": 0.001}, "tfce": {"tfce": True}}
+    found = {}
+    for label, (short, long) in THEIRS.items():
+
+        def run(count, label=label):
+            permuted_ols(
+                np.ones((len(maps), 1)), maps, model_intercept=False, n_perm=count, two_sided_test=True,
+                random_state=0, n_jobs=threads, masker=masker, output_type="dict", **options[label],
+            )  # fmt: skip
+
+        run(2)
+        found[label] = per_resample(run, short, long, 1 if label == "tfce" else 2).tolist()
+    return found
+
+
+def part(name, options):
+    """Run one side in a process of its own, so that its peak memory is its own."""
+    command = [sys.executable, __file__, "--part", name, "--maps", str(options.maps), "--threads", str(options.threads)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def measure(options):
+    n_maps = 21 if options.part == "reml" else options.maps
+    mask, maps = make_data(n_maps)
+    if options.part == "ours":
+        found = time_ours(maps, mask, options.threads)
+    elif options.part == "reml":
+        variance = np.random.default_rng(1).uniform(0.5, 2.0, maps.shape).astype(np.float32) * maps.var()
+        counts = {"max-stat": (3, 11), "all four": (3, 11)}
+        found = time_ours(maps, mask, options.threads, "reml", variance, counts)
+    else:
+        found = time_nilearn(maps, mask, options.threads)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    print(json.dumps({"times": found, "peak_gib": peak}))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--maps", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--skip-nilearn", action="store_true")
+    parser.add_argument("--reml", action="store_true")
+    parser.add_argument("--part", choices=["ours", "nilearn", "reml"])
+    options = parser.parse_args()
+    if options.part:
+        measure(options)
+        return
+    names = ["ours", *([] if options.skip_nilearn else ["nilearn"]), *(["reml"] if options.reml else [])]
+    parts = {name: part(name, options) for name in names}
+    print(f"{options.maps} maps, {options.threads} threads; milliseconds per resample, wall (CPU)")
+    for label in OURS:
+        cells = []
+        for name, found in parts.items():
+            if label in found["times"]:
+                wall, cpu = found["times"][label]
+                cells.append(f"{name} {1e3 * wall:9.2f} ({1e3 * cpu:9.2f})")
+        if "nilearn" in parts and label in parts["nilearn"]["times"]:
+            cells.append(f"{parts['nilearn']['times'][label][0] / parts['ours']['times'][label][0]:6.0f} times faster")
+        print(f"{label:>10}  " + "  ".join(cells))
+    print("  ".join(f"{name}: peak {found['peak_gib']:.2f} GiB" for name, found in parts.items()))
+
+
+if __name__ == "__main__":
+    main()

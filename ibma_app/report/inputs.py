@@ -1,0 +1,138 @@
+"""What went in, as a page shows it: the table of maps, without columns that say the same of all."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ibma_app.core.results import MapSurvey, Results
+from ibma_app.report.charts import coverage_share
+from ibma_app.report.html import format_number
+from ibma_app.report.methods import share_of_maps
+
+SHOWN_ROWS = 12
+"""Maps that a page lists openly; the rest are folded."""
+
+
+@dataclass(frozen=True)
+class MapRow:
+    """One line of the table of maps."""
+
+    label: str  # without what all maps share
+    sample_size: float | None
+    dof: str
+    dof_source: str
+    units: str
+    share: float  # percent of the mask
+    losses: tuple[tuple[str, int], ...]
+    cost: int | None
+    derived: tuple[str, ...]
+    median_abs_effect: float | None
+    median_variance: float | None
+    uris: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MapsTable:
+    """The table of maps: rows shown and folded, the columns that tell maps apart, and what holds for all."""
+
+    shown: tuple[MapRow, ...]
+    folded: tuple[MapRow, ...]
+    columns: frozenset[str]
+    sentence: str
+
+    @property
+    def rows(self) -> tuple[MapRow, ...]:
+        """All rows."""
+        return self.shown + self.folded
+
+
+COLUMNS: dict[str, Callable[[tuple[MapRow, ...]], bool]] = {
+    "n": lambda rows: any(row.sample_size is not None for row in rows),
+    "dof": lambda rows: len({row.dof for row in rows}) > 1 or len({row.dof_source for row in rows}) > 1,
+    "source": lambda rows: len({row.dof_source for row in rows}) > 1,  # under the dof
+    "units": lambda rows: len({row.units for row in rows}) > 1,
+    "coverage": lambda rows: any(row.share != 100.0 or row.losses for row in rows),
+    "cost": lambda rows: any(row.cost is not None for row in rows),
+    "effect": lambda rows: any(row.median_abs_effect is not None for row in rows),
+    "variance": lambda rows: any(row.median_variance is not None for row in rows),
+    "derived": lambda rows: any(row.derived for row in rows),
+}
+"""Column -> whether it is worth its place."""
+
+
+def maps_table(results: Results) -> MapsTable:
+    """List what each map brought and what was lost of it."""
+    aligned = len(results.survey) == len(results.analysis.observations)
+    sources = [row.dof_source for row in results.analysis.observations] if aligned else [""] * len(results.survey)
+    labels = short_labels([row.label for row in results.survey])
+    rows = tuple(
+        _map_row(survey, label, source, results)
+        for survey, label, source in zip(results.survey, labels, sources, strict=True)
+    )
+    columns = frozenset(name for name, useful in COLUMNS.items() if useful(rows))
+    keep = len(rows) if len(rows) <= SHOWN_ROWS + 3 else SHOWN_ROWS  # three folded rows save nothing
+    return MapsTable(rows[:keep], rows[keep:], columns, _sentence(rows, columns, results))
+
+
+def short_labels(labels: Sequence[str]) -> list[str]:
+    """Leave out of each label what all have in common: ``sub-01_task-x`` becomes ``sub-01``.
+
+    Labels stay whole where they would no longer tell rows apart.
+    """
+    if len(labels) < 2:
+        return list(labels)
+    parts = [label.split("_") for label in labels]
+    common = set(parts[0]).intersection(*parts[1:])
+    short = ["_".join(part for part in one if part not in common) for one in parts]
+    return short if all(short) and len(set(short)) == len(set(labels)) else list(labels)
+
+
+def _map_row(survey: MapSurvey, label: str, source: str, results: Results) -> MapRow:
+    return MapRow(
+        label=label,
+        sample_size=survey.sample_size,
+        dof=survey.dof,
+        dof_source="" if source in (survey.dof, "unknown") else f"from {source}" if source else "",
+        units=survey.units,
+        share=coverage_share(survey, results.grid.n_voxels),
+        losses=tuple((reason, count) for reason, count in survey.losses.items() if count),
+        cost=survey.cost,
+        derived=survey.derived,
+        median_abs_effect=survey.median_abs_effect,
+        median_variance=survey.median_variance,
+        uris=survey.uris,
+    )
+
+
+def _sentence(rows: tuple[MapRow, ...], columns: frozenset[str], results: Results) -> str:
+    """Say what holds for all maps, and what the columns mean."""
+    if not rows:
+        return ""
+    voxels = f"the whole mask of {format_number(results.grid.n_voxels)} voxels"
+    if "coverage" in columns:
+        whole = sum(1 for row in rows if row.share == 100.0)
+        parts = [f"{whole} of {len(rows)} maps cover {voxels}."]
+    else:
+        kept = share_of_maps(results) == 1 and len(rows) > 1
+        why = ", because the mask holds only voxels that all maps cover" if kept else ""
+        parts = [f"{'Each map covers' if len(rows) > 1 else 'The map covers'} {voxels}{why}."]
+    alike = []
+    dof = "" if "dof" in columns else rows[0].dof
+    source = "" if "source" in columns else rows[0].dof_source
+    if dof or source:
+        alike.append(" ".join(part for part in ("dof", dof, source) if part))
+    if "units" not in columns:
+        alike.append(f"units {rows[0].units}")
+    if alike:
+        parts.append(f"{'All maps' if len(rows) > 1 else 'The map'}: {', '.join(alike)}.")
+    if "cost" in columns:
+        parts.append(f"Voxels it cost: those that the mask would gain if the map covered them{_costliest(rows)}.")
+    if columns & {"effect", "variance"}:
+        parts.append("Medians are over the voxels of the mask that the map covers.")
+    return " ".join(parts)
+
+
+def _costliest(rows: tuple[MapRow, ...]) -> str:
+    """Name the maps that cost most, wherever in the table they are."""
+    costs = sorted(((row.cost, row.label) for row in rows if row.cost), key=lambda one: -one[0])
+    named = ", ".join(f"{label} ({format_number(cost)})" for cost, label in costs[:3])
+    return f"; most: {named}" if named else ""

@@ -1,0 +1,72 @@
+"""Compiled kernels are kept where that is possible, and run where it is not."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import ibma_app
+
+KERNEL = """
+import numpy as np
+from ibma_app.stats.combine import stouffer
+import ibma_app.stats.combine as room
+stouffer(np.ones((2, 3)), np.ones((2, 3), dtype=bool), np.ones(2))
+stats = room._weighted_z.stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), stats.cache_path)
+"""
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """Return a copy of the package's stats room, without compiled kernels."""
+    source = Path(ibma_app.__file__).parent
+    target = tmp_path / "site" / "ibma_app"
+    (target / "stats").mkdir(parents=True)
+    shutil.copy(source / "__init__.py", target)
+    for path in (source / "stats").glob("*.py"):
+        shutil.copy(path, target / "stats")
+    return tmp_path / "site"
+
+
+def run(run_python, site, code=KERNEL, **env):
+    names = {"HOME": str(site.parent / "home"), "XDG_CACHE_HOME": "", "NUMBA_CACHE_DIR": "", **env}
+    done = run_python("-c", f"import sys; sys.path.insert(0, {str(site)!r})\n{code}", env=names)
+    assert done.code == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_second_run_finds_what_the_first_compiled(run_python, copied):
+    assert run(run_python, copied)[:2] == ["0", "1"]
+    assert list((copied / "ibma_app/stats/__pycache__").glob("combine._weighted_z*.nbi"))
+    assert run(run_python, copied)[:2] == ["1", "0"]
+
+
+def test_a_changed_neighbour_is_noticed(run_python, copied):
+    """numba itself looks at the kernel's own file only; combine.py inlines functions of logtails.py."""
+    run(run_python, copied)
+    path = copied / "ibma_app/stats/logtails.py"
+    path.write_text(path.read_text() + "\n# changed\n")
+    assert run(run_python, copied)[:2] == ["0", "1"]
+
+
+def test_named_folder_comes_first(run_python, copied, tmp_path):
+    run(run_python, copied, NUMBA_CACHE_DIR=str(tmp_path / "kept"))
+    assert list((tmp_path / "kept").rglob("*.nbi"))
+    assert not list(copied.rglob("*.nbi"))
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="nothing is read-only for root")
+def test_read_only_everywhere(run_python, copied, tmp_path):
+    for folder in (copied / "ibma_app/stats", copied / "ibma_app", copied):
+        folder.chmod(0o555)
+    assert run(run_python, copied, HOME="/nonexistent")[:2] == ["0", "1"]
+
+
+def test_nowhere_to_write(run_python, copied):
+    """A file where the folders should be: nothing can be kept, and nothing fails."""
+    (copied / "ibma_app/stats/__pycache__").write_text("")
+    (copied.parent / "home").write_text("")
+    assert run(run_python, copied)[:2] == ["0", "1"]
+    assert not list(copied.parent.rglob("*.nbi"))
