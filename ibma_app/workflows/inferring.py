@@ -198,7 +198,8 @@ def _sidecar(
     common = describing.map_sidecar(
         target.common, "z", target.units, test=test, design=target.design, dof=dof, tail=tail
     )
-    return {**common, **extra}
+    drawn = {key: significance.facts[key] for key in ("Resamples", "Seed") if key in significance.facts}
+    return {**common, **drawn, **extra}
 
 
 def _saver(

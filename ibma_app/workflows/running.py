@@ -68,7 +68,7 @@ def _messages(options: Options) -> Iterator[None]:
     level = logging.WARNING if options.quiet else logging.INFO
     screen = logging.StreamHandler(sys.stderr)
     screen.setLevel(logging.DEBUG if options.verbose else level)
-    screen.setFormatter(_Plain())
+    screen.setFormatter(_Plain(tracebacks=options.verbose > 1))
     kept = logging.handlers.MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
     log.setLevel(logging.DEBUG)
     log.propagate = False
@@ -84,10 +84,16 @@ def _messages(options: Options) -> Iterator[None]:
 
 
 class _Plain(logging.Formatter):
-    """``warning: text``; information stands alone."""
+    """``warning: text``; information stands alone; tracebacks when asked for (-vv)."""
+
+    def __init__(self, *, tracebacks: bool) -> None:
+        super().__init__()
+        self._tracebacks = tracebacks
 
     def format(self, record: logging.LogRecord) -> str:
         text = record.getMessage()
+        if record.exc_info and self._tracebacks:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
         return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
 
 
