@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ibma_app.workflows.parsing import parse_options
 
         options = parse_options(words)
-        from ibma_app.workflows.running import run_level
+        from ibma_app.workflows.levels import run_level
 
         return run_level(options, words)
 

@@ -21,8 +21,8 @@ from ibma_app.dataset.entities import camel_case
 from ibma_app.workflows.demo_data import SPACE, Simulation, make_brain, simulate_studies, simulate_subjects
 from ibma_app.workflows.demo_files import read_maps, write_studies, write_subjects, write_truth
 from ibma_app.workflows.demo_recovery import Check, Maps, check_participants, check_studies, check_subjects
+from ibma_app.workflows.levels import run_level
 from ibma_app.workflows.options import Options
-from ibma_app.workflows.running import run_level
 from ibma_app.workflows.showing import progress
 
 log = logging.getLogger(__name__)

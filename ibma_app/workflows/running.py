@@ -44,26 +44,8 @@ class RunRecord:
         return codes.pop() if not self.done and len(codes) == 1 else 1
 
 
-def run_level(options: Options, words: Sequence[str] = ()) -> int:
-    """Run one level with its messages on stderr; return the exit code."""
-    from ibma_app.workflows.group import run_group
-    from ibma_app.workflows.participant import run_participant
-
-    run = run_participant if options.analysis_level == "participant" else run_group
-    options = dataclasses.replace(
-        options, bids_dir=_absolute(options.bids_dir), output_dir=_absolute(options.output_dir)
-    )
-    with _messages(options):
-        return run(options, words)
-
-
-def _absolute(path: Path) -> Path:
-    """Make a path absolute; links keep their names."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would follow them
-
-
 @contextmanager
-def _messages(options: Options) -> Iterator[None]:
+def messages(options: Options) -> Iterator[None]:
     """Show messages on stderr, and keep all of them for the log file."""
     level = logging.WARNING if options.quiet else logging.INFO
     screen = logging.StreamHandler(sys.stderr)

@@ -29,7 +29,8 @@ def effects() -> dict[tuple[str, str], np.ndarray]:
 
 
 def weights(condition: str) -> dict[str, float]:
-    return {f"C(contrast)[{name}]": value for name, value in zip(CONDITIONS, _contrast(condition), strict=True) if value}
+    pairs = zip(CONDITIONS, _contrast(condition), strict=True)
+    return {f"C(contrast)[{name}]": value for name, value in pairs if value}
 
 
 def _contrast(which: str) -> list[float]:
@@ -71,7 +72,8 @@ def nilearn_maps(images: list[nib.Nifti1Image], design: pd.DataFrame, contrast, 
     mask = nib.Nifti1Image(np.ones(SHAPE, dtype=np.uint8), images[0].affine)
     model = SecondLevelModel(mask_img=mask, minimize_memory=False).fit(images, design_matrix=design)
     made = model.compute_contrast(np.asarray(contrast), second_level_stat_type=kind, output_type="all")
-    return {"effect": made["effect_size"].get_fdata(), "stat": made["stat"].get_fdata(), "z": made["z_score"].get_fdata()}
+    names = {"effect": "effect_size", "stat": "stat", "z": "z_score"}
+    return {key: made[name].get_fdata() for key, name in names.items()}
 
 
 def group_map(out: Path, test: str, kind: str) -> np.ndarray:
@@ -118,7 +120,8 @@ def test_tutorial_named_by_desc(tutorial: Path, tmp_path: Path, cli, describe_da
         sub, name = path.name.split("_")[0], path.name.split("contrast-")[1].split("_")[0]
         folder = root / sub / "func"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{sub}_task-faces_space-MNI152NLin2009cAsym_desc-{name}_effect.nii.gz").write_bytes(path.read_bytes())
+        copy = folder / f"{sub}_task-faces_space-MNI152NLin2009cAsym_desc-{name}_effect.nii.gz"
+        copy.write_bytes(path.read_bytes())
     query = {"effect": {"suffix": "effect", "desc": "*", "stat": None}}
     (tmp_path / "filter.json").write_text(json.dumps(query))
     (tmp_path / "config.toml").write_text('[inputs]\ncontrast = "desc"\n')
