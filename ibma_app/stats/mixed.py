@@ -145,10 +145,28 @@ def _fit(
             test_voxel(rows, slot, starts, upper, known, small, rank, scale, values, estimable, voxel, work)
 
 
+def _holds_constant(frame: Frame) -> bool:
+    """Tell whether an intercept is among the design's columns, or a sum of them."""
+    ones = np.ones(frame.columns.shape[1])
+    left = ones - frame.columns.T @ (frame.columns @ ones)
+    return bool(left @ left <= 1e-12 * ones.size)
+
+
+def _centred(effect: Floats, covered: Bools) -> Floats:
+    """Take the plain mean of the covering maps off each voxel's effects."""
+    n = np.maximum(np.count_nonzero(covered, axis=0), 1)
+    return np.where(covered, effect - np.where(covered, effect, 0.0).sum(axis=0) / n, 0.0)
+
+
 def _fit_all(
     effect: Floats, variance: Floats, covered: Bools, frame: Frame, choices: _Choices, method: str
 ) -> MixedFit:
-    """Allocate and fit, group after group."""
+    """Allocate and fit, group after group.
+
+    Through the origin (no constant among the columns) Q and tau2 are of the
+    centred effects, as metafor has them; with a constant that makes no
+    difference. The coefficients are of the effects themselves.
+    """
     voxels = effect.shape[1]
     counts = np.zeros((2, voxels), dtype=np.int16)
     summary = np.zeros((4, voxels))
@@ -156,10 +174,17 @@ def _fit_all(
     tested = new_tested(frame.upper.size, voxels)
     bench = new_bench(frame)
     work = np.zeros((frame.rows.shape[0], frame.rows.shape[0] + 1))
+    heard = effect if _holds_constant(frame) else _centred(effect, covered)
     for group in group_voxels(covered, frame):
         if choices.random:
-            estimate_tau2(effect, variance, group, bench, method, summary[TAU2])
+            estimate_tau2(heard, variance, group, bench, method, summary[TAU2])
+        if heard is not effect:
+            aside = (counts.copy(), summary.copy(), identical.copy(), *new_tested(frame.upper.size, voxels))
+            _fit(heard, variance, group, frame, bench, choices, work, *aside)
         _fit(effect, variance, group, frame, bench, choices, work, counts, summary, identical, *tested)
+        if heard is not effect:
+            of_group = group.voxels
+            summary[Q:, of_group] = aside[1][Q:, of_group]
     return MixedFit(tested, counts, summary, identical)
 
 

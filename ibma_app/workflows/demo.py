@@ -150,7 +150,7 @@ def _plan_levels(folders: Folders, nprocs: int | None) -> tuple[Options, ...]:
         participant,
         analysis_level="group",
         formula="1 + center(age)",
-        test=("mean=Intercept", "age=center(age)"),
+        test=("mean=intercept", "age=center(age)"),
     )
     studies = Options(
         folders.data / "studies",

@@ -113,23 +113,3 @@ def test_bcg_anchors():
     assert dl.tau2[0] == pytest.approx(0.3087602629, abs=1e-10)
     assert dl.tests["b0"].effect[0] == pytest.approx(-0.7141172221, abs=1e-10)
     assert np.sqrt(dl.tests["b0"].variance[0]) == pytest.approx(0.1806966283, abs=1e-10)
-
-
-def test_without_intercept_residuals_are_about_zero():
-    """Metafor 3.8 centres the effects even where the design cannot: Q and tau2 are then not its model's.
-
-    Ours are: Q by hand, and Q(tau2) = n - p at Paule and Mandel's.
-    """
-    rng = np.random.default_rng(3)
-    x, v = rng.normal(1, 1, 9), rng.uniform(0.05, 0.5, 9)
-    y = 2 * x + rng.normal(0, np.sqrt(v + 0.4))
-    block = VoxelBlock(np.ones((9, 1), dtype=bool), effect=y[:, None], variance=v[:, None])
-    design = Design(x[:, None], ("x",), (Test("x", np.eye(1)),))
-    estimate = find_estimator("paule-mandel").fit(block, design)
-
-    def q_at(tau2):
-        w = 1 / (v + tau2)
-        return np.sum(w * (y - x * np.sum(w * x * y) / np.sum(w * x * x)) ** 2)
-
-    assert estimate.q[0] == pytest.approx(q_at(0), rel=1e-12)
-    assert q_at(estimate.tau2[0]) == pytest.approx(8, rel=1e-10)

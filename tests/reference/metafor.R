@@ -61,6 +61,8 @@ add("bcg ablat year", y, v, cbind(1, bcg$ablat, bcg$year))
 add("bcg alloc", y, v, model.matrix(~ alloc, bcg))
 add("bcg alloc, no intercept", y, v, model.matrix(~ 0 + alloc, bcg))
 add("bcg alloc and ablat, no intercept", y, v, model.matrix(~ 0 + alloc + ablat, bcg))
+add("bcg ablat through the origin", y, v, cbind(bcg$ablat))
+add("bcg ablat and year through the origin", y, v, cbind(bcg$ablat, bcg$year - 1960))
 h <- dat.hackshaw1998
 add("hackshaw intercept", as.vector(h$yi), as.vector(h$vi), rep(1, nrow(h)))
 add("hackshaw design year", as.vector(h$yi), as.vector(h$vi), model.matrix(~ design + year, h))
