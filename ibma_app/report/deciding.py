@@ -188,13 +188,14 @@ def _cluster_words(run: Ran) -> str:
     """State how clusters were formed, and what is measured of them."""
     facts = run.facts
     height = f" (|z| > {format_number(facts['ClusterFormingZ'])})" if facts.get("ClusterFormingZ") is not None else ""
+    neighbours = f" with {facts['Connectivity']} neighbours" if facts.get("Connectivity") is not None else ""
     measure = {
         "cluster-size": "; their size is their number of voxels",
         "cluster-mass": "; their mass is the sum of |z| above that threshold",
     }.get(run.finding.inference, "")
     return (
         f"Clusters were formed of voxels of one sign at uncorrected p < {format_fact(facts['ClusterFormingP'])}{height}"
-        f" with {facts['Connectivity']} neighbours{measure}."
+        f"{neighbours}{measure}."
     )
 
 

@@ -263,6 +263,8 @@ class _Builder:
             raise empty_mask(self.maps, costs, n_min)
         self.store.select({layout: np.searchsorted(voxels, final) for layout, voxels in layouts.items()})
         survey = tuple(survey_map(read, row, self.store, final.size, kinds) for row, read in enumerate(self.maps))
+        if n_min > 1:
+            survey = tuple(replace(one, cost=costs.get(one.label, 0)) for one in survey)
         self.store.drop("reason")
         late = (coverage_note(costs, final.size, int(np.count_nonzero(self.count))), variance_note(survey))
         self.notes.extend(note for note in late if note)

@@ -40,7 +40,13 @@ def test_settings_change_the_words(tmp_path, group_results, setting, said, unsai
     text = words(with_estimator(group_results(tmp_path), settings={"test": setting}))
     assert said in text
     assert unsaid not in text
-    assert f"test = {setting}" in text
+    assert "Settings:" not in text  # the words tell it
+
+
+def test_settings_without_words_are_listed(tmp_path, group_results):
+    text = words(with_estimator(group_results(tmp_path), settings={"test": "knha", "tau2_ci": "yes", "depth": "3"}))
+    assert "Settings: depth = 3." in text
+    assert "95 % interval of tau2 is by the Q profile" in text
 
 
 def test_reason_of_auto_is_told(tmp_path, group_results):

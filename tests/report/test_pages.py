@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import nibabel
@@ -10,6 +11,7 @@ import pytest
 from scipy import stats
 
 from ibma_app.report.html import format_number
+from ibma_app.report.numbers import read_clusters
 from ibma_app.report.pages import write_analysis_page, write_index, write_participant_page
 
 ATTACK = "<script>alert(1)</script>"
@@ -80,14 +82,62 @@ def test_survey_is_on_the_page(group_page):
     results, _, text = group_page
     page = Page(text)
     for row in results.survey:
-        assert row.label in page.text
+        assert row.label.split("_")[0] in page.text
         assert repr(100.0 * row.covered / results.grid.n_voxels) in page.values
         assert all(uri in page.text for uri in row.uris)
         assert str(row.median_variance) in page.values
     assert "variance from effect and t" in page.text
     assert "5 variance 0" in page.text
     assert "Few maps: 6." in page.text
-    assert page.text.index("Few maps: 6.") < page.text.index("study-01_contrast-faces")
+    assert page.text.index("Few maps: 6.") < page.text.index("study-01 2 files")
+
+
+def test_top_tells_every_estimator_test_and_inference(group_page):
+    results, _, text = group_page
+    part = text.split('id="found"')[1].split("</section>")[0]
+    rows = re.findall(r"<tr[^>]*>(<td>.*?)</tr>", part)
+    found = {}
+    for row in rows:
+        estimator, test, inference = re.findall(r"<t[dh][^>]*>(?:<a[^>]*>)?([^<]+)", row)[:3]
+        found[estimator, test, inference] = int(re.search(r'<data value="(\d+)"', row).group(1))
+    expected = {}
+    for result in results.estimators:
+        for test in results.design.tests:
+            for inference in ("fdr", "bonferroni"):
+                mask = read(result.files[test.name, inference, "mask"], results.grid)
+                expected[result.estimator.name, test.name, inference] = int(mask.sum())
+    assert found == expected
+
+
+def test_map_that_cost_voxels_is_named(tmp_path, group_results, save):
+    results = group_results(tmp_path, n_maps=30, unit="subject")
+    whole = results.grid.n_voxels
+    survey = tuple(
+        replace(row, covered=whole, losses={}, cost=321 if index == 20 else 0)
+        for index, row in enumerate(results.survey)
+    )
+    results = replace(results, survey=survey, settings={**results.settings, "min_coverage": None})
+    page = Page(write_analysis_page(results, "group_cost.html", save).read_text(encoding="utf-8"))
+    assert "because the mask holds only voxels that all maps cover" in page.text
+    assert "most: sub-21 (321)" in page.text
+    assert "Coverage of the mask" not in page.text
+    assert "18 more maps" in page.text  # folded, yet on the page
+    assert "sub-30" in page.text
+
+
+def test_cluster_columns_of_atlases_and_ari(tmp_path):
+    path = tmp_path / "clusters.tsv"
+    head = "cluster_id\tx\tpeak_z\tvolume_mm3\tregion_aal\tregion_own\ttdp"
+    rows = ["1\t6.875\t5.123456789\t61734.814\tInsula 2\tn/a\t0.3298", "1a\t-4\t5.0\tn/a\tInsula 1\tn/a\tn/a"]
+    path.write_text("\n".join((head, *rows)), encoding="utf-8")
+    table = read_clusters(path, tmp_path)
+    names = [name for name, _ in table.columns]
+    assert names == ["Cluster", "x (mm)", "Peak z", "Volume (mm³)", "Region (aal)", "Truly active, at least (%)"]
+    assert table.rows == (
+        ("1", "6.9", "5.123", "61,735", "Insula 2", "33.0"),
+        ("1a", "-4.0", "5.0", "–", "Insula 1", "–"),
+    )
+    assert (table.n_rows, table.n_clusters) == (2, 1)
 
 
 def test_cluster_table_shows_first_rows_and_links_the_rest(group_page):
@@ -169,6 +219,20 @@ def test_participant_page_tells_all_contrasts(tmp_path, participant_results, sav
     assert "ibma-app 3" in page.text
 
 
+def test_participant_notes_keep_their_contrast(tmp_path, participant_results, save):
+    alone, shared = "Run 2 has another grid.", "dof unknown."
+    analyses = [participant_results(tmp_path, name) for name in ("faces", "houses", "tools")]
+    noted = [
+        replace(analyses[0], notes=(alone, shared)),
+        replace(analyses[1], notes=(alone, shared)),
+        replace(analyses[2], notes=(shared,)),
+    ]
+    page = Page(write_participant_page("01", noted, save).read_text(encoding="utf-8"))
+    assert f"contrast faces, space T1w; contrast houses, space T1w: {alone}" in page.text
+    assert f"all 3 contrasts: {shared}" in page.text
+    assert page.text.count(alone) == page.text.count(shared) == 1
+
+
 def test_participant_page_caps_its_pictures(tmp_path, participant_results, save, monkeypatch):
     monkeypatch.setattr("ibma_app.report.pages.PICTURED_CONTRASTS", 1)
     both = [participant_results(tmp_path, name) for name in ("a", "b")]
@@ -187,6 +251,7 @@ def test_index_lists_every_page_in_order(tmp_path, group_results, save):
     assert found == ["group_a.html", "group_b.html", "sub-01.html", "sub-2.html", "sub-10.html"]
     assert "Odd & old" in page.text
     assert "6 studies combined by reml" in page.text
+    assert "logs/" in page.links
     before = path.read_bytes()
     assert write_index(tmp_path, save).read_bytes() == before
 
