@@ -18,6 +18,7 @@ METAFOR = {
     "reml": {"tau2": 0.3132432581, "effect": -0.7145323422, "se": 0.1807917441, "i2": 92.221385},
     "dl": {"tau2": 0.3087602629, "effect": -0.7141172221, "se": 0.1806966283},
 }
+METAFOR_ABLAT = {"tau2": 0.07634796396, "slope": -0.02910172501, "t": -3.54837750027}
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,45 @@ def test_metafor_numbers_through_the_command_line(bcg: Path, tmp_path: Path, cli
         t = expected["effect"] / expected["se"]
         assert value("t") == pytest.approx(t, rel=2e-5)
         assert value("dof") == 12
+
+
+def one(out: Path, estimator: str, kind: str) -> float:
+    return float(
+        nib.load(next((out / "group").glob(f"*_desc-{estimator}_stat-{kind}_statmap.nii.gz"))).get_fdata().flat[0]
+    )
+
+
+def test_settings_from_the_configuration(bcg: Path, tmp_path: Path, cli) -> None:
+    (tmp_path / "config.toml").write_text(
+        '[options]\nestimator = ["reml", "paule-mandel"]\n[estimator.reml]\ntest = "z"\n[output]\ntau2_ci = true\n'
+    )
+    ran = cli(bcg, tmp_path / "out", "group", "--config-file", tmp_path / "config.toml", "--no-report")
+    assert ran.code == 0, ran.stderr
+    # metafor: rma(yi, vi, data=dat) and confint() of it; method="PM"
+    assert one(tmp_path / "out", "reml", "tau2lower") == pytest.approx(0.1197183611, rel=2e-5)
+    assert one(tmp_path / "out", "reml", "tau2upper") == pytest.approx(1.1114790841, rel=2e-5)
+    assert one(tmp_path / "out", "reml", "z") == pytest.approx(-3.974448306, rel=2e-5)
+    assert one(tmp_path / "out", "pauleMandel", "tau2") == pytest.approx(0.3180684522, rel=2e-5)
+    sidecar = json.loads(next((tmp_path / "out" / "group").glob("*desc-reml_stat-z_statmap.json")).read_text())
+    assert sidecar["Estimator"]["Settings"]["test"] == "z"
+    assert "DegreesOfFreedom" not in sidecar, "a z test has none"
+
+
+def test_moderator_equals_metafor(bcg: Path, tmp_path: Path, cli) -> None:
+    latitude = [44, 55, 42, 52, 13, 44, 19, 13, 27, 42, 18, 33, 33]
+    table = (bcg / "studies.tsv").read_text().splitlines()
+    rows = [f"{table[0]}\tablat", *(f"{line}\t{x}" for line, x in zip(table[1:], latitude, strict=True))]
+    (tmp_path / "studies.tsv").write_text("\n".join(rows) + "\n")
+    ran = cli(bcg, tmp_path / "out", "group", "--formula", "1 + ablat", "--covariates", tmp_path / "studies.tsv",
+              "--estimator", "reml", "--no-report")  # fmt: skip
+    assert ran.code == 0, ran.stderr
+    assert "center(ablat)" in ran.stderr, "an uncentred covariate beside a tested intercept"
+
+    def value(test: str, kind: str) -> float:
+        name = f"*_{test}desc-reml_stat-{kind}_statmap.nii.gz"
+        return float(nib.load(next((tmp_path / "out" / "group").glob(name))).get_fdata().flat[0])
+
+    # metafor: rma(yi, vi, mods = ~ ablat, data=dat, test="knha")
+    assert value("", "tau2") == pytest.approx(METAFOR_ABLAT["tau2"], rel=2e-5)
+    assert value("test-ablat_", "effect") == pytest.approx(METAFOR_ABLAT["slope"], rel=2e-5)
+    assert value("test-ablat_", "t") == pytest.approx(METAFOR_ABLAT["t"], rel=2e-5)
