@@ -77,15 +77,11 @@ def _tell_unexpected(error: Exception) -> int:
     """Word an error that no room has worded: the system's own get 74, the rest 1."""
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
-        sys.stderr.write(
-            f"ibma-app: error: {error.strerror or error}{where}. Run again with -vv for details.\n"
-        )
+        sys.stderr.write(f"ibma-app: error: {error.strerror or error}{where}. Run again with -vv for details.\n")
         return 74
     if isinstance(error, MemoryError):
         sys.stderr.write("ibma-app: error: out of memory. Give a smaller --mem or fewer --nprocs.\n")
         return 74
     kind = type(error).__name__
-    sys.stderr.write(
-        f"ibma-app: internal error ({kind}: {error}). Run again with -vv and report what it prints.\n"
-    )
+    sys.stderr.write(f"ibma-app: internal error ({kind}: {error}). Run again with -vv and report what it prints.\n")
     return 1

@@ -34,9 +34,7 @@ def shared() -> Path:
     """Return the folder of real maps: ../shared beside the checkout, or $IBMA_SHARED."""
     folder = Path(os.environ.get("IBMA_SHARED") or ROOT.parent / "shared")
     if not (folder / "realdata").is_dir():
-        pytest.skip(
-            f"needs real maps: no folder {folder / 'realdata'} (set IBMA_SHARED to where realdata lies)"
-        )
+        pytest.skip(f"needs real maps: no folder {folder / 'realdata'} (set IBMA_SHARED to where realdata lies)")
     return folder
 
 
@@ -154,9 +152,7 @@ def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ran]:
     """
     empty = tmp_path_factory.mktemp("cwd")
 
-    def run(
-        *args: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 600
-    ) -> Ran:
+    def run(*args: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 600) -> Ran:
         return _run_module(*args, cwd=cwd or empty, env=env or {}, timeout=timeout)
 
     return run

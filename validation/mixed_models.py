@@ -1,8 +1,9 @@
 """Type I error and coverage of the mixed models, measured: the table that justifies the defaults.
 
-``python validation/mixed_models.py [--voxels 20000] [--write docs/validation.md]`` simulates studies of unequal size
-with a true effect of 0 (type I error) and counts how often the two-sided test at 0.05 rejects, and how often the 95 %
-interval holds the truth (the same event with an effect of 0). It exits with 1 when a claim of the documentation fails.
+``python validation/mixed_models.py [--voxels 20000] [--write docs/validation-mixed-models.md]`` simulates studies of
+unequal size with a true effect of 0 (type I error) and counts how often the two-sided test at 0.05 rejects, and how
+often the 95 % interval holds the truth (the same event with an effect of 0). It exits with 1 when a claim of the
+documentation fails.
 """
 
 import argparse
@@ -91,14 +92,12 @@ def as_markdown(cells: list[Cell], n_voxels: int) -> str:
     return PAGE.format(table="\n".join(lines), n_voxels=n_voxels, half=half)
 
 
-PAGE = """# Validation
+PAGE = """# Mixed models: type I error at 0.05
 
-## Mixed models: type I error at 0.05
-
-Made by `python validation/mixed_models.py --write docs/validation.md`; do not edit by hand. {n_voxels} simulated voxels
-a cell: a true 0.05 is measured to ± {half:.4f} (95 %). K studies of 10 to 60 people, sampling variances estimated by
-each study, effects scattered around 0 with tau2; `missing` is the share of maps that do not cover a voxel (two always
-do). One minus the error is the coverage of the 95 % interval.
+Made by `python validation/mixed_models.py --write docs/validation-mixed-models.md`; do not edit by hand. {n_voxels}
+simulated voxels a cell: a true 0.05 is measured to ± {half:.4f} (95 %). K studies of 10 to 60 people, sampling
+variances estimated by each study, effects scattered around 0 with tau2; `missing` is the share of maps that do not
+cover a voxel (two always do). One minus the error is the coverage of the 95 % interval.
 
 {table}
 

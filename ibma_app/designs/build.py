@@ -21,7 +21,7 @@ UNIT_NAMES = frozenset({"participant_id", "subject", "sub", "study_id", "study"}
 """Variables that name a subject or study: their columns are nuisance."""
 
 EXCHANGEABILITY = "exchangeability"
-"""Covariate that says which maps may be exchanged with each other."""
+"""Covariate that says which maps may be exchanged with each other: blocks, of which negative ones go as wholes."""
 
 
 def one_sample_design(n_maps: int, tail: str = "two-sided") -> Design:
@@ -83,8 +83,8 @@ def build_design(
         _check_within_subjects(matrix, asked, observations, covariates, formula)
     notes = _notes_on_text(terms, data, observations)
     notes += _notes_on_centring(matrix, columns, terms, asked, data)
-    exchangeability = _exchangeability(observations, covariates, repeated=repeated)
-    return Design(matrix, columns, asked, formula, exchangeability, nuisance, repeated, tuple(notes))
+    blocks, whole = _exchangeability(observations, covariates, repeated=repeated)
+    return Design(matrix, columns, asked, formula, blocks, nuisance, repeated, tuple(notes), whole)
 
 
 def _choose_tests(
@@ -119,9 +119,7 @@ def _refuse_lone_map(observations: Sequence[Observation]) -> None:
     raise DataError(msg)
 
 
-def _take_covariates(
-    observations: Sequence[Observation], covariates: pd.DataFrame, formula: str
-) -> pd.DataFrame:
+def _take_covariates(observations: Sequence[Observation], covariates: pd.DataFrame, formula: str) -> pd.DataFrame:
     """Return what the formula names, complete and of plain types."""
     names = used_variables(formula, covariates.columns)
     require_complete(observations, covariates, names)
@@ -222,15 +220,29 @@ def _check_within_subjects(
 
 def _exchangeability(
     observations: Sequence[Observation], covariates: pd.DataFrame, *, repeated: bool
-) -> NDArray[np.int64] | None:
-    """Return the block (K,) within which maps may be exchanged; None: all of them."""
+) -> tuple[NDArray[np.int64] | None, bool]:
+    """Return the block (K,) of each map, and whether blocks are exchanged as wholes; None: no blocks.
+
+    The sign of the labels tells, as in PALM (Winkler et al. 2015): maps of one
+    positive (or text) label change places with each other; of negative
+    labels, blocks do, and maps keep their order within them.
+    """
     if EXCHANGEABILITY in covariates:
         require_complete(observations, covariates, (EXCHANGEABILITY,))
-        return pd.factorize(covariates[EXCHANGEABILITY])[0].astype(np.int64)
+        labels = covariates[EXCHANGEABILITY]
+        negative = labels < 0 if pd.api.types.is_numeric_dtype(labels) else pd.Series([False])
+        if negative.any() and not negative.all():
+            msg = (
+                f"The column {EXCHANGEABILITY!r} has labels below 0 and others. Blocks are exchanged as wholes when "
+                "all labels are negative, and maps within their blocks when none is: blocks in blocks are not "
+                "supported. Give all labels one sign."
+            )
+            raise DataError(msg)
+        return pd.factorize(labels)[0].astype(np.int64), bool(negative.all())
     if not repeated:
-        return None
+        return None, False
     units = np.array([observation.unit for observation in observations], dtype=object)
-    return pd.factorize(units)[0].astype(np.int64)
+    return pd.factorize(units)[0].astype(np.int64), False
 
 
 def _mixes_text(column: pd.Series) -> bool:
@@ -241,9 +253,7 @@ def _mixes_text(column: pd.Series) -> bool:
     return 0.5 <= share < 1.0
 
 
-def _notes_on_text(
-    terms: Sequence[FormulaTerm], data: pd.DataFrame, observations: Sequence[Observation]
-) -> list[str]:
+def _notes_on_text(terms: Sequence[FormulaTerm], data: pd.DataFrame, observations: Sequence[Observation]) -> list[str]:
     """Warn of a covariate that became categories because a few of its values are text."""
     labels = {label for observation in observations for label in observation.entities.values()}
     bare = {factor for term in terms for factor in term.factors if factor in data.columns}

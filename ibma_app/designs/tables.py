@@ -145,9 +145,7 @@ def collect_covariates(
     return result
 
 
-def require_complete(
-    observations: Sequence[Observation], covariates: pd.DataFrame, names: Sequence[str]
-) -> None:
+def require_complete(observations: Sequence[Observation], covariates: pd.DataFrame, names: Sequence[str]) -> None:
     """Refuse covariates that do not exist or that an observation lacks.
 
     Parameters
@@ -196,9 +194,7 @@ def _read_cells(path: Path) -> pd.DataFrame:
     """Read every cell as text."""
     try:
         # the first line is read as cells too: pandas would rename columns that come twice
-        cells = pd.read_csv(
-            path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None
-        )
+        cells = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None)
     except FileNotFoundError as error:
         msg = f"The table {path} does not exist."
         raise InputError(msg) from error

@@ -72,8 +72,7 @@ INFERENCE = Inference(
             key="benjamini1995",
             authors="Benjamini Y, Hochberg Y",
             year=1995,
-            title="Controlling the false discovery rate: "
-            "a practical and powerful approach to multiple testing",
+            title="Controlling the false discovery rate: a practical and powerful approach to multiple testing",
             source="Journal of the Royal Statistical Society B 57(1), 289-300",
             doi="10.1111/j.2517-6161.1995.tb02031.x",
         ),

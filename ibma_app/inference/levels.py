@@ -43,9 +43,7 @@ def passes(log10_p: Floats, alpha: float) -> NDArray[np.bool_]:
     return passed
 
 
-def decide(
-    field: Field, log10_p: Floats, level: float, control: str, p_threshold: float | None = None
-) -> Significance:
+def decide(field: Field, log10_p: Floats, level: float, control: str, p_threshold: float | None = None) -> Significance:
     """Lay corrected p over the mask and mark what passes the level.
 
     Parameters

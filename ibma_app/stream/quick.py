@@ -54,8 +54,16 @@ def gather_units(stack: Stack, scheme: Scheme) -> Gathered | None:
         values[:, there], norms[there] = part.values, part.norms
     live = np.flatnonzero(sound)
     if live.size < stack.n_voxels:
-        values, norms = np.ascontiguousarray(values[:, live]), norms[live]
+        values, norms = _keep_columns(values, live), norms[live]
     return Gathered(Units(values, norms), live)
+
+
+def _keep_columns(values: NDArray[np.float32], kept: Integers) -> NDArray[np.float32]:
+    """Move some columns of an array (K, V) together, within its own memory."""
+    flat = values.reshape(-1)
+    for row, whole in enumerate(values):  # a row's place starts no later than it did
+        flat[row * kept.size : (row + 1) * kept.size] = whole[kept]
+    return flat[: values.shape[0] * kept.size].reshape(-1, kept.size)
 
 
 def score_quickly(

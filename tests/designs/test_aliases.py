@@ -38,9 +38,7 @@ def test_long_equations_are_cut():
     assert equation.endswith("'x5' + ... (9 columns)")
 
 
-@pytest.mark.parametrize(
-    ("vector", "within"), [([1, 1, 1, 1], True), ([0, 0, 1, 1], True), ([1, 0, 0, 0], False)]
-)
+@pytest.mark.parametrize(("vector", "within"), [([1, 1, 1, 1], True), ([0, 0, 1, 1], True), ([1, 0, 0, 0], False)])
 def test_span(vector, within):
     matrix = np.array([[1.0, 0], [1, 0], [1, 1], [1, 1]])
     assert lies_within(np.array([vector], dtype=float).T, matrix)[0] == within

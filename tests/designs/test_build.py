@@ -206,9 +206,7 @@ def test_subject_columns_want_named_tests(repeat):
     assert "participant_id)[" not in caught.value.message
 
 
-@pytest.mark.parametrize(
-    "test", ["b=intercept", "b=intercept + 0.5*contrast[T.B]", "f=contrast[T.B], intercept"]
-)
+@pytest.mark.parametrize("test", ["b=intercept", "b=intercept + 0.5*contrast[T.B]", "f=contrast[T.B], intercept"])
 def test_between_subjects_is_refused(repeat, test):
     with pytest.raises(DataError, match="only tests within subjects"):
         repeat("1 + contrast + C(participant_id)", test)

@@ -297,7 +297,8 @@ def test_regions_of_a_real_atlas(shared: Path, make_study, tmp_path: Path, infer
     (column,) = [name for name in table.columns if "region" in name]
     image = nib.load(labels)
     parcels = np.rint(image.get_fdata()).astype(int)
-    names = pd.read_csv(str(labels).replace(".nii.gz", ".tsv"), sep="\t").set_index("index")["name"]
+    listed = pd.read_csv(str(labels).replace(".nii.gz", ".tsv"), sep="\t").set_index("index")
+    names = listed["name"].drop(0)  # 0 is no region
     inverse = np.linalg.inv(image.affine)
     for row in table.to_dict("records"):
         place = np.rint(inverse @ [row["x"], row["y"], row["z"], 1.0])[:3].astype(int)
