@@ -62,16 +62,17 @@ def ours(estimator: Estimator, block: VoxelBlock, matrix: np.ndarray) -> Callabl
     design = Design(matrix, tuple(test.name for test in tests), tests)
     size, n_voxels = block_size(len(matrix)), block.covered.shape[1]
 
-    def tile(values: np.ndarray | None, start: int) -> np.ndarray | None:
+    def tile(kind: str, start: int) -> np.ndarray | None:  # what the app would read for this estimator
+        values = getattr(block, kind) if kind in estimator.needs else None
         return None if values is None else np.ascontiguousarray(values[:, start : start + size])
 
     def run() -> None:
         for start in range(0, n_voxels, size):
             part = VoxelBlock(
                 covered=np.ascontiguousarray(block.covered[:, start : start + size]),
-                effect=tile(block.effect, start),
-                variance=tile(block.variance, start),
-                z=tile(block.z, start),
+                effect=tile("effect", start),
+                variance=tile("variance", start),
+                z=tile("z", start),
                 sample_size=block.sample_size,
             )
             estimator.fit(part, design)

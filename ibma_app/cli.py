@@ -46,6 +46,21 @@ def demo_main(argv: Sequence[str] | None = None) -> int:
     return _guard(run, verbose=_asks_for_traceback(words))
 
 
+def import_main(argv: Sequence[str] | None = None) -> int:
+    """Run ``ibma-import``."""
+    words = list(sys.argv[1:] if argv is None else argv)
+
+    def run() -> int:
+        from ibma_app.workflows.import_options import parse_import
+
+        options = parse_import(words)
+        from ibma_app.workflows.importing import run_import
+
+        return run_import(options)
+
+    return _guard(run, verbose=_asks_for_traceback(words))
+
+
 def _asks_for_traceback(words: Sequence[str]) -> bool:
     flags = [word for word in words if word in ("-v", "-vv", "-vvv", "--verbose")]
     return any(word.startswith("-vv") for word in flags) or len(flags) > 1

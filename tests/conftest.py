@@ -1,5 +1,6 @@
 """What every room's tests share: real maps, small maps made by code, and the command line."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -169,3 +170,23 @@ def cli(run_python: Callable[..., Ran]) -> Callable[..., Ran]:
         return run_python("-m", "ibma_app", *args, **how)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def maker() -> Callable[[str], Any]:
+    """Return ``maker(name)``: the module tests/importers/<name>.py, which makes folders as other software does."""
+    loaded: dict[str, Any] = {}
+
+    def load(name: str) -> Any:
+        if name not in loaded:
+            path = ROOT / "tests" / "importers" / f"{name}.py"
+            spec = importlib.util.spec_from_file_location(f"made_by_{name}", path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # dataclasses look their module up
+            spec.loader.exec_module(module)
+            loaded[name] = module
+        return loaded[name]
+
+    return load

@@ -29,11 +29,16 @@ HOMES = {  # where a heavy import may stand, as prefixes of paths inside the pac
     "markupsafe": ("report/",),
     "formulaic": ("designs/",),
     "pandas": ("designs/", "dataset/", "report/"),
-    "nibabel": ("stream/", "dataset/write.py", "report/"),
+    "nibabel": ("stream/", "dataset/write.py", "report/", "importers/"),
+    "h5py": ("importers/matlab.py",),
+    "rdflib": ("importers/",),
     "nilearn": ("stream/", "report/"),
     "sklearn": (),  # nilearn's, not ours
 }
-LIGHT = ("ibma_app.cli", "ibma_app.core", "ibma_app.estimators", "ibma_app.inference", "ibma_app.report")
+LIGHT = (
+    *("ibma_app.cli", "ibma_app.core", "ibma_app.estimators", "ibma_app.importers", "ibma_app.inference"),
+    "ibma_app.report",
+)
 HEAVY = {name.partition(".")[0] for name in HOMES} | {"numpy", "scipy"}
 DISTRIBUTIONS = {"bids": "pybids", "tomli_w": "tomli-w"}  # where the import's name is another
 

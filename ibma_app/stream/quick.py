@@ -18,6 +18,7 @@ from ibma_app.stream.stack import Stack
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+GATHERED = 1024  # voxels that are read at a time
 SPARSE, DENSE = 64, 8  # relabellings of one job: of which high voxels, or whole maps, are looked at
 MOST = 16_384  # high voxels of a relabelling; where there are more, its whole map is looked at
 
@@ -41,7 +42,7 @@ def gather_units(stack: Stack, scheme: Scheme) -> Gathered | None:
     norms = np.zeros(stack.n_voxels)
     sound = np.zeros(stack.n_voxels, dtype=np.bool_)
     effective, _ = np.linalg.qr(scheme.partition.effective)
-    size = block_size(stack.n_maps)
+    size = min(GATHERED, block_size(stack.n_maps))
     for start in range(0, stack.n_voxels, size):
         block = stack.read(start, start + size)
         if not block.covered.all():
@@ -95,11 +96,17 @@ def score_quickly(
     """
     scoring = open_scoring(gathered.live)
     road = _Road(gathered.units, scheme, scoring)
-    observed, first = road.identity()
     drawn = scheme.relabellings.n_drawn
     maxima = np.zeros((len(scoring.names), drawn))
-    maxima[:, 0] = first
-    on_progress(1)
+    observed: dict[str, Floats] = {}
+
+    def keep(_: int, found: tuple[dict[str, Floats], Floats]) -> None:
+        observed.update(found[0])
+        maxima[:, 0] = found[1]
+        on_progress(1)
+
+    # in a thread of its own, when there are several: its work space goes with it
+    in_threads(lambda _: road.identity(), range(1), threads, keep)
     size = SPARSE if road.sparse else DENSE
     jobs = [range(start, min(start + size, drawn)) for start in range(1, drawn, size)]
 

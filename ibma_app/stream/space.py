@@ -20,8 +20,8 @@ FINE = 1.5  # mm: below, the 1 mm brain mask is taken
 
 
 def is_mni(space: str | None) -> bool:
-    """Tell whether a space's label is of the MNI family (MNI152NLin6Asym, MNIPediatricAsym, ...)."""
-    return bool(space) and str(space).upper().startswith("MNI")
+    """Tell whether a space's label is of the MNI family (MNI152NLin6Asym, MNIPediatricAsym, SPM12's IXI549Space)."""
+    return str(space or "").upper().startswith(("MNI", "IXI549SPACE"))
 
 
 def choose_grid(

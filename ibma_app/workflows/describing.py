@@ -33,7 +33,7 @@ DESCRIPTIONS = {
     "tau2lower": "Lower bound of the 95 % confidence interval of tau squared (Q-profile)",
     "tau2upper": "Upper bound of the 95 % confidence interval of tau squared (Q-profile)",
 }
-STANDARD_SPACES = ("MNI", "ICBM", "Talairach", "fs", "OASIS", "NIHPD", "UNC", "WHS")  # BIDS knows these
+STANDARD_SPACES = ("MNI", "IXI549Space", "ICBM", "Talairach", "fs", "OASIS", "NIHPD", "UNC", "WHS")  # BIDS knows these
 SQUARED = ("variance", "tau2", "tau2lower", "tau2upper")
 IN_UNITS = ("effect", "pilower", "piupper")
 

@@ -29,10 +29,11 @@ SETTING_TABLES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {  # keys, and the
 }
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """argparse, but with our exit code and the menu of options."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise `UsageError`, with the option that was meant."""
         known = [flag for action in self._actions for flag in action.option_strings]
         wrong = [word for word in re.findall(r"--[\w-]+", message) if word not in known]
         close = [match for word in wrong for match in difflib.get_close_matches(word, known, n=1)]
@@ -44,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of ``ibma-app`` from the table of options."""
     from ibma_app import __version__
 
-    parser = _Parser(
+    parser = Parser(
         prog="ibma-app",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -256,7 +257,7 @@ def _lasting(option: Option, value: Any) -> Any:
 
 def parse_demo(argv: Sequence[str]) -> tuple[Path, int | None]:
     """Parse the command line of ``ibma-demo``: where to, and on how many cores."""
-    parser = _Parser(
+    parser = Parser(
         prog="ibma-demo",
         description="Make a small dataset of known truth, run both levels on it, say how well they recover it.",
         allow_abbrev=False,

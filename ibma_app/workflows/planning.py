@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ibma_app.core.errors import DatasetError, NothingSelectedError, UsageError
 from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.dataset.entities import order_entities, short_name
+from ibma_app.stream.space import is_mni
 from ibma_app.workflows.options import Options
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def _pooled(observations: Sequence[Observation], unit: str, options: Options) ->
     if unit == "subject":
         return asked
     spaces = {o.entities.get("space", "") for o in observations}
-    within_mni = len(spaces) > 1 and all(space.startswith("MNI") for space in spaces)
+    within_mni = len(spaces) > 1 and all(is_mni(space) for space in spaces)
     return asked | {"task", "res"} | ({"space"} if within_mni else set())
 
 

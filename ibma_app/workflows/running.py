@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol
 
 import tomli_w
 
@@ -44,8 +45,20 @@ class RunRecord:
         return codes.pop() if not self.done and len(codes) == 1 else 1
 
 
+class Loudness(Protocol):
+    """The options that say how much is told."""
+
+    @property
+    def verbose(self) -> int:
+        """More messages."""
+
+    @property
+    def quiet(self) -> bool:
+        """Warnings and errors only."""
+
+
 @contextmanager
-def messages(options: Options) -> Iterator[None]:
+def messages(options: Loudness) -> Iterator[None]:
     """Show messages on stderr, and keep all of them for the log file."""
     level = logging.WARNING if options.quiet else logging.INFO
     screen = logging.StreamHandler(sys.stderr)

@@ -1,0 +1,75 @@
+"""Results of other software, as an importer found them: nothing is written yet."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ibma_app.core.grid import Grid
+
+NATIVE = "native"
+"""The space of maps that were never brought to a template."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedContrast:
+    """One contrast of a subject's run, a subject or a study.
+
+    The maps are as the user will get them: effects and variances are already
+    scaled by ``scaling_factor`` and whatever ``units_source`` tells.
+    """
+
+    name: str  # as the software calls it
+    maps: Mapping[str, NDArray[Any]]  # by kind of core.statmap.KINDS -> (X, Y, Z); a lazy Mapping will do
+    grid: Grid  # its mask: every voxel, or the software's own mask
+    dof: float | None = None  # None: unknown, or voxelwise in a "dof" map
+    sample_size: float | None = None  # subjects; None at the first level
+    units: str = "unknown"  # "percent", "unknown", or another string, compared as is
+    units_source: str = ""  # how the units are known, or why they are not: one or a few sentences
+    scaling_factor: float | None = None  # what effects were multiplied by (voxelwise: its median); None: nothing
+    regressor_height: float | None = None
+    contrast_weights: Mapping[str, float] | None = None  # design column -> weight, as the software had it
+    space: str = ""  # template's BIDS label where the source tells it, NATIVE, or "" (unknown)
+    tail: str | None = None  # of p maps: "two-sided", "positive" or "negative"
+    entities: Mapping[str, str] = field(default_factory=dict)  # what the source says: study, sub, ses, task, run, desc
+    columns: Mapping[str, Any] = field(default_factory=dict)  # more columns of studies.tsv (n1, n2, moderators)
+    derived: Mapping[str, str] = field(default_factory=dict)  # kind -> what it was computed from
+    sources: tuple[str, ...] = ()  # files (or addresses) that were read
+    notes: tuple[str, ...] = ()  # what the user should know about this contrast
+    label: str | None = None  # the contrast's label in file names; None: made of the name
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What one source holds."""
+
+    software: str  # with its version where known: "SPM12", "FSL 5.0.9"
+    source: str  # the path, or the collection's address
+    contrasts: tuple[ImportedContrast, ...]
+    listed: tuple[str, ...] = ()  # what is there but not imported, and why: one sentence each
+    level: str | None = None  # "subject" (first level), "group", or None where it cannot be told
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for, as far as it changes what an importer reads."""
+
+    for_study: bool = False  # maps of a study (else of a subject): must lie in a template's space
+    space: str | None = None  # --space
+    sample_size: float | None = None  # --sample-size
+    task: str | None = None  # --task-id
+    cache: Path | None = None  # where downloads are kept; None: nowhere
+
+
+@dataclass(frozen=True)
+class Importer:
+    """The record that an importer's file ends in."""
+
+    name: str  # as on the command line
+    title: str  # for the menu
+    recognises: Callable[[str], bool]  # a path (or collection number): quick, never raises
+    read: Callable[[str, Wish], Study]
+    example: str = ""  # a source, for messages: "sub-01.feat"

@@ -1,0 +1,143 @@
+"""A dataset that other software's results are brought into: its description, its table, its stale files."""
+
+import csv
+import io
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ibma_app.core.errors import OutputError
+from ibma_app.dataset.datasets import DESCRIPTION
+from ibma_app.dataset.description import merge_description, read_own_description
+from ibma_app.dataset.write import Output, lock_shared, save_json, save_tsv
+
+KEYS = {"participants": ("participant_id", "sub-"), "studies": ("study_id", "study-")}
+COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "participant_id": {"Description": "Participant"},
+    "study_id": {"Description": "Study"},
+    "sample_size": {"Description": "Number of participants of the study"},
+    "n1": {"Description": "Number of participants of the study's first group"},
+    "n2": {"Description": "Number of participants of the study's second group"},
+}
+_MISSING = ("", "n/a", None)
+
+
+def describe_import(output: Output, version: str, software: Collection[str], sources: Sequence[str]) -> Path:
+    """Write or extend dataset_description.json by the software and the sources that were imported.
+
+    Parameters
+    ----------
+    output : Output
+    version : str
+        Of ibma-app.
+    software : collection of str
+        Names, with versions where known.
+    sources : sequence of str
+        URI references, relative to OUTPUT_DIR or absolute.
+
+    Raises
+    ------
+    OutputError
+        When OUTPUT_DIR holds another dataset's description.
+    """
+    with lock_shared(output.root):
+        existing = read_own_description(output.root)
+        content = merge_description(existing, output.root, version, (), "Statistic maps of other software")
+        chain = list(content["GeneratedBy"])
+        chain += [{"Name": name} for name in software if name not in {entry.get("Name") for entry in chain}]
+        listed = list(content.get("SourceDatasets", []))
+        listed += [{"URL": url} for url in sources if url not in {entry.get("URL") for entry in listed}]
+        content |= {"GeneratedBy": chain, "SourceDatasets": listed}
+        if content == existing:
+            return output.root / DESCRIPTION
+        return save_json(output, DESCRIPTION, content)
+
+
+def update_rows(output: Output, table: str, rows: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Add rows to ``participants.tsv`` or ``studies.tsv``, or fill in theirs; the other rows and columns stay.
+
+    Parameters
+    ----------
+    output : Output
+    table : {"participants", "studies"}
+    rows : mapping
+        Label without prefix -> values by column; None leaves a cell as it is.
+
+    Raises
+    ------
+    OutputError
+        When the table that is there cannot be read.
+    """
+    key, prefix = KEYS[table]
+    path = output.root / f"{table}.tsv"
+    with lock_shared(output.root):
+        columns, present = _read_rows(path, key)
+        new = [name for row in rows.values() for name, value in row.items() if value is not None]
+        columns = list(dict.fromkeys([*(columns or [key]), *new]))
+        by_label = {str(row.get(key, "")).removeprefix(prefix): row for row in present}
+        for label, values in rows.items():
+            row = by_label.setdefault(label, {key: f"{prefix}{label}"})
+            row.update({name: value for name, value in values.items() if value is not None})
+        ordered = sorted(by_label.values(), key=lambda row: str(row[key]))
+        _describe_columns(output, table, columns)
+        return save_tsv(output, path.name, columns, ordered)
+
+
+def _read_rows(path: Path, key: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Read a table as text; nothing when it is not there."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return [], []
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutputError(f"{path} is there but cannot be read: {error}.") from error
+    reader = csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE)
+    columns = list(reader.fieldnames or [])
+    if columns and key not in columns:
+        raise OutputError(f"{path} has no column {key}: it is not a table of ours. Rename it or mend it.")
+    rows = [{name: value for name, value in row.items() if name is not None} for row in reader]
+    return columns, [row for row in rows if row.get(key) not in _MISSING]
+
+
+def _describe_columns(output: Output, table: str, columns: Sequence[str]) -> None:
+    """Explain the columns that we know in the table's .json; what is there stays."""
+    path = output.root / f"{table}.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        content = {}
+    except (OSError, ValueError):
+        return  # the user's own affair: the table itself is what counts
+    if not isinstance(content, dict):
+        return
+    unknown = {"Description": "As the source has it"}
+    missing = {name: dict(COLUMNS.get(name, unknown)) for name in columns if name not in content}
+    if missing:
+        save_json(output, path.name, content | missing)
+
+
+def remove_stale(output: Output, folder: Path, stem: str, kept: Collection[str]) -> list[str]:
+    """Remove the maps that an earlier import of the same contrast left and this one has not written.
+
+    Parameters
+    ----------
+    output : Output
+    folder : Path
+        Below OUTPUT_DIR.
+    stem : str
+        The names' part before ``_stat-``.
+    kept : collection of str
+        Names of files that stay.
+
+    Returns
+    -------
+    list of str
+        Names of what was removed.
+    """
+    removed = []
+    for path in sorted((output.root / folder).glob("*_statmap.*")):
+        if path.name.startswith(f"{stem}_stat-") and path.name not in kept:
+            path.unlink(missing_ok=True)
+            removed.append(path.name)
+    return removed

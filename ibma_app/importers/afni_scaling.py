@@ -1,0 +1,195 @@
+"""What AFNI's history and design say about units: scaling to percent, heights of regressors, weights.
+
+A first-level result is in percent signal change when (1) its history says
+that the data were scaled to a mean of 100 (afni_proc's scale block), and (2)
+the heights of the regressors and (3) the contrast's weights are known: from
+the design (X.xmat.1D beside the result), else from the command in the
+history. Nothing else is taken for granted.
+"""
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from ibma_app.importers.units import Scaling, percent, unknown
+
+LARGEST_DESIGN = 256 * 2**20  # bytes
+_ENTRY = re.compile(r"\[[^\]\n]*@[^\]\n]*:[^\]\n]*\]\s*(?:\{[^}]*\}\s*)?")  # [user@host: date] {AFNI_version:system}
+# a / b * 100, 100 * a / b, with or without brackets and limits: afni_proc's and the handbook's expressions
+_TO_HUNDRED = re.compile(r"\b[a-z]\s*/\s*\(?[a-z]\)?\s*\)*\s*\*\s*100\b|\b100\s*\*\s*\(*\s*[a-z]\s*/\s*[a-z]\b|"
+                         r"\b[a-z]\s*/\s*[a-z]\s*\*\s*\(?\s*100\b")  # fmt: skip
+_PERCENT_OF_MEAN = re.compile(
+    r"\(\s*([a-z])\s*-\s*([a-z])\s*\)\s*/\s*\2\s*\*\s*100|100\s*\*\s*\(\s*([a-z])\s*-\s*([a-z])\s*\)\s*/\s*\4"
+)
+_SCALED_NAME = re.compile(r"\bpb\d+\.\S*\.scale(?:[+.]|\b)")  # afni_proc's file names after its scale block
+_UNIT_BASES = (
+    r"d?m?BLOCK[45]?\(\s*[\d.]+\s*,\s*1(?:\.0*)?\s*\)",  # BLOCK(d,1): one event's height is 1
+    r"dmBLOCK\(\s*1(?:\.0*)?\s*\)",
+    r"GAM",
+    r"GAM\(\s*[\d.]+\s*,\s*[\d.]+\s*\)",
+    r"(?:TENT|CSPLIN)(?:zero)?\([^()]*\)",
+)
+_TIMES = ("-stim_times", "-stim_times_AM1", "-stim_times_FSL")
+
+
+@dataclass(frozen=True)
+class AfniDesign:
+    """Heights of regressors by the name of their column, and weights of contrasts by label."""
+
+    source: str  # where this is from
+    heights: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def read_commands(history: str) -> list[str]:
+    """Split a HISTORY_NOTE into its commands, oldest first."""
+    text = history.replace("\\n", "\n").replace("\\'", "'").replace('\\"', '"')
+    for sign, letter in (("&quot;", '"'), ("&apos;", "'"), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
+        text = text.replace(sign, letter)
+    return [command.strip() for command in _ENTRY.split(text) if command.strip()]
+
+
+def stated_scaling(commands: list[str]) -> str:
+    """Return the words in which the history says that the data were scaled to percent; "" when it does not."""
+    for command in reversed(commands):
+        if re.search(r"\b3dcalc\b", command):
+            found = _PERCENT_OF_MEAN.search(command) or _TO_HUNDRED.search(command)
+            if found:
+                return f"3dcalc {found[0]}"
+        found = _SCALED_NAME.search(command)
+        if found:
+            return f"input {found[0].rstrip('+.')}"
+    return ""
+
+
+def _words(command: str) -> list[str]:
+    """Split a command as a shell would."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
+
+
+def last_command(commands: list[str], *programs: str) -> list[str]:
+    """Return the words of the last command that one of the programs ran; [] when there is none."""
+    for command in reversed(commands):
+        words = _words(command)
+        if words and Path(words[0]).name in programs:
+            return words
+    return []
+
+
+def read_design(folder: Path, commands: list[str]) -> AfniDesign | None:
+    """Find the design: X.xmat.1D in the result's own folder, else the command in the history."""
+    words = last_command(commands, "3dDeconvolve", "3dREMLfit")
+    named = [Path(after).name for word, after in pairwise(words) if word in ("-x1D", "-matrix")]
+    for name in dict.fromkeys([*named, "X.xmat.1D"]):
+        for path in (folder / name, folder / f"{name}.xmat.1D"):
+            if path.is_file() and not path.is_symlink() and path.stat().st_size < LARGEST_DESIGN:
+                design = _read_matrix(path)
+                if design is not None:
+                    return design
+    return _design_of(words) if words and Path(words[0]).name == "3dDeconvolve" else None
+
+
+def _read_matrix(path: Path) -> AfniDesign | None:
+    """Read a .xmat.1D file: columns, and the contrasts in its header; None when it is something else."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    header = dict(re.findall(r'^#\s*(\w+)\s*=\s*"([^"]*)"', text, re.M))
+    labels = [label.strip() for label in header.get("ColumnLabels", "").split(";")]
+    try:
+        lines = [line for line in text.splitlines() if line.strip()[:1] not in ("#", "")]
+        matrix = np.array([[float(word) for word in line.split()] for line in lines], dtype=np.float64)
+    except ValueError:
+        return None
+    if matrix.ndim != 2 or matrix.shape[1] != len(labels):
+        return None
+    heights = {label: float(np.ptp(matrix[:, column])) for column, label in enumerate(labels)}
+    weights: dict[str, Mapping[str, float]] = {}
+    for number, name in enumerate(part.strip() for part in header.get("GltLabels", "").split(";")):
+        values = _decoded(header.get(f"GltMatrix_{number:06d}", ""))
+        if len(values) == 2 + len(labels) and values[0] == 1 and name:
+            weights[name] = {label: value for label, value in zip(labels, values[2:], strict=True) if value}
+    return AfniDesign(path.name, heights, weights)
+
+
+def _decoded(text: str) -> list[float]:
+    """Read numbers such as ``1,5,3@0,1,-1`` (3@0: three times 0)."""
+    values: list[float] = []
+    for word in re.findall(r"[^,\s]+", text):
+        times, _, value = word.rpartition("@")
+        try:
+            values.extend([float(value)] * (int(times) if times else 1))
+        except ValueError:
+            return []
+    return values
+
+
+def _design_of(words: list[str]) -> AfniDesign:
+    """Read heights and weights from a 3dDeconvolve command."""
+    bases = {words[at + 1]: words[at + 3] for at, word in enumerate(words[:-3]) if word in _TIMES}
+    names = {words[at + 1]: words[at + 2] for at, word in enumerate(words[:-2]) if word == "-stim_label"}
+    rows = [after for word, after in pairwise(words) if word == "-gltsym"]
+    labels = {words[at + 1]: words[at + 2] for at, word in enumerate(words[:-2]) if word == "-glt_label"}
+    weights = {label: _symbolic(rows[int(number) - 1]) for number, label in labels.items()
+               if number.isdigit() and 0 < int(number) <= len(rows)}  # fmt: skip
+    heights = {
+        f"{names[number]}#0": 1.0
+        for number, basis in bases.items()
+        if number in names and any(re.fullmatch(unit, basis) for unit in _UNIT_BASES)
+    }
+    return AfniDesign("the command in the history", heights, {name: given for name, given in weights.items() if given})
+
+
+def _symbolic(row: str) -> dict[str, float]:
+    """Read the weights of ``SYM: +vis -0.5*aud``; {} when it is a file or more than that."""
+    body = row.partition("SYM:")[2].strip()
+    weights: dict[str, float] = {}
+    for term in body.split():
+        match = re.fullmatch(r"([+-]?)(?:([\d.]+)\*)?([A-Za-z_]\w*)(?:\[0\])?", term)
+        if not match:
+            return {}
+        size = float(match[2] or 1.0)
+        weights[f"{match[3]}#0"] = -size if match[1] == "-" else size
+    return weights
+
+
+def scale(
+    name: str, *, is_contrast: bool, stated: str, design: AfniDesign | None
+) -> tuple[Scaling, Mapping[str, float] | None]:
+    """Find the units of one coefficient or contrast.
+
+    Parameters
+    ----------
+    name : str
+        ``vis#0`` (a coefficient, as its column), or the label of a contrast.
+    is_contrast : bool
+        Whether it is a general linear test.
+    stated : str
+        Of `stated_scaling`.
+    design : AfniDesign or None
+
+    Returns
+    -------
+    scaling : Scaling
+    weights : mapping or None
+        By column of the design; None when they are not known.
+    """
+    known: Mapping[str, float] | None = {name: 1.0}
+    if is_contrast:
+        known = design.weights.get(name) if design else None
+    if not stated:
+        return unknown("AFNI's history does not say that the data were scaled to percent of their mean."), known
+    but = f"The data were scaled to percent ({stated}), but"
+    if design is None:
+        reason = "there is no X.xmat.1D beside the file, and no 3dDeconvolve in its history"
+        return unknown(f"{but} the heights of the regressors are not known: {reason}."), known
+    if known is None:
+        return unknown(f"{but} the weights of this contrast are not in {design.source}."), None
+    source = f"data scaled to a mean of 100: {stated}; heights and weights of {design.source}"
+    return percent(100.0, source, known, design.heights), known

@@ -1,0 +1,175 @@
+"""Files of a package that came from elsewhere, a zip archive or a folder, read with distrust.
+
+Nothing is unpacked to disk. Refused: names that leave the package, symbolic
+links (in a folder: those that leave it), encrypted archives, and archives or
+files far larger than statistic maps are (zip bombs).
+"""
+
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ibma_app.core.errors import DataError, InputError, ReadWriteError
+
+MAX_FILES = 5_000
+MAX_FILE = 2**30  # bytes of one file: a map of 0.5 mm voxels needs a quarter
+MAX_TOTAL = 2**32  # bytes of all of them, unpacked
+_AGAIN = "Copy or download it again"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A zip archive or a folder, and the files in it (paths inside it, sorted)."""
+
+    path: Path
+    names: tuple[str, ...]
+    is_zip: bool
+
+    def where(self, name: str) -> str:
+        """Say where a file lies, for messages and sources."""
+        return str(self.path / name)
+
+    def read(self, name: str, limit: int = MAX_FILE) -> bytes:
+        """Read one file of at most ``limit`` bytes.
+
+        Raises
+        ------
+        InputError
+            There is no such file, or it cannot be opened.
+        DataError
+            It is larger.
+        ReadWriteError
+            It is damaged.
+        """
+        if name not in self.names:
+            raise InputError(f"{self.where(name)} is missing, though the package speaks of it.")
+        try:
+            if self.is_zip:
+                with _opened(self.path) as archive, archive.open(name) as stream:
+                    raw = stream.read(limit + 1)
+            else:
+                with (self.path / name).open("rb") as stream:
+                    raw = stream.read(limit + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise ReadWriteError(f"{self.where(name)} is damaged ({error}). {_AGAIN}.") from error
+        except OSError as error:
+            raise InputError(f"{self.where(name)} cannot be read: {error.strerror or error}.") from error
+        if len(raw) > limit:
+            raise DataError(f"{self.where(name)} has more than {limit // 2**20} MiB: refused.")
+        return raw
+
+
+def open_package(path: Path) -> Package:
+    """List the files of a zip archive or of a folder.
+
+    Raises
+    ------
+    InputError
+        It is missing or cannot be opened.
+    ReadWriteError
+        It is a damaged archive.
+    DataError
+        It holds what is refused (see the module).
+    """
+    if path.is_dir():
+        return Package(path, tuple(sorted(_files_of(path))), is_zip=False)
+    with _opened(path) as archive:
+        members = archive.infolist()
+        if len(members) > MAX_FILES:
+            raise DataError(f"{path} holds {len(members)} files; a package of results has a few dozen: refused.")
+        total = 0
+        for member in members:
+            _judge(path, member)
+            total += member.file_size
+        if total > MAX_TOTAL:
+            raise DataError(f"{path} would unpack to {total / 2**30:.1f} GiB: refused.")
+        names = [member.filename for member in members if not member.is_dir()]
+    if len(set(names)) != len(names):
+        raise DataError(f"{path} holds two files of one name: refused.")
+    return Package(path, tuple(sorted(names)), is_zip=True)
+
+
+def inside(base: str, location: str) -> str:
+    """Join a location that a file of a package tells to that file's folder.
+
+    Parameters
+    ----------
+    base : str
+        The folder inside the package ("" is its root).
+    location : str
+        ``Contrast.nii.gz``, ``file://./Contrast.nii.gz``, ``file:///./maps/Contrast.nii.gz``.
+
+    Raises
+    ------
+    DataError
+        It is an address on a network, or it leaves the package.
+    """
+    from urllib.parse import unquote
+
+    text = re.sub(r"^file:(//)?/?(?=\./)", "", location)
+    if re.match(r"(?i)file://", text):
+        text = text[7:]
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", text):
+        raise DataError(f"The package says that a map lies at {location}: only its own files are read.")
+    joined = PurePosixPath(base) / unquote(text)
+    if joined.is_absolute() or ".." in joined.parts or "\\" in str(joined):
+        raise DataError(f"The package says that a map lies at {location}, which leaves the package: refused.")
+    return str(joined)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive, errors in words."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except zipfile.BadZipFile as error:
+        raise ReadWriteError(f"{path} is no zip archive, or a damaged one ({error}). {_AGAIN}.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    with archive:
+        yield archive
+
+
+def _judge(path: Path, member: zipfile.ZipInfo) -> None:
+    """Refuse a member that no honest package has."""
+    name = member.filename
+    pure = PurePosixPath(name)
+    # orig_filename: zipfile itself cuts names at a NUL
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or re.match(r"[A-Za-z]:", name) or "\0" in (
+        member.orig_filename
+    ):  # fmt: skip
+        raise DataError(f"{path} holds a file named {name!r}, which leaves the archive: refused.")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise DataError(f"{path} holds a symbolic link ({name}): refused.")
+    if member.flag_bits & 1:
+        raise DataError(f"{path} is encrypted ({name}). Unpack it, and give the folder.")
+    if member.file_size > MAX_FILE:
+        raise DataError(f"{path} holds {name} of {member.file_size / 2**30:.1f} GiB: refused.")
+
+
+def _files_of(folder: Path) -> Iterator[str]:
+    """List the files of a folder and its folders, and refuse links that leave it."""
+    root = folder.resolve()
+    pending, seen = [folder], 0
+    while pending:
+        try:
+            entries = sorted(pending.pop().iterdir())
+        except OSError as error:
+            raise InputError(f"{folder} cannot be read: {error.strerror or error}.") from error
+        for entry in entries:
+            seen += 1
+            if seen > MAX_FILES:
+                raise DataError(f"{folder} holds more than {MAX_FILES} files: name the package's own folder.")
+            if entry.is_symlink() and not entry.resolve().is_relative_to(root):
+                raise DataError(f"{entry} is a symbolic link that leaves {folder}: refused. Copy the file itself.")
+            if entry.is_dir() and not entry.is_symlink():
+                pending.append(entry)
+            elif entry.is_file():
+                yield entry.relative_to(folder).as_posix()

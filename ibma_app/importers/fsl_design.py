@@ -1,0 +1,195 @@
+"""What FEAT's text files say: contrasts, regressors and their heights, degrees of freedom, options."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.errors import ReadWriteError
+from ibma_app.importers.units import NEGLIGIBLE
+
+_NAME = re.compile(r"/ContrastName(\d+)[ \t]*(.*)")
+_SETTING = re.compile(r'^\s*set\s+(?:fmri\(([^)]+)\)|(feat_files)\((\d+)\))\s+"?([^"\n]*)"?', re.MULTILINE)
+_BASIS = {"4": "Gamma basis", "5": "sine basis", "6": "FIR basis", "7": "basis"}  # of fmri(convolve)
+FIXED_EFFECTS = "3"  # of fmri(mixed_yn)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatDesign:
+    """A FEAT folder's design; what is not there is empty."""
+
+    names: Mapping[int, str] = field(default_factory=dict)  # by the contrast's number
+    weights: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)  # by the contrast's number: (P,)
+    matrix: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))  # (points, P)
+    heights: tuple[float, ...] = ()  # of the regressors
+    columns: tuple[str, ...] = ()
+    shapes: frozenset[str] = frozenset()  # columns that are a response's shape: derivatives, basis functions
+    settings: Mapping[str, str] = field(default_factory=dict)  # design.fsf
+    inputs: tuple[str, ...] = ()  # feat_files of design.fsf
+
+    @property
+    def is_group(self) -> bool:
+        """Whether its inputs are results of lower levels."""
+        return self.settings.get("level") == "2"
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is a fixed-effects analysis: runs of one subject."""
+        return self.settings.get("mixed_yn") == FIXED_EFFECTS
+
+    def named_weights(self, number: int) -> dict[str, float]:
+        """Return a contrast's weights that are not zero, by regressor; {} when they are not known."""
+        weights = self.weights.get(number, np.empty(0))
+        largest = np.abs(weights).max(initial=0.0)
+        names = [self.columns[i] if i < len(self.columns) else f"EV{i + 1}" for i in range(weights.size)]
+        return {
+            name: float(weight)
+            for name, weight in zip(names, weights, strict=True)
+            if abs(weight) > NEGLIGIBLE * largest
+        }
+
+    def named_heights(self) -> dict[str, float]:
+        """Return the height of each regressor, peak to peak."""
+        heights = self.heights or tuple(np.ptp(self.matrix, axis=0)) if self.matrix.size else self.heights
+        return {self.columns[i] if i < len(self.columns) else f"EV{i + 1}": float(h) for i, h in enumerate(heights)}
+
+    def residual_dof(self) -> float | None:
+        """Return points less the design's rank; None when the matrix is not there."""
+        if not self.matrix.size:
+            return None
+        return float(self.matrix.shape[0] - np.linalg.matrix_rank(self.matrix))
+
+
+def read_design(folder: Path) -> FeatDesign:
+    """Read ``design.con``, ``design.mat`` and ``design.fsf`` of a folder, those that are there.
+
+    Raises
+    ------
+    ReadWriteError
+        One of them is damaged.
+    """
+    contrasts, design = _read_vest(folder / "design.con"), _read_vest(folder / "design.mat")
+    settings, inputs = _read_fsf(folder / "design.fsf")
+    numbers = _numbers(contrasts)
+    count = design.matrix.shape[1] or contrasts.matrix.shape[1]
+    columns, shapes = _name_columns(settings, count)
+    return FeatDesign(
+        names=contrasts.names,
+        weights={number: contrasts.matrix[row] for row, number in enumerate(numbers)},
+        matrix=design.matrix,
+        heights=design.heights,
+        columns=columns,
+        shapes=shapes,
+        settings=settings,
+        inputs=inputs,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Vest:
+    """A file in FSL's VEST format."""
+
+    names: dict[int, str] = field(default_factory=dict)
+    heights: tuple[float, ...] = ()
+    matrix: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+
+
+def _read_vest(path: Path) -> _Vest:
+    """Read a VEST file; an empty one when it is not there."""
+    text = _text(path)
+    if not text:
+        return _Vest()
+    names = {int(number): " ".join(name.split()) for number, name in _NAME.findall(text)}
+    head, found, body = text.partition("/Matrix")
+    try:
+        heights = re.search(r"/PPheights\s+(.*)", head)
+        rows = [[float(word) for word in line.split()] for line in body.splitlines() if line.split()] if found else []
+        if len({len(row) for row in rows}) > 1:
+            raise ValueError("its rows have different lengths")
+        matrix = np.array(rows, dtype=np.float64) if rows else np.empty((0, 0))
+        return _Vest(names, tuple(float(word) for word in heights[1].split()) if heights else (), matrix)
+    except ValueError as error:
+        raise ReadWriteError(f"{path} is damaged: {error}. Copy it again.") from None
+
+
+def _numbers(contrasts: _Vest) -> list[int]:
+    """Tell which contrast each row of the matrix is: names may leave numbers out, rows seldom do."""
+    rows = contrasts.matrix.shape[0]
+    named = sorted(contrasts.names)
+    if len(named) == rows and named and named[-1] > rows:
+        return named
+    return list(range(1, rows + 1))
+
+
+def _read_fsf(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Read the options of a design.fsf, as text alone: it is a Tcl script and is never run."""
+    settings: dict[str, str] = {}
+    inputs: dict[int, str] = {}
+    for key, files, number, value in _SETTING.findall(_text(path)):
+        if files:
+            inputs[int(number)] = value.strip()
+        else:
+            settings[key] = value.strip()
+    return settings, tuple(inputs[number] for number in sorted(inputs))
+
+
+def _name_columns(settings: Mapping[str, str], count: int) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Name the regressors as the design.fsf does, and tell which are shapes of a response."""
+    original = settings.get("evs_orig", "")
+    names: list[str] = []
+    shapes: set[str] = set()
+    for ev in range(1, int(original) + 1) if original.isdigit() else ():
+        title = settings.get(f"evtitle{ev}") or f"EV{ev}"
+        kind = _BASIS.get(settings.get(f"convolve{ev}", ""))
+        order = settings.get(f"basisfnum{ev}", "")
+        functions = [f"{title} ({kind} {i + 1})" for i in range(int(order))] if kind and order.isdigit() else [title]
+        derivative = f"{title} (temporal derivative)"
+        names += functions
+        if kind and len(functions) > 1:
+            shapes |= set(functions)
+        if settings.get(f"deriv_yn{ev}") == "1":
+            names.append(derivative)
+            shapes.add(derivative)
+    real = settings.get("evs_real", "")
+    if not names or len(names) > count or (real.isdigit() and int(real) != len(names)):
+        return tuple(f"EV{i + 1}" for i in range(count)), frozenset()
+    names += [f"confound {i + 1}" for i in range(count - len(names))]
+    unique = [name if names.count(name) == 1 else f"{name} [EV{i + 1}]" for i, name in enumerate(names)]
+    return tuple(unique), frozenset(unique[i] for i, name in enumerate(names) if name in shapes)
+
+
+def read_dof(path: Path) -> float | None:
+    """Read FEAT's text file ``dof``; None when it is not there or holds no positive number."""
+    words = _text(path).split()
+    try:
+        value = float(words[0]) if words else float("nan")
+    except ValueError:
+        return None
+    return value if np.isfinite(value) and value > 0 else None
+
+
+def _text(path: Path) -> str:
+    """Read a text file; "" when it is not there."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise ReadWriteError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def lower_contrast(folder: Path) -> tuple[int | None, str]:
+    """Tell which lower-level contrast a ``cope<N>.feat`` is about: its number and its name ("" if not told)."""
+    number = re.match(r"cope(\d+)", folder.name)
+    text = _text(folder / "design.lev")
+    named = re.search(r"\((.+)\)\s*$", text.strip())
+    name = " ".join((named[1] if named else text).split())
+    return int(number[1]) if number else None, name
+
+
+def lower_height(folder: Path) -> float | None:
+    """Read ``design.lcon``: the height of the lower-level contrast's effective regressor, as FEAT kept it."""
+    return read_dof(folder / "design.lcon")

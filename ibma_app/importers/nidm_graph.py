@@ -1,0 +1,203 @@
+"""NIDM-Results as a graph: Turtle read by rdflib, terms of all versions brought to one vocabulary.
+
+Versions before 1.0 named their terms (``nidm:ContrastMap``), later ones number
+them (``nidm:NIDM_0000002``); both become the name. Nothing is ever loaded from
+a network: Turtle alone is read, which cannot ask for it.
+
+References
+----------
+Maumet C, et al. Sharing brain mapping statistical results with the
+neuroimaging data model. Scientific Data 3:160102, 2016.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.errors import DataError
+
+MAX_TURTLE = 64 * 2**20  # bytes; with thousands of peaks it has one or two MiB
+_AGAIN = "Export or download the pack again."
+
+_TERMS = {
+    "NIDM_0000001": "ContrastEstimation",
+    "NIDM_0000002": "ContrastMap",
+    "NIDM_0000013": "ContrastStandardErrorMap",
+    "NIDM_0000015": "Coordinate",
+    "NIDM_0000016": "CoordinateSpace",
+    "NIDM_0000019": "DesignMatrix",
+    "NIDM_0000021": "regressorNames",
+    "NIDM_0000027": "NIDMResults",
+    "NIDM_0000033": "GrandMeanMap",
+    "NIDM_0000076": "StatisticMap",
+    "NIDM_0000085": "contrastName",
+    "NIDM_0000086": "coordinateVector",
+    "NIDM_0000088": "hasDriftModel",
+    "NIDM_0000091": "effectDegreesOfFreedom",
+    "NIDM_0000093": "errorDegreesOfFreedom",
+    "NIDM_0000102": "hasHRFBasis",
+    "NIDM_0000104": "inCoordinateSpace",
+    "NIDM_0000105": "inWorldCoordinateSystem",
+    "NIDM_0000122": "softwareVersion",
+    "NIDM_0000123": "statisticType",
+    "NIDM_0000127": "version",
+    "NIDM_0000131": "voxelSize",
+    "NIDM_0000132": "voxelToWorldMapping",
+    "NIDM_0000135": "ContrastVarianceMap",
+    "NIDM_0000139": "coordinateVectorInVoxels",
+    "NIDM_0000170": "groupName",
+    "NIDM_0000171": "numberOfSubjects",
+    "STATO_0000176": "TStatistic",
+    "STATO_0000282": "FStatistic",
+    "STATO_0000376": "ZStatistic",
+    "STATO_0000323": "ContrastWeights",
+    "STATO_0000193": "Group",
+    "fileName": "filename",
+}
+
+
+@dataclass(frozen=True)
+class NidmGraph:
+    """Nodes by IRI: property -> values (IRIs of other nodes, or text)."""
+
+    nodes: Mapping[str, Mapping[str, tuple[str, ...]]]
+
+    def of_type(self, term: str) -> list[str]:
+        """List the nodes of a type, sorted."""
+        return sorted(node for node, facts in self.nodes.items() if term in map(term_of, facts.get("type", ())))
+
+    def values(self, node: str, name: str) -> tuple[str, ...]:
+        """Return what a node's property says (() when nothing)."""
+        return self.nodes.get(node, {}).get(name, ())
+
+    def text(self, node: str, name: str) -> str:
+        """Return the first of a node's values, "" when there is none."""
+        return next(iter(self.values(node, name)), "")
+
+    def number(self, node: str, name: str) -> float | None:
+        """Return a node's value as a finite number, else None."""
+        try:
+            value = float(self.text(node, name))
+        except ValueError:
+            return None
+        return value if np.isfinite(value) else None
+
+    def vector(self, node: str, name: str) -> NDArray[np.float64] | None:
+        """Return a node's value such as ``[1, 0, 0]`` or ``[[..], [..]]`` as an array, else None."""
+        return numbers_of(self.text(node, name))
+
+    def activities(self, node: str) -> tuple[str, ...]:
+        """Return what generated a node, told directly or by a qualified generation."""
+        qualified = [self.text(one, "activity") for one in self.values(node, "qualifiedGeneration")]
+        return (*self.values(node, "wasGeneratedBy"), *filter(None, qualified))
+
+
+def term_of(iri: str) -> str:
+    """Return the name of a term, whatever version and namespace it is from."""
+    local = re.split(r"[#/]", iri)[-1]
+    return _TERMS.get(local, local)
+
+
+def numbers_of(text: str) -> NDArray[np.float64] | None:
+    """Read a list of numbers, or of lists of numbers, as the exporters write it; None when it is something else."""
+    try:  # FSL's older exporters write "0." in matrices, which JSON does not know
+        values = np.array(json.loads(re.sub(r"(\d)\.(?=[\s,\]])", r"\1.0", text)), dtype=np.float64)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return values if values.size and np.isfinite(values).all() else None
+
+
+def parse_turtle(raw: bytes, where: str) -> NidmGraph:
+    """Read the Turtle file of a pack.
+
+    Parameters
+    ----------
+    raw : bytes
+    where : str
+        For messages.
+
+    Raises
+    ------
+    DataError
+        It is broken, too large, or no NIDM-Results.
+    """
+    from rdflib import Graph
+    from rdflib.plugins.parsers.notation3 import BadSyntax
+
+    if len(raw) > MAX_TURTLE:
+        raise DataError(f"{where} has more than {MAX_TURTLE // 2**20} MiB: refused.")
+    graph = Graph()
+    try:
+        with _quiet():
+            graph.parse(data=raw.decode("utf-8-sig"), format="turtle", publicID="urn:nidm-pack:")
+    except BadSyntax as error:
+        line = getattr(error, "lines", 0) + 1
+        why = str(getattr(error, "_why", "")) or "bad syntax"
+        raise DataError(f"{where} is broken Turtle: line {line}: {why[:200]}. {_AGAIN}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{where} is no Turtle: it is not UTF-8 text. {_AGAIN}") from None
+    except (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError, SyntaxError) as error:
+        raise DataError(f"{where} is broken Turtle ({type(error).__name__}). {_AGAIN}") from error
+    nodes: dict[str, dict[str, list[str]]] = {}
+    for subject, predicate, value in graph:
+        nodes.setdefault(str(subject), {}).setdefault(term_of(str(predicate)), []).append(str(value))
+    found = NidmGraph(
+        {node: {name: tuple(sorted(values)) for name, values in facts.items()} for node, facts in nodes.items()}
+    )
+    if not found.of_type("ContrastEstimation") and not found.of_type("StatisticMap"):
+        raise DataError(f"{where} is no NIDM-Results: it describes no contrast and no statistic map.")
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep rdflib from logging a traceback for each date or number that exporters wrote in their own way."""
+    loggers = [logging.getLogger(name) for name in ("rdflib.term", "rdflib.plugins.parsers.notation3")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def peaks_disagree(graph: NidmGraph, affine: NDArray[np.float64]) -> float | None:
+    """Measure how far the peaks' mm lie from where the maps' grid has their voxels.
+
+    FSL's packs may hold native maps while their peaks are in standard space.
+
+    Parameters
+    ----------
+    graph : NidmGraph
+    affine : ndarray, shape (4, 4)
+        Voxel indices to mm of the maps.
+
+    Returns
+    -------
+    float or None
+        The median distance in mm; None when the peaks' voxels are not told.
+    """
+    apart = []
+    for node in graph.of_type("Coordinate"):
+        mm, voxels = graph.vector(node, "coordinateVector"), graph.vector(node, "coordinateVectorInVoxels")
+        if mm is None:  # 0.2: an axis each
+            mm = _by_axis(graph, node, "coordinate{}")
+        if voxels is None:
+            voxels = _by_axis(graph, node, "coordinate{}InVoxels")
+        if mm is not None and voxels is not None and mm.size == voxels.size == 3:
+            apart.append(float(np.linalg.norm((affine @ np.append(voxels, 1.0))[:3] - mm.ravel())))
+    return float(np.median(apart)) if apart else None
+
+
+def _by_axis(graph: NidmGraph, node: str, name: str) -> NDArray[np.float64] | None:
+    """Put a coordinate together from its three properties."""
+    values = [graph.number(node, name.format(axis)) for axis in (1, 2, 3)]
+    return None if None in values else np.array(values, dtype=np.float64)
