@@ -223,8 +223,12 @@ and `ari` do **not** with `reml`: they err in 0.07 to 0.09 of the data sets. The
 is an approximation (tau2 and the variances are estimated), and the approximation is worse in the far tail than at 0.05
 ([mixed models](validation-mixed-models.md)). Where the level must hold with a mixed model, resample.
 
+At this smoothness the threshold of `rft-voxel` is Bonferroni's, the lower one: random fields are put to the test by
+`rft-cluster` alone.
+
 The script ends with 1 when an error is larger than 0.05 explains, or 0.10 where there is a star (p < 0.001 in one cell,
-or < 0.01 in all cells of a method together).
+or < 0.01 in all cells of a method together). The 0.10 was set after the errors were measured: it guards against their
+growing, and is no claim that they are small enough.
 """
 
 

@@ -64,7 +64,7 @@ def _keep_columns(values: NDArray[np.float32], kept: Integers) -> NDArray[np.flo
     flat = values.reshape(-1)
     for row, whole in enumerate(values):  # a row's place starts no later than it did
         flat[row * kept.size : (row + 1) * kept.size] = whole[kept]
-    return flat[: values.shape[0] * kept.size].reshape(-1, kept.size)
+    return flat[: len(values) * kept.size].reshape(len(values), kept.size)
 
 
 def score_quickly(
