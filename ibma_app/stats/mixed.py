@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ibma_app.stats.basis import COLUMNS, EFFECT, VARIANCE, Frame
 from ibma_app.stats.compiled import compiled, folded, inner
 from ibma_app.stats.contrasts import Tested, new_tested, test_voxel
-from ibma_app.stats.tau2 import estimate_tau2
+from ibma_app.stats.tau2 import LIKELY, estimate_tau2, likely_tau2
 from ibma_app.stats.voxels import TILE, Bench, Group, fill_tile, group_voxels, lay_pattern, new_bench, pack_voxel
 from ibma_app.stats.weighted import IDENTICAL, INVERSE, VECTORS, Moments, moments, weighted_total
 
@@ -37,6 +37,7 @@ class _Choices(NamedTuple):
     random: bool  # tau2 is estimated: mixed effects
     scale: int
     equal_weights: bool
+    searched: bool = False  # tau2 was looked for with these very arrays: what they hold is not of tau2 = 0
 
 
 @folded
@@ -65,10 +66,10 @@ def _plain_mean(flat: Floats, small: Floats, k: int, rank: int) -> None:
 
 
 @folded
-def _fit_voxel(
-    maps: Floats, small: Floats, dof: int, rank: int, choices: _Choices, summary: Floats, voxel: int
+def _judge(
+    maps: Floats, small: Floats, fixed: Moments, dof: int, rank: int, choices: _Choices, summary: Floats, voxel: int
 ) -> tuple[float, bool]:
-    """Fit one packed voxel; its tau2 is in ``summary``.
+    """Fit one packed voxel whose tau2 is in ``summary``; ``fixed`` are its moments at 0.
 
     Returns
     -------
@@ -77,7 +78,6 @@ def _fit_voxel(
     identical : bool
         The maps' effects are identical, and that leaves no test.
     """
-    fixed = moments(maps, small, rank, 0.0, 2)
     tau2 = summary[TAU2, voxel]
     if not fixed.sound:
         return -1.0, False
@@ -91,7 +91,7 @@ def _fit_voxel(
     if not choices.random:
         return 1.0, False
     q = fixed.q
-    if tau2 > 0.0:
+    if tau2 > 0.0 or choices.searched:
         q = moments(maps, small, rank, tau2, 2).q
     # identical effects make the Knapp-Hartung scale 0, which leaves no test; the other
     # tests take the sampling variances at their word and stay estimable
@@ -136,13 +136,57 @@ def _fit(
             if rank == 0:
                 continue
             pack_voxel(flat, y, v, index, slot, b, k)
-            scale, same = _fit_voxel(maps, small, k - rank, rank, choices, summary, voxel)
+            fixed = moments(maps, small, rank, 0.0, 2)
+            scale, same = _judge(maps, small, fixed, k - rank, rank, choices, summary, voxel)
             identical[voxel] = same
             if scale < 0.0:
                 continue
             if choices.equal_weights:
                 _plain_mean(flat, small, k, rank)
             test_voxel(rows, slot, starts, upper, known, small, rank, scale, values, estimable, voxel, work)
+
+
+@compiled
+def _fit_likely(
+    effect: Floats,
+    variance: Floats,
+    group: Group,
+    frame: Frame,
+    bench: Bench,
+    choices: _Choices,
+    method: int,
+    work: Floats,
+    counts: NDArray[np.int16],
+    summary: Floats,
+    identical: Bools,
+    values: Floats,
+    estimable: Bools,
+) -> None:
+    """Loop over voxels as `_fit` does, and look for each one's tau2 (ML, REML) while it is packed."""
+    maps, flat, small, y, v = bench.maps, bench.flat, bench.small, bench.y, bench.v
+    table, voxels, slots = group.patterns, group.voxels, group.slots
+    ns, ranks, index, columns = table.maps, table.rank, table.which, table.columns
+    rows, known, starts, upper = table.rows, table.estimable, frame.starts, frame.upper
+    slot, k, rank = -1, 0, 0
+    for start in range(0, voxels.size, TILE):
+        fill_tile(effect, voxels, start, y)
+        for b in range(fill_tile(variance, voxels, start, v)):
+            voxel = voxels[start + b]
+            if slots[start + b] != slot:
+                slot = slots[start + b]
+                k, rank = ns[slot], ranks[slot]
+                lay_pattern(flat, small, columns, slot, k, rank)
+            counts[0, voxel], counts[1, voxel] = k, rank
+            if rank == 0:
+                continue
+            pack_voxel(flat, y, v, index, slot, b, k)
+            fixed = moments(maps, small, rank, 0.0, 2)
+            if k > rank:
+                summary[TAU2, voxel] = likely_tau2(maps, small, k, rank, method, fixed)
+            scale, same = _judge(maps, small, fixed, k - rank, rank, choices, summary, voxel)
+            identical[voxel] = same
+            if scale >= 0.0:
+                test_voxel(rows, slot, starts, upper, known, small, rank, scale, values, estimable, voxel, work)
 
 
 def _holds_constant(frame: Frame) -> bool:
@@ -176,6 +220,10 @@ def _fit_all(
     work = np.zeros((frame.rows.shape[0], frame.rows.shape[0] + 1))
     heard = effect if _holds_constant(frame) else _centred(effect, covered)
     for group in group_voxels(covered, frame):
+        if choices.searched and heard is effect:
+            out = (counts, summary, identical, *tested)
+            _fit_likely(effect, variance, group, frame, bench, choices, LIKELY[method], work, *out)
+            continue
         if choices.random:
             estimate_tau2(heard, variance, group, bench, method, summary[TAU2])
         if heard is not effect:
@@ -229,5 +277,5 @@ def fit_mixed(effect: Floats, variance: Floats, covered: Bools, frame: Frame, me
     MixedFit
         Nothing is estimable where n <= rank.
     """
-    choices = _Choices(True, _SCALES[test], False)
+    choices = _Choices(True, _SCALES[test], False, method in LIKELY)
     return _fit_all(effect, variance, covered, frame, choices, method)

@@ -14,7 +14,7 @@ from ibma_app.stats.basis import COLUMNS, EFFECT, VARIANCE, Frame
 from ibma_app.stats.compiled import compiled, inner
 from ibma_app.stats.likelihood import ML, REML, maximise_likelihood
 from ibma_app.stats.voxels import TILE, Bench, Group, fill_tile, group_voxels, lay_pattern, new_bench, pack_voxel
-from ibma_app.stats.weighted import IDENTICAL, moments, smallest_variance, unweighted_sum, weighted_total
+from ibma_app.stats.weighted import IDENTICAL, Moments, moments, smallest_variance, unweighted_sum, weighted_total
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -26,7 +26,8 @@ _MOMENTS = {
     "hunter-schmidt": _HUNTER_SCHMIDT,
     "sidik-jonkman": _SIDIK_JONKMAN,
 }
-METHODS = (*_MOMENTS, "paule-mandel", "empirical-bayes", "ml", "reml")
+LIKELY = {"ml": ML, "reml": REML}
+METHODS = (*_MOMENTS, "paule-mandel", "empirical-bayes", *LIKELY)
 
 _CLOSE = 1e-8  # a step of tau2 plus the smallest variance; Newton's next would be its square
 
@@ -140,12 +141,12 @@ def _by_roots(effect: Floats, variance: Floats, group: Group, bench: Bench, targ
 
 
 @inner
-def _likely_of_voxel(maps: Floats, small: Floats, k: int, rank: int, method: int) -> float:
-    """Return one voxel's ML or REML estimate."""
-    fixed = moments(maps, small, rank, 0.0, 1)
+def likely_tau2(maps: Floats, small: Floats, k: int, rank: int, method: int, fixed: Moments) -> float:
+    """Return one packed voxel's ML or REML estimate; ``fixed`` are its moments at 0, just computed."""
     if not fixed.sound or fixed.q <= IDENTICAL * weighted_total(maps):
         return 0.0
-    return maximise_likelihood(maps, small, k, rank, method, fixed, unweighted_sum(maps, small, k, rank))
+    tau2 = maximise_likelihood(maps, small, k, rank, method, fixed, unweighted_sum(maps, small, k, rank))
+    return tau2 if np.isfinite(tau2) else 0.0
 
 
 @compiled
@@ -164,8 +165,8 @@ def _by_likelihood(effect: Floats, variance: Floats, group: Group, bench: Bench,
                 lay_pattern(flat, small, columns, slot, k, rank)
             pack_voxel(flat, y, v, index, slot, b, k)
             if rank > 0 and k > rank:
-                tau2 = _likely_of_voxel(maps, small, k, rank, method)
-                out[voxels[start + b]] = tau2 if np.isfinite(tau2) else 0.0
+                fixed = moments(maps, small, rank, 0.0, 1)
+                out[voxels[start + b]] = likely_tau2(maps, small, k, rank, method, fixed)
 
 
 def estimate_tau2(effect: Floats, variance: Floats, group: Group, bench: Bench, method: str, out: Floats) -> None:
@@ -186,8 +187,8 @@ def estimate_tau2(effect: Floats, variance: Floats, group: Group, bench: Bench, 
     """
     if method in _MOMENTS:
         _by_moments(effect, variance, group, bench, _MOMENTS[method], out)
-    elif method in ("ml", "reml"):
-        _by_likelihood(effect, variance, group, bench, REML if method == "reml" else ML, out)
+    elif method in LIKELY:
+        _by_likelihood(effect, variance, group, bench, LIKELY[method], out)
     else:  # Morris' empirical Bayes equation has Paule and Mandel's root, Q(tau2) = K - P
         _by_roots(effect, variance, group, bench, np.arange(effect.shape[0] + 1.0), out)
 
