@@ -5,7 +5,7 @@ as Markdown.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,20 @@ BIDS_CITATIONS = (
 
 @dataclass(frozen=True)
 class MethodsText:
-    """Paragraphs to paste, and the references they cite."""
+    """Paragraphs to paste, and what each of them cites."""
 
     paragraphs: tuple[str, ...]
-    references: tuple[str, ...]
+    cited: tuple[tuple[Citation, ...], ...]  # by paragraph
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """Every citation once, in the order of use."""
+        return tuple({citation.text: citation for cited in self.cited for citation in cited}.values())
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The citations as lines of text."""
+        return tuple(citation.text for citation in self.citations)
 
 
 def methods_text(results: Results, version: str) -> MethodsText:
@@ -65,15 +75,18 @@ def methods_text(results: Results, version: str) -> MethodsText:
     MethodsText
         Input, coverage, design, one paragraph per estimator, inference, software.
     """
-    paragraphs = (
-        _input_paragraph(results),
-        _coverage_paragraph(results),
-        _design_paragraph(results.design, results.analysis.level),
-        *(_estimator_paragraph(result, results) for result in results.estimators),
-        decision_paragraph(results),
-        _software_paragraph(version),
-    )
-    return MethodsText(tuple(text for text in paragraphs if text), _references((results,)))
+    findings = (finding for result in results.estimators for finding in result.findings)
+    decided = {citation.text: citation for finding in findings for citation in finding.citations}
+    told: list[tuple[str, tuple[Citation, ...]]] = [
+        (_input_paragraph(results), ()),
+        (_coverage_paragraph(results), ()),
+        (_design_paragraph(results.design, results.analysis.level), ()),
+        *((_estimator_paragraph(result, results), result.estimator.citations) for result in results.estimators),
+        (decision_paragraph(results), tuple(decided.values())),
+        (_software_paragraph(version), BIDS_CITATIONS),
+    ]
+    kept = [(text, cited) for text, cited in told if text]
+    return MethodsText(tuple(text for text, _ in kept), tuple(cited for _, cited in kept))
 
 
 def space_of(results: Results) -> str | None:
@@ -123,7 +136,9 @@ def references_markdown(results: Results) -> str:
     """Write the references of one analysis for CITATION.md."""
     level = results.analysis.level
     title = "Participant level" if level == "participant" else f"Group level: {escape_markdown(results.analysis.name)}"
-    return "\n".join([f"### {title}", "", *(f"- {escape_markdown(text)}" for text in _references((results,)))])
+    return "\n".join(
+        [f"### {title}", "", *(f"- {escape_markdown(text)}" for text in methods_text(results, "").references)]
+    )
 
 
 def escape_markdown(text: str) -> str:
@@ -142,21 +157,6 @@ def _general_paragraphs(results: Results) -> tuple[str, ...]:
     """What holds for every participant alike."""
     words = (_estimator_paragraph(result, results, numbers=False) for result in results.estimators)
     return (*words, _coverage_paragraph(results))
-
-
-def _references(results: Sequence[Results]) -> tuple[str, ...]:
-    """Every citation once, in the order of use."""
-    citations: list[Citation] = []
-    for result in results:
-        for estimator in result.estimators:
-            citations.extend(estimator.estimator.citations)
-            for finding in estimator.findings:
-                citations.extend(finding.citations)
-    return _unique(citation.text for citation in (*citations, *BIDS_CITATIONS))
-
-
-def _unique(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(texts))
 
 
 def _input_paragraph(results: Results) -> str:

@@ -14,6 +14,7 @@ from ibma_app import __version__
 from ibma_app.core.results import Results
 from ibma_app.report.brain import Sheet
 from ibma_app.report.charts import describe_test, draw_design
+from ibma_app.report.citing import merge_texts, paste_texts
 from ibma_app.report.facts import settings_rows
 from ibma_app.report.html import format_number, render, sort_key
 from ibma_app.report.inputs import maps_table
@@ -90,6 +91,7 @@ def write_analysis_page(
         **_input_view(results),
         estimators=estimators,
         methods=text.paragraphs,
+        paste=paste_texts(text, Path(page).stem),
         references=reference_rows(text.references),
         settings=settings_rows(results.settings),
         software=[("ibma-app", version), *(software or {}).items()],
@@ -126,9 +128,8 @@ def write_participant_page(
     analyses = [
         participant_view(one, sheet, number, pictured=number < PICTURED_CONTRASTS) for number, one in enumerate(ordered)
     ]
-    texts = [methods_text(one, version) for one in ordered]
+    text = merge_texts([methods_text(one, version) for one in ordered])
     path = ordered[0].output_dir / f"sub-{label}.html"
-    references = dict.fromkeys(line for text in texts for line in text.references)
     n_maps = sum(len(one.analysis.observations) for one in ordered)
     content = render(
         "participant.html.j2",
@@ -141,8 +142,9 @@ def write_participant_page(
         summary=[("Combined contrasts", len(ordered)), ("Maps read", n_maps)],
         notes=notes_of_several([(view["title"], one) for view, one in zip(analyses, ordered, strict=True)]),
         analyses=analyses,
-        methods=list(dict.fromkeys(line for text in texts for line in text.paragraphs)),
-        references=reference_rows(references),
+        methods=text.paragraphs,
+        paste=paste_texts(text, path.stem),
+        references=reference_rows(text.references),
         settings=settings_rows(ordered[0].settings),
         software=[("ibma-app", version), *(software or {}).items()],
     )

@@ -1,9 +1,14 @@
 """Methods text says what was run, and nothing else."""
 
+import base64
+import html
+import re
 from dataclasses import replace
 
 import pytest
 
+from ibma_app.core.methods import Citation
+from ibma_app.report.citing import bibtex, merge_texts, paste_texts
 from ibma_app.report.methods import (
     DEFAULT_COVERAGE,
     escape_markdown,
@@ -12,6 +17,7 @@ from ibma_app.report.methods import (
     readme_intro,
     references_markdown,
 )
+from ibma_app.report.pages import write_analysis_page
 
 
 def words(results, version="1.0"):
@@ -121,3 +127,92 @@ def test_markdown_files(tmp_path, group_results, participant_results):
 
 def test_markdown_is_escaped():
     assert escape_markdown("a_b*c <i> https://x.org/a_b") == r"a\_b\*c \<i\> <https://x.org/a_b>"
+
+
+def every_citation():
+    """List the citations of the whole menu, by key."""
+    from ibma_app.estimators import ESTIMATORS, find_estimator
+    from ibma_app.inference import INFERENCES, find_inference
+    from ibma_app.report.methods import BIDS_CITATIONS
+
+    records = [*map(find_estimator, ESTIMATORS), *map(find_inference, INFERENCES)]
+    return {citation.text: citation for one in records for citation in one.citations} | {
+        citation.text: citation for citation in BIDS_CITATIONS
+    }
+
+
+def read_bibtex(text):
+    """Read entries as BibTeX does: kind, key and fields, whose braces must balance."""
+    entries = {}
+    for kind, key, body in re.findall(r"^@(\w+)\{([^,]+),\n(.*?)^\}$", text, re.M | re.S):
+        fields = {}
+        for line in body.splitlines():
+            name, value = re.fullmatch(r"  (\w+) = \{(.*)\},", line).groups()
+            bare = re.sub(r"\\[&%$#_{}]", "", value)
+            depth = [bare[: i + 1].count("{") - bare[: i + 1].count("}") for i in range(len(bare))]
+            assert min(depth, default=0) >= 0
+            assert depth[-1:] in ([], [0]), line
+            fields[name] = re.sub(r"\\([&%$#_{}])", r"\1", value)
+        assert key not in entries, f"two entries have the key {key}"
+        entries[key] = (kind, fields)
+    return entries
+
+
+def test_bibtex_is_the_citations_of_the_code():
+    citations = list(every_citation().values())
+    text = bibtex(citations)
+    entries = read_bibtex(text)
+    assert len(entries) == len(citations) == text.count("@")
+    for citation in citations:
+        kind, fields = entries[citation.key]
+        assert fields["title"] == f"{{{citation.title}}}"
+        assert int(fields["year"]) == citation.year
+        assert fields.get("doi", "") == citation.doi
+        names = fields["author"].split(" and ")
+        families = [name.rpartition(" ")[0] or name for name in citation.authors.rstrip(".").split(", ")]
+        assert [name.partition(",")[0] for name in names] == ["others" if f == "et al" else f for f in families]
+        # every part of the source is in a field, and no field says what the source does not
+        names = ("edition", "journal", "volume", "number", "pages", "publisher", "address", "howpublished")
+        told = " ".join(fields[name].replace("--", "-") for name in names if name in fields)
+        assert re.findall(r"\w+", told) == re.findall(r"\w+", citation.source.replace(" edition", ""))
+        assert kind in {"article", "book", "misc"}
+        assert {"journal"} <= fields.keys() or kind != "article"
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("Tippett LHC", "Tippett, L. H. C."),
+        ("Woo C-W, Krebs TJP", "Woo, C.-W. and Krebs, T. J. P."),
+        ("van der Vaart AW, et al.", "van der Vaart, A. W. and others"),
+        ("The BIDS Maintainers", "{The BIDS Maintainers}"),
+    ],
+)
+def test_names_of_authors(written, wanted):
+    entry = bibtex([Citation("key", written, 2000, "A & B: 5 % of C_d", "Press 1, 2-3")])
+    assert f"author = {{{wanted}}}," in entry
+    assert r"title = {{A \& B: 5 \% of C\_d}}," in entry
+
+
+def test_markdown_cites_the_keys_of_the_bibtex(tmp_path, group_results, participant_results):
+    text = methods_text(group_results(tmp_path), "1.0")
+    markdown, library = (one.content for one in paste_texts(text, "group_faces"))
+    assert set(re.findall(r"@(\w+)", markdown)) == read_bibtex(library).keys() != set()
+    for paragraph in text.paragraphs:
+        assert escape_markdown(paragraph) in markdown
+    several = merge_texts([methods_text(participant_results(tmp_path, contrast=name), "1.0") for name in ("a", "b")])
+    assert len(several.paragraphs) == len(set(several.paragraphs))
+    assert sum("contrast b" in paragraph for paragraph in several.paragraphs) == 1
+
+
+def test_a_page_offers_both_texts_without_scripts(tmp_path, group_results, save):
+    results = group_results(tmp_path)
+    page = write_analysis_page(results, "group_faces.html", save, version="1.0").read_text(encoding="utf-8")
+    offered = {one.file: one for one in paste_texts(methods_text(results, "1.0"), "group_faces")}
+    assert sorted(offered) == ["group_faces_methods.md", "group_faces_references.bib"]
+    links = dict(re.findall(r'<a download="([^"]+)" href="data:[^,"]+;base64,([^"]+)"', page))
+    assert {file: base64.b64decode(code).decode("utf-8") for file, code in links.items()} == {
+        file: one.content for file, one in offered.items()
+    }
+    shown = [html.unescape(one) for one in re.findall(r"<pre [^>]*>(.*?)</pre>", page, re.S)]
+    assert shown == [one.content for one in offered.values()]
