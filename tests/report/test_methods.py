@@ -168,9 +168,9 @@ def test_bibtex_is_the_citations_of_the_code():
         assert fields["title"] == f"{{{citation.title}}}"
         assert int(fields["year"]) == citation.year
         assert fields.get("doi", "") == citation.doi
-        names = fields["author"].split(" and ")
-        families = [name.rpartition(" ")[0] or name for name in citation.authors.rstrip(".").split(", ")]
-        assert [name.partition(",")[0] for name in names] == ["others" if f == "et al" else f for f in families]
+        people = citation.authors.rstrip(".").split(", ")
+        families = ["others" if name == "et al" else name.rpartition(" ")[0] for name in people]
+        assert [name.partition(",")[0] for name in fields["author"].split(" and ")] == families
         # every part of the source is in a field, and no field says what the source does not
         names = ("edition", "journal", "volume", "number", "pages", "publisher", "address", "howpublished")
         told = " ".join(fields[name].replace("--", "-") for name in names if name in fields)
