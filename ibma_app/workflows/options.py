@@ -12,6 +12,8 @@ from typing import Any
 from ibma_app.estimators import ESTIMATORS
 from ibma_app.inference import INFERENCES
 
+LEVELS = ("participant", "group")
+
 
 @dataclass(frozen=True)
 class Option:
@@ -170,7 +172,11 @@ def describe_options() -> str:
             menu = f": {', '.join(f'`{choice}`' for choice in option.choices)}" if option.choices else ""
             default = option.default_text.replace("%%", "%").replace("|", "\\|")
             lines.append(f"| {flags} | {option.meaning}{menu} | {default} |")
-    lines += ["| `--version` | the version | |", "| `-h`, `--help` | all options on a page | |"]
+    lines += [
+        "| `--version` | the version | |",
+        "| `--bids-exec-spec` | the [Boutiques](https://boutiques.github.io) descriptor of this command line | |",
+        "| `-h`, `--help` | all options on a page | |",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -2,8 +2,10 @@
 
 import argparse
 import difflib
+import json
 import math
 import re
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any, NoReturn
 from ibma_app.core.errors import InputError, UsageError
 from ibma_app.estimators import ESTIMATORS, find_estimator
 from ibma_app.stream.budget import parse_size
-from ibma_app.workflows.options import OPTIONS, Option, Options
+from ibma_app.workflows.options import LEVELS, OPTIONS, Option, Options
 
 DESCRIPTION = "Combine fMRI statistic maps, level by level: runs into subjects, subjects or studies into a group."
 EPILOG = """examples:
@@ -60,7 +62,24 @@ def build_parser() -> argparse.ArgumentParser:
     for option in OPTIONS:
         groups[option.heading].add_argument(*option.flags, **_argument(option))
     groups["running"].add_argument("--version", action="version", version=f"ibma-app {__version__}")
+    groups["running"].add_argument(
+        "--bids-exec-spec",
+        action=_PrintDescriptor,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="print the Boutiques descriptor of this command line",
+    )
     return parser
+
+
+class _PrintDescriptor(argparse.Action):
+    """Print the Boutiques descriptor and leave, as --version does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from ibma_app.workflows.boutiques import describe_command
+
+        sys.stdout.write(json.dumps(describe_command(), indent=4) + "\n")
+        parser.exit()
 
 
 def _argument(option: Option) -> dict[str, Any]:
@@ -195,7 +214,7 @@ def _check_menu(where: str, name: object, menu: Sequence[object]) -> None:
 
 def _check(options: Options) -> None:
     """Check names against the whole menu, and numbers against their range, at both levels."""
-    if options.analysis_level not in ("participant", "group"):
+    if options.analysis_level not in LEVELS:
         raise UsageError(f"The level is participant or group, not {options.analysis_level!r}.")
     for option in OPTIONS:
         if option.choices:
