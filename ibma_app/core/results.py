@@ -29,6 +29,41 @@ class MapSurvey:
 
 
 @dataclass(frozen=True)
+class MapFlag:
+    """Maps that look odd beside the others, in words: a warning, nothing is dropped."""
+
+    kind: str  # "duplicate", "sign", "scale" or "variance"
+    rows: tuple[int, ...]  # of the survey
+    text: str
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """How alike the K maps of an analysis are."""
+
+    quantity: str  # what is compared: "effect" or "z"
+    n_voxels: int  # of the mask, that were compared
+    correlations: tuple[tuple[float | None, ...], ...]  # (D, D): of maps, or means of runs of maps where D < K
+    starts: tuple[int, ...]  # (D,) first row of each run of maps
+    agreement: tuple[float | None, ...]  # (K,) correlation of each map with the mean of the others
+    scale: tuple[float | None, ...]  # (K,) median |quantity| of each map
+    flags: tuple[MapFlag, ...] = ()
+
+
+@dataclass(frozen=True)
+class NullShape:
+    """The distribution that resampling found of one test's largest score, short enough for a page."""
+
+    low: float
+    high: float
+    counts: tuple[int, ...]  # relabellings by their largest score, in equal bins from low to high
+    observed: float  # the largest score of the maps as they are
+    reached: int  # relabellings whose largest score reaches the observed, itself included
+    resamples: int
+    threshold: float | None  # a significant score exceeds it; None: none can
+
+
+@dataclass(frozen=True)
 class Finding:
     """One inference on one test of one estimator."""
 
@@ -39,6 +74,47 @@ class Finding:
     z_threshold: float | None
     facts: Mapping[str, Any]
     citations: tuple[Citation, ...]
+    null: NullShape | None = None  # where it resampled
+
+
+@dataclass(frozen=True)
+class Combined:
+    """One test at one voxel."""
+
+    z: float
+    effect: float | None = None  # None: F tests and the Z family
+    variance: float | None = None  # squared standard error of the effect
+    dof: float | None = None  # of t and F; None: the statistic is z
+
+
+@dataclass(frozen=True)
+class MapAtPeak:
+    """What one map says at a voxel, and what the test says without it."""
+
+    row: int  # of the design and of the survey
+    value: float  # its effect; its z where the estimator needs z
+    variance: float | None = None  # sampling variance of the effect
+    weight: float | None = None  # percent of all weights; None: the estimator weighs nothing
+    fitted: float | None = None  # by the design; None where the design is one mean
+    without: Combined | None = None  # None: not estimable without it, or not looked at (many maps)
+
+
+@dataclass(frozen=True)
+class PeakEvidence:
+    """A voxel that the page speaks of: what is combined there, of what."""
+
+    test: str  # Test.name
+    name: str  # "largest z", "cluster 1 (fdr)"
+    voxel: tuple[int, int, int]  # of the grid
+    xyz: tuple[float, float, float]  # mm
+    combined: Combined
+    maps: tuple[MapAtPeak, ...]  # those that cover the voxel, in the design's order
+    tau2: float | None = None
+    q: float | None = None
+    q_dof: int | None = None
+    q_log10p: float | None = None
+    i2: float | None = None  # percent
+    prediction: tuple[float, float] | None = None  # 95 % interval of a new study's effect
 
 
 @dataclass(frozen=True)
@@ -59,6 +135,7 @@ class EstimatorResult:
     notes: tuple[str, ...] = ()
     grid: Grid | None = None  # where its voxels are not those of the analysis's first estimator
     survey: tuple[MapSurvey, ...] = ()  # likewise
+    peaks: tuple[PeakEvidence, ...] = ()  # for the page; none are looked at without one
 
 
 @dataclass(frozen=True)
@@ -73,6 +150,7 @@ class Results:
     output_dir: Path
     settings: Mapping[str, Any]  # alpha, tail, cluster_p, min_extent, mask, min_coverage, grid, units
     notes: tuple[str, ...] = ()  # every warning of the run that concerns it
+    similarity: Similarity | None = None  # of the maps of its first estimator; None: nothing to compare
 
     def seen_by(self, result: EstimatorResult) -> "Results":
         """Give the analysis as one estimator saw it: the voxels and files that its needs left."""

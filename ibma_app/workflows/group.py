@@ -30,6 +30,7 @@ from ibma_app.workflows.choosing import Choice, choose_estimators
 from ibma_app.workflows.gathering import Gathered, gather
 from ibma_app.workflows.inferring import RANDOM_FIELDS, Asked, infer_all
 from ibma_app.workflows.options import Options
+from ibma_app.workflows.peaks import gather_peaks
 from ibma_app.workflows.planning import plan_group
 from ibma_app.workflows.resources import Resources, file_or_word, resources_for
 from ibma_app.workflows.running import RunRecord, run_folder, tell_outcome
@@ -274,7 +275,8 @@ def _fit(
             f"{name}: effects are identical in {count} voxel(s); their test is not estimable there (p 1).",
         )
     _warn(notes)
-    return estimator_result(choice, files, findings, notes)
+    peaks = () if options.no_report else gather_peaks(target, stack, estimate, files)
+    return replace(estimator_result(choice, files, findings, notes), peaks=peaks)
 
 
 def _mask_notes(grid: Grid) -> tuple[str, ...]:

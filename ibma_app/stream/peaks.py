@@ -1,0 +1,206 @@
+"""What every map says at a few voxels, and what the test says there without each map in turn."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.block import Floats, VoxelBlock
+from ibma_app.core.design import Design, Test
+from ibma_app.core.estimate import Estimate
+from ibma_app.core.methods import Estimator
+from ibma_app.core.results import Combined, MapAtPeak, PeakEvidence
+from ibma_app.stream.stack import Stack
+
+REFITTED_ALL = 60
+"""Up to so many maps each is left out in turn; of more, only the most influential."""
+REFITTED = 40
+
+
+class _Solved(NamedTuple):
+    """A weighted linear model of the K maps at one voxel."""
+
+    tested: Floats  # (Q,) the test's rows times the coefficients
+    predicted: Floats  # (K,)
+    # How far each map moves the tested rows, in standard errors but for a scale common
+    # to all maps (DFBETAS; Belsley, Kuh & Welsch 1980): it says which ones to look at.
+    shift: Floats  # (K,)
+
+
+def read_peaks(
+    stack: Stack,
+    estimator: Estimator,
+    design: Design,
+    estimate: Estimate,
+    settings: Mapping[str, str],
+    test: Test,
+    places: Mapping[int, str],
+) -> tuple[PeakEvidence, ...]:
+    """Read the maps at a test's peaks, and refit there without each map in turn.
+
+    The refits are the estimator's own, with the same design and settings, on a
+    block where one map does not cover the voxel (metafor's ``leave1out``,
+    designs with moderators too).
+
+    Parameters
+    ----------
+    stack : Stack
+        K maps, V voxels.
+    estimator, design, settings
+        As the estimate was made.
+    estimate : Estimate
+        Of the V voxels.
+    test : Test
+        One of the design's.
+    places : mapping of int to str
+        Voxel of the mask -> its name. Where the test is not estimable there is nothing to tell.
+
+    Returns
+    -------
+    tuple of PeakEvidence
+        In the order of ``places``.
+    """
+    fitted = estimate.tests[test.name]
+    inside = np.argwhere(stack.grid.mask)
+    alone = replace(design, tests=(test,))
+    peaks = []
+    for at, name in places.items():
+        if not fitted.estimable[at]:
+            continue
+        block = stack.read(at, at + 1)
+        tau2 = None if estimate.tau2 is None else float(estimate.tau2[at])
+        combined = _combined(estimate, test, at)
+        maps = _maps_at(block, estimator, alone, settings, combined, tau2 or 0.0)
+        x, y, z = (stack.grid.affine @ np.append(inside[at], 1.0))[:3]
+        i, j, k = inside[at]
+        peaks.append(
+            PeakEvidence(
+                test=test.name,
+                name=name,
+                voxel=(int(i), int(j), int(k)),
+                xyz=(float(x), float(y), float(z)),
+                combined=combined,
+                maps=maps,
+                tau2=tau2,
+                q=_at(estimate.q, at),
+                q_dof=None if estimate.q is None else _left_dof(block, design),
+                q_log10p=_at(estimate.q_log10p, at),
+                i2=_at(estimate.i2, at),
+                prediction=_prediction(estimate, alone, at),
+            )
+        )
+    return tuple(peaks)
+
+
+def _at(values: Floats | None, at: int) -> float | None:
+    return None if values is None else float(values[at])
+
+
+def _left_dof(block: VoxelBlock, design: Design) -> int:
+    covered = block.covered[:, 0]
+    return int(covered.sum() - np.linalg.matrix_rank(design.matrix[covered]))
+
+
+def one_mean(design: Design) -> bool:
+    """Tell whether the design is an intercept whose test is the mean itself."""
+    return design.one_sample and not design.tests[0].is_f and float(np.ravel(design.tests[0].weights)[0]) == 1.0
+
+
+def _prediction(estimate: Estimate, alone: Design, at: int) -> tuple[float, float] | None:
+    if estimate.pilower is None or estimate.piupper is None or not one_mean(alone):
+        return None
+    low, high = float(estimate.pilower[at]), float(estimate.piupper[at])
+    return (low, high) if low < high else None
+
+
+def _combined(estimate: Estimate, test: Test, at: int) -> Combined:
+    """Take one test at one voxel out of an estimate."""
+    fitted = estimate.tests[test.name]
+    dof = None if fitted.statistic_name == "z" or estimate.dof is None else float(estimate.dof[at])
+    return Combined(
+        z=float(fitted.z[at]),
+        effect=_at(fitted.effect, at),
+        variance=_at(fitted.variance, at),
+        dof=dof if dof is not None and np.isfinite(dof) else None,
+    )
+
+
+def _maps_at(
+    block: VoxelBlock,
+    estimator: Estimator,
+    alone: Design,
+    settings: Mapping[str, str],
+    combined: Combined,
+    tau2: float,
+) -> tuple[MapAtPeak, ...]:
+    """Tell what each map that covers the voxel says, and what there is without it."""
+    rows = np.flatnonzero(block.covered[:, 0])
+    kind = block.effect if "effect" in estimator.needs else block.z
+    assert kind is not None  # it has been fitted
+    values = kind[rows, 0]
+    variance = block.variance[rows, 0] if "variance" in estimator.needs and block.variance is not None else None
+    sizes = block.sample_size[rows] if "sample_size" in estimator.needs and block.sample_size is not None else None
+    weights = None
+    if variance is not None and settings.get("weights") != "equal":
+        weights = 1.0 / (variance + tau2)
+    elif sizes is not None:
+        weights = np.sqrt(sizes)
+    matrix, tested = alone.matrix[rows], np.atleast_2d(alone.tests[0].weights)
+    again = _solve(matrix, np.ones(rows.size) if weights is None else weights, values, tested)
+    known = _adds_up(again, combined, weights if sizes is not None else None, values)
+    share = 100.0 * weights / weights.sum() if known and weights is not None else None
+    left = rows if rows.size <= REFITTED_ALL else np.sort(rows[np.argsort(-again.shift, kind="stable")[:REFITTED]])
+    without = _leave_out(block, estimator, alone, settings, left)
+    plain = one_mean(alone) or not (known and estimator.takes_designs)
+    return tuple(
+        MapAtPeak(
+            row=int(row),
+            value=float(values[index]),
+            variance=None if variance is None else float(variance[index]),
+            weight=None if share is None else float(share[index]),
+            fitted=None if plain else float(again.predicted[index]),
+            without=without.get(int(row)),
+        )
+        for index, row in enumerate(rows)
+    )
+
+
+def _solve(matrix: Floats, weights: Floats, values: Floats, tested: Floats) -> _Solved:
+    """Fit the linear model once more, by numpy."""
+    root = np.sqrt(weights)
+    inverse = np.linalg.pinv(matrix * root[:, None])  # (P, K)
+    coefficients = inverse @ (values * root)
+    predicted = matrix @ coefficients
+    leverage = np.minimum(root * (matrix * inverse.T).sum(axis=1), 1.0 - 1e-12)
+    moved = (tested @ inverse) * (root * (values - predicted) / (1.0 - leverage))
+    scale = np.sqrt(((tested @ inverse) ** 2).sum(axis=1, keepdims=True))
+    shift = np.hypot.reduce(moved / np.where(scale > 0, scale, 1.0), axis=0)
+    return _Solved(tested @ coefficients, predicted, shift)
+
+
+def _adds_up(again: _Solved, combined: Combined, sized: Floats | None, values: Floats) -> bool:
+    """Tell whether these weights are the estimator's: they must give what it gave."""
+    if combined.effect is not None:
+        spread = 1e-3 * float(np.abs(values).max())  # an effect near 0 is a difference of larger ones
+        return abs(float(again.tested[0]) - combined.effect) <= 1e-6 * max(abs(combined.effect), spread)
+    if sized is not None:
+        found = float(sized @ values / np.sqrt(sized @ sized))
+        return abs(abs(found) - abs(combined.z)) <= 1e-6 * max(abs(combined.z), 1.0)
+    return True
+
+
+def _leave_out(
+    block: VoxelBlock, estimator: Estimator, alone: Design, settings: Mapping[str, str], rows: NDArray[np.intp]
+) -> dict[int, Combined]:
+    """Refit one voxel without each of some maps: a block of as many voxels, each lacking one map."""
+    covered = np.repeat(block.covered, rows.size, axis=1)
+    covered[rows, np.arange(rows.size)] = False
+    kinds = {name: getattr(block, name) for name in ("effect", "variance", "z")}
+    spread = {name: None if values is None else np.where(covered, values, 0.0) for name, values in kinds.items()}
+    lacking = VoxelBlock(covered=covered, dof=block.dof, sample_size=block.sample_size, **spread)
+    estimate: Estimate = estimator.fit(lacking, alone, **settings)
+    test = alone.tests[0]
+    estimable = estimate.tests[test.name].estimable
+    return {int(row): _combined(estimate, test, index) for index, row in enumerate(rows) if estimable[index]}
