@@ -13,7 +13,9 @@ from ibma_app.importers.units import NEGLIGIBLE
 
 _NAME = re.compile(r"/ContrastName(\d+)[ \t]*(.*)")
 _SETTING = re.compile(r'^\s*set\s+(?:fmri\(([^)]+)\)|(feat_files)\((\d+)\))\s+"?([^"\n]*)"?', re.MULTILINE)
-_BASIS = {"4": "Gamma basis", "5": "sine basis", "6": "FIR basis", "7": "basis"}  # of fmri(convolve)
+_BASIS = {"4": "Gamma basis", "5": "sine basis", "6": "FIR basis", "7": "custom basis"}  # of fmri(convolve)
+CUSTOM_BASIS = "7"
+SINUSOID = "1"  # of fmri(shape)
 FIXED_EFFECTS = "3"  # of fmri(mixed_yn)
 
 
@@ -138,27 +140,45 @@ def _read_fsf(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
 
 def _name_columns(settings: Mapping[str, str], count: int) -> tuple[tuple[str, ...], frozenset[str]]:
     """Name the regressors as the design.fsf does, and tell which are shapes of a response."""
-    original = settings.get("evs_orig", "")
+    original, real = settings.get("evs_orig", ""), settings.get("evs_real", "")
+    evs = range(1, int(original) + 1) if original.isdigit() else range(0)
+    columns = int(real) if real.isdigit() else count
+    custom = [ev for ev in evs if settings.get(f"convolve{ev}") == CUSTOM_BASIS]
+    # how many functions a custom basis (FLOBS) has is in a file of its own: the columns that others leave tell
+    rest = columns - sum(len(_columns_of(settings, ev, 0)[0]) for ev in evs)
+    each = rest // len(custom) if custom and rest > 0 and rest % len(custom) == 0 else 0
     names: list[str] = []
     shapes: set[str] = set()
-    for ev in range(1, int(original) + 1) if original.isdigit() else ():
-        title = settings.get(f"evtitle{ev}") or f"EV{ev}"
-        kind = _BASIS.get(settings.get(f"convolve{ev}", ""))
-        order = settings.get(f"basisfnum{ev}", "")
-        functions = [f"{title} ({kind} {i + 1})" for i in range(int(order))] if kind and order.isdigit() else [title]
-        derivative = f"{title} (temporal derivative)"
-        names += functions
-        if kind and len(functions) > 1:
-            shapes |= set(functions)
-        if settings.get(f"deriv_yn{ev}") == "1":
-            names.append(derivative)
-            shapes.add(derivative)
-    real = settings.get("evs_real", "")
-    if not names or len(names) > count or (real.isdigit() and int(real) != len(names)):
-        return tuple(f"EV{i + 1}" for i in range(count)), frozenset()
+    for ev in evs:
+        own, own_shapes = _columns_of(settings, ev, each)
+        names += own
+        shapes |= own_shapes
+    if not names or len(names) > count or len(names) != columns:
+        unnamed = tuple(f"EV{i + 1}" for i in range(count))
+        return unnamed, frozenset(unnamed if shapes or custom else ())
     names += [f"confound {i + 1}" for i in range(count - len(names))]
     unique = [name if names.count(name) == 1 else f"{name} [EV{i + 1}]" for i, name in enumerate(names)]
     return tuple(unique), frozenset(unique[i] for i, name in enumerate(names) if name in shapes)
+
+
+def _columns_of(settings: Mapping[str, str], ev: int, custom: int) -> tuple[list[str], set[str]]:
+    """Name the columns that one EV becomes, and tell which are shapes; ``custom``: functions of a custom basis."""
+    title = settings.get(f"evtitle{ev}") or f"EV{ev}"
+    convolution = settings.get(f"convolve{ev}", "")
+    kind, order = _BASIS.get(convolution), settings.get(f"basisfnum{ev}", "")
+    functions = [title]
+    if convolution == CUSTOM_BASIS:
+        functions = [f"{title} ({kind} {i + 1})" for i in range(custom)]
+    elif kind and order.isdigit():
+        functions = [f"{title} ({kind} {i + 1})" for i in range(int(order))]
+    elif settings.get(f"shape{ev}") == SINUSOID and settings.get(f"nharmonics{ev}", "").isdigit():
+        waves = int(settings[f"nharmonics{ev}"]) + 1
+        functions = [f"{title} (harmonic {i})" if i else title for i in range(waves)]
+    shapes = set(functions) if len(functions) > 1 or convolution == CUSTOM_BASIS else set()
+    if settings.get(f"deriv_yn{ev}") == "1":
+        functions.append(f"{title} (temporal derivative)")
+        shapes.add(functions[-1])
+    return functions, shapes
 
 
 def read_dof(path: Path) -> float | None:

@@ -65,7 +65,11 @@ class FeatFolder:
     @property
     def is_group(self) -> bool:
         """Whether it combines results of lower levels."""
-        return self.design.is_group or self.root.parent.suffix == ".gfeat"
+        return self.design.is_group or self._in_gfeat
+
+    @property
+    def _in_gfeat(self) -> bool:
+        return self.root.parent.suffix == ".gfeat"
 
     @property
     def mask(self) -> Path | None:
@@ -75,7 +79,8 @@ class FeatFolder:
     @property
     def mean(self) -> Path | None:
         """The session's mean image."""
-        return find_image(self.base, "mean_func")
+        own = find_image(self.base, "mean_func")
+        return find_image(self.root.parent, "mean_func") if own is None and self._in_gfeat else own
 
     @property
     def software(self) -> str:

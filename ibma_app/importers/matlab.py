@@ -13,6 +13,7 @@ import numpy as np
 from ibma_app.core.errors import DataError, InputError, ReadWriteError
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+LARGEST = 10**8  # numbers of one array: a design of 10,000 scans and 10,000 columns
 AGAIN = "Copy it again, or save it from MATLAB once more"
 
 
@@ -110,16 +111,25 @@ def _inside(group: Any, name: str) -> Any:
 
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
         raise DataError(f"{group.file.filename}: {name} is a link; SPM writes none, and they are not followed.")
-    member = group[name]
-    if isinstance(member, h5py.Dataset) and (member.external or member.is_virtual):
-        raise DataError(f"{group.file.filename}: the data of {name} lie in another file; they are not read.")
-    return member
+    return group[name]
+
+
+def _refuse_elsewhere(member: Any) -> None:
+    """Refuse data that lie in another file, and data that would fill memory."""
+    if member.external or member.is_virtual:
+        raise DataError(f"{member.file.filename}: the data of {member.name} lie in another file; they are not read.")
+    if member.size is not None and member.size > LARGEST:
+        raise DataError(
+            f"{member.file.filename}: {member.name} has {member.size} numbers; no SPM design is that large."
+        )
 
 
 def _of_hdf(member: Any, file: Any, keep: Collection[str]) -> Any:
     """Make plain values of a member of an HDF5 file as MATLAB writes it."""
     import h5py
 
+    if isinstance(member, h5py.Dataset):
+        _refuse_elsewhere(member)
     kind = member.attrs.get("MATLAB_class", b"")
     kind = kind.decode() if isinstance(kind, bytes) else str(kind)
     if isinstance(member, h5py.Group):
@@ -128,9 +138,11 @@ def _of_hdf(member: Any, file: Any, keep: Collection[str]) -> Any:
         fields = {field: _inside(member, field) for field in member if field in keep}
         return _structs(fields, file, keep)
     if int(member.attrs.get("MATLAB_empty", 0)):
-        return {"char": "", "cell": [], "struct": []}.get(kind, np.empty((0, 0)))
+        empty: dict[str, Any] = {"char": "", "cell": [], "struct": []}
+        return empty.get(kind, np.empty((0, 0)))
     if member.dtype.kind == "O":
-        return [_of_hdf(file[one], file, keep) for one in np.asarray(member[()]).T.ravel(order="F")]
+        cells = np.asarray(member[()]).T.ravel(order="F")
+        return [_of_hdf(file[one], file, keep) if one else np.empty((0, 0)) for one in cells]
     values = np.asarray(member[()]).T
     if kind == "char":
         rows = ["".join(map(chr, row)) for row in np.atleast_2d(values)]
@@ -146,6 +158,8 @@ def _structs(fields: dict[str, Any], file: Any, keep: Collection[str]) -> Any:
         return isinstance(member, h5py.Dataset) and member.dtype.kind == "O" and "MATLAB_class" not in member.attrs
 
     if fields and all(is_array(member) for member in fields.values()):
+        for member in fields.values():
+            _refuse_elsewhere(member)
         columns = {field: np.asarray(member[()]).T.ravel(order="F") for field, member in fields.items()}
         length = min(column.size for column in columns.values())
         rows = [{field: file[column[i]] for field, column in columns.items()} for i in range(length)]

@@ -116,6 +116,14 @@ class _Folder:
             self.find(contrast.spm or f"spmT_{contrast.number:04d}.nii"),
         )
 
+    def betas(self, contrast: SpmContrast) -> dict[Path, float]:
+        """Find the estimates that a T contrast weighs, and its weights: {} unless all are there."""
+        used = np.flatnonzero(contrast.weights[:, 0])
+        paths = [self.find(_beta(self.design, int(column))) for column in used]
+        found = [path for path in paths if path is not None]
+        weights = contrast.weights[used, 0].tolist()
+        return dict(zip(found, weights, strict=True)) if len(found) == len(paths) else {}
+
 
 def find_image(folder: Path, name: str) -> Path | None:
     """Find an image in a folder by its name, with any ending that SPM may have given it."""
@@ -132,7 +140,9 @@ def _why_listed(folder: _Folder, contrast: SpmContrast) -> str:
         return "a Bayesian contrast has no sampling variance; it is not imported."
     if contrast.weights.shape[1] != 1:
         return "a T contrast of several rows is none."
-    if folder.images(contrast) == (None, None):
+    if not contrast.weights.any():
+        return "all its weights are zero."
+    if folder.images(contrast) == (None, None) and not folder.betas(contrast):
         return f"neither con_{contrast.number:04d} nor spmT_{contrast.number:04d} is in the folder."
     return ""
 
@@ -141,12 +151,12 @@ def _read_contrast(folder: _Folder, contrast: SpmContrast) -> ImportedContrast:
     """Read one T contrast: its grid and scaling now, its maps when they are asked for."""
     design = folder.design
     con, spm_t = folder.images(contrast)
-    path = con or spm_t
-    assert path is not None
+    path = con or spm_t or next(iter(folder.betas(contrast)))
     image = open_image(path)
     grid = _masked(grid_of(image, path), folder.find(design.mask or "mask.nii"))
     weights = design.named_weights(contrast)
-    scaling = _scaling(folder, contrast, grid) if con else unknown("There is no con image, only t.")
+    has_effect = con is not None or bool(folder.betas(contrast))
+    scaling = _scaling(folder, contrast, grid) if has_effect else unknown("There is no con image, only t.")
     readers, derived, notes, sources = _readers(folder, contrast, scaling)
     n, groups, note = design.subjects(contrast)
     return ImportedContrast(
@@ -175,34 +185,46 @@ def _readers(
     con, spm_t = folder.images(contrast)
     residual = folder.find(folder.design.residual or "ResMS.nii")
     factor = folder.design.variance_factor(contrast)
+    terms = {con: 1.0} if con is not None else folder.betas(contrast)
     readers: dict[str, Read] = {}
     derived: dict[str, str] = {}
     notes: list[str] = []
-    if con is not None:
-        readers["effect"] = partial(_scaled, "effect", scaling, con, 1.0)
+    if terms:
+        readers["effect"] = partial(_scaled, "effect", scaling, terms)
+        if con is None:
+            derived["effect"] = (
+                f"{', '.join(path.name for path in terms)}, weighed by the contrast (its con is missing)"
+            )
         if residual is not None and factor is not None:
-            if spm_t is None or _agree(con, spm_t, folder.read(residual) * factor):
-                readers["variance"] = partial(_scaled, "variance", scaling, residual, factor)
+            if spm_t is None or _agree(terms, spm_t, folder.read(residual) * factor):
+                readers["variance"] = partial(_scaled, "variance", scaling, {residual: factor})
                 derived["variance"] = f"{residual.name} and the design (c' Bcov c = {factor:.6g})"
             else:
-                notes.append(f"{residual.name} does not fit {spm_t.name}; the variance follows from {con.name} and it.")
+                notes.append(f"{residual.name} does not fit {spm_t.name}; the variance is (effect / t)^2 instead.")
         elif spm_t is None:
             notes.append("Without ResMS and spmT there is no variance.")
     if spm_t is not None:
-        readers["t"] = partial(_scaled, "t", scaling, spm_t, 1.0)
-    used = [con, spm_t, residual if "variance" in readers else None]
+        readers["t"] = partial(_scaled, "t", scaling, {spm_t: 1.0})
+    used = [*terms, spm_t, residual if "variance" in readers else None]
     return readers, derived, notes, [one for one in used if one is not None]
 
 
-def _scaled(kind: str, scaling: Scaling, path: Path, factor: float) -> NDArray[Any]:
-    """Read a map, times a number, in the contrast's units."""
-    values = read_volume(path).data
-    return scaling.scale(kind, values * np.float64(factor) if factor != 1.0 else values)
+def _sum(terms: Mapping[Path, float]) -> NDArray[Any]:
+    """Read images and add them up, each times a number."""
+    if list(terms.values()) == [1.0]:
+        return read_volume(next(iter(terms))).data
+    total = sum(read_volume(path).data * np.float64(factor) for path, factor in terms.items())
+    return np.asarray(total)
 
 
-def _agree(con: Path, spm_t: Path, variance: NDArray[Any]) -> bool:
+def _scaled(kind: str, scaling: Scaling, terms: Mapping[Path, float]) -> NDArray[Any]:
+    """Read a map (a sum of images, each times a number) in the contrast's units."""
+    return scaling.scale(kind, _sum(terms))
+
+
+def _agree(terms: Mapping[Path, float], spm_t: Path, variance: NDArray[Any]) -> bool:
     """Tell whether spmT is con / sqrt(ResMS c' Bcov c): a folder may hold what is left of another model."""
-    effect, t = read_volume(con).data, read_volume(spm_t).data
+    effect, t = _sum(terms), read_volume(spm_t).data
     if not effect.shape == t.shape == variance.shape:
         return False
     with np.errstate(all="ignore"):

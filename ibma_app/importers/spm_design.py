@@ -175,16 +175,23 @@ def read_design(path: Path) -> SpmDesign:
         contrasts=_contrasts(path, spm, matrix.shape[1]),
         matrix=matrix,
         columns=_unique(columns),
-        constants=tuple(int(i) - 1 for i in np.asarray(design.get("iB", ())).ravel() if 0 < int(i) <= matrix.shape[1]),
+        constants=_constants(design.get("iB"), columns),
         covariance=covariance if covariance.ndim == 2 and covariance.size else None,
         dof=as_number(design.get("erdf")),
-        first_level=bool(as_list(spm.get("Sess"))),
+        first_level=bool(as_list(spm.get("Sess"))) or any(_SESSION.match(name) for name in columns),
         basis=as_text(basis.get("name")) if isinstance(basis, dict) else "",
         basis_order=int(order or 1),
         betas=tuple(_file(volume) or "" for volume in as_list(spm.get("Vbeta"))),
         residual=_file(spm.get("VResMS")),
         mask=_file(spm.get("VM")),
     )
+
+
+def _constants(stated: Any, columns: tuple[str, ...]) -> tuple[int, ...]:
+    """Find the columns of the sessions' means: those of iB, else those named so."""
+    numbers = np.asarray(() if stated is None else stated, dtype=np.float64).ravel()
+    found = tuple(int(i) - 1 for i in numbers if 0 < i <= len(columns))
+    return found or tuple(i for i, name in enumerate(columns) if re.fullmatch(r"Sn\(\d+\) constant", name))
 
 
 def _contrasts(path: Path, spm: Mapping[str, Any], columns: int) -> tuple[SpmContrast, ...]:

@@ -208,3 +208,37 @@ def test_damage_is_told(make: Any, maps: Any, tmp_path: Path):
         read(str(folder), Wish())
     with pytest.raises(InputError, match="no FEAT folder"):
         read(str(tmp_path), Wish())
+
+
+@pytest.mark.parametrize(
+    ("settings", "names", "has_height"),
+    [
+        # one EV as two gamma functions (FEAT's basis functions), or two of a custom basis (FLOBS): shapes
+        ({"evs_orig": 1, "convolve1": 4, "basisfnum1": 2}, ["A (Gamma basis 1)", "A (Gamma basis 2)"], False),
+        ({"evs_orig": 1, "convolve1": 7, "basisfnum1": 3}, ["A (custom basis 1)", "A (custom basis 2)"], False),
+        ({"evs_orig": 1, "convolve1": 0, "shape1": 1, "nharmonics1": 1}, ["A", "A (harmonic 1)"], False),
+        # the settings do not add up to the design's columns: which one is a shape cannot be told
+        ({"evs_orig": 1, "convolve1": 6, "basisfnum1": 5}, ["EV1", "EV2"], False),
+        # one function alone, a gamma and a double-gamma HRF: heights
+        ({"convolve1": 4, "basisfnum1": 1, "convolve2": 4, "basisfnum2": 1}, ["A (Gamma basis 1)", "B"], True),
+        ({"convolve1": 2, "convolve2": 3, "basisfnum1": 3}, ["A", "B"], True),
+    ],
+)
+def test_basis_functions_have_no_height(
+    make: Any, maps: Any, mean: np.ndarray, tmp_path: Path, settings: Any, names: list[str], has_height: bool
+):
+    folder = make.make_feat(tmp_path / "a.feat", CONTRASTS, maps, mean=mean, **settings)
+    first, second = read(str(folder), Wish()).contrasts
+    assert list(first.contrast_weights) == names[:1]
+    assert list(second.contrast_weights)[0] == names[0]
+    assert {first.units, second.units} == {"percent" if has_height else "unknown"}
+    assert has_height or "shape" in first.units_source
+
+
+def test_a_group_folder_without_its_own_mean_takes_that_above(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
+    folder = tmp_path / "group.gfeat" / "cope1.feat"
+    make.make_feat(folder, {"mean": [1.0]}, {"A": maps["A"]}, heights=(1.0,), mean=mean, level=2, mixed_yn=2)
+    (folder / "design.lcon").write_text("1.5\n")
+    (folder / "mean_func.nii.gz").rename(folder.parent / "mean_func.nii.gz")
+    (contrast,) = read(str(folder.parent), Wish(for_study=True)).contrasts
+    assert (contrast.units, contrast.regressor_height) == ("percent", 1.5)
