@@ -22,6 +22,7 @@ from ibma_app.inference import find_inference
 from ibma_app.stream.atlas import atlas_at_hand, read_atlases
 from ibma_app.stream.hedges import Sample, find_sample
 from ibma_app.stream.run import estimate_maps
+from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.smoothness import has_residuals
 from ibma_app.stream.space import choose_grid
 from ibma_app.stream.stack import Stack, stack_maps
@@ -181,7 +182,9 @@ def _combine(
         samples=samples,
     ) as stack:
         design, sign_notes = _upper_tail(design, stack, analysis)
-        new = tuple(dict.fromkeys((*grid_notes, *stack.notes, *sign_notes, *_mask_notes(stack.grid))))
+        similarity = compare_maps(stack)
+        odd = [flag.text for flag in similarity.flags] if similarity else ()
+        new = tuple(dict.fromkeys((*grid_notes, *stack.notes, *sign_notes, *_mask_notes(stack.grid), *odd)))
         _warn(new)
         notes = (*before, *new)
         fitted = tuple(
@@ -197,6 +200,7 @@ def _combine(
             output_dir=options.output_dir,
             settings=_settings(analysis, options),
             notes=notes,
+            similarity=similarity,
         )
 
 

@@ -17,6 +17,7 @@ from ibma_app.core.results import Finding
 from ibma_app.dataset.write import save_json, save_statmap, save_tsv
 from ibma_app.inference.ari import bound_discoveries
 from ibma_app.inference.clusters import apply_min_extent, table_columns, tabulate_clusters
+from ibma_app.inference.nulls import summarise_null
 from ibma_app.stats.tails import z_to_log10p
 from ibma_app.stream.resample import count_relabellings, score_resamples
 from ibma_app.stream.smoothness import estimate_smoothness, has_residuals
@@ -69,11 +70,11 @@ def infer_all(
             sidecar = _sidecar(target, test, inference, significance, field.tail, describing.constant_dof(estimate))
             written = _write(target, test, inference, field, significance, effect, asked, sidecar)
             files |= {(name, inference.name, kind): path for kind, path in written.items()}
-            findings.append(_finding(name, inference, significance))
+            findings.append(_finding(name, inference, significance, null))
     return files, tuple(findings)
 
 
-def _finding(test: str, inference: Inference, significance: Significance) -> Finding:
+def _finding(test: str, inference: Inference, significance: Significance, null: Null | None) -> Finding:
     return Finding(
         test=test,
         inference=inference.name,
@@ -82,6 +83,7 @@ def _finding(test: str, inference: Inference, significance: Significance) -> Fin
         z_threshold=significance.z_threshold,
         facts=significance.facts,
         citations=inference.citations,
+        null=summarise_null(null, inference.name, significance.facts) if null and inference.score else None,
     )
 
 

@@ -1,0 +1,210 @@
+"""How alike the maps of a stack are, and which look odd: twice the same, turned round, or in another unit.
+
+Flags are warnings to people, who know their data: no map is dropped for one.
+The criteria are there to be silent on honest data (subjects whose effects
+differ, studies in units of their own, noise) rather than to find all there is.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from ibma_app.core.results import MapFlag, Similarity
+from ibma_app.stats.correlations import FEWEST, Correlations, correlate_maps
+from ibma_app.stream.stack import Stack
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+
+VALUES = 10_000_000  # compared in all (40 MB): every voxel of 40 whole brains, 5,000 voxels of each of 2,000
+RUN = 128  # neighbouring voxels that are read at once, where not all are
+DRAWN = 120  # maps whose correlations are kept one by one
+
+SAME = 0.999
+"""Correlation of one map with itself after another rounding, resampling to int16 or a change of units. Different
+runs of one subject stay below 0.99, studies of one question below 0.97 (21 pain studies)."""
+
+JUDGED = 5
+"""Maps that it takes to say which of them is odd."""
+
+ODD = 5.0
+"""Robust standard deviations (1.48 times the median absolute deviation) from the median: by chance 1 in 2 million."""
+
+AGREE = 0.15
+"""The typical correlation with the mean of the others from which a turned map can be told from noise; and how
+negative that of a turned map must be. Smooth noise of some 100 resels reaches 0.1."""
+
+TURNED = 0.5
+"""Share of the typical agreement, with the other sign, that a turned map must reach."""
+
+FOLDS = {"effect": 5.0, "z": 10.0}
+"""Times by which a map's scale must differ as well. A subject with noisy effects reaches 3 (30 subjects of Wager
+2008), studies differ by their units and then all of them do; z grows with the sample besides."""
+
+LEAST_SPREADS = {"agreement": 0.03, "scale": 0.1}
+"""The spread that is assumed at least (of correlations, of log scale): maps that happen to be alike accuse no other."""
+
+NAMED = 5  # maps named in a message
+
+
+def compare_maps(stack: Stack) -> Similarity | None:
+    """Correlate the maps of a stack, and flag those that look odd.
+
+    Parameters
+    ----------
+    stack : Stack
+        Its effects are compared, or its z where it has none: at all voxels,
+        or at evenly spread ones where there are many maps.
+
+    Returns
+    -------
+    Similarity or None
+        None for a single map, and for masks of too few voxels to tell.
+    """
+    if stack.n_maps < 2 or stack.n_voxels < FEWEST:
+        return None
+    quantity = "effect" if "effect" in stack.kinds else "z"
+    values = _read(stack, quantity)
+    starts = np.unique(np.linspace(0, stack.n_maps, min(DRAWN, stack.n_maps), endpoint=False).astype(np.int64))
+    groups = np.searchsorted(starts, np.arange(stack.n_maps), side="right") - 1
+    found = correlate_maps(values, groups, SAME)
+    if quantity == "effect":
+        scale = [survey.median_abs_effect for survey in stack.survey]
+    else:
+        scale = [_median_size(line) for line in values]
+    labels = [survey.label for survey in stack.survey]
+    return Similarity(
+        quantity=quantity,
+        n_voxels=values.shape[1],
+        correlations=tuple(tuple(map(_rounded, line)) for line in found.means),
+        starts=tuple(starts.tolist()),
+        agreement=tuple(map(_rounded, found.agreement)),
+        scale=tuple(scale),
+        flags=tuple(_flags(found, scale, stack, quantity, labels)),
+    )
+
+
+def _read(stack: Stack, quantity: str) -> Singles:
+    """Read one kind of all maps (K, S), NaN where not covered: all voxels, or evenly spread runs of them."""
+    most = max(VALUES // stack.n_maps, FEWEST)
+    if stack.n_voxels <= most:
+        step = max(RUN, VALUES // (4 * stack.n_maps))
+        runs = [(start, min(start + step, stack.n_voxels)) for start in range(0, stack.n_voxels, step)]
+    else:
+        size = min(RUN, most)
+        starts = np.linspace(0, stack.n_voxels - size, most // size).astype(np.int64)
+        runs = [(start, start + size) for start in starts.tolist()]
+    values = np.empty((stack.n_maps, sum(stop - start for start, stop in runs)), dtype=np.float32)
+    filled = 0
+    for start, stop in runs:
+        block = stack.read(start, stop)
+        rows = block.effect if quantity == "effect" else block.z
+        if rows is None:
+            raise ValueError(f"The stack has no {quantity}.")
+        values[:, filled : filled + stop - start] = np.where(block.covered, rows, np.nan)
+        filled += stop - start
+    return values
+
+
+def _flags(
+    found: Correlations, scale: Sequence[float | None], stack: Stack, quantity: str, labels: Sequence[str]
+) -> Iterable[MapFlag]:
+    """Say which maps look odd, one flag of a kind."""
+    yield from _duplicates(found, labels)
+    if all(stack.signed):
+        yield from _turned(found.agreement, labels)
+    what = "effects" if quantity == "effect" else "z values"
+    yield from _far_out("scale", scale, FOLDS[quantity], what, labels)
+    errors = [None if s.median_variance is None else math.sqrt(s.median_variance) for s in stack.survey]
+    yield from _far_out("variance", errors, FOLDS["effect"], "standard errors", labels)
+
+
+def _duplicates(found: Correlations, labels: Sequence[str]) -> Iterable[MapFlag]:
+    """Name the maps that are one map, or its mirror image."""
+    if not len(found.alike):
+        return
+    first, second = found.alike.T
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(labels), len(labels)))
+    _, component = connected_components(graph, directed=False)
+    rows = np.unique(found.alike)
+    sets = [np.flatnonzero(component == one) for one in np.unique(component[rows])]
+    told = [" = ".join(labels[row] for row in members[:NAMED].tolist()) + _more(members.size) for members in sets]
+    mirrored = " with the sign turned" if (found.alike_r < 0).all() else ""
+    text = (
+        f"The same map{mirrored} seems to be there more than once (correlation beyond {SAME:g}): "
+        f"{_listed(told)}. Is one subject's or study's map there under several labels?"
+    )
+    yield MapFlag("duplicate", tuple(rows.tolist()), text)
+
+
+def _turned(agreement: Floats, labels: Sequence[str]) -> Iterable[MapFlag]:
+    """Name the maps that look like the mirror image of what the others agree upon."""
+    known = agreement[np.isfinite(agreement)]
+    typical = float(np.median(known)) if known.size >= JUDGED else 0.0
+    if typical < AGREE:
+        return
+    distance = (typical - agreement) / _spread(known, LEAST_SPREADS["agreement"])
+    with np.errstate(invalid="ignore"):
+        odd = (agreement <= -max(AGREE, TURNED * typical)) & (distance >= ODD)
+    rows = np.flatnonzero(odd)
+    if not rows.size:
+        return
+    rows = rows[np.argsort(agreement[rows], kind="stable")]
+    told = [f"{labels[row]} ({agreement[row]:.2f})".replace("(-", "(−") for row in rows.tolist()]
+    text = (
+        f"Possible sign flip: {_listed(told)} correlate{'s' if rows.size == 1 else ''} negatively with the mean of "
+        f"the other maps, which agree with each other (typically {typical:.2f}). Is the contrast's direction turned?"
+    )
+    yield MapFlag("sign", tuple(sorted(rows.tolist())), text)
+
+
+def _far_out(
+    kind: str, sizes: Sequence[float | None], fold: float, what: str, labels: Sequence[str]
+) -> Iterable[MapFlag]:
+    """Name the maps whose scale is far from that of the others, on the log scale."""
+    known = np.array([size if size else np.nan for size in sizes], dtype=np.float64)
+    logs = np.log(known)
+    there = logs[np.isfinite(logs)]
+    if there.size < JUDGED:
+        return
+    middle = float(np.median(there))
+    distance = np.abs(logs - middle)
+    with np.errstate(invalid="ignore"):
+        odd = (distance >= math.log(fold)) & (distance >= ODD * _spread(there, LEAST_SPREADS["scale"]))
+    rows = np.flatnonzero(odd)
+    if not rows.size:
+        return
+    rows = rows[np.argsort(-distance[rows], kind="stable")]
+    told = [f"{labels[row]} ({math.exp(logs[row] - middle):.3g} times)" for row in rows.tolist()]
+    text = (
+        f"Scale far out: {what} of another size than the median map's in {_listed(told)}, far beyond how the maps "
+        "differ otherwise. Another unit or scaling, or a failed model?"
+    )
+    yield MapFlag(kind, tuple(sorted(rows.tolist())), text)
+
+
+def _spread(values: Floats, least: float) -> float:
+    """Return the robust standard deviation."""
+    return max(1.4826 * float(np.median(np.abs(values - np.median(values)))), least)
+
+
+def _median_size(line: Singles) -> float | None:
+    there = np.abs(line[~np.isnan(line)])
+    return float(np.median(there)) if there.size else None
+
+
+def _rounded(value: float) -> float | None:
+    """Four digits: what a picture and a sentence use, whatever order threads summed in."""
+    return round(float(value), 4) if math.isfinite(value) else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def _more(count: int) -> str:
+    return f" (and {count - NAMED} more)" if count > NAMED else ""
