@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run_level(options, words)
 
-    return _guard(run, verbose=_asks_for_traceback(words))
+    return _guard(run, "ibma-app", verbose=_asks_for_traceback(words))
 
 
 def demo_main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def demo_main(argv: Sequence[str] | None = None) -> int:
 
         return run_demo(output_dir, nprocs=nprocs)
 
-    return _guard(run, verbose=_asks_for_traceback(words))
+    return _guard(run, "ibma-demo", verbose=_asks_for_traceback(words))
 
 
 def import_main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +58,7 @@ def import_main(argv: Sequence[str] | None = None) -> int:
 
         return run_import(options)
 
-    return _guard(run, verbose=_asks_for_traceback(words))
+    return _guard(run, "ibma-import", verbose=_asks_for_traceback(words))
 
 
 def _asks_for_traceback(words: Sequence[str]) -> bool:
@@ -66,8 +66,8 @@ def _asks_for_traceback(words: Sequence[str]) -> bool:
     return any(word.startswith("-vv") for word in flags) or len(flags) > 1
 
 
-def _guard(run: Callable[[], int], *, verbose: bool) -> int:
-    """Turn every failure into words and an exit code; tracebacks only with -vv."""
+def _guard(run: Callable[[], int], program: str, *, verbose: bool) -> int:
+    """Turn every failure of a program into words and an exit code; tracebacks only with -vv."""
     from ibma_app.core.errors import IbmaError
 
     try:
@@ -75,28 +75,29 @@ def _guard(run: Callable[[], int], *, verbose: bool) -> int:
     except SystemExit as leaving:  # --help and --version
         return int(leaving.code or 0)
     except KeyboardInterrupt:
-        sys.stderr.write("ibma-app: interrupted; what was finished is kept, nothing is half written.\n")
+        sys.stderr.write(f"{program}: interrupted; what was finished is kept, nothing is half written.\n")
         return 130
     except IbmaError as error:
         if verbose:
             traceback.print_exc()
-        sys.stderr.write(f"ibma-app: error: {error.message}\n")
+        sys.stderr.write(f"{program}: error: {error.message}\n")
         return error.code
     except Exception as error:  # noqa: BLE001 - the last door: no traceback reaches a user unasked
         if verbose:
             traceback.print_exc()
-        return _tell_unexpected(error)
+        return _tell_unexpected(error, program)
 
 
-def _tell_unexpected(error: Exception) -> int:
+def _tell_unexpected(error: Exception, program: str) -> int:
     """Word an error that no room has worded: the system's own get 74, the rest 1."""
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
-        sys.stderr.write(f"ibma-app: error: {error.strerror or error}{where}. Run again with -vv for details.\n")
+        sys.stderr.write(f"{program}: error: {error.strerror or error}{where}. Run again with -vv for details.\n")
         return 74
     if isinstance(error, MemoryError):
-        sys.stderr.write("ibma-app: error: out of memory. Give a smaller --mem or fewer --nprocs.\n")
+        hint = " Give a smaller --mem or fewer --nprocs." if program == "ibma-app" else ""
+        sys.stderr.write(f"{program}: error: out of memory.{hint}\n")
         return 74
     kind = type(error).__name__
-    sys.stderr.write(f"ibma-app: internal error ({kind}: {error}). Run again with -vv and report what it prints.\n")
+    sys.stderr.write(f"{program}: internal error ({kind}: {error}). Run again with -vv and report what it prints.\n")
     return 1

@@ -117,6 +117,33 @@ def _describe_columns(output: Output, table: str, columns: Sequence[str]) -> Non
         save_json(output, path.name, content | missing)
 
 
+def find_earlier(output: Output, folder: Path, sources: Sequence[str]) -> list[str]:
+    """Find the maps of a folder whose sidecars name the same sources.
+
+    Parameters
+    ----------
+    output : Output
+    folder : Path
+        Below OUTPUT_DIR.
+    sources : sequence of str
+        As in the sidecars' ``Sources``.
+
+    Returns
+    -------
+    list of str
+        The names' parts before ``_stat-``, sorted.
+    """
+    found = set()
+    for path in (output.root / folder).glob("*_stat-*_statmap.json"):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(content, dict) and content.get("Sources") == list(sources):
+            found.add(path.name.partition("_stat-")[0])
+    return sorted(found)
+
+
 def remove_stale(output: Output, folder: Path, stem: str, kept: Collection[str]) -> list[str]:
     """Remove the maps that an earlier import of the same contrast left and this one has not written.
 

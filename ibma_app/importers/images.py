@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import math
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,14 +55,34 @@ def open_image(path: Path) -> Any:
     single = next((kind for size, kind in _SINGLE.items() if size in sizes), None)
     try:
         if single is not None and (raw[344:348] == b"n+1\0" or raw[4:7] == b"n+2"):
-            return single.from_stream(io.BytesIO(raw))
-        return nib.load(path, mmap=False)
+            image: Any = single.from_stream(io.BytesIO(raw))
+        else:
+            image = nib.load(path, mmap=False)
+            raw = b""
     except FileNotFoundError as error:
         raise InputError(f"{path} is half of an image: {error.filename or error} is missing.") from None
     except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
         raise ReadWriteError(f"{path} is no image that can be read ({error}). {AGAIN}.") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ReadWriteError(f"{path} is truncated or damaged ({error}). {AGAIN}.") from None
+    promised = _judge_size(image, path)
+    if raw and promised > len(raw):
+        raise ReadWriteError(
+            f"{path} is truncated: its header promises {promised} bytes, {len(raw)} are there. {AGAIN}."
+        )
+    return image
+
+
+def _judge_size(image: Any, path: Path) -> int:
+    """Return how many bytes of data a header promises; refuse what no statistic map has, before memory is claimed."""
+    shape = tuple(int(length) for length in image.shape)
+    if not shape or min(shape) < 1:
+        raise DataError(f"{path} holds no voxels: its header says shape {shape}. {AGAIN}.")
+    promised = math.prod(shape) * int(image.get_data_dtype().itemsize)
+    if promised > LARGEST:
+        size = f"{promised / 2**30:.3g} GiB"
+        raise DataError(f"{path} would fill {size} (its header says shape {shape}); no statistic map is that large.")
+    return promised
 
 
 def read_volume(path: Path) -> Volume:
@@ -88,8 +109,9 @@ def volume_of(image: Any, path: Path, index: int | None = None) -> Volume:
     ReadWriteError
         The data are truncated or damaged.
     """
+    _judge_size(image, path)
     shape = tuple(int(length) for length in image.shape)
-    volumes = int(np.prod(shape[3:]))
+    volumes = math.prod(shape[3:])
     if index is None and volumes != 1:
         raise DataError(f"{path} holds {volumes} volumes (shape {shape}); a statistic map is one. Split it.")
     try:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import math
 import re
 import zlib
 from collections.abc import Mapping
@@ -21,7 +22,16 @@ from ibma_app.importers.nidm_graph import MAX_TURTLE, NidmGraph, parse_turtle, p
 from ibma_app.importers.spaces import template_label
 
 MAX_IMAGE = 2**30  # bytes of an unpacked image
-_SOFTWARE = {"nif-0000-00343": "SPM", "birnlex_2067": "FSL", "nif-0000-00259": "AFNI", "SPM": "SPM", "FSL": "FSL"}
+_SOFTWARE = {
+    "nif-0000-00343": "SPM",
+    "birnlex_2067": "FSL",
+    "nif-0000-00259": "AFNI",
+    "SCR_007037": "SPM",
+    "SCR_002823": "FSL",
+    "SCR_005927": "AFNI",
+    "SPM": "SPM",
+    "FSL": "FSL",
+}
 _KINDS = {"TStatistic": "t", "ZStatistic": "z", "FStatistic": "F"}
 
 
@@ -300,7 +310,7 @@ def _volume(raw: bytes, where: str) -> Any:
     kind = nib.Nifti2Image if raw[4:7] in (b"n+2",) else nib.Nifti1Image
     try:
         image = kind.from_bytes(raw)
-        promised = int(np.prod([int(n) for n in image.shape], dtype=object)) * image.get_data_dtype().itemsize
+        promised = math.prod(int(n) for n in image.shape) * image.get_data_dtype().itemsize
     except (nib.spatialimages.HeaderDataError, nib.filebasedimages.ImageFileError, ValueError, OSError) as error:
         raise ReadWriteError(f"{where} is no NIfTI image that can be read ({error}).") from error
     if promised > len(raw):  # before memory is claimed for it

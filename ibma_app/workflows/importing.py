@@ -16,11 +16,12 @@ from ibma_app.core.errors import DatasetError, IbmaError, InputError, NothingSel
 from ibma_app.core.study import NATIVE, ImportedContrast, Importer, Study, Wish
 from ibma_app.dataset.description import write_bidsignore, write_readme
 from ibma_app.dataset.entities import contrast_label, make_label, output_name
-from ibma_app.dataset.imported import describe_import, remove_stale, update_rows
+from ibma_app.dataset.imported import describe_import, find_earlier, remove_stale, update_rows
 from ibma_app.dataset.write import Output, open_output, save_json, save_statmap
 from ibma_app.importers import IMPORTERS, find_importer
 from ibma_app.importers.images import outside_mni
 from ibma_app.importers.spaces import MNI
+from ibma_app.stream.space import is_mni
 from ibma_app.workflows.import_maps import locate_source, make_ready, make_sidecar, plan_kinds
 from ibma_app.workflows.import_options import ImportOptions
 from ibma_app.workflows.running import messages
@@ -69,7 +70,8 @@ def run_import(options: ImportOptions) -> int:
         if not options.dry_run:
             _write(placed, options)
         for source, error in failures.items():
-            log.error("%s failed: %s", source, error.message)
+            named = source in error.message  # say the path once
+            log.error("%s", error.message if named else f"{source} failed: {error.message}")
         return 1 if failures else 0
 
 
@@ -227,7 +229,7 @@ def _settle(study: Study, contrast: ImportedContrast, options: ImportOptions, *,
     if is_study and space == "" and not outside:
         space = MNI
         notes.append("The source does not name its space; its box fits MNI space, which is taken (say it by --space).")
-    if outside and (space.upper().startswith("MNI") or (is_study and space == "")):
+    if outside and (is_mni(space) or (is_study and space == "")):
         notes.append(f"The map does not look like one in MNI space: {outside}.")
     if is_study and space == NATIVE:
         raise DatasetError(
@@ -279,7 +281,7 @@ def _print_table(placed: Sequence[Placed], options: ImportOptions) -> None:
             contrast.name,
             " ".join(plan_kinds(contrast)),
             "voxelwise" if "dof" in contrast.maps else _text(contrast.dof),
-            _text(contrast.sample_size),
+            _text(contrast.sample_size) if "study" in one.entities else "",
             contrast.units,
             "" if contrast.scaling_factor is None else f"{contrast.scaling_factor:.6g}",
             contrast.units_source,
@@ -304,7 +306,21 @@ def _write(placed: Sequence[Placed], options: ImportOptions) -> None:
                 _write_contrast(output, one)
                 step(one.entities["contrast"])
         _write_rows(output, placed)
+        _tell_earlier(output, placed)
     log.info("%d contrast(s) in %s.", len(placed), options.output_dir)
+
+
+def _tell_earlier(output: Output, placed: Sequence[Placed]) -> None:
+    """Say that maps of the same source lie there under another name: they are kept, as their reader may want both."""
+    ours = {one.stem for one in placed}
+    for one in placed:
+        sources = [locate_source(source, output.root) for source in one.contrast.sources]
+        others = [stem for stem in find_earlier(output, one.folder, sources) if stem not in ours]
+        if others:
+            log.warning(
+                "%s: an earlier import left maps of the same source under another name, which are kept: %s. "
+                "Remove those that are not wanted, or ibma-app takes both.", one.stem, ", ".join(others),
+            )  # fmt: skip
 
 
 def _write_contrast(output: Output, one: Placed) -> None:

@@ -230,7 +230,7 @@ def test_basis_functions_have_no_height(
     folder = make.make_feat(tmp_path / "a.feat", CONTRASTS, maps, mean=mean, **settings)
     first, second = read(str(folder), Wish()).contrasts
     assert list(first.contrast_weights) == names[:1]
-    assert list(second.contrast_weights)[0] == names[0]
+    assert next(iter(second.contrast_weights)) == names[0]
     assert {first.units, second.units} == {"percent" if has_height else "unknown"}
     assert has_height or "shape" in first.units_source
 

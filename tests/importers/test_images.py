@@ -1,6 +1,7 @@
 """Images as they are found in the wild."""
 
 import gzip
+import struct
 from pathlib import Path
 
 import nibabel as nib
@@ -83,6 +84,31 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "bomb.nii.gz").write_bytes(gzip.compress(whole))
     with pytest.raises(DataError, match="unpacks"):
         read_volume(tmp_path / "bomb.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("shape", "error", "message"),
+    [
+        ((30000, 30000, 30000), DataError, "would fill"),  # before memory is claimed for it
+        ((300, 300, 300), ReadWriteError, "truncated"),
+        ((4, -1, 3), DataError, "holds no voxels"),
+    ],
+)
+def test_absurd_shapes_are_refused_by_name(tmp_path: Path, shape: tuple[int, int, int], error: type, message: str):
+    nib.Nifti1Image(VALUES.astype(np.float32), AFFINE).to_filename(tmp_path / "a.nii")
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into("<8h", raw, 40, 3, *shape, 1, 1, 1, 1)
+    for name, content in (("a.nii", bytes(raw)), ("a.nii.gz", gzip.compress(raw))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(error, match=f"{name} .*{message}"):
+            read_volume(tmp_path / name)
+    pair = nib.Nifti1Pair(VALUES.astype(np.float32), AFFINE)
+    pair.to_filename(tmp_path / "b.img")
+    header = bytearray((tmp_path / "b.hdr").read_bytes())
+    struct.pack_into("<8h", header, 40, 3, *shape, 1, 1, 1, 1)
+    (tmp_path / "b.hdr").write_bytes(header)
+    with pytest.raises(error, match=r"b\.img"):
+        read_volume(tmp_path / "b.img")
 
 
 def test_the_box_of_mni_space():

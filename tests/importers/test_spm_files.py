@@ -24,7 +24,7 @@ n = 40; a = 0.8 * repmat([ones(5, 1); zeros(15, 1)], 2, 1); X = [a, circshift(a,
 SPM.SPMid = 'SPM25: spm_spm (v25.01)'; SPM.swd = '/data/x'; SPM.nscan = n;
 SPM.xBF = struct('name', 'hrf', 'dt', 0.125, 'T', 16, 'T0', 8, 'UNITS', 'secs', 'order', 1, 'bf', rand(257, 1));
 none = struct('name', 'none', 'h', 0);
-U = struct('name', {{'A'}, {'B'}}, 'ons', {[1; 2; 3], [4; 5]}, 'u', {sparse(eye(3)), sparse(eye(3))}, 'P', {none, none});
+U = struct('name', {{'A'}, {'B'}}, 'ons', {[1; 2; 3], [4; 5]}, 'u', {speye(3), speye(3)}, 'P', {none, none});
 SPM.Sess = struct('U', U, 'C', struct('C', [], 'name', {{}}), 'row', 1:n, 'col', 1:2, 'Fc', struct('i', {1, 2}));
 xX = struct('X', X, 'iH', [], 'iC', 1:2, 'iB', 3, 'iG', zeros(1, 0), 'W', speye(n), 'Bcov', inv(X' * X), 'erdf', 37);
 xX.name = {'Sn(1) A*bf(1)', 'Sn(1) B*bf(1)', 'Sn(1) constant'};

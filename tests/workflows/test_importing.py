@@ -251,3 +251,33 @@ def test_help_is_quick_and_names_every_option(ibma_import: Callable[..., Any]):
     for flag in ("--participant-label", "--session-label", "--run", "--study-label", "--task-id", "--space",
                  "--sample-size", "--contrast", "--dry-run"):  # fmt: skip
         assert flag in ran.stdout
+
+
+def test_earlier_maps_under_another_name_are_kept_and_told(feat: Any, ibma_import: Callable[..., Any], tmp_path: Path):
+    folder = feat.make_feat(tmp_path / "a.feat", CONTRASTS, _maps(feat))
+    words = ("fsl", folder, tmp_path / "out", "--participant-label", "01")
+    assert "earlier import" not in ibma_import(*words, "--space", "MNI152NLin6Asym").stderr
+    again = ibma_import(*words, "--space", "MNI152NLin2009cAsym")
+    assert again.code == 0
+    assert "are kept: sub-01_space-MNI152NLin6Asym_contrast-a." in again.stderr
+    assert "Remove those that are not wanted" in again.stderr
+    names = {path.name for path in (tmp_path / "out" / "sub-01" / "func").glob("*contrast-a_stat-effect*.nii.gz")}
+    assert names == {f"sub-01_space-{s}_contrast-a_stat-effect_statmap.nii.gz"
+                     for s in ("MNI152NLin6Asym", "MNI152NLin2009cAsym")}  # fmt: skip
+
+
+def test_messages_name_the_program_and_each_path_once(ibma_import: Callable[..., Any], tmp_path: Path):
+    ran = ibma_import("spm", tmp_path / "nowhere", tmp_path / "out", "--participant-label", "01")
+    assert ran.stderr.startswith(f"ibma-import: error: {tmp_path / 'nowhere'} does not exist.")
+    assert ran.stderr.count("nowhere") == 1
+
+
+@pytest.mark.parametrize("space", ["MNI152NLin6Asym", "IXI549Space"])
+def test_maps_outside_the_box_of_their_mni_space_are_told(
+    feat: Any, ibma_import: Callable[..., Any], tmp_path: Path, space: str
+):
+    away = feat.AFFINE.copy()
+    away[0, 3] = 900
+    folder = feat.make_feat(tmp_path / "a.feat", CONTRASTS, _maps(feat), affine=away)
+    ran = ibma_import("fsl", folder, tmp_path / "out", "--participant-label", "01", "--space", space, "--dry-run")
+    assert "does not look like one in MNI space: its box reaches from" in ran.stderr
