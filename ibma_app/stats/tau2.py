@@ -6,6 +6,8 @@ in likelihood.py. Reference: Viechtbauer W (2005), J Educ Behav Stat 30,
 metafor's.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
@@ -14,7 +16,15 @@ from ibma_app.stats.basis import COLUMNS, EFFECT, VARIANCE, Frame
 from ibma_app.stats.compiled import compiled, inner
 from ibma_app.stats.likelihood import ML, REML, maximise_likelihood
 from ibma_app.stats.voxels import TILE, Bench, Group, fill_tile, group_voxels, lay_pattern, new_bench, pack_voxel
-from ibma_app.stats.weighted import IDENTICAL, Moments, moments, smallest_variance, unweighted_sum, weighted_total
+from ibma_app.stats.weighted import (
+    IDENTICAL,
+    Moments,
+    moments,
+    refit,
+    smallest_variance,
+    unweighted_sum,
+    weighted_total,
+)
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -141,12 +151,19 @@ def _by_roots(effect: Floats, variance: Floats, group: Group, bench: Bench, targ
 
 
 @inner
-def likely_tau2(maps: Floats, small: Floats, k: int, rank: int, method: int, fixed: Moments) -> float:
-    """Return one packed voxel's ML or REML estimate; ``fixed`` are its moments at 0, just computed."""
+def likely_fit(maps: Floats, small: Floats, k: int, rank: int, method: int, fixed: Moments) -> tuple[float, float]:
+    """Return one packed voxel's ML or REML estimate and its Q, and leave its fit in place.
+
+    ``fixed`` are its moments at 0, just computed.
+    """
     if not fixed.sound or fixed.q <= IDENTICAL * weighted_total(maps):
-        return 0.0
-    tau2 = maximise_likelihood(maps, small, k, rank, method, fixed, unweighted_sum(maps, small, k, rank))
-    return tau2 if np.isfinite(tau2) else 0.0
+        return 0.0, fixed.q
+    unweighted = unweighted_sum(maps, small, k, rank)
+    tau2, q = maximise_likelihood(maps, small, k, rank, method, fixed, unweighted)
+    if math.isnan(q) or not math.isfinite(tau2):
+        tau2 = tau2 if math.isfinite(tau2) else 0.0
+        return tau2, moments(maps, small, rank, tau2, 2).q
+    return tau2, (refit(maps, small, rank) if rank > 1 else q)
 
 
 @compiled
@@ -166,7 +183,7 @@ def _by_likelihood(effect: Floats, variance: Floats, group: Group, bench: Bench,
             pack_voxel(flat, y, v, index, slot, b, k)
             if rank > 0 and k > rank:
                 fixed = moments(maps, small, rank, 0.0, 1)
-                out[voxels[start + b]] = likely_tau2(maps, small, k, rank, method, fixed)
+                out[voxels[start + b]] = likely_fit(maps, small, k, rank, method, fixed)[0]
 
 
 def estimate_tau2(effect: Floats, variance: Floats, group: Group, bench: Bench, method: str, out: Floats) -> None:

@@ -227,6 +227,20 @@ def moments(maps: Floats, small: Floats, rank: int, tau2: float, passes: int) ->
 
 
 @inner
+def refit(maps: Floats, small: Floats, rank: int) -> float:
+    """Take out of the last fit what rounding left in its coefficients; return Q (a second pass of `moments`)."""
+    for i in range(maps.shape[1]):
+        for lane in range(LANES):
+            maps[RESIDUAL, i, lane] = maps[EFFECT, i, lane]
+    for a in range(rank):
+        for i in range(maps.shape[1]):
+            for lane in range(LANES):
+                maps[RESIDUAL, i, lane] -= small[VECTORS, 0, a] * maps[COLUMNS + a, i, lane]
+    _step(maps, small, rank)
+    return residual_sums(maps)[0]
+
+
+@inner
 def smallest_variance(maps: Floats) -> float:
     """Return the smallest sampling variance of a voxel."""
     smallest = np.inf

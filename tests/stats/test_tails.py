@@ -51,6 +51,22 @@ def test_t_to_z(dof):
     np.testing.assert_array_equal(t_to_z(-t, dof), -z)
 
 
+@pytest.mark.parametrize("dof", [1, 2, 3, 8, 29, 400, 1e6])
+def test_whole_dof_are_interpolated_to_all_digits_but_a_few(dof):
+    """A hair's breadth of dof away, z is computed without the nodes: it moves by less than the share of dof."""
+    rng = np.random.default_rng(4)
+    t = np.concatenate([rng.uniform(-9, 9, 3000), 10 ** rng.uniform(-9, 0.5, 1000), np.arange(513) / 64])
+    beside = t_to_z(t, np.nextafter(dof, np.inf))
+    np.testing.assert_allclose(t_to_z(t, dof), beside, rtol=3e-13)
+
+
+def test_t_to_z_does_not_depend_on_what_else_is_converted():
+    rng = np.random.default_rng(5)
+    t, dof = rng.normal(size=200) * 4, rng.choice([2.0, 3.0, 7.5, 40.0, 0.0, np.inf], 200)
+    alone = [t_to_z(a, b) for a, b in zip(t, dof, strict=True)]
+    np.testing.assert_array_equal(t_to_z(t, dof), alone)
+
+
 def test_anchors():
     np.testing.assert_allclose(t_to_z([50, -45], [2000, 5000]), [40.27, -41.23], atol=0.005)
     assert t_to_z(1000, 10) == pytest.approx(10.6178815, abs=1e-6)
