@@ -4,12 +4,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ibma_app.core.results import MapSurvey, Results
+from ibma_app.core.statmap import Observation
 from ibma_app.report.charts import coverage_share
 from ibma_app.report.html import format_number
 from ibma_app.report.methods import share_of_maps
 
 SHOWN_ROWS = 12
 """Maps that a page lists openly; the rest are folded."""
+
+
+@dataclass(frozen=True)
+class ScalingFact:
+    """What ibma-import multiplied a map's effects by, and why (or why by nothing)."""
+
+    factor: float | None
+    why: str
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class MapRow:
     median_abs_effect: float | None
     median_variance: float | None
     uris: tuple[str, ...]
+    scaling: ScalingFact | None = None  # None: its sidecar does not tell
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ COLUMNS: dict[str, Callable[[tuple[MapRow, ...]], bool]] = {
     "dof": lambda rows: len({row.dof for row in rows}) > 1 or len({row.dof_source for row in rows}) > 1,
     "source": lambda rows: len({row.dof_source for row in rows}) > 1,  # under the dof
     "units": lambda rows: len({row.units for row in rows}) > 1,
+    "scaling": lambda rows: any(row.scaling is not None for row in rows),
     "coverage": lambda rows: any(row.share != 100.0 or row.losses for row in rows),
     "cost": lambda rows: any(row.cost is not None for row in rows),
     "effect": lambda rows: any(row.median_abs_effect is not None for row in rows),
@@ -62,11 +73,11 @@ COLUMNS: dict[str, Callable[[tuple[MapRow, ...]], bool]] = {
 def maps_table(results: Results) -> MapsTable:
     """List what each map brought and what was lost of it."""
     aligned = len(results.survey) == len(results.analysis.observations)
-    sources = [row.dof_source for row in results.analysis.observations] if aligned else [""] * len(results.survey)
+    observations = results.analysis.observations if aligned else (None,) * len(results.survey)
     labels = short_labels([row.label for row in results.survey])
     rows = tuple(
-        _map_row(survey, label, source, results)
-        for survey, label, source in zip(results.survey, labels, sources, strict=True)
+        _map_row(survey, label, observation, results)
+        for survey, label, observation in zip(results.survey, labels, observations, strict=True)
     )
     columns = frozenset(name for name, useful in COLUMNS.items() if useful(rows))
     keep = len(rows) if len(rows) <= SHOWN_ROWS + 3 else SHOWN_ROWS  # three folded rows save nothing
@@ -86,7 +97,8 @@ def short_labels(labels: Sequence[str]) -> list[str]:
     return short if all(short) and len(set(short)) == len(set(labels)) else list(labels)
 
 
-def _map_row(survey: MapSurvey, label: str, source: str, results: Results) -> MapRow:
+def _map_row(survey: MapSurvey, label: str, observation: Observation | None, results: Results) -> MapRow:
+    source = observation.dof_source if observation else ""
     return MapRow(
         label=label,
         sample_size=survey.sample_size,
@@ -100,7 +112,17 @@ def _map_row(survey: MapSurvey, label: str, source: str, results: Results) -> Ma
         median_abs_effect=survey.median_abs_effect,
         median_variance=survey.median_variance,
         uris=survey.uris,
+        scaling=_scaling_fact(observation) if observation else None,
     )
+
+
+def _scaling_fact(observation: Observation) -> ScalingFact | None:
+    """Read what ibma-import wrote of a map's units: of its effects, else of what stands for them."""
+    statmap = observation.statmaps.get("effect") or next(iter(observation.statmaps.values()))
+    why, factor = statmap.metadata.get("UnitsSource"), statmap.metadata.get("ScalingFactor")
+    if not isinstance(why, str) or not why:
+        return None
+    return ScalingFact(float(factor) if isinstance(factor, int | float) else None, why)
 
 
 def _sentence(rows: tuple[MapRow, ...], columns: frozenset[str], results: Results) -> str:
@@ -126,6 +148,8 @@ def _sentence(rows: tuple[MapRow, ...], columns: frozenset[str], results: Result
         parts.append(f"{'All maps' if len(rows) > 1 else 'The map'}: {', '.join(alike)}.")
     if "cost" in columns:
         parts.append(f"Voxels it cost: those that the mask would gain if the map covered them{_costliest(rows)}.")
+    if "scaling" in columns:
+        parts.append("Scaled by: what the import multiplied the effects by (the median, where it differs by voxel).")
     if columns & {"effect", "variance"}:
         parts.append("Medians are over the voxels of the mask that the map covers.")
     return " ".join(parts)
