@@ -30,6 +30,7 @@ from ibma_app.workflows import describing, publishing
 from ibma_app.workflows.choosing import Choice, choose_estimators
 from ibma_app.workflows.gathering import Gathered, gather
 from ibma_app.workflows.inferring import RANDOM_FIELDS, Asked, infer_all
+from ibma_app.workflows.keeping import keep_results
 from ibma_app.workflows.options import Options
 from ibma_app.workflows.peaks import gather_peaks
 from ibma_app.workflows.planning import plan_group
@@ -54,7 +55,7 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
         return _show(analyses, gathered, tests, options)
     with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
         publishing.begin_dataset(output, gathered.datasets)
-        run = Run(options, gathered, tests, output, resources_for(options), atlases)
+        run = Run(options, gathered, tests, output, resources_for(options), record.folder / "results", atlases)
         finished: list[Results] = []
         for number, analysis in enumerate(analyses, start=1):
             log.info(
@@ -99,6 +100,7 @@ class Run:
     tests: Mapping[str, TestSpec]
     output: Output
     resources: Resources
+    records: Path  # where finished analyses are kept, relative to OUTPUT_DIR
     atlases: tuple[Atlas, ...] = ()
 
     def asked(self, analysis: Analysis, choice: Choice) -> Asked:
@@ -139,6 +141,7 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
         estimators=tuple(fitted[choice.estimator.name] for choice in choices),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )
+    keep_results(run.output, run.records, results)
     if not options.no_report:
         publishing.write_group_page(run.output, results)
     return results

@@ -8,6 +8,7 @@ from pathlib import Path
 from ibma_app.workflows.group import run_group
 from ibma_app.workflows.options import Options
 from ibma_app.workflows.participant import run_participant
+from ibma_app.workflows.rebuilding import rebuild_reports
 from ibma_app.workflows.running import messages
 
 LEVELS = {"participant": run_participant, "group": run_group}
@@ -19,6 +20,8 @@ def run_level(options: Options, words: Sequence[str] = ()) -> int:
         options, bids_dir=_absolute(options.bids_dir), output_dir=_absolute(options.output_dir)
     )
     with messages(options):
+        if options.reports_only:
+            return rebuild_reports(options, words)
         return LEVELS[options.analysis_level](options, words)
 
 

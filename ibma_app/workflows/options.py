@@ -98,6 +98,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(("--config-file",), "TOML: any of these, and each method's settings", RUNNING, Path, metavar="FILE"),
     Option(("--dry-run",), "show what would be combined; write nothing", RUNNING, bool, default=False),
     Option(("--no-report",), "write no report pages", RUNNING, bool, default=False),
+    Option(("--reports-only",), "make the report again from the maps in OUTPUT_DIR; BIDS_DIR is not read", RUNNING,
+           bool, default=False),
     Option(("--skip-bids-validation",), "accept a dataset without a proper description", RUNNING, bool,
            default=False),
     Option(("--stop-on-first-crash",), "stop at the first failure", RUNNING, bool, default=False),
@@ -149,6 +151,7 @@ class Options:
     config_file: Path | None = None
     dry_run: bool = False
     no_report: bool = False
+    reports_only: bool = False
     skip_bids_validation: bool = False
     stop_on_first_crash: bool = False
     verbose: int = 0

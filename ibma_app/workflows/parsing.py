@@ -226,6 +226,8 @@ def _check(options: Options) -> None:
         for item in text or ():
             if not re.match(r"^[^=]+=.+$", item):
                 raise UsageError(f"{flag} {item!r} lacks a name: write {flag} NAME=EXPRESSION.")
+    if options.no_report and options.reports_only:
+        raise UsageError("--no-report and --reports-only exclude each other: choose one.")
     if "auto" in options.estimator and len(options.estimator) > 1:
         raise UsageError("--estimator auto stands alone: it picks the estimators itself.")
 

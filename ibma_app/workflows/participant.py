@@ -19,10 +19,11 @@ from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.workflows import describing, publishing
 from ibma_app.workflows.choosing import Choice
 from ibma_app.workflows.gathering import gather
+from ibma_app.workflows.keeping import keep_results
 from ibma_app.workflows.options import Options
 from ibma_app.workflows.planning import plan_participants
 from ibma_app.workflows.resources import Resources, file_or_word, resources_for
-from ibma_app.workflows.running import run_folder, tell_outcome
+from ibma_app.workflows.running import as_ibma_error, run_folder, tell_outcome
 from ibma_app.workflows.showing import print_plan, progress
 from ibma_app.workflows.writing import Target, estimator_result, write_maps
 
@@ -41,6 +42,7 @@ class Job:
     options: Options
     output: Output
     resources: Resources
+    records: Path  # where finished analyses are kept, relative to OUTPUT_DIR
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
     with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
         publishing.begin_dataset(output, gathered.datasets)
         resources = resources_for(options, len(jobs))
-        work = [Job(label, analyses, options, output, resources) for label, analyses in jobs.items()]
+        kept = record.folder / "results"
+        work = [Job(label, analyses, options, output, resources, kept) for label, analyses in jobs.items()]
         log.info("Combining %d participant(s), %d at a time.", len(work), resources.nprocs)
         example: Results | None = None
         with (
@@ -80,7 +83,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
                 step(f"sub-{job.label}")
                 name = f"sub-{job.label}"
                 if isinstance(outcome, Exception):
-                    record.failures[name] = _as_ibma_error(outcome)
+                    record.failures[name] = as_ibma_error(outcome)
                 else:
                     example = example or outcome.example
                     record.seconds[name] = outcome.seconds
@@ -112,6 +115,7 @@ def combine_participant(job: Job) -> Outcome:
         else:
             finished.append(results)
             notes.extend(results.notes)
+            keep_results(job.output, job.records, results)
     if finished and not job.options.no_report:
         publishing.write_subject_page(job.output, job.label, finished)
     example = finished[0] if finished else None
@@ -211,10 +215,3 @@ def _join(failures: dict[str, IbmaError]) -> IbmaError:
         return errors[0]
     kind = type(errors[0]) if len({error.code for error in errors}) == 1 else IbmaError
     return kind(" ".join(f"{name}: {error.message}" for name, error in failures.items()))
-
-
-def _as_ibma_error(error: Exception) -> IbmaError:
-    if isinstance(error, IbmaError):
-        return error
-    log.debug("An unexpected error", exc_info=error)
-    return IbmaError(f"internal error ({type(error).__name__}: {error}). Run again with -vv and report it.")

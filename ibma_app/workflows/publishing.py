@@ -1,7 +1,7 @@
 """The dataset around the maps: description, README, citations, report pages."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ibma_app import __version__
@@ -18,17 +18,29 @@ def begin_dataset(output: Output, datasets: Sequence[Dataset]) -> None:
     write_bidsignore(output)
 
 
-def end_dataset(output: Output, finished: Sequence[Results], *, report: bool) -> None:
+def mark_ignored(output: Output) -> None:
+    """Keep .bidsignore complete where an earlier version wrote it."""
+    write_bidsignore(output)
+
+
+def end_dataset(
+    output: Output, finished: Sequence[Results], *, report: bool, versions: Sequence[str] | None = None
+) -> None:
     """Write README, CITATION and the report's index, once something is finished.
 
     One participant's results stand for all: their methods are the same.
+    ``versions`` are those of ibma-app that computed each; None: this one.
     """
     from ibma_app.report import methods
 
     named = {"participant" if r.analysis.level == "participant" else f"group_{r.analysis.name}": r for r in finished}
     if not named:
         return
-    texts = {key: methods.methods_markdown(results, __version__) for key, results in named.items()}
+    computed_by = versions or [__version__] * len(named)
+    texts = {
+        key: methods.methods_markdown(results, version)
+        for (key, results), version in zip(named.items(), computed_by, strict=True)
+    }
     write_readme(output, methods.readme_intro(__version__), texts)
     references = {key: methods.references_markdown(results) for key, results in named.items()}
     write_citation(output, methods.citation_intro(__version__), references)
@@ -48,21 +60,25 @@ def _house_matplotlib(output: Output) -> None:
         os.environ.setdefault("MPLCONFIGDIR", str(output.temporary / "matplotlib"))
 
 
-def write_group_page(output: Output, results: Results) -> Path:
-    """Write the page of one group analysis."""
+def write_group_page(output: Output, results: Results, software: Mapping[str, str] | None = None) -> Path:
+    """Write the page of one group analysis, computed by ``software`` (None: by what runs now)."""
     _house_matplotlib(output)
     from ibma_app.report.pages import write_analysis_page
 
     page = f"group_{results.analysis.name}.html"
-    return write_analysis_page(results, page, _saver(output), version=__version__, software=software_versions())
+    used = software or software_versions()
+    return write_analysis_page(results, page, _saver(output), version=used["ibma-app"], software=used)
 
 
-def write_subject_page(output: Output, label: str, finished: Sequence[Results]) -> Path:
-    """Write the page of one participant."""
+def write_subject_page(
+    output: Output, label: str, finished: Sequence[Results], software: Mapping[str, str] | None = None
+) -> Path:
+    """Write the page of one participant; ``software`` as for `write_group_page`."""
     _house_matplotlib(output)
     from ibma_app.report.pages import write_participant_page
 
-    return write_participant_page(label, finished, _saver(output), version=__version__, software=software_versions())
+    used = software or software_versions()
+    return write_participant_page(label, finished, _saver(output), version=used["ibma-app"], software=used)
 
 
 def _saver(output: Output) -> Callable[[Path, str], Path]:

@@ -35,6 +35,7 @@ class RunRecord:
     failures: dict[str, IbmaError] = dataclasses.field(default_factory=dict)
     done: list[str] = dataclasses.field(default_factory=list)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    folder: Path = Path("logs")  # the run's own, relative to OUTPUT_DIR
 
     @property
     def exit_code(self) -> int:
@@ -111,7 +112,7 @@ def run_folder(output: Output, options: Options, words: Sequence[str]) -> Iterat
         kept.flush()
         log.removeHandler(kept)
     log.addHandler(handler)
-    record, clock = RunRecord(), time.perf_counter()
+    record, clock = RunRecord(folder=folder), time.perf_counter()
     state = "interrupted"
     try:
         yield record
@@ -160,6 +161,14 @@ def software_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def as_ibma_error(error: Exception) -> IbmaError:
+    """Give a job's error in our words; one that no room has worded is ours to mend."""
+    if isinstance(error, IbmaError):
+        return error
+    log.debug("An unexpected error", exc_info=error)
+    return IbmaError(f"internal error ({type(error).__name__}: {error}). Run again with -vv and report it.")
 
 
 SHOWN = 5  # failures told in full; the log folder has all

@@ -1,0 +1,167 @@
+"""``--reports-only``: pages again from what is on disk, the same bytes as the run's own."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ibma_app.core.errors import InputError
+from ibma_app.core.results import Results
+from ibma_app.workflows.keeping import find_records, read_record
+from ibma_app.workflows.records import encode
+
+ENTITIES = {"task": "x", "space": "T1w"}  # quicker to draw than MNI
+SUBJECTS = ("01", "02", "03", "04", "05", "06")
+NAME = "group_task-x_space-T1w_contrast-ab"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, describe_dataset, write_statmap, cli) -> Path:
+    """Both levels' output; the folder of the maps is removed afterwards."""
+    root = tmp_path_factory.mktemp("reports")
+    data = describe_dataset(root / "data")
+    rng = np.random.default_rng(5)
+    rows = ["participant_id\tage"]
+    for sub in SUBJECTS:
+        rows.append(f"sub-{sub}\t{20 + 3 * int(sub)}")
+        for run in ("1", "2"):
+            for contrast in ("ab", "cd"):
+                label = {"sub": sub, "run": run, "contrast": contrast, **ENTITIES}
+                sidecar = {"DegreesOfFreedom": 90, "Units": "percent", "ContrastName": f"{contrast} <b>"}
+                write_statmap(data, "effect", rng.normal(1, 1, (5, 6, 4)), metadata=sidecar, **label)
+                write_statmap(data, "variance", rng.uniform(0.2, 0.6, (5, 6, 4)), metadata=sidecar, **label)
+    (data / "participants.tsv").write_text("\n".join(rows) + "\n")
+    out = root / "out"
+    assert (ran := cli(data, out, "participant", "--nprocs", "2")).code == 0, ran.stderr
+    group = ("--formula", "1 + age", "--test", "age=age", "mean=intercept", "--estimator", "reml", "stouffer-rfx")
+    inference = ("--inference", "fdr", "max-stat", "uncorrected", "--permutations", "64", "--cluster-p", "0.05")
+    assert (ran := cli(data, out, "group", *group, *inference, "--nprocs", "1")).code == 0, ran.stderr
+    shutil.rmtree(data)
+    return out
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, elsewhere."""
+    return Path(shutil.copytree(finished, tmp_path / "moved" / "out"))
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """All files but the log folders, which carry the time."""
+    files = [path for path in out.rglob("*") if path.is_file() and "logs" not in path.relative_to(out).parts]
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(files)}
+
+
+def is_made_again(name: str) -> bool:
+    return name.endswith(".html") or name.startswith("figures/") or name in ("README.md", "CITATION.md")
+
+
+def test_pages_have_the_bytes_of_the_run(finished: Path, out: Path, cli) -> None:
+    before = contents(finished)
+    made = {name for name in before if is_made_again(name)}
+    assert {f"{NAME}.html", f"{NAME[:-2]}cd.html", "sub-01.html", "sub-06.html", "report.html"} <= made
+    for name in made:
+        (out / name).unlink()
+    for level in ("participant", "group"):
+        ran = cli(out.parent / "gone", out, level, "--reports-only", "--nprocs", "2")
+        assert ran.code == 0, ran.stderr
+    after = contents(out)
+    assert after.keys() == before.keys()
+    assert [name for name in before if after[name] != before[name]] == []
+
+
+def test_records_come_back_whole(finished: Path, out: Path) -> None:
+    for level in ("participant", "group"):
+        records = find_records(out, level)
+        assert len(records) == (12 if level == "participant" else 2)
+        for path in records.values():
+            document = json.loads(gzip.decompress(path.read_bytes()))
+            results = read_record(path, out).results
+            assert encode(results, Results, out) == document["Results"]
+            assert results.output_dir == out
+            assert all(file.is_relative_to(out) for one in results.estimators for file in one.files.values())
+            assert str(finished) not in gzip.decompress(path.read_bytes()).decode()
+
+
+def test_filters_choose_the_pages(out: Path, cli) -> None:
+    for page in out.glob("*.html"):
+        page.unlink()
+    ran = cli("gone", out, "participant", "--reports-only", "--participant-label", "sub-02", "05")
+    assert ran.code == 0, ran.stderr
+    assert sorted(page.name for page in out.glob("*.html")) == ["report.html", "sub-02.html", "sub-05.html"]
+    ran = cli("gone", out, "group", "--reports-only", "--contrast", "cd")
+    assert ran.code == 0, ran.stderr
+    assert sorted(page.name for page in out.glob("group_*.html")) == [f"{NAME[:-2]}cd.html"]
+    ran = cli("gone", out, "group", "--reports-only", "--contrast", "zz")
+    assert ran.code == 18
+    assert "contrast- ab, cd" in ran.stderr
+
+
+def test_dry_run_names_the_pages(out: Path, cli) -> None:
+    before = contents(out)
+    ran = cli("gone", out, "group", "--reports-only", "--dry-run")
+    assert ran.code == 0, ran.stderr
+    assert ran.stdout.split() == [str(out / f"{NAME}.html"), str(out / f"{NAME[:-2]}cd.html")]
+    assert contents(out) == before
+
+
+def test_nothing_to_make_again(tmp_path: Path, out: Path, cli) -> None:
+    ran = cli(tmp_path, tmp_path / "new", "group", "--reports-only")
+    assert ran.code == 18
+    assert "holds no finished analysis of the group level" in ran.stderr
+    assert not (tmp_path / "new").exists()
+    shutil.rmtree(out / "logs")
+    assert cli(tmp_path, out, "participant", "--reports-only").code == 18
+
+
+def test_a_map_that_is_gone_is_named_and_the_others_are_made(out: Path, cli) -> None:
+    (lost,) = out.glob("group/*contrast-cd_test-age_desc-reml_stat-z_statmap.nii.gz")
+    lost.unlink()
+    page = out / f"{NAME}.html"
+    page.unlink()
+    ran = cli("gone", out, "group", "--reports-only")
+    assert ran.code == 1
+    assert lost.name in ran.stderr
+    assert page.exists()
+    assert "run the analysis again" in ran.stderr
+
+
+def test_the_newest_record_counts(out: Path, cli) -> None:
+    (record,) = (path for name, path in find_records(out, "group").items() if name == NAME)
+    later = out / "logs" / "99990101T000000Z_group_x-1" / "results" / record.name
+    later.parent.mkdir(parents=True)
+    document = json.loads(gzip.decompress(record.read_bytes()))
+    document["Results"]["notes"] = ["A note of the later run."]
+    document["Software"]["ibma-app"] = "9.8.7"
+    later.write_bytes(gzip.compress(json.dumps(document).encode()))
+    assert cli("gone", out, "group", "--reports-only", "--contrast", "ab").code == 0
+    text = (out / f"{NAME}.html").read_text()
+    assert "A note of the later run." in text
+    assert "ibma-app 9.8.7" in text  # the version that computed it
+
+
+@pytest.mark.parametrize("damage", [b"", b"no gzip", gzip.compress(b"{}"), gzip.compress(b'{"Format": 99}')])
+def test_a_damaged_record_is_an_input_error(tmp_path: Path, damage: bytes) -> None:
+    record = tmp_path / "group_a.json.gz"
+    record.write_bytes(damage)
+    with pytest.raises(InputError, match=r"group_a\.json\.gz .* Run the analysis again"):
+        read_record(record, tmp_path)
+
+
+def test_options_that_change_nothing_are_named(out: Path, cli) -> None:
+    ran = cli("gone", out, "group", "--reports-only", "--alpha", "0.01", "--estimator", "ols", "--nprocs", "1")
+    assert ran.code == 0
+    assert "change nothing: --estimator, --alpha" in ran.stderr
+    assert cli("gone", out, "group", "--reports-only", "--no-report").code == 64
+
+
+def test_a_run_without_report_can_be_shown_later(tmp_path: Path, finished: Path, cli) -> None:
+    out = tmp_path / "out"
+    ran = cli(finished, out, "group", "--no-report", "--contrast", "ab", "--estimator", "ols")
+    assert ran.code == 0, ran.stderr
+    assert not list(out.glob("*.html"))
+    assert cli("gone", out, "group", "--reports-only").code == 0
+    assert (out / f"{NAME}.html").exists()
