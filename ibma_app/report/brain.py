@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
+from ibma_app.report.embed import Shelf
 from ibma_app.report.html import data_uri, encode_png
 from ibma_app.report.picture import Panel, Picture, Scale, draw_bar
 
@@ -46,10 +47,11 @@ class SlicePlan:
 
 
 class Sheet:
-    """The slice plans of one page: analyses on one grid share plan and backdrop."""
+    """What the pictures of one page share: slice plans (one per grid), and the blocks of its viewers."""
 
     def __init__(self) -> None:
         self.plans: list[SlicePlan] = []
+        self.shelf = Shelf()
 
     def plan(self, grid: Grid, space: str | None) -> SlicePlan:
         """Return the plan for a grid, making it when it is new."""
@@ -89,7 +91,7 @@ def plan_slices(grid: Grid, key: str = "backdrop", *, mni: bool = False) -> Slic
     """
     voxels = np.argwhere(grid.mask if grid.mask.any() else np.ones(grid.shape, dtype=bool))
     mm = voxels @ grid.affine[:3, :3].T + grid.affine[:3, 3]
-    low, high, step = mm.min(axis=0), mm.max(axis=0), _world_steps(grid.affine)
+    low, high, step = mm.min(axis=0), mm.max(axis=0), world_steps(grid.affine)
     n_levels = int(round((high[2] - low[2]) / step[2])) + 1
     margin = 0.06 if n_levels > N_TILES else 0.0  # the outermost slices hold little
     chosen = np.linspace(margin, 1 - margin, min(N_TILES, n_levels)) * (n_levels - 1)
@@ -203,7 +205,7 @@ def _draw_projections(grid: Grid, volume: Floats, scale: Scale, caption: str) ->
     order = nibabel.orientations.io_orientation(grid.affine)
     canonical = nibabel.orientations.apply_orientation(volume, order)
     mask = nibabel.orientations.apply_orientation(grid.mask, order)
-    size = _world_steps(grid.affine)
+    size = world_steps(grid.affine)
     views = (("from the right", 0, (1, 2)), ("from behind", 1, (0, 2)), ("from above", 2, (0, 1)))
     spans = [(canonical.shape[a] * size[a], canonical.shape[b] * size[b]) for _, _, (a, b) in views]
     unit = min(240.0 / max(span[0] for span in spans), 230.0 / max(span[1] for span in spans))
@@ -228,7 +230,7 @@ def _draw_projections(grid: Grid, volume: Floats, scale: Scale, caption: str) ->
 _GREY = np.array([[0, 0, 0, 0], [128, 135, 144, 70]], dtype=np.uint8)  # mask without a template
 
 
-def _world_steps(affine: Floats) -> Floats:
+def world_steps(affine: Floats) -> Floats:
     """Voxel size along the world axis that each grid axis is nearest to: (3,) mm."""
     import nibabel
 

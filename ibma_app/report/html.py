@@ -2,11 +2,12 @@
 
 Pages are one file each: the stylesheet is inlined and every picture is a
 ``data:`` URI, so that nothing is loaded from elsewhere. Autoescape is on for
-every template; the only text that is trusted is our own stylesheet.
+every template; the only texts that are trusted are our own stylesheet and script.
 """
 
 import base64
 import functools
+import hashlib
 import math
 import re
 import struct
@@ -102,6 +103,19 @@ def encode_png(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
     )
 
 
+def content_policy(script: str) -> str:
+    """Return the pages' content security policy: they run this script alone, and load nothing.
+
+    Whatever the input's labels hold, a browser runs no other script and
+    reaches no other address.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
 @functools.cache
 def environment() -> "Environment":
     """Return the Jinja environment: autoescape everywhere, undefined names are errors."""
@@ -118,7 +132,10 @@ def environment() -> "Environment":
     env.filters["number"] = format_number
     env.filters["href"] = lambda path: quote(str(path))
     stylesheet = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    env.globals["stylesheet"] = Markup(stylesheet)  # trusted: our own file
+    script = (TEMPLATES / "viewer.js").read_text(encoding="utf-8")
+    env.globals["stylesheet"] = Markup(stylesheet)  # trusted: our own files
+    env.globals["script"] = Markup(script)
+    env.globals["policy"] = content_policy(script)
     return env
 
 

@@ -54,6 +54,8 @@ class ClusterTable:
 
     columns: tuple[tuple[str, bool], ...]  # name on the page, whether it holds numbers
     rows: tuple[tuple[str, ...], ...]
+    values: tuple[tuple[str, ...], ...]  # of the same cells, as the file has them; "" where there is nothing
+    places: tuple[tuple[float, float, float] | None, ...]  # mm of each row
     n_rows: int
     n_clusters: int
     href: str  # relative to the page
@@ -176,10 +178,21 @@ def read_clusters(path: Path, page_folder: Path, limit: int = CLUSTER_ROWS) -> C
     return ClusterTable(
         columns=tuple((_column_name(head[index]), not head[index].startswith("region")) for index in kept),
         rows=tuple(tuple(_cell(head[index], line[index]) for index in kept) for line in body[:limit]),
+        values=tuple(tuple(line[i] if line[i] != MISSING else "" for i in kept) for line in body[:limit]),
+        places=tuple(_place(dict(zip(head, line, strict=False))) for line in body[:limit]),
         n_rows=len(body),
         n_clusters=sum(1 for line in body if line[0].isdecimal()),  # sub-peaks are lettered: 1a
         href=relative_to_page(path, page_folder),
     )
+
+
+def _place(row: Mapping[str, str]) -> tuple[float, float, float] | None:
+    """Where a row's peak is, in mm."""
+    try:
+        x, y, z = (float(row[axis]) for axis in "xyz")
+    except (KeyError, ValueError):
+        return None
+    return (x, y, z) if np.isfinite((x, y, z)).all() else None
 
 
 def _column_name(column: str) -> str:
@@ -228,7 +241,7 @@ def _peak_at(maps: ResultMaps, name: str, voxel: NDArray[np.intp]) -> Peak:
     effect, variance, count = maps.volume("effect"), maps.volume("variance"), maps.volume("n")
     half = None
     if effect is not None and variance is not None and variance[where] > 0:
-        half = float(np.sqrt(variance[where])) * _critical_value(maps, where)
+        half = float(np.sqrt(variance[where])) * float(critical_values(maps, where))
     value = None if effect is None else float(effect[where])
     statistic = maps.volume("z")
     assert statistic is not None  # find_peaks has looked
@@ -243,17 +256,23 @@ def _peak_at(maps: ResultMaps, name: str, voxel: NDArray[np.intp]) -> Peak:
     )
 
 
-def _critical_value(maps: ResultMaps, where: tuple[int, int, int]) -> float:
-    """Half width of a 95 % interval in standard errors: t where the test is one, else normal."""
+def critical_values(maps: ResultMaps, where: Any) -> NDArray[np.float64]:
+    """Half widths of 95 % intervals in standard errors: t where the test is one, else normal.
+
+    ``where`` picks voxels of a volume: an index (one value is returned, shape ()) or a mask (V,).
+    """
     from scipy import stats
 
     dof: Any = None
     if maps.path("t") is not None:
         volume = maps.volume("dof")
         dof = volume[where] if volume is not None else maps.sidecar("t").get("DegreesOfFreedom")
-    if isinstance(dof, int | float) and not isinstance(dof, bool) and np.isfinite(dof) and dof > 0:
-        return float(stats.t.isf(0.025, dof))
-    return float(stats.norm.isf(0.025))
+    known = isinstance(dof, int | float | np.ndarray) and not isinstance(dof, bool)
+    numbers = np.asarray(dof if known else np.nan, dtype=np.float64)
+    numbers = np.where(np.isfinite(numbers) & (numbers > 0), numbers, np.inf)  # t of infinite dof is normal
+    distinct, index = np.unique(numbers, return_inverse=True)
+    values = stats.t.isf(0.025, distinct)[index].reshape(numbers.shape)
+    return np.broadcast_to(values, maps.grid.mask[where].shape)
 
 
 def _describe_dof(maps: ResultMaps) -> str:

@@ -25,6 +25,7 @@ from ibma_app.report.numbers import (
     find_peaks,
 )
 from ibma_app.report.picture import Picture, positive_scale, signed_scale
+from ibma_app.report.viewer import PARTICIPANT_LIMITS, view_maps
 
 Floats = NDArray[np.float64]
 Fact = tuple[str, Any]
@@ -81,7 +82,7 @@ def estimator_view(result: EstimatorResult, results: Results, sheet: Sheet, numb
     tests = []
     for index, test in enumerate(results.design.tests):
         maps = ResultMaps(result, results.grid, results.design, test)
-        tests.append(_test_view(maps, results, plan, f"{anchor}-t{index}", pictured=index < budget))
+        tests.append(_test_view(maps, results, sheet, f"{anchor}-t{index}", pictured=index < budget))
     first = ResultMaps(result, results.grid, results.design, results.design.tests[0])
     units = effect_units(first, results)
     pictures = _fit_pictures(first, results, plan, units)
@@ -109,11 +110,12 @@ def found_rows(estimators: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _test_view(maps: ResultMaps, results: Results, plan: SlicePlan, anchor: str, *, pictured: bool) -> dict[str, Any]:
+def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *, pictured: bool) -> dict[str, Any]:
     """Numbers and pictures of one test."""
     row = describe_test(maps.test, results.design.columns)
     units = effect_units(maps, results)
-    inferences = count_significant(maps, results)
+    inferences, space = count_significant(maps, results), space_of(results)
+    plan = sheet.plan(results.grid, space)
     unpictured = "" if pictured else "No pictures: the page shows those of its first tests only; the maps are on disk."
     return {
         "anchor": anchor,
@@ -125,6 +127,7 @@ def _test_view(maps: ResultMaps, results: Results, plan: SlicePlan, anchor: str,
         "peaks": find_peaks(maps),
         "inferences": inferences,
         "pictures": _test_pictures(maps, results, plan, inferences, units) if pictured else [],
+        "viewer": view_maps(maps, inferences, sheet.shelf, units, space) if pictured else None,
         "unpictured": unpictured,
     }
 
@@ -215,6 +218,9 @@ def participant_view(results: Results, sheet: Sheet, number: int, *, pictured: b
         "maps": table,
         "peaks": find_peaks(maps),
         "units": units,
+        "viewer": (
+            view_maps(maps, (), sheet.shelf, units, space_of(results), PARTICIPANT_LIMITS) if pictured else None
+        ),
         "pictures": _participant_pictures(maps, results, sheet, units) if pictured else [],
         "unpictured": (
             "" if pictured else "No pictures: the page shows those of its first contrasts only; "
