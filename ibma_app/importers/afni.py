@@ -27,8 +27,8 @@ from ibma_app.importers.afni_scaling import AfniDesign, last_command, read_comma
 from ibma_app.importers.lazy import LazyMaps
 from ibma_app.importers.spaces import MNI, template_label
 
-_EFFECT = re.compile(r"[_:](?:Coef|mean|Mean|b|Diff|Contr|Contrast)$")
-_STATISTIC = re.compile(r"(?:[_: ](?:Tstat|Zscr|Zscore|Zstat|t-stat|t|T|z|Z))$")
+_EFFECT = re.compile(r"(?:[_:](?:Coef|mean|Mean|b|Diff|Contr|Contrast)|[ &]Coef)$")
+_STATISTIC = re.compile(r"(?:[_: &](?:Tstat|Zscr|Zscore|Zstat|t-stat|T-stat|t-st|t|T|z|Z))$")
 _OTHERS = re.compile(r"(?:_(?:Fstat|F|R\^2)|:(?:Chisq|F)|^tau\^2|^lambda)$")
 _BASELINE = re.compile(r"Run#\d+Pol#\d+")
 _PROGRAMS = ("3dDeconvolve", "3dREMLfit", "3dttest++", "3dttest", "3dMEMA", "3dMVM", "3dLME", "3dLMEr", "3dANOVA",
@@ -171,7 +171,7 @@ def _pair(bricks: list[SubBrick]) -> tuple[dict[str, dict[str, SubBrick]], list[
         kind, what = _kind(brick), f"sub-brick {brick.index} ({brick.label})"
         base = (_EFFECT if kind == "effect" else _STATISTIC).sub("", brick.label)
         if kind not in ("effect", "t", "z"):
-            listed.append(f"{what} is a {kind} statistic.")
+            listed.append(f"{what} is a statistic of another type ({kind}).")
         elif _BASELINE.match(base):
             listed.append(f"{what} is of the baseline.")
         elif kind == "effect" and base == brick.label and base not in tested:
@@ -193,7 +193,7 @@ def _kind(brick: SubBrick) -> str:
     ending = _STATISTIC.search(brick.label)  # labelled as a statistic, but its parameters are lost
     if ending:
         return "z" if ending[0][1] in "zZ" else "t"
-    return "kind of" if _OTHERS.search(brick.label) else "effect"
+    return "by its label" if _OTHERS.search(brick.label) else "effect"
 
 
 def _names(bases: list[str]) -> dict[str, str]:

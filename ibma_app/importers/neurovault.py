@@ -17,12 +17,13 @@ import logging
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,14 +119,18 @@ def _base() -> str:
 def _list_images(number: str) -> list[Mapping[str, Any]]:
     """Fetch what the API says of a collection's images, page by page."""
     found: list[Mapping[str, Any]] = []
+    query = {"limit": str(PAGE), "offset": "0", "format": "json"}
     for _ in range(MAX_PAGES):
-        page = fetch_json(f"{_base()}/api/collections/{number}/images/?limit={PAGE}&offset={len(found)}&format=json")
+        page = fetch_json(f"{_base()}/api/collections/{number}/images/?{urlencode(query)}")
         results = page.get("results") if isinstance(page, dict) else page
         if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
             raise DataError(f"{_base()} does not answer as NeuroVault's API does (no list of images).")
+        results = [one for one in results if one not in found]  # a server may name its first page for ever
         found += results
         if isinstance(page, list) or not results or not page.get("next"):
             break
+        # only its query is followed, never the address that it names
+        query |= {"offset": str(len(found))} | dict(parse_qsl(urlsplit(str(page["next"])).query))
     LOGGER.info("NeuroVault collection %s: %d images", number, len(found))
     return found
 
@@ -168,36 +173,47 @@ def _collection_of(facts: list[Mapping[str, Any]]) -> str:
     return numbers.pop() if len(numbers) == 1 else ""
 
 
-def _finder(local: Mapping[str, Path], wish: Wish, number: str) -> Find:
+def _finder(local: Mapping[str, list[Path]], wish: Wish, number: str) -> Find:
     """Return what finds an image's file: beside its JSON, else fetched into the cache."""
     cache = wish.cache
     temporary = None if cache else tempfile.TemporaryDirectory(prefix="ibma-neurovault-")
 
     def find(image: VaultImage) -> Path:
-        here = next((local[name] for name in _names(image) if name in local), None)
-        if here is not None:
-            return here
+        here = next((local[name] for name in _names(image) if name in local), [])
+        if here:
+            return _the_one(image, here)
         address = _address(image)
         root = cache or Path(temporary.name if temporary else "")
         # the date of its last change: a changed image is fetched again
         stamp = re.sub(r"\D", "", str(image.facts.get("modify_date") or ""))[:14]
         name = safe_name(f"image_{image.id}_{stamp}_{urlsplit(address).path.rsplit('/', 1)[-1]}")
         host = safe_name(urlsplit(address).netloc)
-        return fetch_file(address, root / "neurovault" / host / safe_name(number or "0") / name)
+        return fetch_file(address, root / "neurovault" / host / safe_name(image.collection or number or "0") / name)
 
     return find
 
 
-def _local_files(path: Path) -> dict[str, Path]:
+def _the_one(image: VaultImage, paths: list[Path]) -> Path:
+    """Choose among files of one name: by the folder that is named after the image's collection."""
+    own = [path for path in paths if image.collection and image.collection in re.findall(r"\d+", path.parent.name)]
+    if len(paths) > 1 and len(own) != 1:
+        raise InputError(
+            f"Several files could be NeuroVault's {image.title}: {', '.join(map(str, paths))}. Give each collection "
+            "in a folder of its own, named by its number (collection_1425)."
+        )
+    return own[0] if len(paths) > 1 else paths[0]
+
+
+def _local_files(path: Path) -> dict[str, list[Path]]:
     """List the images of a download by their bare names; beside a JSON file: those of its own folder."""
     endings = (".nii", ".nii.gz", ".img", ".img.gz")
     if path.is_dir():
         files = _shallow(path, *endings)
     else:
         files = sorted(file for file in path.parent.iterdir() if file.name.endswith(endings))
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for file in files:
-        found.setdefault(file.name, file)
+        found.setdefault(file.name, []).append(file)
     return found
 
 
@@ -247,14 +263,15 @@ def _of_one_level(images: list[VaultImage], wish: Wish) -> tuple[list[VaultImage
 
 
 def _contrasts(
-    groups: Mapping[tuple[str, str], Mapping[str, VaultImage]], find: Find, number: str, level: str | None
+    groups: Mapping[tuple[str, str, str], Mapping[str, VaultImage]], find: Find, number: str, level: str | None
 ) -> tuple[list[ImportedContrast], list[str]]:
     """Describe every contrast; maps that cannot be read, or are copies of others, are listed."""
     contrasts: list[ImportedContrast] = []
     listed: list[str] = []
-    names = [contrast for _, contrast in groups]
+    names = Counter((collection, contrast) for collection, _, contrast in groups)
+    is_one = len({collection for collection, _, _ in groups}) == 1
     contents: dict[str, VaultImage] = {}
-    for done, ((key, contrast), images) in enumerate(groups.items(), 1):
+    for done, ((collection, key, contrast), images) in enumerate(groups.items(), 1):
         LOGGER.info("NeuroVault: %s (%d of %d)", key, done, len(groups))
         kept: dict[str, tuple[VaultImage, Any]] = {}
         for kind, image in images.items():
@@ -270,8 +287,9 @@ def _contrasts(
             listed += [f"{opening} is a variance without its effect." for opening in alone]
             continue
         # one study has one map of a contrast: the same contrast again is another study
-        several = names.count(contrast) > 1
-        entity = key if several else f"neurovault{number}"
+        several = names[collection, contrast] > 1
+        own_key = key if is_one else f"{collection} {key}"
+        entity = own_key if several else f"neurovault{collection or number}"
         grid = next(iter(kept.values()))[1]
         own = {kind: image for kind, (image, _) in kept.items()}
         contrasts.append(_contrast(contrast, own, grid=grid, find=find, level=level, entity=entity))

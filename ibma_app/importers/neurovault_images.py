@@ -44,6 +44,11 @@ class VaultImage:
     facts: Mapping[str, Any]
 
     @property
+    def collection(self) -> str:
+        """The number of its collection, "" when its JSON does not tell."""
+        return str(self.facts.get("collection_id") or "")
+
+    @property
     def title(self) -> str:
         """How messages call it."""
         return f"image {self.id} ({self.name})"
@@ -157,8 +162,11 @@ def _integer(value: Any) -> int:
         return 0
 
 
-def group_images(images: Iterable[VaultImage]) -> tuple[dict[tuple[str, str], dict[str, VaultImage]], list[str]]:
-    """Put the images of one contrast together: (key, contrast) -> kind -> image.
+Groups = dict[tuple[str, str, str], dict[str, VaultImage]]
+
+
+def group_images(images: Iterable[VaultImage]) -> tuple[Groups, list[str]]:
+    """Put the images of one contrast together: (collection, key, contrast) -> kind -> image.
 
     Of two images of one kind the earlier (by number) stays.
 
@@ -168,11 +176,11 @@ def group_images(images: Iterable[VaultImage]) -> tuple[dict[tuple[str, str], di
     listed : list of str
         Which were left out.
     """
-    groups: dict[tuple[str, str], dict[str, VaultImage]] = {}
+    groups: Groups = {}
     listed: list[str] = []
     for image in sorted(images, key=lambda one: one.id):
         kind = "variance" if image.kind == "se" else image.kind
-        group = groups.setdefault((image.key, image.contrast), {})
+        group = groups.setdefault((image.collection, image.key, image.contrast), {})
         if kind in group:
             listed.append(
                 f"{image.opening} is a second {kind} map of {image.key} beside {group[kind].title}. "

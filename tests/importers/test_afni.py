@@ -1,6 +1,7 @@
 """AFNI's datasets: sub-bricks paired by label, scale factors, templates, units stated in the history."""
 
 import gzip
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -336,3 +337,45 @@ def test_subjects_of_paired_and_grouped_tests(tmp_path):
         study = read(str(write_head(tmp_path, "g+tlrc", bricks, history=history)), Wish())
         assert (study.contrasts[0].sample_size, study.level) == (expected, "group")
     assert Path(study.source).name == "g+tlrc.HEAD"
+
+
+def test_a_bucket_of_24_sub_bricks(tmp_path):
+    """3dREMLfit with -fout -tout -rout: int16 with factors, big-endian, gzipped; six pairs among them."""
+    t, f, r = (3, 92), (4, 3, 90), (7, 1.5, 45)
+    labels = [("Full_R^2", r), ("Full_Fstat", f)]
+    for base in ("vis#0", "aud#0", "odd#0", "V-A_GLT#0", "sum_GLT#0"):
+        short = base.removesuffix("#0")
+        labels += [(f"{base}_Coef", None), (f"{base}_Tstat", t), (f"{short}_R^2", r), (f"{short}_Fstat", f)]
+    labels += [("last_GLT#0_Coef", None), ("last_GLT#0_Tstat", t)]
+    assert len(labels) == 24
+    values = volumes(24)
+    bricks = [(label, aux, value, "i2", 1e-3) for (label, aux), value in zip(labels, values, strict=True)]
+    study = read(str(write_head(tmp_path, "stats_REML+tlrc", bricks, order=">", packed=True)), Wish())
+    assert [one.name for one in study.contrasts] == ["vis", "aud", "odd", "V-A", "sum", "last"]
+    assert len(study.listed) == 12
+    for contrast in study.contrasts:
+        at = next(i for i, (label, _) in enumerate(labels) if re.fullmatch(f"{contrast.name}(_GLT)?#0_Coef", label))
+        assert contrast.dof == 92
+        np.testing.assert_allclose(contrast.maps["effect"], values[at], atol=6e-4)  # half a step of the int16
+        np.testing.assert_allclose(contrast.maps["t"], values[at + 1], atol=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("effect", "statistic", "code", "name"),
+    [
+        ("pos-neg", "pos-neg t", (3, 20), "pos-neg"),  # 3dMVM
+        ("pos-neg", "pos-neg Z", (5,), "pos-neg"),  # 3dLME, 3dLMEr
+        ("SetA-SetB_mean", "SetA-SetB_Zscr", (5,), "SetA-SetB"),  # 3dttest++ -toz
+        ("pos:b", "pos:t", (3, 20), "pos"),  # 3dMEMA
+        ("faces:Mean", "faces:t-stat", (3, 20), "faces"),  # 3dANOVA2
+        ("f vs h:Contr", "f vs h:t-stat", (3, 20), "f vs h"),
+        ("vis[0] Coef", "vis[0] t-st", (3, 20), "vis[0]"),  # 3dDeconvolve of old
+        ("vis [0]&Coef", "vis [0]&T-stat", (3, 20), "vis [0]"),
+    ],
+)
+def test_labels_of_other_programs(tmp_path, effect, statistic, code, name):
+    one, two = volumes(2)
+    head = write_head(tmp_path, "x+tlrc", [(effect, None, one, "f4", 0), (statistic, code, two, "f4", 0)])
+    (contrast,) = read(str(head), Wish()).contrasts
+    kind = "t" if code[0] == 3 else "z"
+    assert (contrast.name, set(contrast.maps), contrast.dof) == (name, {"effect", kind}, 20 if kind == "t" else None)

@@ -328,3 +328,45 @@ def test_words_for_the_kind_leave_the_name(name, key):
 def test_odd_json():
     assert isinstance(read_image({}), str)
     assert "no file" in read_image({"map_type": "T map", "id": "x", "file": 3})
+
+
+def test_pages_are_those_that_the_server_names(vault):
+    fill_pain(vault, 2)
+    whole = vault.answer
+
+    def answer(path):  # numbered pages, whatever limit and offset say
+        page = int(parse_qs(urlsplit(path).query).get("page", ["1"])[0])
+        if not urlsplit(path).path.startswith("/api/"):
+            return whole(path)
+        images = vault.images["1425"]
+        after = f"{vault.base}/api/collections/1425/images/?page={page + 1}" if 2 * page < len(images) else None
+        return json.dumps({"next": after, "results": images[2 * (page - 1) : 2 * page]}).encode()
+
+    vault.answer = answer
+    assert len(read("1425", Wish(for_study=True)).contrasts) == 2
+    assert sum(path.startswith("/api/") for path in vault.asked) == 3
+
+    vault.answer = lambda path: json.dumps({"next": vault.base, "results": vault.images["1425"]}).encode()
+    vault.asked.clear()
+    with pytest.raises(DataError):  # a server that names its first page for ever: no file is an image here
+        read("1425", Wish(for_study=True))
+    assert sum(path.startswith("/api/") for path in vault.asked) == 2
+
+
+def test_several_collections_in_one_download(vault, tmp_path):
+    for collection, seed in (("11", 1), ("12", 2)):
+        vault.add(collection, "zstat", "T map", maps(seed)[2], contrast_definition="pain > rest")
+        folder = tmp_path / f"collection_{collection}"
+        folder.mkdir()
+        (image,) = vault.images[collection]
+        (folder / "metadata.json").write_text(json.dumps(image))
+        (folder / "zstat.nii").write_bytes(vault.files[urlsplit(image["file"]).path])
+    study = read(str(tmp_path), Wish(for_study=True))
+    assert [contrast.entities["study"] for contrast in study.contrasts] == ["neurovault11", "neurovault12"]
+    for contrast, seed in zip(study.contrasts, (1, 2), strict=True):
+        np.testing.assert_allclose(contrast.maps["t"], maps(seed)[2], rtol=1e-6)
+    for number in (11, 12):  # the folders' names no longer tell which file is whose
+        (tmp_path / f"collection_{number}").rename(tmp_path / "ab"[number - 11])
+    with pytest.raises(InputError, match=r"Several files could be .*zstat\.nii"):
+        read(str(tmp_path), Wish(for_study=True))
+    assert vault.asked == []
