@@ -41,3 +41,7 @@ class Design:
     def one_sample(self) -> bool:
         """Whether the design is an intercept alone."""
         return self.matrix.shape[1] == 1 and bool(np.all(self.matrix == 1.0))
+
+    def tests_mean(self, test: Test) -> bool:
+        """Whether a test asks for the mean of the maps itself."""
+        return self.one_sample and not test.is_f and float(np.ravel(test.weights)[0]) == 1.0

@@ -103,13 +103,8 @@ def _left_dof(block: VoxelBlock, design: Design) -> int:
     return int(covered.sum() - np.linalg.matrix_rank(design.matrix[covered]))
 
 
-def one_mean(design: Design) -> bool:
-    """Tell whether the design is an intercept whose test is the mean itself."""
-    return design.one_sample and not design.tests[0].is_f and float(np.ravel(design.tests[0].weights)[0]) == 1.0
-
-
 def _prediction(estimate: Estimate, alone: Design, at: int) -> tuple[float, float] | None:
-    if estimate.pilower is None or estimate.piupper is None or not one_mean(alone):
+    if estimate.pilower is None or estimate.piupper is None or not alone.tests_mean(alone.tests[0]):
         return None
     low, high = float(estimate.pilower[at]), float(estimate.piupper[at])
     return (low, high) if low < high else None
@@ -153,7 +148,7 @@ def _maps_at(
     share = 100.0 * weights / weights.sum() if known and weights is not None else None
     left = rows if rows.size <= REFITTED_ALL else np.sort(rows[np.argsort(-again.shift, kind="stable")[:REFITTED]])
     without = _leave_out(block, estimator, alone, settings, left)
-    plain = one_mean(alone) or not (known and estimator.takes_designs)
+    plain = alone.tests_mean(alone.tests[0]) or not (known and estimator.takes_designs)
     return tuple(
         MapAtPeak(
             row=int(row),

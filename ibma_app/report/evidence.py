@@ -1,0 +1,185 @@
+"""The meta-analysis at the peaks: what was combined there, of what, and how much hangs on one map."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ibma_app.core.design import Test
+from ibma_app.core.results import Combined, EstimatorResult, MapAtPeak, PeakEvidence, Results
+from ibma_app.report.forest import change, draw_forest, interval, interval_of, rows_shown
+from ibma_app.report.funnel import draw_funnel
+from ibma_app.report.html import format_number
+from ibma_app.report.inputs import short_labels
+from ibma_app.report.plot import Plot
+
+Interval = tuple[float, float] | None
+
+LARGEST_LOG10P = 300.0  # beyond, 10**-x is 0 to a computer
+
+
+@dataclass(frozen=True)
+class EvidenceRow:
+    """One map's numbers, as the table has them."""
+
+    name: str
+    map: MapAtPeak
+    interval: Interval
+    left_interval: Interval
+
+
+@dataclass(frozen=True)
+class PeakView:
+    """One peak on the page."""
+
+    peak: PeakEvidence
+    title: str
+    place: str
+    interval: Interval
+    rows: tuple[EvidenceRow, ...]
+    n_folded: int  # maps that are not among the rows
+    influence: tuple[str, Combined] | None  # whose absence changes most, and what is left then
+    z_range: Interval  # of the test without each map in turn
+    q_p: str
+    forest: Plot
+    funnel: Plot | None
+
+
+@dataclass(frozen=True)
+class EvidenceView:
+    """The peaks of one test."""
+
+    peaks: tuple[PeakView, ...]
+    quantity: str
+    units: str
+    forest_words: str
+    funnel_words: str
+    no_funnel: str
+
+
+def view_evidence(result: EstimatorResult, results: Results, test: Test, units: str) -> EvidenceView | None:
+    """Draw the peaks of one test.
+
+    Parameters
+    ----------
+    result : EstimatorResult
+        With its ``peaks``.
+    results : Results
+        As seen by it.
+    test : Test
+    units : str
+        Of the effects, or "".
+
+    Returns
+    -------
+    EvidenceView or None
+        None where nothing was kept of the peaks.
+    """
+    peaks = [peak for peak in result.peaks if peak.test == test.name and peak.maps]
+    if not peaks:
+        return None
+    names = tuple(short_labels([row.label for row in results.survey]))
+    of_effects = "effect" in result.estimator.needs
+    shown = "" if not of_effects else " (units unknown)" if units in ("", "unknown") else f" ({units})"
+    quantity = f"effect{shown}" if of_effects else "z of the map"
+    mean = results.design.tests_mean(test)
+    views = tuple(_view(peak, names, quantity, mean=mean) for peak in peaks)
+    return EvidenceView(
+        peaks=views,
+        quantity="Effect" if of_effects else "z",
+        units=shown,
+        forest_words=_forest_words(peaks, mean=mean, of_effects=of_effects),
+        funnel_words=_funnel_words(peaks, hedges=results.settings.get("units_policy") == "hedges-g"),
+        no_funnel=_no_funnel(views, result, of_effects=of_effects),
+    )
+
+
+def _view(peak: PeakEvidence, names: tuple[str, ...], quantity: str, *, mean: bool) -> PeakView:
+    rows = rows_shown(peak)
+    lefts = [row.without.z for row in rows if row.without is not None]
+    most = max(rows, key=lambda row: change(peak, row)) if lefts else None
+    effects = peak.combined.effect is not None
+    return PeakView(
+        peak=peak,
+        title=peak.name[:1].upper() + peak.name[1:],
+        place=", ".join(format_number(round(mm, 1)) for mm in peak.xyz),
+        interval=interval_of(peak.combined),
+        rows=tuple(
+            EvidenceRow(
+                name=names[row.row],
+                map=row,
+                interval=interval(row.value, row.variance),
+                left_interval=interval_of(row.without) if row.without is not None and effects else None,
+            )
+            for row in rows
+        ),
+        n_folded=len(peak.maps) - len(rows),
+        influence=(names[most.row], most.without) if most is not None and most.without is not None else None,
+        z_range=(min(lefts), max(lefts)) if lefts else None,
+        q_p=_write_p(peak.q_log10p),
+        forest=draw_forest(peak, names, quantity, one_mean=mean),
+        funnel=draw_funnel(peak, names, quantity),
+    )
+
+
+def _write_p(log10_p: float | None) -> str:
+    """Write p from its -log10."""
+    if log10_p is None:
+        return ""
+    if log10_p > LARGEST_LOG10P:
+        return f"p < 1e-{LARGEST_LOG10P:.0f}"
+    p = 10.0**-log10_p
+    return f"p = {p:.2g}" if p < 0.095 else f"p = {p:.2f}"
+
+
+def _forest_words(peaks: Sequence[PeakEvidence], *, mean: bool, of_effects: bool) -> str:
+    """Explain the forest plot that these peaks get."""
+    maps = peaks[0].maps
+    words = []
+    if any(row.variance is not None for row in maps):
+        words.append("Left: each map's effect with the 95 % interval that its sampling variance gives")
+    else:
+        words.append(f"Left: {'the effect' if of_effects else 'z'} of each map")
+    weighed = any(row.weight is not None for row in maps)
+    words[0] += (
+        "; squares have the area of the map's weight in the fit." if weighed else "; no map has a weight of its own."
+    )
+    if any(row.fitted is not None for row in maps):
+        words.append("Tall ticks: what the design predicts for the map.")
+    if mean and peaks[0].combined.effect is not None:
+        words.append("Diamond: the combined effect with its 95 % interval.")
+    if any(peak.prediction for peak in peaks):
+        words.append("Prediction: where the true effect of a new study lies with 95 %.")
+    words.append("Right: the test refitted without the map of the row; the blue line is the test with all maps.")
+    words.append(
+        "The voxels were chosen for being extreme: their effects are overestimates, and no interval allows "
+        "for that choice."
+    )
+    return " ".join(words)
+
+
+def _funnel_words(peaks: Sequence[PeakEvidence], *, hedges: bool) -> str:
+    """Explain the funnel plot that these peaks get."""
+    residual = any(row.fitted is not None for row in peaks[0].maps)
+    words = [
+        "Each point is a map: its residual, the effect less what the design predicts, by its standard error."
+        if residual
+        else "Each point is a map: its effect by its standard error."
+    ]
+    words.append("The shaded triangle holds 95 % of the maps if sampling error alone makes them differ")
+    words[-1] += "; the dashed lines add τ²." if any(peak.tau2 for peak in peaks) else "."
+    words.append(
+        "Small maps on one side only may mean that others were not published; at a voxel chosen for being extreme, "
+        "the choice itself does that, and with fewer than 10 maps little can be seen."
+    )
+    if hedges:
+        words.append("The variance of Hedges' g grows with g, which tilts a funnel by itself.")
+    return " ".join(words)
+
+
+def _no_funnel(views: Sequence[PeakView], result: EstimatorResult, *, of_effects: bool) -> str:
+    """Say why there is no funnel plot, where there is none."""
+    if any(view.funnel is not None for view in views):
+        return ""
+    if "variance" in result.estimator.needs:
+        return "No funnel plot: fewer than 3 maps."
+    what = "reads no variances" if of_effects else "reads z alone"
+    return f"No funnel plot: {result.estimator.name} {what}."
