@@ -27,6 +27,7 @@ _SYMBOLS = {"correl": 2, "ttest": 3, "ftest": 4, "zscore": 5, "chisq": 6, "beta"
             "poisson": 10}  # fmt: skip
 _DTYPES = {0: "u1", 1: "i2", 2: "i4", 3: "f4", 4: "f8"}
 EXTENSION_CODE = 4
+LARGEST = 2**30  # values of a dataset
 MAX_HEADER = 64 * 2**20  # bytes; histories are long, but not that long
 # count says how long a value is, but not whether its bytes or its characters; the next "type" is where it ends
 _ENTRY = re.compile(r"^\s*type\s*=\s*(\S+)-attribute\s*\n\s*name\s*=\s*(\S+)\s*\n\s*count\s*=\s*(\d+)[ \t]*\r?\n", re.M)
@@ -208,6 +209,8 @@ def brick_shape(path: Path, attributes: Attributes) -> tuple[int, int, int, int]
         count = int(attributes["DATASET_RANK"][1])
     except (KeyError, IndexError, ValueError) as error:
         raise DataError(f"{path} is damaged: DATASET_DIMENSIONS or DATASET_RANK is missing.") from error
+    if x * y * z * count > LARGEST:
+        raise DataError(f"{path} promises {x} x {y} x {z} voxels, {count} sub-bricks: no statistic is that large.")
     if min(x, y, z, count) < 1:
         raise DataError(f"{path} is damaged: {x} x {y} x {z} voxels, {count} sub-bricks.")
     return x, y, z, count

@@ -125,7 +125,8 @@ def _list_images(number: str) -> list[Mapping[str, Any]]:
         results = page.get("results") if isinstance(page, dict) else page
         if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
             raise DataError(f"{_base()} does not answer as NeuroVault's API does (no list of images).")
-        results = [one for one in results if one not in found]  # a server may name its first page for ever
+        known = {one.get("id") for one in found}
+        results = [one for one in results if one.get("id") not in known]  # a server may name its first page for ever
         found += results
         if isinstance(page, list) or not results or not page.get("next"):
             break

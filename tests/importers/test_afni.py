@@ -311,6 +311,10 @@ def test_damaged_datasets(tmp_path):
     head.write_text(attribute("BRICK_LABS", "a_mean"))
     with pytest.raises(DataError, match="DATASET_DIMENSIONS"):
         read(str(head), Wish())
+    absurd = {"DATASET_DIMENSIONS": [30000, 30000, 30000], "DATASET_RANK": [3, 1]}
+    head.write_text("".join(attribute(name, values) for name, values in absurd.items()))
+    with pytest.raises(DataError, match="no statistic is that large"):  # before memory is claimed for it
+        read(str(head), Wish())
     with pytest.raises(InputError):
         read(str(tmp_path / "none+tlrc.HEAD"), Wish())
     assert not recognises(str(tmp_path / "none.nii.gz"))
