@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.stats.compiled import compiled
-from ibma_app.stats.ztable import ZTable, z_of_shares
+from ibma_app.stats.ztable import ZTable, z_of_correlations, z_of_shares
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -173,6 +173,13 @@ def scan_products(
 def _z_rows(products: Floats, norms: Floats, table: ZTable, effective: int, out: Floats) -> None:
     """Write z, (M, B), from products (M, Q + P, B) with effective and nuisance weights."""
     is_t = table.dof1 == 0.0
+    if is_t and products.shape[1] == 1:
+        scale = np.empty(norms.size)
+        for b in range(norms.size):
+            scale[b] = 1.0 / math.sqrt(norms[b]) if norms[b] > 0.0 else 0.0
+        for row in range(products.shape[0]):
+            z_of_correlations(products[row, 0], scale, table, out[row])
+        return
     for row in range(products.shape[0]):
         for b in range(products.shape[2]):
             explained = 0.0
@@ -218,10 +225,9 @@ def _pick(z: Floats, floor: float, sign: float, voxels: Integers, heights: Float
     count = 0
     for i in range(z.size):
         height = sign * z[i]
-        if height > floor:
-            voxels[count] = i
-            heights[count] = height
-            count += 1
+        voxels[count] = i  # always, and kept by counting it: no branch to foresee
+        heights[count] = height
+        count += height > floor
     return count
 
 

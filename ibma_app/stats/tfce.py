@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import compiled, folded
 from ibma_app.stats.components import AXES
 
 Floats = NDArray[np.float64]
@@ -34,7 +34,7 @@ class Surround(NamedTuple):
 class _Tree(NamedTuple):
     """Clusters by the order of their local maxima; filled in place."""
 
-    label: Nodes  # (box,) the cluster that each voxel joined, -1: none yet
+    label: Nodes  # (box,) the cluster that each voxel joined, 0: none yet
     parent: Nodes
     size: Nodes
     last: Floats  # the height, as an integral, down to which `gathered` is complete
@@ -106,7 +106,7 @@ def _sort(keys: Keys, spare: Keys, m: int, counts: NDArray[np.int64]) -> None:
         keys, spare = spare, keys
 
 
-@compiled
+@folded
 def _power(base: float, exponent: float) -> float:
     """Raise to a power; the usual ones without pow."""
     if exponent == 0.5:
@@ -120,7 +120,7 @@ def _power(base: float, exponent: float) -> float:
     return base**exponent
 
 
-@compiled
+@folded
 def _root(tree: _Tree, cluster: int) -> int:
     """Find a cluster's root, halving the path and carrying the differences along."""
     parent = tree.parent
@@ -134,7 +134,7 @@ def _root(tree: _Tree, cluster: int) -> int:
         cluster = further
 
 
-@compiled
+@folded
 def _join(tree: _Tree, one: int, other: int) -> int:
     """Join two roots that are complete down to the same height, the smaller to the larger."""
     if tree.size[other] > tree.size[one]:
@@ -145,43 +145,66 @@ def _join(tree: _Tree, one: int, other: int) -> int:
     return one
 
 
+@folded
+def _settle(tree: _Tree, root: int, here: float, e: float) -> None:
+    """Complete what a root has gathered down to a height."""
+    tree.gathered[root] += _power(np.float64(tree.size[root]), e) * (tree.last[root] - here)
+    tree.last[root] = here
+
+
+@compiled
+def _join_all(tree: _Tree, near: Nodes, here: float, e: float) -> int:
+    """Join the clusters of some neighbours (0: none) and return the root."""
+    mine = 0
+    for cluster in near:
+        if cluster == 0 or tree.parent[cluster] == mine:
+            continue
+        root = _root(tree, cluster)
+        if root != mine:
+            _settle(tree, root, here, e)
+            mine = root if mine == 0 else _join(tree, mine, root)
+    return mine
+
+
 @compiled
 def _grow(keys: Keys, m: int, steps: Nodes, e: float, h1: float, tree: _Tree, before: Floats) -> int:
-    """Take voxels from the highest down; return the number of clusters begun.
+    """Take voxels from the highest down; return the number of clusters begun, which count from 1.
 
     ``before`` (m,) becomes what the cluster had gathered when the voxel joined.
+    Most voxels meet one cluster, and its root at once: that is seen without a
+    branch for each neighbour, which no processor could foresee.
     """
-    label, size, last, gathered = tree.label, tree.size, tree.last, tree.gathered
+    label, parent, size, last, gathered = tree.label, tree.parent, tree.size, tree.last, tree.gathered
     single = np.empty(1, np.float32)
     bits = single.view(np.uint32)
+    near = np.empty(steps.size, np.int32)
+    share = 1.0 / h1
     begun = 0
+    parent[0] = 0
     for i in range(m):
         place = np.int64(keys[i] & np.uint64(0xFFFFFFFF))
         bits[0] = np.uint32(keys[i] >> np.uint64(32)) ^ np.uint32(0xFFFFFFFF)
-        here = _power(np.float64(single[0]), h1) / h1
-        mine = -1
-        for step in steps:
-            cluster = label[place + step]
-            if cluster < 0:
-                continue
-            root = _root(tree, cluster)
-            if root == mine:
-                continue
-            gathered[root] += _power(np.float64(size[root]), e) * (last[root] - here)
-            last[root] = here
-            mine = root if mine < 0 else _join(tree, mine, root)
-        if mine < 0:
-            mine = begun
-            tree.parent[mine] = mine
-            size[mine] = 0
-            last[mine] = here
-            gathered[mine] = 0.0
+        here = _power(np.float64(single[0]), h1) * share
+        mine = np.int32(0)
+        for n in range(steps.size):
+            near[n] = parent[label[place + steps[n]]]
+            mine = max(mine, near[n])
+        alike = parent[mine] == mine
+        for n in range(steps.size):
+            alike &= (near[n] == mine) | (near[n] == 0)
+        if mine == 0:
             begun += 1
+            mine = np.int32(begun)
+            parent[mine], size[mine], last[mine], gathered[mine] = mine, 0, here, 0.0
+        elif alike:
+            _settle(tree, mine, here, e)
+        else:
+            mine = np.int32(_join_all(tree, near, here, e))
         size[mine] += 1
         label[place] = mine
         before[i] = gathered[mine]
-    for cluster in range(begun):
-        if tree.parent[cluster] == cluster:
+    for cluster in range(1, begun + 1):
+        if parent[cluster] == cluster:
             gathered[cluster] += _power(np.float64(size[cluster]), e) * last[cluster]
     return begun
 
@@ -200,7 +223,7 @@ def _total(tree: _Tree, cluster: int) -> float:
 def _largest(tree: _Tree, begun: int) -> float:
     """Return the largest value: that of a cluster's first voxel, which gathered all there was."""
     largest = 0.0
-    for cluster in range(begun):
+    for cluster in range(1, begun + 1):
         largest = max(largest, _total(tree, cluster))
     return largest
 
@@ -230,8 +253,8 @@ class TfceBench:
         self._keys, self._sorted = np.empty(n, dtype=np.uint64), np.empty(n, dtype=np.uint64)
         self._counts = np.empty((3, 1 << RADIX), dtype=np.int64)
         self._before = np.empty(n)
-        label, parent, size = (np.empty(m, dtype=np.int32) for m in (layout.size, n, n))
-        self._tree = _Tree(label, parent, size, np.empty(n), np.empty(n))
+        label, parent, size = (np.empty(m, dtype=np.int32) for m in (layout.size, n + 1, n + 1))
+        self._tree = _Tree(label, parent, size, np.empty(n + 1), np.empty(n + 1))
 
     def largest(self, voxels: Integers, values: Floats) -> float:
         """Return the largest enhanced value; 0 without voxels.
@@ -256,6 +279,6 @@ class TfceBench:
         """Sort, and build the tree."""
         _pack(voxels, values, self._layout.places, self._keys, self._counts)
         _sort(self._keys, self._sorted, voxels.size, self._counts)
-        self._tree.label.fill(-1)
+        self._tree.label.fill(0)
         begun: int = _grow(self._sorted, voxels.size, self._layout.steps, self._e, self._h1, self._tree, self._before)
         return begun

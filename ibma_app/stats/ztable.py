@@ -30,7 +30,7 @@ class ZTable(NamedTuple):
     z: Floats  # (STEPS + 1,)
     slope: Floats  # (STEPS + 1,) its derivative times the step
     first: float  # a of the first node
-    step: float
+    steps_per_one: float  # of a
     dof1: float  # rows of an F test; 0 of a t test
     dof2: float
 
@@ -60,7 +60,18 @@ def make_ztable(dof: float, rows: int = 0) -> ZTable:
     near = 1e-5 * last
     slope = (exact(nodes + near) - exact(nodes - near)) / (2 * near)
     step = (last - first) / STEPS
-    return ZTable(exact(nodes), slope * step, first, step, float(rows), float(dof))
+    return ZTable(exact(nodes), slope * step, first, 1.0 / step, float(rows), float(dof))
+
+
+@compiled
+def _between(at: float, table: ZTable) -> float:
+    """Interpolate at a place on the table, counted in steps."""
+    i = int(at)
+    s = at - i
+    left, right = table.z[i], table.z[i + 1]
+    along = s * s * (3.0 - 2.0 * s)
+    bend = s * (1.0 - s)
+    return left + along * (right - left) + bend * ((1.0 - s) * table.slope[i] - s * table.slope[i + 1])
 
 
 @compiled
@@ -69,21 +80,46 @@ def z_of_shares(explained: float, residual: float, table: ZTable) -> float:
     total = explained + residual
     if residual <= IDENTICAL * total:
         return 0.0
-    a = math.sqrt(explained / total)
-    at = (a - table.first) / table.step
+    at = (math.sqrt(explained / total) - table.first) * table.steps_per_one
     if 0.0 <= at < STEPS:
-        i = int(at)
-        s = at - i
-        left, right = table.z[i], table.z[i + 1]
-        along = s * s * (3.0 - 2.0 * s)
-        bend = s * (1.0 - s)
-        return left + along * (right - left) + bend * ((1.0 - s) * table.slope[i] - s * table.slope[i + 1])
+        return _between(at, table)
     f = explained / residual * table.dof2
     if table.dof1 > 0.0:
         tail, upper = log_f_tail(max(f / table.dof1, 1e-300), table.dof1, table.dof2)
         return z_of_tail(tail, upper)
     tail, upper = log_f_tail(f, 1.0, table.dof2)
     return z_of_log_sf((tail if upper else log1mexp(tail)) - LOG_2)
+
+
+@compiled
+def _row_from_table(products: Floats, scale: Floats, table: ZTable, out: Floats) -> int:
+    """Interpolate at every r = product * scale, as if none were beyond the table; count those that are."""
+    z, slope, steps_per_one = table.z, table.slope, table.steps_per_one
+    beyond = 0
+    for b in range(products.size):  # neither branch nor call, so that voxels share instructions
+        r = products[b] * scale[b]
+        at = abs(r) * steps_per_one
+        beyond += at >= STEPS
+        at = min(at, STEPS - 1e-9)
+        i = np.uint32(at)
+        s = at - i
+        left, right = z[i], z[i + np.uint32(1)]
+        along = s * s * (3.0 - 2.0 * s)
+        bend = s * (1.0 - s)
+        size = left + along * (right - left) + bend * ((1.0 - s) * slope[i] - s * slope[i + np.uint32(1)])
+        out[b] = math.copysign(size, r)
+    return beyond
+
+
+@compiled
+def z_of_correlations(products: Floats, scale: Floats, table: ZTable, out: Floats) -> None:
+    """Write z of a t test, (B,), from r = product * scale, the explained share's root with its sign."""
+    if _row_from_table(products, scale, table, out):
+        for b in range(products.size):
+            r = products[b] * scale[b]
+            a = abs(r)
+            if a * table.steps_per_one >= STEPS:
+                out[b] = math.copysign(z_of_shares(a * a, (1.0 - a) * (1.0 + a), table), r)
 
 
 @compiled

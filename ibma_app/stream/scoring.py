@@ -68,7 +68,7 @@ class Scoring:
         """Return the largest height of a map (N,); 0 of none."""
         if z.size == 0:
             return 0.0
-        return float(max((sign * z).max() for sign in self._signs))
+        return float(max(z.max() if sign > 0 else -z.min() for sign in self._signs))
 
     def largest(self, z: Floats) -> Floats:
         """Return the largest of each score, (S,), of a map (N,)."""
@@ -84,7 +84,7 @@ class Scoring:
                 if picked != gauge.floor:
                     count = pick_high(z, gauge.floor, sign, bench.voxels, bench.heights)
                     picked = gauge.floor
-                found[i] = max(found[i], gauge.largest(self._live[bench.voxels[:count]], bench.heights[:count]))
+                found[i] = max(found[i], gauge.largest(self._in_mask(bench.voxels[:count]), bench.heights[:count]))
         return found
 
     def largest_of_high(self, peak: float, voxels: Integers, z: Floats) -> Floats:
@@ -122,6 +122,10 @@ class Scoring:
                     scores[at] = gauge.each(at, sign * z[high])
             maps[name] = scores
         return maps
+
+    def _in_mask(self, voxels: Integers) -> Integers:
+        """Turn indices into the N voxels into indices into the mask."""
+        return voxels if self._live.size == self._n_voxels else self._live[voxels]
 
     def _bench(self) -> _Bench:
         bench: _Bench | None = getattr(self._local, "bench", None)
