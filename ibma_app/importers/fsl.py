@@ -20,7 +20,7 @@ from ibma_app.importers.lazy import LazyMaps
 from ibma_app.importers.spaces import MNI
 from ibma_app.importers.units import Scaling, unknown
 
-_LOOSE = re.compile(r"(?i)(?P<before>(?:.*[^a-z0-9])?)(?P<kind>varcope|cope|tstat|zstat)(?P<after>.*)")
+_LOOSE = re.compile(r"(?i)(?P<before>(?:.*[^a-z0-9])?)(?P<kind>varcope|cope|tstat|zstat)(?P<after>[^a-z].*|)")
 _IMAGE = re.compile(r"\.(nii|img|hdr)(\.gz)?$")
 
 

@@ -48,7 +48,10 @@ class _Pack:
         """Return the file of a map in the package; None when the map is only described."""
         names = (*self.graph.values(node, "atLocation"), *self.graph.values(node, "filename"))
         for name in names:
-            inner = inside(self.base, name)
+            try:
+                inner = inside(self.base, name)
+            except DataError as error:
+                raise DataError(f"{self.package.path}: {error.message}") from None
             if inner in self.package.names:
                 return inner
         return None
@@ -62,6 +65,8 @@ def recognises(source: str) -> bool:
     """Tell whether a source is a NIDM-Results pack: a zip archive or a folder with nidm.ttl, or that file."""
     try:
         package, _ = _open(source)
+    except DataError:  # a folder that is refused is a pack all the same: `read` says why
+        return (Path(source) / "nidm.ttl").is_file() or any(Path(source).glob("*/nidm.ttl"))
     except (IbmaError, OSError, ValueError):
         return False
     return any(PurePosixPath(name).name == "nidm.ttl" for name in package.names)

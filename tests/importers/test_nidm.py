@@ -13,6 +13,7 @@ from ibma_app.core.errors import DataError, InputError, ReadWriteError
 from ibma_app.core.study import NATIVE, Wish
 from ibma_app.importers import archive
 from ibma_app.importers.archive import inside, open_package
+from ibma_app.importers.fsl import recognises as recognise_feat
 from ibma_app.importers.nidm import read, recognises
 
 AFFINE = np.array([[-2.0, 0, 0, 78], [0, 2, 0, -112], [0, 0, 2, -70], [0, 0, 0, 1]])
@@ -243,6 +244,19 @@ def test_locations_that_leave_the_package(tmp_path, where):
     source = write_folder(tmp_path / "pack", files(location=where))
     with pytest.raises(DataError, match="leaves the package"):
         read(source, Wish())
+
+
+def test_refusals_name_the_pack(tmp_path):
+    pack = write_zip(tmp_path / "a.nidm.zip", files(location="../{}"))
+    with pytest.raises(DataError, match=r"a\.nidm\.zip: The package says"):
+        read(pack, Wish())
+    folder = write_folder(tmp_path / "unpacked", files())
+    (tmp_path / "unpacked" / "Contrast_001.nii.gz").unlink()
+    (tmp_path / "unpacked" / "Contrast_001.nii.gz").symlink_to("/etc/passwd")
+    assert recognises(folder)  # so that its reader says why, and no other importer is proposed
+    with pytest.raises(DataError, match="symbolic link that leaves"):
+        read(folder, Wish())
+    assert not recognise_feat(folder)
 
 
 def test_locations():
