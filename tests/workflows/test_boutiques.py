@@ -48,7 +48,7 @@ def test_what_is_simulated_is_what_the_parser_understands(descriptor: Path, run_
         else:
             value = TEXTS.get(option.dest, f"{option.dest}.txt")
         asked[option.dest] = [value] if option.many else value
-    del asked["config_file"]  # it would be read
+    del asked["config_file"], asked["no_report"]  # it would be read; it excludes reports_only
     invocation = tmp_path / "invocation.json"
     invocation.write_text(json.dumps(asked), encoding="utf-8")
     ran = bosh(run_python, "exec", "simulate", descriptor, "-i", invocation)
