@@ -24,7 +24,8 @@ from ibma_app.report.plot import (
 NORMAL = float(special.ndtri(0.975))
 
 DRAWN_ALL = 60
-"""Up to so many maps all are drawn, in the design's order; of more, those that were left out in turn."""
+"""Up to so many maps all are drawn, in the design's order; of more, those that matter most."""
+DRAWN_MOST = 40
 
 ROW, TOP = 19.0, 40.0
 VALUES, NUMBERS, WEIGHTS, LEFT = 290.0, 158.0, 52.0, 220.0  # widths of the columns
@@ -48,7 +49,13 @@ def rows_shown(peak: PeakEvidence) -> tuple[MapAtPeak, ...]:
     """Choose the maps that are drawn: all, or of many the most influential, largest change first."""
     if len(peak.maps) <= DRAWN_ALL:
         return peak.maps
-    return tuple(sorted((row for row in peak.maps if row.without), key=lambda row: -change(peak, row)))
+    centre = peak.combined.effect or 0.0
+
+    def rank(row: MapAtPeak) -> tuple[float, float]:
+        predicted = centre if row.fitted is None else row.fitted
+        return -change(peak, row), -abs(row.value - predicted)
+
+    return tuple(sorted(peak.maps, key=rank)[:DRAWN_MOST])
 
 
 def change(peak: PeakEvidence, row: MapAtPeak) -> float:

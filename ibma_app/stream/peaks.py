@@ -17,6 +17,8 @@ from ibma_app.stream.stack import Stack
 REFITTED_ALL = 60
 """Up to so many maps each is left out in turn; of more, only the most influential."""
 REFITTED = 40
+REFIT_COST = 1e8
+"""Products of a peak's refits: each map left out needs a basis of its own, of K P² products."""
 
 
 class _Solved(NamedTuple):
@@ -146,7 +148,9 @@ def _maps_at(
     again = _solve(matrix, np.ones(rows.size) if weights is None else weights, values, tested)
     known = _adds_up(again, combined, weights if sizes is not None else None, values)
     share = 100.0 * weights / weights.sum() if known and weights is not None else None
-    left = rows if rows.size <= REFITTED_ALL else np.sort(rows[np.argsort(-again.shift, kind="stable")[:REFITTED]])
+    afford = int(REFIT_COST // (matrix.shape[0] * matrix.shape[1] ** 2))
+    most = min(afford, rows.size if rows.size <= REFITTED_ALL else REFITTED)
+    left = np.sort(rows[np.argsort(-again.shift, kind="stable")[:most]])
     without = _leave_out(block, estimator, alone, settings, left)
     plain = alone.tests_mean(alone.tests[0]) or not (known and estimator.takes_designs)
     return tuple(

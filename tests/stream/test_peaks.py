@@ -158,3 +158,12 @@ def test_of_many_maps_the_most_influential_are_left_out(stack_of, rng):
     assert len(refitted) == REFITTED
     moves = {row: abs(left.effect - peak.combined.effect) for row, left in refitted.items()}
     assert max(moves, key=moves.get) == 17
+
+
+def test_wide_designs_are_refitted_as_often_as_they_can_be_afforded(stack_of, rng, monkeypatch):
+    monkeypatch.setattr("ibma_app.stream.peaks.REFIT_COST", 3 * 12 * 2**2)
+    matrix = np.column_stack([np.ones(12), np.arange(12.0)])
+    design = Design(matrix, ("one", "x"), (Test("x", np.array([[0.0, 1.0]])),))
+    peak, _ = evidence(stack_of(MASK, effect=rng.normal(0, 1, (12, 3))), "ols", design)
+    assert sum(row.without is not None for row in peak.maps) == 3
+    assert all(row.fitted is not None for row in peak.maps)
