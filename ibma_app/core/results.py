@@ -56,7 +56,7 @@ class NullShape:
 
     low: float
     high: float
-    counts: tuple[int, ...]  # relabellings by their largest score, in equal bins from low to high
+    counts: tuple[int, ...]  # relabellings by their largest score, in equal bins from low to high; the rest are beyond
     observed: float  # the largest score of the maps as they are
     reached: int  # relabellings whose largest score reaches the observed, itself included
     resamples: int

@@ -7,17 +7,18 @@ import numpy as np
 
 from ibma_app.core.estimate import Null
 from ibma_app.core.results import NullShape
-from ibma_app.inference.resampled import SLACK, p_of_null
+from ibma_app.inference.resampled import p_of_null
 
 BINS = 60
+UPPER, STRETCH = 0.95, 3.0  # the tail is cut at three times its upper five percent
 
 
 def summarise_null(null: Null, name: str, facts: Mapping[str, Any]) -> NullShape:
     """Count the relabellings' largest scores in equal bins, beside the observed one.
 
-    Where the observed score is the largest, the bins end at the largest that
-    is smaller (the identity and its mirror image are then in no bin), so that
-    a score far out does not squeeze the null into one bin.
+    The bins end where the null's tail runs on to more than three times its
+    upper five percent, so that a few scores far out do not squeeze the rest
+    into one bin: those scores, often the observed, are in none.
 
     Parameters
     ----------
@@ -34,9 +35,8 @@ def summarise_null(null: Null, name: str, facts: Mapping[str, Any]) -> NullShape
     maxima = null.maxima[name]
     observed = float(null.observed[name].max(initial=0.0))
     p = p_of_null(np.array([observed]), maxima)[0]
-    below = maxima[maxima < observed - SLACK * abs(observed)]
-    tops = maxima > observed + SLACK * abs(observed)
-    shown = maxima if tops.any() or not below.size else below
+    least, upper = float(maxima.min()), float(np.quantile(maxima, UPPER))
+    shown = maxima[maxima <= least + STRETCH * (upper - least)] if upper > least else maxima
     low, high = float(shown.min()), float(shown.max())
     counts, edges = np.histogram(shown, bins=BINS, range=(low, high) if high > low else (low - 0.5, low + 0.5))
     return NullShape(

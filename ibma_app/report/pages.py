@@ -21,6 +21,7 @@ from ibma_app.report.inputs import maps_table
 from ibma_app.report.methods import methods_text
 from ibma_app.report.notes import notes_of, notes_of_several
 from ibma_app.report.numbers import relative_to_page
+from ibma_app.report.similarity import similarity_view
 from ibma_app.report.views import (
     Fact,
     estimator_view,
@@ -288,6 +289,7 @@ def _input_view(results: Results) -> dict[str, Any]:
     table = maps_table(results)
     return {
         "maps": table,
+        "similarity": similarity_view(results),
         "formula": results.design.formula,
         "design": draw_design(results.design, tuple(row.label for row in table.rows)),
         "design_caption": (

@@ -13,6 +13,7 @@ from ibma_app.report.brain import Sheet, SlicePlan, draw_glass, draw_mosaic, is_
 from ibma_app.report.charts import describe_test
 from ibma_app.report.facts import describe_settings
 from ibma_app.report.html import format_number
+from ibma_app.report.inference_view import inference_view
 from ibma_app.report.inputs import maps_table
 from ibma_app.report.maps import ResultMaps
 from ibma_app.report.methods import auto_reason, space_of
@@ -25,11 +26,15 @@ from ibma_app.report.numbers import (
     find_peaks,
 )
 from ibma_app.report.picture import Picture, positive_scale, signed_scale
+from ibma_app.report.surface import draw_surface
 from ibma_app.report.viewer import PARTICIPANT_LIMITS, view_maps
 
 Floats = NDArray[np.float64]
 Fact = tuple[str, Any]
 
+CORTEX = (
+    "Inflated cortex (fsaverage5): means between white matter and pial surface. For orientation; slices show voxels."
+)
 NEUROLOGICAL = "Axial slices, left is left; pixels are voxels."
 
 
@@ -129,6 +134,7 @@ def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *,
         "pictures": _test_pictures(maps, results, plan, inferences, units) if pictured else [],
         "viewer": view_maps(maps, inferences, sheet.shelf, units, space) if pictured else None,
         "unpictured": unpictured,
+        "inference": inference_view(maps, pictured=pictured),
     }
 
 
@@ -156,6 +162,10 @@ def _test_pictures(
         shown += f": no voxel is significant by {first.title}"
     mni = is_mni(space_of(results))
     pictures = [draw_glass(results.grid, seen, cut, f"Projections of z {shown}.", mni=mni)]
+    if mni and maps.test is results.design.tests[0]:  # a second each: the first test's alone
+        where = passed if found else None
+        surface = draw_surface(results.grid, z, cut if found else scale, f"z {shown}. {CORTEX}", where)
+        pictures += [surface] if surface else []
     if passed is not None and found:
         text = f"z where significant ({words}). {NEUROLOGICAL}"
         pictures.append(draw_mosaic(plan, z, cut, text, passed))
