@@ -80,7 +80,7 @@ def read_image(facts: Mapping[str, Any]) -> VaultImage | str:
     if says_se and kind in ("", "variance"):
         kind = "se"
     if not kind:
-        return f"{title} is a {facts.get('map_type') or 'map of unknown type'}."
+        return f"{title} is of another type ({facts.get('map_type') or 'not told'})."
     if not isinstance(facts.get("file"), str) or not facts["file"]:
         return f"{title} has no file."
     key = plain_key(name)

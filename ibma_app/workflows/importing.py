@@ -236,6 +236,11 @@ def _settle(study: Study, contrast: ImportedContrast, options: ImportOptions, *,
             f"{study.source}: {contrast.name} lies in a subject's own (native) space and cannot stand for a study. "
             "Bring it to a template first."
         )
+    if not is_study and space == NATIVE:
+        notes.append(
+            "The maps lie in the subject's own (native) space. Runs combine only where they share it; in FEAT each "
+            "run has its own (featregapply brings them to one)."
+        )
     if is_study and study.level == "subject":
         notes.append("This is one subject's result (a first level) that stands for a study.")
     if not is_study and study.level == "group":
