@@ -11,7 +11,7 @@ from ibma_app.stats.tails import t_to_z
 
 Floats = NDArray[np.float64]
 
-FAR = 37.0  # |z| whose probability is no normal number any more
+FAR = 20.0  # |z| whose probability is not left to stdtrit: SciPy before 1.17 stops at 1e-100
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def find_dof(observation: Observation, default: float | None = None) -> Dof:
 def z_to_t(z: Floats, dof: ArrayLike) -> Floats:
     """Turn z into the t of the same upper-tail probability; the inverse of `t_to_z`.
 
-    Within |z| < 37 the probability is a normal number and `scipy.special.stdtrit`
-    inverts it; further out `t_to_z` is inverted by bisection on log t.
+    Within |z| < 20 `scipy.special.stdtrit` inverts the probability; further out
+    `t_to_z` is inverted by bisection on log t.
     """
     z, dof = np.broadcast_arrays(np.asarray(z, dtype=np.float64), np.asarray(dof, dtype=np.float64))
     size = np.abs(z)

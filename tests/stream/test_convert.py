@@ -214,8 +214,9 @@ def test_a_t_of_zero_gives_no_variance(convert, truth):
 def test_z_to_t_inverts_t_to_z(dof):
     from ibma_app.stats.tails import t_to_z
 
-    z = np.array([-60.0, -37.5, -36.9, -8.0, -1.0, 0.0, 0.3, 5.0, 20.0, 36.9, 37.5])
+    z = np.array([-60.0, -37.5, -36.9, -8.0, -1.0, 0.0, 0.3, 5.0, 19.9, 20.0, 22.0, 36.9, 37.5])
     if dof == 1:
         z = z[np.abs(z) < 37]  # beyond, t is no number: the tail of a Cauchy reaches 1e308 there
     # t_to_z is exact to 1e-9; the way back through stdtrit to about 1e-10 of t
-    np.testing.assert_allclose(t_to_z(z_to_t(z, dof), dof), z, rtol=1e-8)
+    # (SciPy before 1.17 gives 1e-16 for the median)
+    np.testing.assert_allclose(t_to_z(z_to_t(z, dof), dof), z, rtol=1e-8, atol=1e-15)
