@@ -28,7 +28,8 @@ DRAWN_ALL = 60
 DRAWN_MOST = 40
 
 ROW, TOP = 19.0, 40.0
-VALUES, NUMBERS, WEIGHTS, LEFT = 290.0, 158.0, 52.0, 220.0  # widths of the columns
+VALUES, WEIGHTS, LEFT = 290.0, 60.0, 220.0  # widths of the columns
+LETTER = 6.4
 SHORTEST, LONGEST = 12, 26  # letters of a map's name
 
 
@@ -75,12 +76,13 @@ class _Layout:
     values: Axis
     numbers: float  # right end
     weights: float | None  # right end
-    left: Axis
+    left: Axis | None  # None: nothing could be left out
     bottom: float
+    write: Writer
 
     @property
     def width(self) -> float:
-        return self.left.stop + 14.0
+        return (self.left.stop if self.left else self.weights or self.numbers) + 14.0
 
 
 def draw_forest(peak: PeakEvidence, names: Sequence[str], quantity: str, *, one_mean: bool) -> Plot:
@@ -100,19 +102,19 @@ def draw_forest(peak: PeakEvidence, names: Sequence[str], quantity: str, *, one_
     below = one_mean and peak.combined.effect is not None
     layout = _lay_out(peak, rows, names, below=below)
     shapes, labels = _frame(peak, layout, quantity, below=below)
-    numbers = [row.value for row in rows] + [end for row in rows for end in interval(row.value, row.variance) or ()]
-    write = writer([*numbers, peak.combined.effect or 0.0] if below else numbers)
+    heaviest = max((row.weight or 0.0 for row in rows), default=0.0)
+    weigh = writer([heaviest], 2) if heaviest < 1 else "{:.1f}".format
     for index, row in enumerate(rows):
         y = TOP + ROW * (index + 0.5)
-        shapes += _map_shapes(row, layout, y, max((one.weight or 0.0 for one in rows), default=0.0))
+        shapes += _map_shapes(row, layout, y, heaviest)
         shapes += _left_shapes(peak, row, layout, y)
-        name, text = names[row.row], _written(row.value, interval(row.value, row.variance), write)
+        name, text = names[row.row], _written(row.value, interval(row.value, row.variance), layout.write)
         labels.append(Label(layout.names, y + 4, _shorten(name), "end", "name", name if len(name) > LONGEST else ""))
         labels.append(Label(layout.numbers, y + 4, text, "end"))
         if layout.weights is not None and row.weight is not None:
-            labels.append(Label(layout.weights, y + 4, f"{row.weight:.1f} %", "end"))
+            labels.append(Label(layout.weights, y + 4, f"{weigh(row.weight)} %", "end"))
     if below:
-        more = _combined_rows(peak, layout, write, TOP + ROW * (len(rows) + 0.75))
+        more = _combined_rows(peak, layout, TOP + ROW * (len(rows) + 0.75))
         shapes, labels = shapes + more[0], labels + more[1]
     alt = f"Forest plot: {quantity} of {len(rows)} maps at {peak.name}, and the test without each of them"
     return Plot(layout.width, layout.bottom + 42.0, tuple(shapes), tuple(labels), alt)
@@ -127,11 +129,14 @@ def _lay_out(peak: PeakEvidence, rows: Sequence[MapAtPeak], names: Sequence[str]
         values += [*(interval_of(peak.combined) or ()), *(peak.prediction or ()), peak.combined.effect or 0.0]
     low, high = min(values), max(values)
     room = high - low
+    write = _choose_writer(peak, rows)
+    texts = [_written(row.value, interval(row.value, row.variance), write) for row in rows]
+    texts += [_written(peak.combined.effect or 0.0, interval_of(peak.combined), write)] if below else []
     ends = [end for row in rows for end in interval(row.value, row.variance) or ()]
     values += [min(max(end, low - room), high + room) for end in ends]
     axis = span_axis(values, right + 14.0, right + 14.0 + VALUES)
     weighed = any(row.weight is not None for row in rows)
-    numbers = axis.stop + (NUMBERS if ends or below else 70.0)
+    numbers = axis.stop + 30.0 + LETTER * max(map(len, texts), default=0)
     last = numbers + (WEIGHTS if weighed else 0.0)
     lefts = [row.without for row in rows if row.without is not None]
     seen = [_seen(one, peak) for one in (peak.combined, *lefts)]
@@ -144,8 +149,17 @@ def _lay_out(peak: PeakEvidence, rows: Sequence[MapAtPeak], names: Sequence[str]
         values=axis,
         numbers=numbers,
         weights=last if weighed else None,
-        left=span_axis(_with_zero([*seen, *ends]), last + 30.0, last + 30.0 + LEFT),
+        left=span_axis(_with_zero([*seen, *ends]), last + 30.0, last + 30.0 + LEFT) if lefts else None,
         bottom=TOP + ROW * (len(rows) + more),
+        write=write,
+    )
+
+
+def _choose_writer(peak: PeakEvidence, rows: Sequence[MapAtPeak]) -> Writer:
+    """Choose how to write effects and intervals: one absurd variance shall not take the digits off all others."""
+    ends = sorted(abs(end) for row in rows for end in interval(row.value, row.variance) or ())
+    return writer(
+        [*(row.value for row in rows), peak.combined.effect or 0.0, *ends[len(ends) // 2 : len(ends) // 2 + 1]]
     )
 
 
@@ -164,14 +178,15 @@ def _frame(peak: PeakEvidence, layout: _Layout, quantity: str, *, below: bool) -
     """Draw axes, heads, and the lines of 0 and of what is combined."""
     effects = peak.combined.effect is not None
     shapes, labels = draw_axis(layout.values, layout.bottom, quantity)
-    more = draw_axis(
-        layout.left, layout.bottom, quantity if effects and below else "tested effect" if effects else "z", 5
-    )
-    shapes, labels = shapes + more[0], labels + more[1]
-    for axis, value in (
-        (layout.values, peak.combined.effect if below else None),
-        (layout.left, _seen(peak.combined, peak)),
-    ):
+    lines = [(layout.values, peak.combined.effect if below else None)]
+    if layout.left is not None:
+        name = quantity if effects and below else "tested effect" if effects else "z"
+        more = draw_axis(layout.left, layout.bottom, name, 5)
+        shapes, labels = shapes + more[0], labels + more[1]
+        lines.append((layout.left, _seen(peak.combined, peak)))
+        title = f"{'Effect' if effects else 'z'} of the test without the map"
+        labels.append(Label(layout.left.start, 22, title, "start", "head"))
+    for axis, value in lines:
         if axis.holds(0.0):
             shapes.append(Shape(line(axis.at(0.0), TOP - 6, axis.at(0.0), layout.bottom), "zero"))
         if value is not None:
@@ -181,7 +196,6 @@ def _frame(peak: PeakEvidence, layout: _Layout, quantity: str, *, below: bool) -
     labels += [
         Label(layout.names, 22, "Map", "end", "head"),
         Label(layout.numbers, 22, f"{what} [95 %]" if has_interval else what, "end", "head"),
-        Label(layout.left.start, 22, f"{'Effect' if effects else 'z'} of the test without the map", "start", "head"),
     ]
     if layout.weights is not None:
         labels.append(Label(layout.weights, 22, "weight", "end", "head"))
@@ -212,16 +226,17 @@ def _map_shapes(row: MapAtPeak, layout: _Layout, y: float, heaviest: float) -> l
 
 def _left_shapes(peak: PeakEvidence, row: MapAtPeak, layout: _Layout, y: float) -> list[Shape]:
     """Draw the test without one map."""
-    if row.without is None:
+    if row.without is None or layout.left is None:
         return []
     ends = interval_of(row.without) if peak.combined.effect is not None else None
     shapes = _whisker(layout.left, ends, y, "whisker") if ends else []
     return [*shapes, Shape(square(layout.left.at(_seen(row.without, peak)), y, 5.5), "mark")]
 
 
-def _combined_rows(peak: PeakEvidence, layout: _Layout, write: Writer, y: float) -> tuple[list[Shape], list[Label]]:
+def _combined_rows(peak: PeakEvidence, layout: _Layout, y: float) -> tuple[list[Shape], list[Label]]:
     """Draw the combined effect as a diamond, and the prediction interval as a bar."""
-    effect, ends, axis = peak.combined.effect, interval_of(peak.combined), layout.values
+    effect, ends = peak.combined.effect, interval_of(peak.combined)
+    axis, write = layout.values, layout.write
     assert effect is not None
     low, high = ends or (effect, effect)
     shapes = [Shape(diamond(axis.clip(low), axis.at(effect), axis.clip(high), y, 6.5), "combined")]
@@ -243,4 +258,5 @@ def _written(value: float, ends: tuple[float, float] | None, write: Writer) -> s
 
 
 def _shorten(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    """Cut the middle out: labels of studies often begin alike."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}…{name[-8:]}"

@@ -7,6 +7,7 @@ from ibma_app.report.forest import NORMAL
 from ibma_app.report.plot import Axis, Label, Plot, Shape, dots, draw_axis, draw_heights, line, polyline, span_axis
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 460.0, 320.0, 64.0, 14.0, 446.0, 272.0
+FARTHEST = 6.0  # in median standard errors: what lies beyond is drawn on the edge
 NAMED = 60  # maps whose points tell their name when pointed at
 
 
@@ -30,7 +31,10 @@ def draw_funnel(peak: PeakEvidence, names: tuple[str, ...], quantity: str) -> Pl
         return None
     residual = any(row.fitted is not None for row in peak.maps)
     centre = 0.0 if residual else peak.combined.effect or 0.0
-    errors = Axis(0.0, 1.06 * max(error for _, error, _ in points), TOP, BOTTOM)
+    middle = sorted(error for _, error, _ in points)[len(points) // 2]
+    highest = min(max(error for _, error, _ in points), FARTHEST * middle)
+    errors = Axis(0.0, 1.06 * highest, TOP, BOTTOM)
+    beyond = sum(error > errors.high for _, error, _ in points)
     widest = NORMAL * errors.high
     far = 1.04 * max(abs(value - centre) for value, _, _ in points)
     reach = max(min(widest, 4.0 * far), far)
@@ -42,11 +46,14 @@ def draw_funnel(peak: PeakEvidence, names: tuple[str, ...], quantity: str) -> Pl
         shapes += [Shape(_contour(centre, axis, errors, peak.tau2, sign), "wider") for sign in (-1.0, 1.0)]
     shapes.append(Shape(line(axis.at(centre), TOP, axis.at(centre), BOTTOM), "whole"))
     labels.append(Label(12.0, (TOP + BOTTOM) / 2, "standard error", "middle", "upright"))
-    places = [(axis.at(value), errors.at(error)) for value, error, _ in points]
+    places = [(axis.at(value), errors.clip(error)) for value, error, _ in points]
     if len(points) <= NAMED:
         shapes += [Shape(dots([place]), "dot", point[2]) for place, point in zip(places, points, strict=True)]
     else:
         shapes.append(Shape(dots(places), "dot small"))
+    if beyond:
+        words = f"{beyond} {'map' if beyond == 1 else 'maps'} beyond, on the lower edge"
+        labels.append(Label(RIGHT, BOTTOM - 8, words, "end"))
     alt = f"Funnel plot of {len(points)} maps at {peak.name}"
     return Plot(WIDTH, HEIGHT, tuple(shapes), tuple(labels), alt)
 

@@ -224,3 +224,14 @@ def test_writer_and_axis():
     assert Axis(0, 1, 0, 10).clip(7) == 10
     assert span_axis([2.0, 2.0], 0, 1).holds(2.0)
     assert interval(1.0, None) is None
+
+
+def test_absurd_variance_leaves_the_others_readable():
+    peak = make_peak(8)
+    maps = (replace(peak.maps[0], variance=1e3), *peak.maps[1:])
+    absurd = replace(peak, maps=maps)
+    names = tuple("abcdefgh")
+    written = [label.text for label in draw_forest(absurd, names, "effect", one_mean=True).labels]
+    assert "0.50 [0.29, 0.71]" in written, "digits are those that the others need"
+    funnel = draw_funnel(absurd, names, "effect")
+    assert "1 map beyond, on the lower edge" in [label.text for label in funnel.labels]
