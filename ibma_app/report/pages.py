@@ -12,6 +12,7 @@ from typing import Any
 
 from ibma_app import __version__
 from ibma_app.core.results import Results
+from ibma_app.report.agreement import view_agreement
 from ibma_app.report.brain import Sheet
 from ibma_app.report.charts import describe_test, draw_design
 from ibma_app.report.citing import merge_texts, paste_texts
@@ -36,6 +37,9 @@ Save = Callable[[Path, str], object]
 
 PICTURED_TESTS = 8
 """Tests (over all estimators) of a group page that get pictures: about a second and half a megabyte each."""
+
+COMPARED_TESTS = 4
+"""Tests on which the estimators are compared."""
 
 PICTURED_CONTRASTS = 20
 """Contrasts of a participant's page that get pictures."""
@@ -92,6 +96,7 @@ def write_analysis_page(
         found=found_rows(estimators),
         **_input_view(results),
         estimators=estimators,
+        agreement=view_agreement(results, COMPARED_TESTS),
         methods=text.paragraphs,
         paste=paste_texts(text, Path(page).stem),
         references=reference_rows(text.references),
@@ -242,6 +247,8 @@ def _group_contents(estimators: Sequence[Mapping[str, Any]]) -> list[dict[str, A
         if part["pictures"]:
             children.append(_entry(f"{part['anchor']}-coverage", part["coverage_title"]))
         entries.append(_entry(part["anchor"], f"Results: {part['name']}", children))
+    if len(estimators) > 1:
+        entries.append(_entry("agreement", "Agreement of the estimators"))
     return entries + _closing()
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.report.brain import Sheet, SlicePlan, draw_glass, draw_mosaic, is_mni
 from ibma_app.report.charts import describe_test
+from ibma_app.report.evidence import view_evidence
 from ibma_app.report.facts import describe_settings
 from ibma_app.report.html import format_number
 from ibma_app.report.inference_view import inference_view
@@ -135,6 +136,7 @@ def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *,
         "viewer": view_maps(maps, inferences, sheet.shelf, units, space) if pictured else None,
         "unpictured": unpictured,
         "inference": inference_view(maps, pictured=pictured),
+        "evidence": view_evidence(maps.result, results, maps.test, units) if pictured else None,
     }
 
 
