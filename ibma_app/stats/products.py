@@ -21,6 +21,7 @@ Singles = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 LOOK = 128  # products that are compared with a bound at a time
+IN_CACHE = 100_000  # numbers that a tile of data holds
 ROUNDING = 6.0e-8  # of one single-precision operation
 
 
@@ -192,7 +193,7 @@ def _z_rows(products: Floats, norms: Floats, table: ZTable, effective: int, out:
             out[row, b] = -z if is_t and products[row, 0, b] < 0.0 else z
 
 
-def z_maps(weights: Floats, effective: int, units: Units, table: ZTable, out: Floats, tile: int = 4096) -> None:
+def z_maps(weights: Floats, effective: int, units: Units, table: ZTable, out: Floats) -> None:
     """Compute z maps of M relabellings in double precision.
 
     Parameters
@@ -206,10 +207,9 @@ def z_maps(weights: Floats, effective: int, units: Units, table: ZTable, out: Fl
     table : ZTable
     out : ndarray, shape (M, N)
         Filled; 0 where a test cannot be estimated.
-    tile : int
-        Voxels of one product.
     """
     rows, each, n_maps = weights.shape
+    tile = min(4096, max(256, IN_CACHE // n_maps))
     flat = weights.reshape(rows * each, n_maps)
     for first in range(0, units.norms.size, tile):
         values = units.values[:, first : first + tile].astype(np.float64)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ibma_app.core.errors import OutputError
-from ibma_app.stream.budget import available_cores, default_memory, parse_size
+from ibma_app.stream.budget import available_cores, default_memory, parse_size, return_freed_memory
 from ibma_app.workflows.options import Options
 
 
@@ -32,6 +32,7 @@ def resources_for(options: Options, jobs: int | None = None) -> Resources:
     OutputError
         The work folder cannot be made or written.
     """
+    return_freed_memory()
     nprocs = options.nprocs or available_cores()
     nprocs = max(1, nprocs if jobs is None else min(nprocs, jobs))
     memory = parse_size(options.mem) if options.mem else default_memory()
