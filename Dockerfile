@@ -10,25 +10,32 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 # the path of the final image: an environment cannot be moved
 RUN python3 -m venv /opt/ibma
-COPY . /src
-# no git in here: the version comes from outside
-ARG VERSION=0+unknown
-RUN SETUPTOOLS_SCM_PRETEND_VERSION="${VERSION}" /opt/ibma/bin/pip install --no-cache-dir "/src[templateflow]" \
-    && /opt/ibma/bin/pip uninstall -y pip \
+# what others wrote comes first, so that this layer lasts while our own code changes
+COPY pyproject.toml docker/list_requirements.py /src/docker/
+RUN /opt/ibma/bin/python /src/docker/list_requirements.py templateflow > /src/requirements.txt \
+    && /opt/ibma/bin/pip install --no-cache-dir -r /src/requirements.txt \
     && find /opt/ibma -type d -name tests -path '*/site-packages/*' -prune -exec rm -rf {} +
-# compile the kernels ahead, for any CPU of this architecture; the demo is the rest of them, and the image's first test
-ENV NUMBA_CPU_NAME=generic
-RUN /opt/ibma/bin/python /src/docker/compile_kernels.py \
-    && /opt/ibma/bin/ibma-demo /tmp/demo \
-    && rm -rf /tmp/demo
-# --mask template needs templates: PREFETCH=1 brings those of the two MNI spaces along
+# --mask template needs templates: PREFETCH=1 brings the brain masks of the two MNI spaces along
+# (the same question that the app asks: every resolution, since TemplateFlow fetches what it lists)
 ARG PREFETCH=0
 ENV TEMPLATEFLOW_HOME=/opt/templateflow
 RUN mkdir -p /opt/templateflow \
     && if [ "${PREFETCH}" = 1 ]; then \
-        /opt/ibma/bin/python -c "from templateflow import api; [api.get(space, resolution=2, desc='brain', suffix='mask') for space in ('MNI152NLin2009cAsym', 'MNI152NLin6Asym')]"; \
+        /opt/ibma/bin/python -c "from templateflow import api; [api.get(space, desc='brain', suffix='mask', extension=['.nii.gz'], raise_empty=True) for space in ('MNI152NLin2009cAsym', 'MNI152NLin6Asym')]"; \
     fi \
-    && chmod -R a+rX /opt/templateflow /opt/ibma
+    && chmod -R a+rX /opt/templateflow
+COPY . /src
+# no git in here: the version comes from outside
+ARG VERSION=0+unknown
+RUN SETUPTOOLS_SCM_PRETEND_VERSION="${VERSION}" /opt/ibma/bin/pip install --no-cache-dir --no-deps /src \
+    && /opt/ibma/bin/pip check \
+    && /opt/ibma/bin/pip uninstall -y pip
+# compile the kernels ahead, for any CPU of this architecture; the demo is the rest of them, and the image's first test
+ENV NUMBA_CPU_NAME=generic
+RUN /opt/ibma/bin/python /src/docker/compile_kernels.py \
+    && /opt/ibma/bin/ibma-demo /tmp/demo \
+    && rm -rf /tmp/demo \
+    && chmod -R a+rX /opt/ibma
 
 FROM ${BASE_IMAGE}
 # hadolint ignore=DL3008
@@ -50,6 +57,7 @@ ENV PATH=/opt/ibma/bin:$PATH \
     TEMPLATEFLOW_HOME=/opt/templateflow
 LABEL org.opencontainers.image.title="ibma-app" \
       org.opencontainers.image.description="A BIDS-App that combines fMRI statistic maps" \
+      org.opencontainers.image.authors="The ibma-app developers" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
 ENTRYPOINT ["ibma-app"]
