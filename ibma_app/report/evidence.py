@@ -149,7 +149,7 @@ def _forest_words(peaks: Sequence[PeakEvidence], *, mean: bool, of_effects: bool
     if any(peak.prediction for peak in peaks):
         words.append("Prediction: where the true effect of a new study lies with 95 %.")
     if any(row.without is not None for row in maps):
-        words.append("Right: the test refitted without the map of the row; the blue line is the test with all maps.")
+        words.append("Right: the test refitted without the map of the row; the full line is the test with all maps.")
     words.append(
         "The voxels were chosen for being extreme: their effects are overestimates, and no interval allows "
         "for that choice."
