@@ -17,4 +17,10 @@ def inference_view(maps: ResultMaps, *, pictured: bool) -> dict[str, Any]:
         nulls = (draw_null(finding, two_sided=two_sided) for finding in maps.findings)
         found = find_quantiles(maps)
         plots = [plot for plot in (*nulls, draw_quantiles(found) if found else None) if plot is not None]
-    return {"thresholds": find_thresholds(maps), "smoothness": smoothness_facts(maps), "plots": plots}
+    resampled = any(finding.null is not None for finding in maps.findings)
+    return {
+        "thresholds": find_thresholds(maps),
+        "smoothness": smoothness_facts(maps),
+        "heading": "Null distributions and p values" if resampled else "p values",
+        "plots": plots,
+    }

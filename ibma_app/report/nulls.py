@@ -76,7 +76,7 @@ def _words(finding: Finding, null: NullShape) -> str:
     reached, total = format_number(null.reached), format_number(null.resamples)
     p = "" if finding.facts.get("TailFit") else f": corrected p = {format_number(null.reached / null.resamples)}"
     beyond = null.resamples - sum(null.counts)
-    tail = f" {format_number(beyond)} lie beyond the bars." if beyond else ""
+    tail = f" {format_number(beyond)} {'lies' if beyond == 1 else 'lie'} beyond the bars." if beyond else ""
     return (
         f"{title}: {reached} of {total} relabellings, the unchanged data included, reach the observed score{p}.{tail}"
     )

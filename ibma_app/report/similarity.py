@@ -79,7 +79,7 @@ def _sentence(found: Similarity, n_voxels: int, n_maps: int) -> str:
     if known:
         typical = f" The typical map correlates {_signed(float(np.median(known)))} with the mean of the others."
     looked = "No map looks like a duplicate, a turned sign or another scale." if not found.flags else ""
-    return f"The {what} of the {n_maps} maps, compared {where}.{typical} {looked}".strip()
+    return f"The {what} of the {format_number(n_maps)} maps, compared {where}.{typical} {looked}".strip()
 
 
 def draw_matrix(found: Similarity, labels: Sequence[str]) -> Matrix:
@@ -100,7 +100,8 @@ def draw_matrix(found: Similarity, labels: Sequence[str]) -> Matrix:
     if size <= WRITTEN:
         shown += _cell_labels(values, top, left, cell)
     pixels = scale.index(np.nan_to_num(values), np.isfinite(values))
-    grouped = "" if size == n_maps else f" Each cell is a mean over about {n_maps / size:.0f} maps in a row."
+    run = round(n_maps / size)
+    grouped = "" if size == n_maps else f" Each cell is the mean of about {run} × {run} pairs."
     width = max(left + cell * size + 12.0, 320.0)
     return Matrix(
         width=width,
@@ -168,7 +169,7 @@ def draw_scatter(found: Similarity, labels: Sequence[str]) -> Graph | None:
     )
     caption = (
         "One dot a map: how large its values are, and how well it agrees with the mean of the other maps. "
-        "Below 0: turned the other way than most. Point at a dot for its name."
+        f"Below 0: turned the other way than most.{' Point at a dot for its name.' * (len(places) <= TITLED)}"
     )
     return Graph(plot, caption)
 

@@ -77,7 +77,7 @@ def test_two_thousand_maps_take_little_room(tmp_path, group_results, save):
     part = page.split('id="similarity"')[1].split("</section>")[0]
     assert len(part) < 100_000
     assert "map 1,0" in part
-    assert "Each cell is a mean over about 17 maps" in part
+    assert "Each cell is the mean of about 17 × 17 pairs" in part
 
 
 @pytest.mark.parametrize("flagged", [True, False])

@@ -1,0 +1,84 @@
+"""Odd maps are warned of and kept; the page's nulls and thresholds are those of the files."""
+
+import json
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+ODD = ("The same map", "Possible sign flip", "Scale far out")
+SHAPE = (12, 12, 12)
+
+
+def write_subjects(root: Path, write_statmap, describe_dataset, *, odd: bool) -> Path:
+    """Ten subjects with one signal; with ``odd`` one twice, one turned round, one in another unit."""
+    rng = np.random.default_rng(5)
+    signal, *noise = (gaussian_filter(rng.normal(size=SHAPE), 1.5) for _ in range(11))
+    maps = [one / one.std() + 1.2 * signal / signal.std() for one in noise]
+    if odd:
+        maps[3] = 0.5 * maps[8]
+        maps[5] = -maps[5]
+        maps[6] = 1000 * maps[6]
+    describe_dataset(root)
+    for number, volume in enumerate(maps):
+        write_statmap(root, "effect", volume, sub=f"{number:02d}", task="x", space="T1w", contrast="c")
+    return root
+
+
+def read(out: Path, kind: str) -> np.ndarray:
+    (path,) = (out / "group").glob(f"*_desc-ols_{kind}_statmap.nii.gz")
+    return nib.load(path).get_fdata()
+
+
+def test_odd_maps_are_warned_of_and_kept(tmp_path: Path, write_statmap, describe_dataset, cli) -> None:
+    root = write_subjects(tmp_path / "in", write_statmap, describe_dataset, odd=True)
+    out = tmp_path / "out"
+    ran = cli(root, out, "group")
+    assert ran.code == 0, ran.stderr
+    page = next(out.glob("group_*.html")).read_text(encoding="utf-8")
+    sidecar = json.loads(next((out / "group").glob("*_stat-effect_statmap.json")).read_text())
+    notes = page.split('id="notes"')[1].split("</section>")[0]
+    named = {"The same map": "sub-03_task-x_contrast-c = sub-08", "Possible sign": "sub-05", "Scale far": "sub-06"}
+    for opening, label in named.items():
+        for text in (ran.stderr, notes, json.dumps(sidecar)):
+            assert re.search(rf"{opening}[^\n]*?{label}", text), (opening, text)
+    assert (read(out, "stat-n") == 10).all(), "a flagged map is never dropped"
+
+
+def test_page_tells_null_and_threshold_of_the_files(tmp_path: Path, write_statmap, describe_dataset, cli) -> None:
+    root = write_subjects(tmp_path / "in", write_statmap, describe_dataset, odd=False)
+    out = tmp_path / "out"
+    ran = cli(root, out, "group", "--inference", "max-stat", "--permutations", "300")
+    assert ran.code == 0, ran.stderr
+    assert not any(opening in ran.stderr for opening in ODD), ran.stderr
+    page = next(out.glob("group_*.html")).read_text(encoding="utf-8")
+    largest = np.abs(read(out, "stat-z")).max()
+    observed = float(re.search(r">observed ([\d.]+)<", page)[1])
+    assert observed == pytest.approx(largest, rel=1e-3)  # four digits on the page
+    p = float(re.search(r"corrected p = ([\d.]+?)\.? ?<", page.replace(" 1 lies beyond the bars.", ""))[1])
+    assert p == pytest.approx(10 ** -read(out, "corr-maxStat_stat-log10p").max(), rel=1e-3)
+    significant = np.abs(read(out, "corr-maxStat_stat-z"))
+    row = page.split('class="thresholds"')[1].split("<tbody>")[1].split("</tr>")[0]
+    shown = [float(value) for value in re.findall(r'<data value="([^"]+)"', row)]
+    smallest = significant[significant > 0].min()
+    error = np.median(np.sqrt(read(out, "stat-variance")))
+    t = np.abs(read(out, "stat-t"))[np.isclose(np.abs(read(out, "stat-z")), smallest, rtol=1e-7)][0]
+    log10p = read(out, "stat-log10p")[np.isclose(np.abs(read(out, "stat-z")), smallest, rtol=1e-7)][0]
+    # z, t, p and the effect at the median standard error, from float32 files
+    np.testing.assert_allclose(shown, [smallest, t, 10**-log10p, t * error], rtol=2e-5)
+
+
+def test_real_subjects_raise_no_alarm(shared: Path, tmp_path: Path, write_statmap, describe_dataset, cli) -> None:
+    root = describe_dataset(tmp_path / "in")
+    for number, path in enumerate(sorted((shared / "realdata" / "wager2008" / "con").glob("*.img")), start=1):
+        image = nib.load(path)
+        values = np.squeeze(image.get_fdata(dtype=np.float32))
+        write_statmap(root, "effect", values, affine=image.affine, sub=f"{number:02d}", task="x", space="MNI152Lin",
+                      contrast="c")  # fmt: skip
+    ran = cli(root, tmp_path / "out", "group", "--no-report")
+    assert ran.code == 0, ran.stderr
+    assert "30 maps" in ran.stderr
+    assert not any(opening in ran.stderr for opening in ODD), ran.stderr
