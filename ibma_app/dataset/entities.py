@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from ibma_app.core.errors import DatasetError
@@ -94,12 +95,18 @@ def split_name(filename: str) -> NameParts:
         key = "contrast" if key == "taskcontrast" else key
         if key in entities:
             fault = fault or f'it has two labels for "{key}"'
-        elif not _KEY.fullmatch(key) or not _LABEL.fullmatch(label):
+        elif not _is_sound(key, label):
             fault = fault or _bad_label(key, label)
         entities.setdefault(key, label)
     if not suffix:
         fault = fault or "it has no suffix after its last key-value pair"
     return NameParts(entities, suffix, extension, fault)
+
+
+@lru_cache(maxsize=65536)  # a large dataset repeats its labels
+def _is_sound(key: str, label: str) -> bool:
+    """Whether both are alphanumeric."""
+    return bool(_KEY.fullmatch(key) and _LABEL.fullmatch(label))
 
 
 def _lonely_piece(entities: Mapping[str, str], piece: str) -> str:

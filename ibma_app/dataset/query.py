@@ -98,11 +98,12 @@ def find_statmaps(datasets: Sequence[Dataset], query: Query, exclude: Sequence[P
         candidates = _index(dataset, query, queries, [*exclude, *others])
         seen += candidates
         found += _select(dataset, candidates, query, queries)
+    faults = {one.path: one.fault for one in seen if one.fault}
     check_names([*query.labels, *(key for one in query.filters.values() for key in one)], seen)
     found = _follow_named(found, query)
     kept = keep_level(found, query.level, collection=is_collection(datasets, query.labels))
     kept = [one for one in kept if _has_labels(one.entities, query.labels)]
-    _require_names(kept)
+    _require_names(kept, faults)
     if kept and not any(is_here(statmap.path) for statmap in kept):
         raise InputError(
             f"{kept[0].path}: its content is not here, nor is that of any map selected. If the dataset is "
@@ -183,11 +184,14 @@ def _select(
 ) -> list[StatMap]:
     """Pick a dataset's images that are maps of some kind, and have the labels their names can tell."""
     early = {key: labels for key, labels in query.labels.items() if key != "study"}  # a folder may tell it
+    asked = sorted({key for one in queries.values() for key in one} - {"suffix", "extension"})
+    known: dict[tuple[str | None, ...], list[str]] = {}  # few combinations, many images
     found = []
     for candidate in candidates:
-        kinds = [
-            kind for kind, one in queries.items() if all(matches(candidate, key, wanted) for key, wanted in one.items())
-        ]
+        answers = (candidate.suffix, candidate.extension, *map(candidate.entities.get, asked))
+        if answers not in known:
+            known[answers] = _kinds_of(candidate, queries)
+        kinds = known[answers]
         if len(kinds) > 1:
             raise UsageError(
                 f"{candidate.path}: the filters select it as {' and as '.join(kinds)}; let each kind's query "
@@ -199,6 +203,11 @@ def _select(
         if _has_labels(entities, early):
             found.append(StatMap(candidate.path, kinds[0], dataset, entities))
     return found
+
+
+def _kinds_of(candidate: Candidate, queries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Tell as which kinds of map an image is selected."""
+    return [kind for kind, one in queries.items() if all(matches(candidate, key, one[key]) for key in one)]
 
 
 def _name_contrast(candidate: Candidate, contrast_entity: str) -> dict[str, str]:
@@ -220,10 +229,9 @@ def _has_labels(entities: Mapping[str, str], labels: Mapping[str, tuple[str, ...
     return all(matches(candidate, key, kept) for key, kept in labels.items())
 
 
-def _require_names(statmaps: Iterable[StatMap]) -> None:
+def _require_names(statmaps: Iterable[StatMap], faults: Mapping[Path, str]) -> None:
     """Refuse names that are not BIDS names, all that there are in one message."""
-    faults = [(one.path, split_name(one.path.name).fault) for one in statmaps]
-    bad = [(path, fault) for path, fault in faults if fault]
+    bad = [(one.path, faults[one.path]) for one in statmaps if one.path in faults]
     if bad:
         path, fault = bad[0]
         more = f" {len(bad) - 1} more files are named in such a way." if len(bad) > 1 else ""
@@ -260,8 +268,8 @@ def _index(
     labels = {"sub": query.labels["sub"]} if "sub" in query.labels else {}
     listing = list_images(dataset.root, exclude=exclude, labels=labels, extensions=_all_extensions(queries))
     wanted = _all_suffixes(queries)
-    images = [name for name in listing.images if wanted is None or split_name(name).suffix in wanted]
-    indexer = _make_indexer(dataset.root, images)
+    images = (_read_candidate(dataset.root, name) for name in listing.images)
+    indexer = _make_indexer([one for one in images if wanted is None or one.suffix in wanted])
     if query.database_dir is None:
         return _read_tags(_open_layout(dataset.root, None, indexer))
     left_out = sorted(map(str, exclude))
@@ -336,22 +344,30 @@ def _move_in(aside: Path, final: Path) -> None:
             raise
 
 
-def _make_indexer(root: Path, images: Sequence[str]) -> Callable[[Any], None]:
+def _make_indexer(images: Sequence[Candidate]) -> Callable[[Any], None]:
     """Make the callable that fills a layout with our images."""
 
     def fill(layout: Any) -> None:
         from bids.layout.models import BIDSImageFile, Entity, Tag
 
         session = layout.connection_manager.session
-        candidates = [_read_candidate(root, name) for name in images]
-        tags = [(str(one.path), name, value) for one in candidates for name, value in _tag(one).items()]
+        tags = [(str(one.path), name, value) for one in images for name, value in _tag(one).items()]
         known = {name for (name,) in session.query(Entity.name)}
         session.add_all([Entity(name) for name in sorted({name for _, name, _ in tags} - known)])
-        session.bulk_save_objects([BIDSImageFile(str(one.path)) for one in candidates])
+        session.flush()
+        kind = BIDSImageFile.__mapper_args__["polymorphic_identity"]
+        # rows, not objects: PyBIDS's own constructors take longer than all else
+        files = [
+            {"path": str(one.path), "filename": one.path.name, "dirname": str(one.path.parent),
+             "is_dir": False, "class_": kind}
+            for one in images
+        ]  # fmt: skip
         columns = ("file_path", "entity_name", "_value")
         constants = {"_dtype": "str", "is_metadata": False}
         rows = [{**dict(zip(columns, tag, strict=True)), **constants} for tag in tags]
-        session.bulk_insert_mappings(Tag, rows)
+        if files:
+            session.execute(BIDSImageFile.__table__.insert(), files)
+            session.execute(Tag.__table__.insert(), rows)
         session.commit()
 
     return fill

@@ -37,6 +37,7 @@ class SidecarReader:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._folders: dict[Path, _Folder] = {}
+        self._chains: dict[Path, list[_Folder]] = {}
         self._contents: dict[Path, dict[str, Any] | str] = {}
 
     def read(self, path: Path) -> tuple[dict[str, Any], str | None]:
@@ -54,17 +55,22 @@ class SidecarReader:
 
     def find(self, path: Path, entities: Mapping[str, str], suffix: str) -> list[Path]:
         """List the sidecars that apply to a map, the most specific last."""
-        above = [self.root]
-        for name in path.parent.relative_to(self.root).parts:
-            above.append(above[-1] / name)
         found: list[Path] = []
-        for directory in above:
-            folder = self._list(directory)
+        for folder in self._above(path.parent):
             for keys in folder.keys.get(suffix, ()):
                 if all(key in entities for key in keys):
                     pairs = tuple((key, entities[key]) for key in keys)
                     found += folder.files.get((suffix, pairs), [])
         return found
+
+    def _above(self, directory: Path) -> list[_Folder]:
+        """List the folders from the dataset's root down to one, each once."""
+        if directory not in self._chains:
+            above = [self.root]
+            for name in directory.relative_to(self.root).parts:
+                above.append(above[-1] / name)
+            self._chains[directory] = [self._list(one) for one in above]
+        return self._chains[directory]
 
     def _list(self, directory: Path) -> _Folder:
         """List the JSON files of a folder."""
