@@ -132,8 +132,9 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
     require_content(statmap for row in analysis.observations for statmap in row.statmaps.values())
     chosen = (note for choice in choices for note in choice.notes)
     before = tuple(dict.fromkeys((*analysis.notes, *design.notes, *chosen)))
-    _warn(before)
-    parts = [_combine(analysis, design, part, before, run) for part in _by_needs(choices)]
+    told: set[str] = set()
+    _warn(before, told)
+    parts = [_combine(analysis, design, part, before, run, told) for part in _by_needs(choices)]
     first = parts[0]
     fitted = {result.estimator.name: result for part in parts for result in part.estimators}
     results = replace(
@@ -155,13 +156,16 @@ def _by_needs(choices: Sequence[Choice]) -> list[tuple[Choice, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def _warn(notes: Sequence[str]) -> None:
+def _warn(notes: Sequence[str], told: set[str]) -> None:
+    """Log each note once."""
     for note in notes:
-        log.warning("%s", note)
+        if note not in told:
+            log.warning("%s", note)
+    told.update(notes)
 
 
 def _combine(
-    analysis: Analysis, design: Design, choices: Sequence[Choice], before: tuple[str, ...], run: Run
+    analysis: Analysis, design: Design, choices: Sequence[Choice], before: tuple[str, ...], run: Run, told: set[str]
 ) -> Results:
     """Read the maps once, and fit the estimators that need them."""
     options = run.options
@@ -188,7 +192,7 @@ def _combine(
         similarity = compare_maps(stack)
         odd = [flag.text for flag in similarity.flags] if similarity else ()
         new = tuple(dict.fromkeys((*grid_notes, *stack.notes, *sign_notes, *_mask_notes(stack.grid), *odd)))
-        _warn(new)
+        _warn(new, told)
         notes = (*before, *new)
         fitted = tuple(
             replace(_fit(analysis, stack, design, choice, notes, run), grid=stack.grid, survey=stack.survey)
