@@ -285,7 +285,7 @@ def _fit(
             *notes,
             f"{name}: effects are identical in {count} voxel(s); their test is not estimable there (p 1).",
         )
-    _warn(notes)
+    _warn(notes, set())
     peaks = () if options.no_report else gather_peaks(target, stack, estimate, files)
     return replace(estimator_result(choice, files, findings, notes), peaks=peaks)
 
