@@ -76,11 +76,18 @@ def calls(tmp_path: Path) -> Callable[[], list[list[str]]]:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory, describe_dataset, write_statmap) -> Path:
-    """Two tiny runs of eight subjects."""
-    root = describe_dataset(tmp_path_factory.mktemp("runs") / "maps")
+def make_runs(tmp_path_factory: pytest.TempPathFactory, describe_dataset, write_statmap) -> Callable[[int], Path]:
+    """Return ``make_runs(subjects)``: a dataset with two tiny runs of each."""
+
+    def make(subjects: int) -> Path:
+        return _make_runs(describe_dataset(tmp_path_factory.mktemp("runs") / "maps"), subjects, write_statmap)
+
+    return make
+
+
+def _make_runs(root: Path, subjects: int, write_statmap) -> Path:
     rng = np.random.default_rng(8)
-    for sub in range(1, 9):
+    for sub in range(1, subjects + 1):
         for run in "12":
             names = {"sub": f"{sub:02d}", "task": "x", "run": run, "space": "MNI152NLin6Asym", "contrast": "ab"}
             write_statmap(root, "effect", rng.normal(1, 1, (6, 5, 4)), metadata={"DegreesOfFreedom": 90}, **names)

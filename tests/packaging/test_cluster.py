@@ -41,6 +41,11 @@ else:
 
 
 @pytest.fixture(scope="module")
+def runs(make_runs) -> Path:
+    return make_runs(8)
+
+
+@pytest.fixture(scope="module")
 def page(block):
     return lambda name: block("docs/cluster.md", f"slurm-{name}")
 
