@@ -68,7 +68,7 @@ class RowStore:
             The disk is full, or cannot be written.
         """
         scale = 1.0
-        if values.dtype.kind == "f":
+        if values.dtype.kind == "f" and values.dtype != STORED:
             scale = _scale(values)
             values = (values / scale if scale != 1.0 else values).astype(STORED)
         row = _Row(layout, values.size, values.dtype, scale)
@@ -113,20 +113,39 @@ class RowStore:
     def read(self, kind: str, index: int, start: int, stop: int) -> NDArray[Any]:
         """Read the final mask's voxels ``start`` to ``stop`` of one row, floats unscaled."""
         row = self._rows[kind, index]
-        chosen = self._positions[row.layout][start:stop]
-        if not chosen.size:
-            return np.empty(0, dtype=row.dtype)
-        first, last = int(chosen[0]), int(chosen[-1]) + 1
-        values = self._slice(kind, row, first, last)
-        if values.size != chosen.size:
-            values = values[chosen - first]
+        values = self._chosen(kind, row, start, stop)
         return values if row.scale == 1.0 else values.astype(np.float64) * row.scale
+
+    def contents(self) -> Iterator[tuple[str, int, float, NDArray[Any]]]:
+        """Yield every row: kind, map, scale, and the final mask's voxels as they are stored."""
+        for (kind, index), row in self._rows.items():
+            yield kind, index, row.scale, self._chosen(kind, row, 0, row.length)
+
+    def in_memory(self) -> "RowStore":
+        """Give a store of the final mask's voxels that can be sent to another process."""
+        if not self.on_disk:
+            return self
+        copy = RowStore()
+        n_voxels = 0
+        for kind, index, scale, values in self.contents():
+            n_voxels = values.size
+            copy._rows[kind, index] = _Row(0, n_voxels, values.dtype, scale, values)
+        copy._positions = {0: np.arange(n_voxels)}
+        return copy
 
     def close(self) -> None:
         """Close the files."""
         while self._files:
             os.close(self._files.popitem()[1])
         self._rows.clear()
+
+    def _chosen(self, kind: str, row: _Row, start: int, stop: int) -> NDArray[Any]:
+        chosen = self._positions[row.layout][start:stop]
+        if not chosen.size:
+            return np.empty(0, dtype=row.dtype)
+        first, last = int(chosen[0]), int(chosen[-1]) + 1
+        values = self._slice(kind, row, first, last)
+        return values if values.size == chosen.size else values[chosen - first]
 
     def _slice(self, kind: str, row: _Row, start: int, stop: int) -> NDArray[Any]:
         if row.values is not None:

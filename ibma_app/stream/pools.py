@@ -1,197 +1,350 @@
-"""Jobs in parallel, on this machine; a worker that dies takes one job with it, not the run."""
+"""Jobs by the workers of a Dask cluster, our own or one elsewhere; of those that die, others take the jobs."""
 
-import multiprocessing
+import contextlib
+import importlib.util
+import itertools
+import logging
 import os
+import queue
+import re
 import signal
+import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing import forkserver
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from ibma_app.core.errors import IbmaError
+from ibma_app import __version__
+from ibma_app.core.errors import IbmaError, ReadWriteError, UsageError
+from ibma_app.stream.processes import one_blas_thread
 
 Job = Any
 Result = Any
 
-THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+log = logging.getLogger(__name__)
+
+TICK = 5.0  # s between two looks at a cluster
+PATIENCE = 300.0  # s between two words on workers that do not come
+ANSWER = 15.0  # s for a scheduler to answer
+ATTEMPTS = 3  # of a job whose workers leave with its data
+MOST_AHEAD = 256  # jobs that wait at a scheduler: enough for it to see how much there is to do
 
 
-class Pool:
-    """Runs jobs, in this process or in several.
+class DaskPool:
+    """Runs jobs on the workers of a Dask cluster; of those that die, or leave, others take the jobs.
 
     Parameters
     ----------
-    nprocs : int
-        Jobs at a time; 1 runs them here.
-    preload : sequence of str
-        Modules that worker processes have imported before they start.
-    initializer : callable, optional
-        Called first in each worker process (to set up its log, for instance).
+    client : distributed.Client
+    address : str
+        As the user gave it.
+    memory : int or None
+        Bytes that data waiting to be sent may take here, in all; None: a few jobs' worth.
     """
 
-    def __init__(self, nprocs: int, preload: Sequence[str] = (), initializer: Callable[[], None] | None = None) -> None:
-        self.nprocs = max(1, nprocs)
-        self._preload = tuple(preload)
-        self._initializer = initializer
-        self._executor: ProcessPoolExecutor | None = None
+    def __init__(self, client: Any, address: str, memory: int | None = None) -> None:
+        self._client, self._address, self._memory = client, address, memory
+        self._limits: tuple[int, ...] = ()
+        self._known: Mapping[str, int] = {}  # threads of each worker
+        self._looked = 0.0
 
-    def run(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[tuple[Job, Result | Exception]]:
+    @property
+    def local(self) -> bool:
+        """Whether the workers are our own children, which end with us."""
+        return self._address == "local"
+
+    @property
+    def nprocs(self) -> int:
+        """Jobs at a time."""
+        return sum(self._known.values())
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the scheduler is still there."""
+        return bool(self._client.status == "running")
+
+    @property
+    def smallest_memory(self) -> int | None:
+        """Bytes that each thread of a worker may use, at least; None: they do not say."""
+        return min(self._limits, default=None)
+
+    def meet(self) -> None:
+        """Wait for workers, and see that they are as we are.
+
+        Raises
+        ------
+        UsageError
+            A worker has no ibma-app, or another version: it would compute other numbers.
+        """
+        if not self._client.nthreads():
+            log.info("Waiting for workers of the Dask scheduler at %s.", self._address)
+        while not self._client.nthreads():
+            try:
+                self._client.wait_for_workers(1, timeout=PATIENCE)
+            except TimeoutError:
+                log.warning("Still no worker at %s; ctrl-C ends the run.", self._address)
+        told = self._client.run(_describe_worker, on_error="return")
+        wrong = {worker: _complaint(words) for worker, words in told.items()}
+        if worst := {worker: text for worker, text in wrong.items() if text}:
+            worker, text = min(worst.items())
+            raise UsageError(f"{len(worst)} of {len(told)} Dask workers cannot work for us; {worker}: {text}")
+        if any(words[1] != "1" for words in told.values()):
+            log.warning("OMP_NUM_THREADS is not 1 in all Dask workers: BLAS may give other last digits there.")
+        self._limits = tuple(words[2] for words in told.values() if words[2])
+        self._look_round()
+        log.info("Dask: %d worker(s), %d thread(s).", len(self._known), self.nprocs)
+
+    def run(
+        self,
+        function: Callable[..., Result],
+        jobs: Iterable[Job],
+        *,
+        shared: Any = None,
+        read: Callable[[Job], Any] | None = None,
+        nbytes: int = 0,
+    ) -> Generator[tuple[Job, Result | Exception]]:
         """Call ``function`` with each job; yield the job and its result, or what it raised, as they finish.
-
-        A job whose worker process dies (killed, out of memory) is run again
-        in a process of its own; if that keeps dying, its result is an IbmaError.
 
         Parameters
         ----------
         function : callable
-            At module level, when there are several processes.
+            At module level of what workers can import.
         jobs : iterable
             What it is called with, one at a time.
+        shared : object, optional
+            Its first argument, sent once to each worker.
+        read : callable, optional
+            Turns a job, here, into what is sent in its place.
+        nbytes : int
+            What that takes, at most: few wait at a time.
+
+        If the scheduler vanishes, that is the outcome of all that is left.
         """
-        if self.nprocs == 1:
-            for job in jobs:
-                yield job, _here(function, job)
-            return
-        waiting: dict[Future[Result], Job] = {}
-        coming = iter(jobs)
-        more = True
-        while more or waiting:
-            while more and len(waiting) < self.nprocs:
-                try:
-                    job = next(coming)
-                except StopIteration:
-                    more = False
-                    break
-                waiting[self._submit(function, job)] = job
-            if not waiting:
-                return
-            finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            outcomes = [(waiting.pop(future), _outcome(future)) for future in finished]
-            suspects = [job for job, outcome in outcomes if isinstance(outcome, BrokenProcessPool)]
-            yield from ((job, outcome) for job, outcome in outcomes if not isinstance(outcome, BrokenProcessPool))
-            if suspects:
-                yield from self._after_a_death(function, suspects, waiting)
-                waiting = {}
+        coming, finished = iter(enumerate(jobs)), queue.SimpleQueue[Any]()
+        taken: dict[int, Job] = {}
+        waiting: dict[str, _Sent] = {}
 
-    def close(self, *, at_once: bool = False) -> None:
-        """End the worker processes; ``at_once`` does not wait for their jobs."""
-        executor, self._executor = self._executor, None
-        if executor is None:
-            return
-        processes = list((executor._processes or {}).values())  # the executor has no public way to end them
-        executor.shutdown(wait=not at_once, cancel_futures=True)
-        if at_once:
-            for process in processes:
-                process.terminate()
+        def send(number: int, attempt: int = 1) -> None:
+            job = taken[number]
+            future = self._submit(function, *handed, read(job) if read else job)
+            waiting[future.key] = _Sent(future, number, attempt, handed)
+            future.add_done_callback(finished.put)
 
-    def _submit(self, function: Callable[[Job], Result], job: Job) -> Future[Result]:
-        if self._executor is None:
-            self._executor = self._start(self.nprocs)
         try:
-            return self._executor.submit(function, job)
-        except BrokenProcessPool as error:  # it died between two jobs
-            future: Future[Result] = Future()
-            future.set_exception(error)
-            return future
+            handed = self._hand_out(shared)
+            while True:
+                for number, job in itertools.islice(coming, max(0, self._room(nbytes) - len(waiting))):
+                    taken[number] = job
+                    send(number)
+                if not waiting:
+                    return
+                sent = waiting.pop(self._next(finished).key)
+                outcome = self._outcome(sent, taken[sent.number])
+                if outcome is not _LOST:
+                    yield taken.pop(sent.number), outcome
+                    continue
+                if sent.handed is handed:  # the last worker that had it is gone
+                    handed = self._hand_out(shared)
+                send(sent.number, sent.attempt + 1)
+        except _VanishedError as error:
+            yield from ((job, ReadWriteError(error.message)) for job in [*taken.values(), *(job for _, job in coming)])
+        finally:
+            with contextlib.suppress(Exception):  # the scheduler may be gone
+                self._client.cancel([sent.future for sent in waiting.values()])
 
-    def _start(self, nprocs: int) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(self._preload))
-        with _one_blas_thread():
-            forkserver.ensure_running()  # workers inherit its environment
-        return ProcessPoolExecutor(nprocs, mp_context=context, initializer=_begin, initargs=(self._initializer,))
+    def _hand_out(self, shared: Any) -> tuple[Any, ...]:
+        """Send data to every worker; returns what stands for them in a job."""
+        if shared is None:
+            return ()
+        return tuple(self._asked(self._client.scatter, [shared], broadcast=True, hash=False))
 
-    def _after_a_death(
-        self, function: Callable[[Job], Result], suspects: list[Job], waiting: dict[Future[Result], Job]
-    ) -> Iterator[tuple[Job, Result | Exception]]:
-        """Run what was under way when a worker died again, each job alone."""
-        for future, job in waiting.items():
-            outcome = _outcome(future)
-            if isinstance(outcome, BrokenProcessPool):
-                suspects.append(job)
-            else:
-                yield job, outcome
-        self.close(at_once=True)
-        for job in suspects:
-            yield job, self._alone(function, job)
+    def _submit(self, function: Callable[..., Result], *given: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)  # blocks of maps are
+            return self._asked(self._client.submit, function, *given, pure=False)
 
-    def _alone(self, function: Callable[[Job], Result], job: Job) -> Result | Exception:
-        """Run a job in a process of its own; twice when it dies, as its first death may have been another's."""
-        for _ in range(2):
-            with self._start(1) as executor:
-                outcome = _outcome(executor.submit(function, job))
-            if not isinstance(outcome, BrokenProcessPool):
-                return outcome
+    def _asked(self, request: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """Ask the scheduler for something; if it is gone, say so."""
+        try:
+            return request(*given, **named)
+        except OSError as error:
+            raise self._vanished() from error
+        except Exception:
+            self._require_scheduler()
+            raise
+
+    def _room(self, nbytes: int) -> int:
+        """Tell how many jobs may wait: twice as many as work, or, when they are small, more."""
+        ahead = 2 * max(1, self.nprocs)
+        if not nbytes:
+            return max(ahead, MOST_AHEAD)
+        return ahead if self._memory is None else max(1, min(ahead, self._memory // nbytes))
+
+    def _next(self, finished: "queue.SimpleQueue[Any]") -> Any:
+        """Wait for a job's future, with an eye on the cluster."""
+        while True:
+            if time.monotonic() - self._looked > TICK:
+                self._look_round()
+            with contextlib.suppress(queue.Empty):
+                return finished.get(timeout=TICK)
+
+    def _look_round(self) -> None:
+        """Learn which workers there are, and say which have gone."""
+        self._require_scheduler()
+        there = self._asked(self._client.nthreads)
+        gone = sorted(set(self._known) - set(there))
+        if gone:
+            what_next = "others do its work" if there else "waiting for new workers"
+            log.warning("Lost %d Dask worker(s) (%s): %s.", len(gone), ", ".join(gone[:3]), what_next)
+        self._known, self._looked = there, time.monotonic()
+
+    def _outcome(self, sent: "_Sent", job: Job) -> Any:
+        """Fetch a job's result, or what it raised; `_LOST` when its workers left with its data."""
+        from distributed import CancelledError, KilledWorker
+
         name = getattr(job, "label", job)
-        return IbmaError(
-            f"The process that worked on {name} died twice, perhaps out of memory. Run again with fewer --nprocs, or "
-            "on a machine with more memory."
+        try:
+            return sent.future.result()
+        except KilledWorker:
+            return IbmaError(
+                f"Every Dask worker that worked on {name} died, perhaps out of memory. See the workers' logs, or give "
+                "them more memory."
+            )
+        except CancelledError as error:
+            self._require_scheduler()
+            if sent.attempt < ATTEMPTS:
+                return _LOST
+            return IbmaError(f"Dask lost {name} {ATTEMPTS} times ({error}). Run again with workers that stay.")
+        except Exception as error:  # noqa: BLE001  handed to the caller, who tells it
+            self._require_scheduler()
+            return error
+
+    def _require_scheduler(self) -> None:
+        if self._client.status != "running":
+            raise self._vanished()
+
+    def _vanished(self) -> "_VanishedError":
+        return _VanishedError(
+            f"The Dask scheduler at {self._address} has vanished. What was finished stays; start the scheduler and "
+            "its workers again, and run the same command."
         )
 
 
+class _VanishedError(ReadWriteError):
+    """The scheduler is no longer there."""
+
+
+class _Sent(NamedTuple):
+    """A job at the scheduler."""
+
+    future: Any
+    number: int
+    attempt: int
+    handed: tuple[Any, ...]
+
+
+_LOST = object()
+
+
 @contextmanager
-def open_pool(
-    nprocs: int, preload: Sequence[str] = (), initializer: Callable[[], None] | None = None
-) -> Iterator[Pool]:
-    """Open a pool of worker processes, ended at exit (at once after an error or ctrl-C).
+def open_dask(
+    address: str, *, nprocs: int = 1, memory: int | None = None, work_dir: Path | None = None
+) -> Iterator[DaskPool]:
+    """Open a pool of a Dask cluster's workers; what still waits there is given up at exit.
 
     Parameters
     ----------
-    nprocs, preload, initializer
-        As for `Pool`.
+    address : str
+        Of the scheduler, its scheduler file, or ``local``: a cluster of our own, on this machine.
+    nprocs : int
+        Worker processes of a cluster of our own.
+    memory : int, optional
+        Bytes that all may use here.
+    work_dir : Path, optional
+        For the temporary files of a cluster of our own.
+
+    Raises
+    ------
+    UsageError
+        Dask is not installed, no scheduler answers, or its workers have another version of us.
     """
-    pool = Pool(nprocs, preload, initializer)
-    try:
+    check_dask(address)
+    from distributed import Client
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # we say it in our words
+    with contextlib.ExitStack() as opened:
+        where: Any = address
+        if address == "local":
+            folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="ibma-dask-", dir=work_dir))
+            where = opened.enter_context(contextlib.closing(_start_cluster(nprocs, folder)))
+        try:
+            given = {"scheduler_file": address} if Path(address).is_file() else {"address": where}
+            client = opened.enter_context(Client(**given, timeout=ANSWER, set_as_default=False))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"No Dask scheduler answers at {address} ({error or type(error).__name__}). Start one (dask "
+                "scheduler), give its address or its scheduler file, or say --dask local."
+            ) from None
+        pool = DaskPool(client, address, memory and memory // 4)
+        pool.meet()
+        if pool.local and memory:
+            pool._limits = (memory // nprocs,)
         yield pool
-    except BaseException:
-        pool.close(at_once=True)
-        raise
-    pool.close()
 
 
-def _here(function: Callable[[Job], Result], job: Job) -> Result | Exception:
-    try:
-        return function(job)
-    except Exception as error:  # noqa: BLE001  handed to the caller, who tells it
-        return error
+def check_dask(address: str) -> None:
+    """Refuse what is no address, and any where Dask is not installed.
+
+    Raises
+    ------
+    UsageError
+    """
+    if address != "local" and not re.fullmatch(r"(\w+://)?[^\s/]+:\d+", address) and not Path(address).is_file():
+        raise UsageError(
+            f"--dask {address!r} is no address. Write tcp://host:8786, name a scheduler file that exists, or say "
+            "local: worker processes on this machine."
+        )
+    if importlib.util.find_spec("distributed") is None:
+        raise UsageError("--dask needs Dask, which is not installed: pip install 'ibma-app[dask]'.")
 
 
-def _outcome(future: Future[Result]) -> Result | Exception:
-    """Wait for a job's result, or what it raised."""
-    try:
-        return future.result()
-    except Exception as error:  # noqa: BLE001  handed to the caller, who tells it
-        return error
+def _start_cluster(nprocs: int, folder: str) -> Any:
+    """Start a scheduler and workers, one thread each; ctrl-C is ours to handle."""
+    from distributed import LocalCluster
+
+    with _unheard_interrupts(), one_blas_thread():
+        return LocalCluster(
+            n_workers=nprocs, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
+            memory_limit=0, local_directory=folder, silence_logs=logging.CRITICAL,
+        )  # fmt: skip
 
 
 @contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Let processes that start meanwhile run BLAS on one thread."""
-    before = {name: os.environ.get(name) for name in THREAD_LIMITS}
-    os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
+def _unheard_interrupts() -> Iterator[None]:
+    """Let processes that start meanwhile ignore ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        signal.signal(signal.SIGINT, before)
 
 
-def _begin(initializer: Callable[[], None] | None) -> None:
-    """Start a worker: ctrl-C is the parent's to handle, and no worker outlives it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if initializer is not None:
-        initializer()
+def _describe_worker(dask_worker: Any) -> tuple[str, str | None, int]:
+    """Tell, in a worker, its version of us, the threads of its BLAS, and the memory of each of its threads."""
+    limit = dask_worker.memory_manager.memory_limit or 0
+    return __version__, os.environ.get("OMP_NUM_THREADS"), limit // max(dask_worker.state.nthreads, 1)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _complaint(words: Any) -> str:
+    """Tell what is wrong with a worker; nothing when all is well."""
+    if isinstance(words, ImportError):
+        return "it has no ibma-app. Start the workers in the environment that this command runs in."
+    if isinstance(words, BaseException):
+        return f"{type(words).__name__}: {words}"
+    return "" if words[0] == __version__ else f"it has ibma-app {words[0]}, this is {__version__}."

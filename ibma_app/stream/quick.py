@@ -1,8 +1,8 @@
 """The faster road of resampling: least squares with complete coverage, as matrix products."""
 
 import threading
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,14 +67,8 @@ def _keep_columns(values: NDArray[np.float32], kept: Integers) -> NDArray[np.flo
     return flat[: len(values) * kept.size].reshape(len(values), kept.size)
 
 
-def score_quickly(
-    gathered: Gathered,
-    scheme: Scheme,
-    open_scoring: Callable[[Integers], Scoring],
-    threads: int,
-    on_progress: Callable[[int], None],
-) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Score every relabelling.
+class QuickRoad:
+    """Scores relabellings of gathered data; it can be sent to another process.
 
     Parameters
     ----------
@@ -82,62 +76,56 @@ def score_quickly(
         N voxels.
     scheme : Scheme
         D relabellings to compute.
-    open_scoring : callable
-        Given the voxels, opens the scores.
-    threads : int
-        Relabellings are shared out in jobs of one fixed size.
-    on_progress : callable
-        Called with the relabellings of each job when it is done.
-
-    Returns
-    -------
-    observed : dict of str to ndarray (V,)
-    maxima : dict of str to ndarray (D,)
+    scoring : Scoring
+        Of the gathered voxels.
     """
-    scoring = open_scoring(gathered.live)
-    road = _Road(gathered.units, scheme, scoring)
-    drawn = scheme.relabellings.n_drawn
-    maxima = np.zeros((len(scoring.names), drawn))
-    observed: dict[str, Floats] = {}
 
-    def keep(_: int, found: tuple[dict[str, Floats], Floats]) -> None:
-        observed.update(found[0])
-        maxima[:, 0] = found[1]
-        on_progress(1)
-
-    # in a thread of its own, when there are several: its work space goes with it
-    in_threads(lambda _: road.identity(), range(1), threads, keep)
-    size = SPARSE if road.sparse else DENSE
-    jobs = [range(start, min(start + size, drawn)) for start in range(1, drawn, size)]
-
-    def done(job: range, found: Floats) -> None:
-        maxima[:, job.start : job.stop] = found
-        on_progress(len(job))
-
-    in_threads(road.score, jobs, threads, done)
-    return observed, dict(zip(scoring.names, maxima, strict=True))
-
-
-class _Road:
-    """Weights, table and work space."""
-
-    def __init__(self, units: Units, scheme: Scheme, scoring: Scoring) -> None:
-        self._units, self._scoring, self._scheme = units, scoring, scheme
+    def __init__(self, gathered: Gathered, scheme: Scheme, scoring: Scoring) -> None:
+        self._gathered, self._units, self._scoring, self._scheme = gathered, gathered.units, scoring, scheme
         n_maps, p = scheme.design.matrix.shape
-        self._dof = n_maps - p
-        self._table: ZTable = make_ztable(max(self._dof, 1), scheme.rows)
+        self._table: ZTable = make_ztable(max(n_maps - p, 1), scheme.rows)
         self._two_sided = scheme.tail == "two-sided"
         self._turn = -1.0 if scheme.tail == "negative" else 1.0
+        self.names = scoring.names
         self.sparse = scoring.sparse and scheme.rows == 0 and scheme.weights(slice(0, 1))[1].shape[1] == 0
         self._floor = scoring.lowest_floor
         self._floor_share = share_of_z(self._floor, self._table) if np.isfinite(self._floor) else np.inf
         self._local = threading.local()
 
-    def identity(self) -> tuple[dict[str, Floats], Floats]:
-        """Score the maps as they are."""
-        z = np.zeros((1, self._units.norms.size))
-        self._fill(range(1), z)
-        return self._scoring.each(z[0]), self._scoring.largest(z[0])
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the work space here."""
+        return QuickRoad, (self._gathered, self._scheme, self._scoring)
+
+    @property
+    def size(self) -> int:
+        """How many relabellings a job has; never depends on who does it (same bytes whoever it is)."""
+        return SPARSE if self.sparse else DENSE
+
+    @property
+    def nbytes(self) -> int:
+        """What another process would be sent."""
+        return self._units.values.nbytes + self._units.norms.nbytes
+
+    def side_by_side(self, threads: int) -> int:
+        """Tell how many jobs may be done at once in threads."""
+        return threads
+
+    def data(self) -> Iterator[NDArray[Any]]:
+        """Yield the data that are scored."""
+        yield from (*self._units, self._gathered.live)
+
+    def identity(self, threads: int) -> tuple[dict[str, Floats], Floats]:
+        """Score the maps as they are: each score's map (V,), and the largest (S,)."""
+        found: list[tuple[dict[str, Floats], Floats]] = []
+
+        def work(_: int) -> tuple[dict[str, Floats], Floats]:
+            z = np.zeros((1, self._units.norms.size))
+            self._fill(range(1), z)
+            return self._scoring.each(z[0]), self._scoring.largest(z[0])
+
+        # in a thread of its own, when there are several: its work space goes with it
+        in_threads(work, range(1), threads, lambda _, scored: found.append(scored))
+        return found[0]
 
     def score(self, job: range) -> Floats:
         """Return the largest scores of some relabellings, (S, M)."""

@@ -1,7 +1,8 @@
 """Resampling: the largest score of a test's map in each relabelling of the maps, for any estimator."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,12 @@ from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design, Test
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Null
+from ibma_app.core.grid import Grid
 from ibma_app.core.methods import Estimator, InferenceSettings, Score
-from ibma_app.stream.crew import in_threads
-from ibma_app.stream.quick import gather_units, score_quickly
+from ibma_app.stream.checkpoint import Checkpoints, digest
+from ibma_app.stream.crew import Workers, in_threads
+from ibma_app.stream.onepass import Road, score_all
+from ibma_app.stream.quick import QuickRoad, gather_units
 from ibma_app.stream.run import block_size
 from ibma_app.stream.schemes import Scheme, count_ties, plan_scheme
 from ibma_app.stream.scoring import Scoring
@@ -38,6 +42,8 @@ def score_resamples(
     seed: int = 0,
     threads: int = 1,
     on_progress: Callable[[int], None] | None = None,
+    workers: Workers | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Null:
     """Relabel the maps of one test and keep the largest of each score, all scores in one pass.
 
@@ -63,10 +69,14 @@ def score_resamples(
         R: all distinct relabellings when there are no more, else R random
         ones, the identity among them.
     seed : int
-        Of the random ones; the same whatever ``threads`` is.
+        Of the random ones; the same numbers whoever computes them.
     threads : int
     on_progress : callable, optional
         Called with how many relabellings were done; `count_relabellings` tells of how many.
+    workers : Workers, optional
+        Are sent the maps, and score relabellings in the threads' place.
+    checkpoints : Checkpoints, optional
+        Keep the scores of a long pass, for a run that goes on from there.
 
     Returns
     -------
@@ -84,17 +94,48 @@ def score_resamples(
     _check(stack, permutations, seed)
     scheme = plan_scheme(design, test, estimator, permutations, seed)
     fit_settings = {**estimator_settings, **({"tau2_ci": "no"} if "tau2_ci" in estimator_settings else {})}
+    road = _open_road(stack, estimator, scheme, fit_settings, scores, settings, threads)
+    maxima = np.full((len(road.names), scheme.relabellings.n_drawn), np.nan)
+    if checkpoints is not None:
+        key = _identify(road, stack.grid, estimator, scheme, fit_settings, settings)
+        maxima = checkpoints.begin(key, maxima, f"Test {test.name}")
     told = on_progress or (lambda count: None)
+    observed = score_all(road, maxima, told, threads=threads, workers=workers, checkpoints=checkpoints)
+    return _to_null(scheme, observed, dict(zip(road.names, maxima, strict=True)), seed)
+
+
+def _open_road(
+    stack: Stack,
+    estimator: Estimator,
+    scheme: Scheme,
+    fit_settings: Mapping[str, str],
+    scores: Mapping[str, Score],
+    settings: InferenceSettings,
+    threads: int,
+) -> Road:
+    def open_scoring(live: Integers) -> Scoring:
+        return Scoring(scores, stack.grid, scheme.tail, settings, live)
+
     gathered = gather_units(stack, scheme)
     if gathered is not None:
-        open_scoring = partial(Scoring, scores, stack.grid, scheme.tail, settings)
-        observed, maxima = score_quickly(gathered, scheme, open_scoring, threads, told)
-    else:
-        refit = _Refit(stack, estimator, scheme, fit_settings, threads)
-        z, live = refit.identity()
-        scoring = Scoring(scores, stack.grid, scheme.tail, settings, live)
-        observed, maxima = refit.score(scoring, z, told)
-    return _to_null(scheme, observed, maxima, seed)
+        return QuickRoad(gathered, scheme, open_scoring(gathered.live))
+    return _Refit(stack, estimator, scheme, fit_settings, open_scoring, threads)
+
+
+def _identify(
+    road: Road,
+    grid: Grid,
+    estimator: Estimator,
+    scheme: Scheme,
+    fit_settings: Mapping[str, str],
+    settings: InferenceSettings,
+) -> str:
+    """Hash all that a pass's numbers come from."""
+    partition, relabellings, design = scheme.partition, scheme.relabellings, scheme.design
+    asked = (road.names, scheme.kind, scheme.tail, scheme.rows, estimator.name, sorted(fit_settings.items()))
+    arrays = (partition.effective, partition.nuisance, relabellings.orders, relabellings.signs, design.matrix)
+    given = (asked, settings.cluster_p, sorted(settings.options.items()), grid.mask, grid.affine)
+    return digest(itertools.chain(given, arrays, road.data()))
 
 
 def count_relabellings(design: Design, test: Test, estimator: Estimator, permutations: int, seed: int = 0) -> int:
@@ -129,19 +170,56 @@ def _to_null(scheme: Scheme, observed: Mapping[str, Floats], maxima: Mapping[str
 
 
 class _Refit:
-    """Fits an estimator again in every relabelling, tile by tile."""
+    """Fits an estimator again in every relabelling, tile by tile; it can be sent to another process."""
 
     def __init__(
-        self, stack: Stack, estimator: Estimator, scheme: Scheme, settings: Mapping[str, str], threads: int
+        self,
+        stack: Stack,
+        estimator: Estimator,
+        scheme: Scheme,
+        settings: Mapping[str, str],
+        open_scoring: Callable[[Integers], Scoring],
+        threads: int,
     ) -> None:
         self._stack, self._estimator, self._scheme = stack, estimator, scheme
-        self._settings, self._threads = settings, threads
+        self._settings, self._threads = dict(settings), threads
         size = block_size(stack.n_maps)
         self._tiles = [(start, min(start + size, stack.n_voxels)) for start in range(0, stack.n_voxels, size)]
         self._live = np.ones(stack.n_voxels, dtype=np.bool_)
+        z = self._fit_identity()
+        live = np.flatnonzero(self._live)
+        self._z = z[live]
+        self._scoring = open_scoring(live)
+        self.names = self._scoring.names
 
-    def identity(self) -> tuple[Floats, Integers]:
-        """Fit the maps as they are; return z (N,) where the test can be estimated, and where that is."""
+    def __getstate__(self) -> dict[str, Any]:
+        """Send the maps themselves, and one thread's worth of work."""
+        return {**self.__dict__, "_stack": self._stack.in_memory(), "_threads": 1, "_z": self._z[:0]}
+
+    @property
+    def size(self) -> int:
+        """How many relabellings a job has."""
+        return PEAKS if self._scoring.peaks_only else MAPS
+
+    @property
+    def nbytes(self) -> int:
+        """What another process would be sent."""
+        return self._stack.nbytes
+
+    def side_by_side(self, threads: int) -> int:
+        """Tell that one job is done at once: it takes all threads."""
+        return min(threads, 1)
+
+    def data(self) -> Iterator[NDArray[Any]]:
+        """Yield the data that are scored."""
+        stack = self._stack
+        for kind, index, scale, values in stack.contents():
+            yield from (np.frombuffer(f"{kind} {index}".encode(), np.uint8), np.array(scale), values)
+        yield from (array for array in (stack.dof, stack.sample_size) if array is not None)
+        yield from (np.array(stack.signed), self._live)
+
+    def _fit_identity(self) -> Floats:
+        """Fit the maps as they are; return z (V,), and learn where the test can be estimated."""
         z = np.zeros(self._stack.n_voxels)
 
         def work(tile: tuple[int, int]) -> None:
@@ -149,25 +227,15 @@ class _Refit:
             z[slice(*tile)], self._live[slice(*tile)] = fitted
 
         in_threads(work, self._tiles, self._threads)
-        live = np.flatnonzero(self._live)
-        return z[live], live
+        return z
 
-    def score(
-        self, scoring: Scoring, z: Floats, on_progress: Callable[[int], None]
-    ) -> tuple[dict[str, Floats], dict[str, Floats]]:
-        """Score the identity's map z (N,) and every relabelling's."""
-        drawn = self._scheme.relabellings.n_drawn
-        observed = scoring.each(z)
-        maxima = np.zeros((len(scoring.names), drawn))
-        maxima[:, 0] = scoring.largest(z)
-        on_progress(1)
-        score_batch = self._peaks if scoring.peaks_only else self._maps
-        size = PEAKS if scoring.peaks_only else MAPS
-        for first in range(1, drawn, size):
-            batch = range(first, min(first + size, drawn))
-            maxima[:, batch.start : batch.stop] = score_batch(scoring, batch)
-            on_progress(len(batch))
-        return observed, dict(zip(scoring.names, maxima, strict=True))
+    def identity(self, threads: int) -> tuple[dict[str, Floats], Floats]:
+        """Score the maps as they are."""
+        return self._scoring.each(self._z), self._scoring.largest(self._z)
+
+    def score(self, job: range) -> Floats:
+        """Return the largest scores of some relabellings, (S, M)."""
+        return (self._peaks if self._scoring.peaks_only else self._maps)(self._scoring, job)
 
     def _peaks(self, scoring: Scoring, batch: range) -> Floats:
         """Return the largest heights of a batch, (S, M), without ever holding a whole map."""

@@ -1,15 +1,16 @@
-"""Fit an estimator to a stack, tile by tile, in threads."""
+"""Fit an estimator to a stack, tile by tile, in threads or by workers elsewhere."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
+from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Estimator
+from ibma_app.stream.crew import Workers, do_jobs
 from ibma_app.stream.stack import Stack
 
 BLOCK = 8192
@@ -33,6 +34,7 @@ def estimate_maps(
     settings: Mapping[str, str],
     threads: int = 1,
     on_progress: Callable[[int], None] | None = None,
+    workers: Workers | None = None,
 ) -> Estimate:
     """Fit an estimator at every voxel of a stack.
 
@@ -50,60 +52,42 @@ def estimate_maps(
         Tiles fitted at once.
     on_progress : callable, optional
         Called with the number of voxels of each tile when it is done.
+    workers : Workers, optional
+        Are sent the tiles, and fit them in the threads' place.
 
     Returns
     -------
     Estimate
-        Of V voxels; the same bytes whatever ``threads`` is.
+        Of V voxels; the same bytes whoever fits them.
     """
     if design.matrix.shape[0] != stack.n_maps:
         raise ValueError(f"The design has {design.matrix.shape[0]} rows, the stack {stack.n_maps} maps.")
     size = block_size(stack.n_maps)
     starts = range(0, stack.n_voxels, size)
 
-    def fit(start: int) -> Estimate:
-        result: Estimate = estimator.fit(stack.read(start, start + size), design, **settings)
-        return result
+    fit = (estimator, design, dict(settings))
 
-    def done(start: int) -> None:
+    def read(start: int) -> VoxelBlock:
+        return stack.read(start, start + size)
+
+    def done(start: int, part: Estimate) -> None:
+        _fill(whole, part, start)
         if on_progress is not None:
             on_progress(min(size, stack.n_voxels - start))
 
-    first = fit(0)  # alone: kernels compile once, and its fields tell what there is to allocate
-    whole = _allocate(first, min(size, stack.n_voxels), stack.n_voxels)
-    _fill(whole, first, 0)
-    done(0)
-
-    def work(start: int) -> int:
-        _fill(whole, fit(start), start)
-        return start
-
-    if threads <= 1:
-        for start in starts[1:]:
-            done(work(start))
-    else:
-        _in_threads(work, starts[1:], threads, done)
+    first = _fit_tile(fit, read(0))  # alone: kernels compile once, and its fields tell what there is to allocate
+    whole: Estimate = _allocate(first, min(size, stack.n_voxels), stack.n_voxels)
+    done(0, first)
+    nbytes = size * stack.n_maps * 8 * (len(stack.kinds) + 1)
+    do_jobs(_fit_tile, fit, starts[1:], done, threads=threads, workers=workers, read=read, nbytes=nbytes)
     return whole
 
 
-def _in_threads(work: Callable[[int], int], starts: range, threads: int, done: Callable[[int], None]) -> None:
-    """Run the tiles, a few waiting at a time, so that a failure or ctrl-C ends soon."""
-    waiting: set[Future[int]] = set()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for start in starts:
-                waiting.add(pool.submit(work, start))
-                if len(waiting) >= 2 * threads:
-                    finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        done(future.result())
-            while waiting:
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    done(future.result())
-        finally:
-            for future in waiting:
-                future.cancel()
+def _fit_tile(fit: tuple[Estimator, Design, Mapping[str, str]], block: VoxelBlock) -> Estimate:
+    """Fit one tile."""
+    estimator, design, settings = fit
+    result: Estimate = estimator.fit(block, design, **settings)
+    return result
 
 
 def _allocate(part: Any, n_part: int, n_voxels: int) -> Any:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +42,17 @@ class Scoring:
     def __init__(
         self, scores: Mapping[str, Score], grid: Grid, tail: str, settings: InferenceSettings, live: Integers
     ) -> None:
+        self._given = scores, grid, tail, settings, live
         self.names = tuple(scores)
         self._open = lambda: tuple(score(grid, tail, settings) for score in scores.values())
         self._live, self._n_voxels = live, grid.n_voxels
         self._signs = {"two-sided": (1.0, -1.0), "positive": (1.0,), "negative": (-1.0,)}[tail]
         self._local = threading.local()
         self.floors = tuple(gauge.floor for gauge in self._bench().gauges)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the work space in this process, when another is sent the rest."""
+        return Scoring, self._given
 
     @property
     def peaks_only(self) -> bool:

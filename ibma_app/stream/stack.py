@@ -84,6 +84,19 @@ class Stack:
             sample_size=self.sample_size,
         )
 
+    @property
+    def nbytes(self) -> int:
+        """What the rows take in memory, at most."""
+        return self.n_maps * self.n_voxels * 4 * (len(self.kinds) + bool(self._voxelwise))
+
+    def contents(self) -> Iterator[tuple[str, int, float, NDArray[Any]]]:
+        """Yield every row of maps: kind, map, scale and values as they are stored."""
+        return self._store.contents()
+
+    def in_memory(self) -> "Stack":
+        """Give the same maps held in memory, which can be sent to another process."""
+        return replace(self, _store=self._store.in_memory())
+
     def _rows(self, kind: str, start: int, stop: int) -> Floats:
         block = np.empty((self.n_maps, stop - start))
         for row in range(self.n_maps):

@@ -34,7 +34,7 @@ from ibma_app.workflows.keeping import keep_results
 from ibma_app.workflows.options import Options
 from ibma_app.workflows.peaks import gather_peaks
 from ibma_app.workflows.planning import plan_group
-from ibma_app.workflows.resources import Resources, file_or_word, resources_for
+from ibma_app.workflows.resources import Crew, Resources, file_or_word, open_crew, resources_for
 from ibma_app.workflows.running import RunRecord, run_folder, tell_outcome
 from ibma_app.workflows.showing import print_plan, progress
 from ibma_app.workflows.writing import Target, earlier_files, estimator_result, write_design, write_maps
@@ -53,9 +53,14 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
     analyses = plan_group(gathered.observations, options, formula_entities(options.formula))
     if options.dry_run:
         return _show(analyses, gathered, tests, options)
-    with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
+    resources = resources_for(options)
+    with (
+        open_output(options.output_dir) as output,
+        run_folder(output, options, words) as record,
+        open_crew(options, resources, output) as crew,
+    ):
         publishing.begin_dataset(output, gathered.datasets)
-        run = Run(options, gathered, tests, output, resources_for(options), record.folder / "results", atlases)
+        run = Run(options, gathered, tests, output, resources, crew, record.folder / "results", atlases)
         finished: list[Results] = []
         for number, analysis in enumerate(analyses, start=1):
             log.info(
@@ -70,13 +75,15 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
                 results = combine_group(analysis, run)
             except IbmaError as error:
                 record.failures[analysis.name] = error
-                if options.stop_on_first_crash or len(analyses) == 1:
+                if options.stop_on_first_crash or len(analyses) == 1 or not crew.lasts:
                     break
             else:
                 finished.append(results)
                 record.done.append(analysis.name)
             record.seconds[analysis.name] = time.perf_counter() - start
         publishing.end_dataset(output, finished, report=not options.no_report)
+        if not record.failures:
+            crew.checkpoints.remove()
         tell_outcome(record, "analyses", len(analyses))
     if not options.no_report and record.done:
         log.info("Report: %s", options.output_dir / "report.html")
@@ -100,6 +107,7 @@ class Run:
     tests: Mapping[str, TestSpec]
     output: Output
     resources: Resources
+    crew: Crew
     records: Path  # where finished analyses are kept, relative to OUTPUT_DIR
     atlases: tuple[Atlas, ...] = ()
 
@@ -259,8 +267,9 @@ def _fit(
             choice.estimator,
             design,
             choice.settings,
-            threads=run.resources.nprocs,
+            threads=run.crew.threads,
             on_progress=lambda voxels: step("", voxels),
+            workers=run.crew.workers,
         )
     target = Target(
         output=run.output,
@@ -275,7 +284,7 @@ def _fit(
     )
     earlier = earlier_files(target)
     files = write_maps(target, estimate)
-    inferred, findings = infer_all(target, stack, estimate, run.asked(analysis, choice), run.resources.nprocs)
+    inferred, findings = infer_all(target, stack, estimate, run.asked(analysis, choice), run.crew)
     files |= inferred
     files["", "", "design"] = write_design(target, stack.survey)
     notes = _left_notes(earlier - set(files.values()), name)

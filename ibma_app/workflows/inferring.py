@@ -23,6 +23,7 @@ from ibma_app.stream.resample import count_relabellings, score_resamples
 from ibma_app.stream.smoothness import estimate_smoothness, has_residuals
 from ibma_app.stream.stack import Stack
 from ibma_app.workflows import describing
+from ibma_app.workflows.resources import Crew
 from ibma_app.workflows.showing import progress
 from ibma_app.workflows.writing import Target, tail_of
 
@@ -43,7 +44,7 @@ class Asked:
 
 
 def infer_all(
-    target: Target, stack: Stack, estimate: Estimate, asked: Asked, threads: int
+    target: Target, stack: Stack, estimate: Estimate, asked: Asked, crew: Crew
 ) -> tuple[dict[tuple[str, str, str], Path], tuple[Finding, ...]]:
     """Infer on every test, and write corrected maps, masks and cluster tables.
 
@@ -54,12 +55,12 @@ def infer_all(
     tuple of Finding
         What each inference found.
     """
-    smoothness = _smoothness(target, stack, estimate, asked, threads)
+    smoothness = _smoothness(target, stack, estimate, asked, crew.threads)
     files: dict[tuple[str, str, str], Path] = {}
     findings = []
     for test in target.design.tests:
         field = make_field(target, estimate, test, smoothness)
-        null = _null(target, stack, test, asked, threads)
+        null = _null(target, stack, test, asked, crew)
         effect = estimate.tests[test.name].effect
         name = test.name if target.named_tests else ""
         for inference in asked.inferences:
@@ -119,7 +120,7 @@ def _smoothness(target: Target, stack: Stack, estimate: Estimate, asked: Asked, 
     return estimate_smoothness(stack, estimator, target.design, estimate, threads=threads)
 
 
-def _null(target: Target, stack: Stack, test: Test, asked: Asked, threads: int) -> Null | None:
+def _null(target: Target, stack: Stack, test: Test, asked: Asked, crew: Crew) -> Null | None:
     """Resample one test once for all inferences that need it."""
     scores = {i.name: i.score for i in asked.inferences if i.score is not None}
     if not scores:
@@ -138,8 +139,10 @@ def _null(target: Target, stack: Stack, test: Test, asked: Asked, threads: int) 
             settings=asked.settings,
             permutations=asked.permutations,
             seed=asked.seed,
-            threads=threads,
+            threads=crew.threads,
             on_progress=lambda done: step("", done),
+            workers=crew.workers,
+            checkpoints=crew.checkpoints,
         )
 
 

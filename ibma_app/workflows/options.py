@@ -93,6 +93,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(("--nprocs",), "cores to use", RUNNING, int, metavar="N", default_text="all we may use"),
     Option(("--mem",), "memory for all processes together, e.g. 8G", RUNNING, metavar="SIZE",
            default_text="80 %% of what is free"),
+    Option(("--dask",), "workers of a Dask cluster: the scheduler's address or file, or local", RUNNING,
+           metavar="ADDRESS", default_text="none: this machine's cores"),
     Option(("-w", "--work-dir"), "for temporary files", RUNNING, Path, metavar="DIR",
            default_text="under $SLURM_TMPDIR or $TMPDIR, removed at the end"),
     Option(("--config-file",), "TOML: any of these, and each method's settings", RUNNING, Path, metavar="FILE"),
@@ -147,6 +149,7 @@ class Options:
     seed: int = 0
     nprocs: int | None = None
     mem: str | None = None
+    dask: str | None = None
     work_dir: Path | None = None
     config_file: Path | None = None
     dry_run: bool = False

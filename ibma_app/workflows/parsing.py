@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from ibma_app.core.errors import InputError, UsageError
 from ibma_app.estimators import ESTIMATORS, find_estimator
 from ibma_app.stream.budget import parse_size
+from ibma_app.stream.pools import check_dask
 from ibma_app.workflows.options import LEVELS, OPTIONS, Option, Options
 
 DESCRIPTION = "Combine fMRI statistic maps, level by level: runs into subjects, subjects or studies into a group."
@@ -118,6 +119,8 @@ def parse_options(argv: Sequence[str]) -> Options:
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     options = Options(**values, settings=settings)
     _check(options)
+    if options.dask is not None:
+        check_dask(options.dask)
     return options
 
 
@@ -272,7 +275,7 @@ def _lasting(option: Option, value: Any) -> Any:
     if option.dest == "derivatives":
         name, equals, path = value.rpartition("=")
         return f"{name}{equals}{Path(path).absolute()}"
-    is_file = option.dest in ("mask", "grid") and Path(value).is_file()
+    is_file = option.dest in ("mask", "grid", "dask") and Path(value).is_file()
     return str(Path(value).absolute()) if isinstance(value, Path) or is_file else value
 
 

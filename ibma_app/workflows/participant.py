@@ -12,7 +12,7 @@ from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.write import Output, open_output
 from ibma_app.designs.build import one_sample_design
 from ibma_app.estimators import find_estimator
-from ibma_app.stream.pools import open_pool
+from ibma_app.stream.pools import DaskPool
 from ibma_app.stream.run import estimate_maps
 from ibma_app.stream.space import choose_grid
 from ibma_app.stream.stack import Stack, stack_maps
@@ -22,7 +22,7 @@ from ibma_app.workflows.gathering import gather
 from ibma_app.workflows.keeping import keep_results
 from ibma_app.workflows.options import Options
 from ibma_app.workflows.planning import plan_participants
-from ibma_app.workflows.resources import Resources, file_or_word, resources_for
+from ibma_app.workflows.resources import Resources, file_or_word, open_processes, resources_for
 from ibma_app.workflows.running import as_ibma_error, run_folder, tell_outcome
 from ibma_app.workflows.showing import print_plan, progress
 from ibma_app.workflows.writing import Target, estimator_result, write_maps
@@ -72,14 +72,18 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
         publishing.begin_dataset(output, gathered.datasets)
         resources = resources_for(options, len(jobs))
         kept = record.folder / "results"
-        work = [Job(label, analyses, options, output, resources, kept) for label, analyses in jobs.items()]
-        log.info("Combining %d participant(s), %d at a time.", len(work), resources.nprocs)
         example: Results | None = None
         with (
-            open_pool(resources.nprocs, preload=(__name__,)) as pool,
-            progress(len(work), "participants") as step,
+            open_processes(options, resources, __name__) as pool,
+            progress(len(jobs), "participants") as step,
         ):
-            for job, outcome in pool.run(combine_participant, work):
+            log.info("Combining %d participant(s), %d at a time.", len(jobs), min(pool.nprocs, len(jobs)))
+            combine = combine_participant
+            if isinstance(pool, DaskPool) and not pool.local:
+                combine = combine_elsewhere
+                resources = Resources(1, pool.smallest_memory or resources.memory_per_process, options.work_dir)
+            work = [Job(label, analyses, options, output, resources, kept) for label, analyses in jobs.items()]
+            for job, outcome in pool.run(combine, work):
                 step(f"sub-{job.label}")
                 name = f"sub-{job.label}"
                 if isinstance(outcome, Exception):
@@ -120,6 +124,12 @@ def combine_participant(job: Job) -> Outcome:
         publishing.write_subject_page(job.output, job.label, finished)
     example = finished[0] if finished else None
     return Outcome(failures, tuple(dict.fromkeys(notes)), example, time.perf_counter() - start)
+
+
+def combine_elsewhere(job: Job) -> Outcome:
+    """Combine a participant on a machine that the run's end does not end: its unfinished files are its own affair."""
+    with open_output(job.output.root) as output:
+        return combine_participant(replace(job, output=output))
 
 
 def combine_runs(analysis: Analysis, job: Job) -> Results:

@@ -18,12 +18,11 @@ from ibma_app.dataset.description import read_own_description
 from ibma_app.dataset.entities import same_label
 from ibma_app.dataset.filters import read_labels
 from ibma_app.dataset.write import Output, open_output
-from ibma_app.stream.pools import open_pool
 from ibma_app.workflows import publishing
 from ibma_app.workflows.gathering import LABELS
 from ibma_app.workflows.keeping import Kept, find_records, read_document, read_record
 from ibma_app.workflows.options import COMBINING, INFERRING, OPTIONS, TESTING, Options
-from ibma_app.workflows.resources import resources_for
+from ibma_app.workflows.resources import open_processes, resources_for
 from ibma_app.workflows.running import as_ibma_error, run_folder, tell_outcome
 from ibma_app.workflows.showing import progress
 
@@ -66,9 +65,9 @@ def rebuild_reports(options: Options, words: Sequence[str] = ()) -> int:
     with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
         publishing.mark_ignored(output)
         work = [Job(name, records, output) for name, records in pages.items()]
-        nprocs = resources_for(options, len(work)).nprocs
+        resources = resources_for(options, len(work))
         made: dict[str, Outcome] = {}
-        with open_pool(nprocs, preload=(__name__,)) as pool, progress(len(work), "pages") as step:
+        with open_processes(options, resources, __name__) as pool, progress(len(work), "pages") as step:
             for job, outcome in pool.run(rebuild_page, work):
                 step(job.name)
                 if isinstance(outcome, Exception):

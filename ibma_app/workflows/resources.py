@@ -1,12 +1,18 @@
-"""How many cores and how much memory a run takes, and where its temporary files go."""
+"""How many cores and how much memory a run takes, who works for it, and where its temporary files go."""
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ibma_app.core.errors import OutputError
+from ibma_app.dataset.write import Output, replace_file
 from ibma_app.stream.budget import available_cores, default_memory, parse_size, return_freed_memory
+from ibma_app.stream.checkpoint import FOLDER, Checkpoints
+from ibma_app.stream.pools import DaskPool, open_dask
+from ibma_app.stream.processes import Pool, open_pool
 from ibma_app.workflows.options import Options
 
 
@@ -16,12 +22,26 @@ class Resources:
 
     nprocs: int
     memory: int  # bytes
-    work_dir: Path
+    work_dir: Path | None  # None: where a worker elsewhere has its own
 
     @property
     def memory_per_process(self) -> int:
         """An equal share of the memory, in bytes."""
         return self.memory // self.nprocs
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who works for a group analysis, and what outlasts it if they are killed."""
+
+    threads: int
+    workers: DaskPool | None
+    checkpoints: Checkpoints
+
+    @property
+    def lasts(self) -> bool:
+        """Whether there is still somebody to work."""
+        return self.workers is None or self.workers.lasts
 
 
 def resources_for(options: Options, jobs: int | None = None) -> Resources:
@@ -37,6 +57,44 @@ def resources_for(options: Options, jobs: int | None = None) -> Resources:
     nprocs = max(1, nprocs if jobs is None else min(nprocs, jobs))
     memory = parse_size(options.mem) if options.mem else default_memory()
     return Resources(nprocs, memory, _work_dir(options))
+
+
+@contextmanager
+def open_workers(options: Options, resources: Resources) -> Iterator[DaskPool | None]:
+    """Open Dask's workers, when asked for (``--dask``)."""
+    if options.dask is None:
+        yield None
+        return
+    with open_dask(
+        options.dask, nprocs=resources.nprocs, memory=resources.memory, work_dir=resources.work_dir
+    ) as workers:
+        yield workers
+
+
+@contextmanager
+def open_processes(options: Options, resources: Resources, module: str) -> Iterator[Pool | DaskPool]:
+    """Open what does jobs of their own: Dask's workers, else processes with a module loaded."""
+    with open_workers(options, resources) as workers:
+        if workers is not None:
+            yield workers
+            return
+        with open_pool(resources.nprocs, preload=(module,)) as pool:
+            yield pool
+
+
+@contextmanager
+def open_crew(options: Options, resources: Resources, output: Output) -> Iterator[Crew]:
+    """Open what works on one analysis at a time, with checkpoints in OUTPUT_DIR."""
+
+    def keep(name: str, content: bytes) -> None:
+        replace_file(output, Path(FOLDER) / name, lambda path: _write(path, content))
+
+    with open_workers(options, resources) as workers:
+        yield Crew(resources.nprocs, workers, Checkpoints(output.root / FOLDER, keep))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def _work_dir(options: Options) -> Path:

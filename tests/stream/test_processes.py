@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ibma_app.core.errors import DataError, IbmaError
-from ibma_app.stream.pools import open_pool
+from ibma_app.stream.processes import open_pool
 
 JOBS = """
 import os, signal, time
@@ -80,7 +80,7 @@ SCRIPT = """
 import sys, time
 sys.path.insert(0, {folder!r})
 from slow_jobs import work
-from ibma_app.stream.pools import open_pool
+from ibma_app.stream.processes import open_pool
 if __name__ == "__main__":
     with open_pool(2) as pool:
         list(pool.run(work, [{folder!r} + "/1", {folder!r} + "/2"]))

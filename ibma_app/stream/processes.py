@@ -1,0 +1,205 @@
+"""Jobs in processes of this machine; one that dies takes one job with it, not the run."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from typing import Any
+
+from ibma_app.core.errors import IbmaError
+
+Job = Any
+Result = Any
+
+log = logging.getLogger(__name__)
+
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+GRACE = 5.0  # s that a process is given to end
+
+
+class Pool:
+    """Runs jobs, in this process or in several.
+
+    Parameters
+    ----------
+    nprocs : int
+        Jobs at a time; 1 runs them here.
+    preload : sequence of str
+        Modules that worker processes have imported before they start.
+    initializer : callable, optional
+        Called first in each worker process (to set up its log, for instance).
+    """
+
+    def __init__(self, nprocs: int, preload: Sequence[str] = (), initializer: Callable[[], None] | None = None) -> None:
+        self.nprocs = max(1, nprocs)
+        self._preload = tuple(preload)
+        self._initializer = initializer
+        self._executor: ProcessPoolExecutor | None = None
+
+    def run(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[tuple[Job, Result | Exception]]:
+        """Call ``function`` with each job; yield the job and its result, or what it raised, as they finish.
+
+        A job whose worker process dies (killed, out of memory) is run again
+        in a process of its own; if that keeps dying, its result is an IbmaError.
+
+        Parameters
+        ----------
+        function : callable
+            At module level, when there are several processes.
+        jobs : iterable
+            What it is called with, one at a time.
+        """
+        if self.nprocs == 1:
+            for job in jobs:
+                yield job, _here(function, job)
+            return
+        waiting: dict[Future[Result], Job] = {}
+        coming = iter(jobs)
+        more = True
+        while more or waiting:
+            while more and len(waiting) < self.nprocs:
+                try:
+                    job = next(coming)
+                except StopIteration:
+                    more = False
+                    break
+                waiting[self._submit(function, job)] = job
+            if not waiting:
+                return
+            finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            outcomes = [(waiting.pop(future), _outcome(future)) for future in finished]
+            suspects = [job for job, outcome in outcomes if isinstance(outcome, BrokenProcessPool)]
+            yield from ((job, outcome) for job, outcome in outcomes if not isinstance(outcome, BrokenProcessPool))
+            if suspects:
+                yield from self._after_a_death(function, suspects, waiting)
+                waiting = {}
+
+    def close(self, *, at_once: bool = False) -> None:
+        """End the worker processes; ``at_once`` does not wait for their jobs."""
+        executor, self._executor = self._executor, None
+        if executor is None:
+            return
+        processes = list((executor._processes or {}).values())  # the executor has no public way to end them
+        executor.shutdown(wait=not at_once, cancel_futures=True)
+        if at_once:
+            for process in processes:
+                process.terminate()
+            for process in processes:  # nothing is written once we have left
+                process.join(GRACE)
+                process.kill()
+
+    def _submit(self, function: Callable[[Job], Result], job: Job) -> Future[Result]:
+        if self._executor is None:
+            self._executor = self._start(self.nprocs)
+        try:
+            return self._executor.submit(function, job)
+        except BrokenProcessPool as error:  # it died between two jobs
+            future: Future[Result] = Future()
+            future.set_exception(error)
+            return future
+
+    def _start(self, nprocs: int) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(self._preload))
+        with one_blas_thread():
+            forkserver.ensure_running()  # workers inherit its environment
+        return ProcessPoolExecutor(nprocs, mp_context=context, initializer=_begin, initargs=(self._initializer,))
+
+    def _after_a_death(
+        self, function: Callable[[Job], Result], suspects: list[Job], waiting: dict[Future[Result], Job]
+    ) -> Iterator[tuple[Job, Result | Exception]]:
+        """Run what was under way when a worker died again, each job alone."""
+        for future, job in waiting.items():
+            outcome = _outcome(future)
+            if isinstance(outcome, BrokenProcessPool):
+                suspects.append(job)
+            else:
+                yield job, outcome
+        self.close(at_once=True)
+        log.warning("A worker process died (killed, or out of memory); its jobs run again, one at a time.")
+        for job in suspects:
+            yield job, self._alone(function, job)
+
+    def _alone(self, function: Callable[[Job], Result], job: Job) -> Result | Exception:
+        """Run a job in a process of its own; twice when it dies, as its first death may have been another's."""
+        for _ in range(2):
+            with self._start(1) as executor:
+                outcome = _outcome(executor.submit(function, job))
+            if not isinstance(outcome, BrokenProcessPool):
+                return outcome
+        name = getattr(job, "label", job)
+        return IbmaError(
+            f"The process that worked on {name} died twice, perhaps out of memory. Run again with fewer --nprocs, or "
+            "on a machine with more memory."
+        )
+
+
+@contextmanager
+def open_pool(
+    nprocs: int, preload: Sequence[str] = (), initializer: Callable[[], None] | None = None
+) -> Iterator[Pool]:
+    """Open a pool of worker processes, ended at exit (at once after an error or ctrl-C).
+
+    Parameters
+    ----------
+    nprocs, preload, initializer
+        As for `Pool`.
+    """
+    pool = Pool(nprocs, preload, initializer)
+    try:
+        yield pool
+    except BaseException:
+        pool.close(at_once=True)
+        raise
+    pool.close()
+
+
+def _here(function: Callable[[Job], Result], job: Job) -> Result | Exception:
+    try:
+        return function(job)
+    except Exception as error:  # noqa: BLE001  handed to the caller, who tells it
+        return error
+
+
+def _outcome(future: Future[Result]) -> Result | Exception:
+    """Wait for a job's result, or what it raised."""
+    try:
+        return future.result()
+    except Exception as error:  # noqa: BLE001  handed to the caller, who tells it
+        return error
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let processes that start meanwhile run BLAS on one thread."""
+    before = {name: os.environ.get(name) for name in THREAD_LIMITS}
+    os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _begin(initializer: Callable[[], None] | None) -> None:
+    """Start a worker: ctrl-C is the parent's to handle, and no worker outlives it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if initializer is not None:
+        initializer()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
