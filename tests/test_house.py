@@ -23,6 +23,7 @@ HOMES = {  # where a heavy import may stand, as prefixes of paths inside the pac
     "dask": ("stream/pools.py",),
     "distributed": ("stream/pools.py",),
     "numba": ("stats/",),
+    "isal": ("core/gzipped.py",),
     "matplotlib": ("report/",),
     "nilearn.plotting": ("report/",),
     "jinja2": ("report/",),

@@ -1,6 +1,7 @@
 """The voxels that are analysed: a grid in space and a mask on it."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,6 +43,12 @@ class Grid:
         far = np.append(np.asarray(self.shape, dtype=float), 1.0)
         apart = np.abs((self.affine - other) @ far)[:3].max()
         return bool(max(apart, np.abs(self.affine - other)[:3, 3].max()) <= 1e-4 * max(size, 1e-12))
+
+    @cached_property
+    def file_order(self) -> NDArray[np.int64]:
+        """Where the voxels of `to_vector` lie in a file, whose first axis runs fastest: (V,) flat indices."""
+        indices = np.nonzero(self.mask)
+        return np.asarray(np.ravel_multi_index(indices, self.shape, order="F"), dtype=np.int64)
 
     def with_mask(self, mask: NDArray[np.bool_]) -> "Grid":
         """Return the same grid with another mask."""

@@ -2,8 +2,6 @@
 
 import contextlib
 import errno
-import gzip
-import io
 import json
 import math
 import os
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from ibma_app.core import gzipped
 from ibma_app.core.errors import IbmaError, OutputError, ReadWriteError
 from ibma_app.core.grid import Grid
 
@@ -26,8 +25,6 @@ _TEMPORARY = ".ibma-tmp-"
 _LOCK = ".ibma-lock"
 _LOCK_AGE = 600.0  # s: an older lock is a dead job's; holding one takes milliseconds
 _EMPTY_LOCK_AGE = 30.0  # s: one without content was made by a job that died at once
-# Measured on real float32 maps: level 2 takes 3/4 of level 6's time and 1 to 3 % more space.
-_COMPRESSION = 2
 _WHILE_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.ESTALE})
 
 
@@ -288,26 +285,25 @@ def save_statmap(
     values = np.asarray(vector)
     with np.errstate(over="ignore", invalid="ignore"):
         cast = values.astype(dtype)
-    if not np.all(np.isfinite(values)) or not np.all(np.isfinite(cast)):
+    if not np.isfinite(cast).all():
         raise ValueError(f"{below}: values that are not finite, or beyond {np.dtype(dtype)}")
     if np.issubdtype(cast.dtype, np.integer) and not np.array_equal(cast, values):
         raise ValueError(f"{below}: values that are no {np.dtype(dtype)}")
-    content = _make_nifti(grid.to_volume(cast, fill), grid)
+    content = _make_nifti(cast, grid, fill)
     if str(below).endswith(".gz"):
-        buffer = io.BytesIO()
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=_COMPRESSION, fileobj=buffer, mtime=0) as file:
-            file.write(content)
-        content = buffer.getvalue()
+        content = gzipped.compress(content)
     return replace_file(output, below, lambda path: _write_bytes(path, content))
 
 
-def _make_nifti(volume: np.ndarray[Any, Any], grid: Grid) -> bytes:
-    """Make the bytes of a NIfTI-1 image on a grid."""
+def _make_nifti(vector: np.ndarray[Any, Any], grid: Grid, fill: float) -> bytes:
+    """Make the bytes of a NIfTI-1 image on a grid, whose voxels lie in the file's order from the start."""
     import nibabel
 
-    image = nibabel.Nifti1Image(volume, grid.affine)
-    header = image.header
-    header.set_data_dtype(volume.dtype)
+    header = nibabel.Nifti1Header()
+    header.set_data_shape(grid.shape)
+    header.set_data_dtype(vector.dtype)
+    header.set_slope_inter(1.0, 0.0)
+    header["magic"], header["vox_offset"] = header.single_magic, header.single_vox_offset
     qform = grid.affine if grid.qform is None else grid.qform
     header.set_qform(qform, code=grid.qform_code, strip_shears=True)
     header.set_sform(grid.affine, code=grid.sform_code)
@@ -315,7 +311,10 @@ def _make_nifti(volume: np.ndarray[Any, Any], grid: Grid) -> bytes:
     if not np.allclose(header.get_best_affine(), grid.affine, rtol=1e-5, atol=1e-4):
         header.set_sform(grid.affine, code=2)
     header["xyzt_units"] = grid.xyzt_units
-    return bytes(image.to_bytes())
+    voxels = np.full(grid.mask.size, fill, dtype=vector.dtype)
+    voxels[grid.file_order] = vector
+    start = header.binaryblock.ljust(header.single_vox_offset, b"\0")
+    return b"".join((start, voxels.data))
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

@@ -50,7 +50,8 @@ ONE_MINUS_P = re.compile(
 class Converted:
     """One observation in the terms that estimators speak; values where nothing is covered are 0."""
 
-    arrays: Mapping[str, Floats]  # of "effect", "variance", "z", "t", "dof" (voxelwise): the maps' shape
+    arrays: Mapping[str, NDArray[Any]]  # "effect", "variance", "z", "t", "dof" (voxelwise): the maps' shape; single
+    # precision where the file's own values are passed on, else double
     reasons: NDArray[np.uint8]  # the same shape: an index into REASONS
     dof: float  # of the whole map; inf: unknown, or voxelwise in arrays
     dof_text: str  # "12", "voxelwise" or "unknown"
@@ -108,6 +109,7 @@ def convert_maps(
     needs: Collection[str],
     *,
     default_dof: float | None = None,
+    whole: Mapping[str, NDArray[Any]] | None = None,
 ) -> Converted:
     """Make what estimators need of one observation's maps, and tell which voxels it covers.
 
@@ -125,21 +127,25 @@ def convert_maps(
         As for `kinds_to_open`.
     default_dof : float, optional
         ``--dof``.
+    whole : mapping of str to ndarray, optional
+        The maps that ``volumes`` are some voxels of: what is said of a whole
+        map (the median of its variances, the range of its p) is said of these.
 
     Raises
     ------
     DataError
         A p map that is no p map (1 - p, -log10 p), or of an unknown tail.
     """
+    whole = volumes if whole is None else whole
     if "p" in volumes:
-        check_p(observation, volumes["p"])
+        check_p(observation, whole["p"])
     dof = find_dof(observation, default_dof)
     derived: list[str] = []
     reasons = _first_reasons(volumes)
     inside = reasons == COVERED
-    known = {kind: volume[inside].astype(np.float64) for kind, volume in volumes.items()}
-    local_dof = known.get("dof", dof.value)
-    given: dict[str, Floats] = {}
+    known = {kind: volume[inside] for kind, volume in volumes.items()}  # as precise as the files
+    local_dof = _double(known, "dof") if "dof" in known else dof.value
+    given: dict[str, NDArray[Any]] = {}
     if "effect" in needs:
         given["effect"] = known["effect"]
     with np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore"):
@@ -151,11 +157,12 @@ def convert_maps(
             given["t"] = _t(observation, known, local_dof, derived)
     if "dof" in known:
         given["dof"] = known["dof"]
-    reasons[inside] = _later_reasons(given, known.get("variance", given.get("variance")), volumes.get("variance"))
+    reasons[inside] = _later_reasons(given, known.get("variance", given.get("variance")), whole.get("variance"))
     covered = reasons[inside] == COVERED
-    arrays = {kind: np.zeros(reasons.shape) for kind in given}
+    arrays: dict[str, NDArray[Any]] = {}
     for kind, vector in given.items():
-        arrays[kind][inside] = np.where(covered, vector, 0.0)
+        arrays[kind] = np.zeros(reasons.shape, dtype=vector.dtype)
+        arrays[kind][inside] = np.where(covered, vector, vector.dtype.type(0))
     return Converted(
         arrays=arrays,
         reasons=reasons,
@@ -255,8 +262,13 @@ def _first_reasons(values: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
     return reasons
 
 
+def _double(known: Mapping[str, NDArray[Any]], kind: str) -> Floats:
+    """Take a kind in double precision, for what is derived from it."""
+    return known[kind].astype(np.float64)
+
+
 def _later_reasons(
-    given: Mapping[str, Floats], variance: Floats | None, whole: NDArray[Any] | None
+    given: Mapping[str, NDArray[Any]], variance: NDArray[Any] | None, whole: NDArray[Any] | None
 ) -> NDArray[np.uint8]:
     """Judge what was derived, and the variances against the median of the whole map's."""
     size = next(iter(given.values())).size
@@ -270,25 +282,27 @@ def _later_reasons(
     reasons[variance <= 0] = VARIANCE_NOT_POSITIVE
     # Where the extremes are nearer than that, the median is, too: no need to sort.
     if positive.size and float(positive.min()) < SMALLEST_VARIANCE * float(positive.max()):
-        small = (variance > 0) & (variance < SMALLEST_VARIANCE * float(np.median(positive)))
+        small = (variance > 0) & (variance.astype(np.float64) < SMALLEST_VARIANCE * float(np.median(positive)))
         reasons[small] = VARIANCE_ABSURD
     return reasons
 
 
-def _variance(observation: Observation, known: Mapping[str, Floats], dof: Any, derived: list[str]) -> Floats:
+def _variance(
+    observation: Observation, known: Mapping[str, NDArray[Any]], dof: Any, derived: list[str]
+) -> NDArray[Any]:
     """Give the variance: as it is, or (effect / t)²."""
     sources = _sources(observation, "variance")
     if sources == ("variance",):
         return known["variance"]
     if sources == ("effect", "t"):
         derived.append("variance from effect and t")
-        return (known["effect"] / known["t"]) ** 2
+        return (_double(known, "effect") / known["t"]) ** 2
     unknown = np.ndim(dof) == 0 and not np.isfinite(dof)
     derived.append("variance from effect and z" + (" (dof unknown: z taken as t)" if unknown else ""))
-    return (known["effect"] / z_to_t(known["z"], dof)) ** 2
+    return (_double(known, "effect") / z_to_t(_double(known, "z"), dof)) ** 2
 
 
-def _z(observation: Observation, known: Mapping[str, Floats], dof: Any, derived: list[str]) -> Floats:
+def _z(observation: Observation, known: Mapping[str, NDArray[Any]], dof: Any, derived: list[str]) -> NDArray[Any]:
     """Give z: as it is, from t (or effect and variance) and dof, or from p and the effect's sign."""
     sources = _sources(observation, "z")
     if sources == ("z",):
@@ -296,37 +310,40 @@ def _z(observation: Observation, known: Mapping[str, Floats], dof: Any, derived:
     if sources is not None and "p" in sources:
         return _z_of_p(observation, known, derived)
     if sources == ("t",):
-        t, origin = known["t"], "z from t"
+        t, origin = _double(known, "t"), "z from t"
     else:
-        t, origin = known["effect"] / np.sqrt(known["variance"]), "t from effect and variance; z from t"
+        t, origin = (
+            _double(known, "effect") / np.sqrt(_double(known, "variance")),
+            "t from effect and variance; z from t",
+        )
     unknown = np.ndim(dof) == 0 and not np.isfinite(dof)
     derived.append(f"{origin} (dof unknown: t taken as z)" if unknown else f"{origin} and dof")
     return t_to_z(t, dof)
 
 
-def _t(observation: Observation, known: Mapping[str, Floats], dof: Any, derived: list[str]) -> Floats:
+def _t(observation: Observation, known: Mapping[str, NDArray[Any]], dof: Any, derived: list[str]) -> NDArray[Any]:
     """Give t: as it is, from effect and variance, or from z and dof."""
     sources = _sources(observation, "t")
     if sources == ("t",):
         return known["t"]
     if sources == ("z",):
         derived.append("t from z")
-        return z_to_t(known["z"], dof)
+        return z_to_t(_double(known, "z"), dof)
     derived.append("t from effect and variance")
-    return known["effect"] / np.sqrt(known["variance"])
+    return _double(known, "effect") / np.sqrt(_double(known, "variance"))
 
 
-def _z_of_p(observation: Observation, known: Mapping[str, Floats], derived: list[str]) -> Floats:
+def _z_of_p(observation: Observation, known: Mapping[str, NDArray[Any]], derived: list[str]) -> Floats:
     """Turn p into z: directed when its tail or its effect says so, else isf(p) without a sign."""
     if observation.tail == "positive":
         derived.append("z from p (upper tail)")
-        return np.asarray(p_to_z(known["p"]), dtype=np.float64)
+        return np.asarray(p_to_z(_double(known, "p")), dtype=np.float64)
     assumed = "" if observation.tail else ", Tail not told: two-sided assumed"
     if "effect" in known:
         derived.append(f"z from p, signed by the effect{assumed}")
-        return np.sign(known["effect"]) * np.abs(p_to_z(known["p"] / 2.0))
+        return np.sign(_double(known, "effect")) * np.abs(p_to_z(_double(known, "p") / 2.0))
     derived.append(f"z from p, without a sign{assumed}")
-    return np.asarray(p_to_z(known["p"]), dtype=np.float64)
+    return np.asarray(p_to_z(_double(known, "p")), dtype=np.float64)
 
 
 def _dof_notes(observation: Observation, dof: Dof, needs: Collection[str]) -> tuple[str, ...]:

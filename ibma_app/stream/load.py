@@ -1,6 +1,5 @@
 """Read images as they are found in the wild: NIfTI and Analyze, compressed or not."""
 
-import gzip
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +9,11 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core import gzipped
 from ibma_app.core.errors import DataError, InputError, ReadWriteError
 from ibma_app.core.grid import Grid
 
 HEADER_BYTES = 544  # enough for NIfTI-2's header, and for the others'
-GZIP_MAGIC = b"\x1f\x8b"
 AGAIN = "Copy or download it again, or leave it out"
 POINTERS = (b"version https://git-lfs", b"/annex/objects", b"../.git/annex")
 
@@ -46,7 +45,7 @@ class Geometry:
 class Image:
     """One volume and where it lies."""
 
-    data: NDArray[Any] = field(repr=False)  # (X, Y, Z) C order; float32 where the file has that, else float64
+    data: NDArray[Any] = field(repr=False)  # (X, Y, Z), read-only; float32 where the file has that, else float64
     geometry: Geometry
 
 
@@ -148,13 +147,11 @@ def _contents(path: Path, limit: int | None = None) -> bytes:
         raise ReadWriteError(f"{path} is empty (0 bytes). {AGAIN}.")
     if any(pointer in raw[:200] for pointer in POINTERS):
         raise ReadWriteError(f"{path} is a placeholder without content: fetch it (datalad get, git lfs pull).")
-    if not raw.startswith(GZIP_MAGIC):
+    if not raw.startswith(gzipped.MAGIC):
         return raw
     try:
-        if limit is not None:
-            return zlib.decompressobj(wbits=31).decompress(raw, limit)
-        return gzip.decompress(raw)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        return gzipped.decompress(raw, limit)
+    except gzipped.DamagedError as error:
         raise ReadWriteError(f"{path} is truncated or damaged ({error}). {AGAIN}.") from None
 
 
@@ -220,7 +217,8 @@ def _as_float(path: Path, values: NDArray[Any], slope: float, intercept: float) 
         raise DataError(f"{path} holds {values.dtype} values; a statmap holds one real number per voxel.")
     scaled = (slope, intercept) != (1.0, 0.0)
     small = values.dtype.kind == "f" and values.dtype.itemsize <= 4 and not scaled
-    data: NDArray[Any] = values.astype(np.float32 if small else np.float64, order="C")
+    # In the file's order and, where its numbers are ours, without a copy: picking voxels comes next anyway.
+    data: NDArray[Any] = values.astype(np.float32 if small else np.float64, order="K", copy=False)
     return data * slope + intercept if scaled else data
 
 

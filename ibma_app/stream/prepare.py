@@ -4,16 +4,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.block import Floats
 from ibma_app.core.errors import DataError, DatasetError, IbmaError
 from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Observation, StatMap
-from ibma_app.stream.convert import COVERED, convert_maps, kinds_to_open
+from ibma_app.stream.convert import COVERED, Converted, convert_maps, kinds_to_open
 from ibma_app.stream.hedges import Sample, hedges_g
 from ibma_app.stream.load import Geometry, Image, read_image
 from ibma_app.stream.regrid import regrid, reorient, same_lattice, smooth
@@ -32,13 +32,27 @@ class Plan:
     default_dof: float | None
     samples: tuple[Sample, ...] | None = None  # with them, t becomes Hedges' g
 
+    def pick(self, volume: NDArray[Any]) -> NDArray[Any]:
+        """Take the voxels that may be analysed of a volume on the grid, (V,)."""
+        if self.base.size == volume.size:
+            return np.ascontiguousarray(volume).reshape(-1)
+        if volume.flags.f_contiguous:  # as files are: no copy of the whole volume
+            return volume.reshape(-1, order="F").take(self._in_files)
+        return volume.reshape(-1).take(self.base)
+
+    @cached_property
+    def _in_files(self) -> NDArray[np.intp]:
+        """Where those voxels lie in a file, whose first axis runs fastest."""
+        shape = self.grid.shape
+        return np.ravel_multi_index(np.unravel_index(self.base, shape), shape, order="F")
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """One map, read and converted: its rows over the base mask."""
 
     read: ReadMap
-    rows: dict[str, Floats]  # NaN where not covered
+    rows: dict[str, NDArray[Any]]  # floats, NaN where not covered
     reasons: NDArray[np.uint8]
     notes: tuple[str, ...]
 
@@ -78,29 +92,9 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
     """Read one observation's files and give its rows over the base mask."""
     kinds = kinds_to_open(observation, plan.needs)
     volumes, geometry = _read_kinds(observation, kinds)
-    converted = convert_maps(observation, volumes, plan.needs, default_dof=plan.default_dof)
-    arrays, reasons = dict(converted.arrays), converted.reasons
-    derived = [*_computed(observation), *converted.derived]
+    rows, chosen, converted, derived = _bring_to_grid(index, observation, volumes, geometry, plan)
     if plan.samples is not None:
-        arrays["effect"], arrays["variance"] = hedges_g(arrays.pop("t"), plan.samples[index])
-        derived.append("effect and variance as Hedges' g from t and sample size")
         observation = replace(observation, units="hedges-g")
-    if not plan.grid.matches(geometry.affine, geometry.shape):
-        turned = same_lattice(plan.grid, geometry)
-        if not (plan.interpolate or turned):
-            raise DatasetError(
-                f"{observation.path} lies on another grid ({' x '.join(map(str, geometry.shape))} voxels) "
-                "than the "
-                f"analysis ({' x '.join(map(str, plan.grid.shape))}). Name a grid for all with --grid FILE."
-            )
-        arrays, reasons = regrid(arrays, reasons, geometry, plan.grid)
-        if not turned:
-            derived.append("interpolated to the analysis grid")
-    if plan.smoothing:
-        arrays["effect"] = smooth(arrays["effect"], reasons == COVERED, plan.smoothing, plan.grid)
-        derived.append(f"effect smoothed with FWHM {plan.smoothing:g} mm")
-    chosen = reasons.reshape(-1)[plan.base]
-    rows = {kind: array.reshape(-1)[plan.base] for kind, array in arrays.items()}
     suspect = pack_suspect(rows, chosen)
     for row in rows.values():
         row[chosen != COVERED] = np.nan
@@ -124,6 +118,47 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
         suspect,
     )
     return Prepared(read, rows, chosen, notes)
+
+
+def _bring_to_grid(
+    index: int, observation: Observation, volumes: dict[str, NDArray[Any]], geometry: Geometry, plan: Plan
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.uint8], Converted, list[str]]:
+    """Convert an observation's volumes: rows over the base mask, why voxels fell out, and what was derived."""
+    aligned = plan.grid.matches(geometry.affine, geometry.shape)
+    turned = not aligned and same_lattice(plan.grid, geometry)
+    if not (aligned or turned or plan.interpolate):
+        raise DatasetError(
+            f"{observation.path} lies on another grid ({' x '.join(map(str, geometry.shape))} voxels) than the "
+            f"analysis ({' x '.join(map(str, plan.grid.shape))}). Name a grid for all with --grid FILE."
+        )
+    if turned:
+        volumes = {kind: reorient(volume, geometry, plan.grid) for kind, volume in volumes.items()}
+    if (aligned or turned) and not plan.smoothing:  # the usual way: the voxels alone, no volumes in between
+        picked = {kind: plan.pick(volume) for kind, volume in volumes.items()}
+        converted = convert_maps(observation, picked, plan.needs, default_dof=plan.default_dof, whole=volumes)
+        rows, derived = _derive(index, observation, converted, plan)
+        return rows, converted.reasons, converted, derived
+    converted = convert_maps(observation, volumes, plan.needs, default_dof=plan.default_dof)
+    arrays, derived = _derive(index, observation, converted, plan)
+    reasons = converted.reasons
+    if not (aligned or turned):
+        arrays, reasons = regrid(arrays, reasons, geometry, plan.grid)
+        derived.append("interpolated to the analysis grid")
+    if plan.smoothing:
+        arrays["effect"] = smooth(arrays["effect"], reasons == COVERED, plan.smoothing, plan.grid)
+        derived.append(f"effect smoothed with FWHM {plan.smoothing:g} mm")
+    return {kind: plan.pick(array) for kind, array in arrays.items()}, plan.pick(reasons), converted, derived
+
+
+def _derive(
+    index: int, observation: Observation, converted: Converted, plan: Plan
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Give what was converted, t as Hedges' g and its variance where that is asked for, and words of it."""
+    arrays, derived = dict(converted.arrays), [*_computed(observation), *converted.derived]
+    if plan.samples is not None:
+        arrays["effect"], arrays["variance"] = hedges_g(arrays.pop("t").astype(np.float64), plan.samples[index])
+        derived.append("effect and variance as Hedges' g from t and sample size")
+    return arrays, derived
 
 
 def _computed(observation: Observation) -> list[str]:

@@ -40,8 +40,8 @@ def reorient(volume: NDArray[Any], geometry: Geometry, grid: Grid) -> NDArray[An
 
 
 def regrid(
-    arrays: Mapping[str, Floats], reasons: NDArray[np.uint8], geometry: Geometry, grid: Grid
-) -> tuple[dict[str, Floats], NDArray[np.uint8]]:
+    arrays: Mapping[str, NDArray[Any]], reasons: NDArray[np.uint8], geometry: Geometry, grid: Grid
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.uint8]]:
     """Bring one observation's arrays onto a grid.
 
     On a shared lattice (flipped, permuted, cropped) voxels are picked, not
@@ -78,7 +78,7 @@ def regrid(
     why[inside] = COVERED
     result = {}
     for kind, volume in arrays.items():
-        value = _interpolate(np.where(covered, volume, 0.0), matrix, grid.shape, order=1)
+        value = _interpolate(np.where(covered, volume.astype(np.float64), 0.0), matrix, grid.shape, order=1)
         result[kind] = np.divide(value, share, out=np.zeros(grid.shape), where=inside)
     return result, why
 
@@ -92,7 +92,7 @@ def regrid_mask(mask: NDArray[np.bool_], geometry: Geometry, grid: Grid) -> NDAr
     return _interpolate(mask.astype(np.uint8), matrix, grid.shape, order=0).astype(bool)
 
 
-def smooth(volume: Floats, covered: NDArray[np.bool_], fwhm: float, grid: Grid) -> Floats:
+def smooth(volume: NDArray[Any], covered: NDArray[np.bool_], fwhm: float, grid: Grid) -> Floats:
     """Smooth a map within what it covers: smoothed value x coverage over smoothed coverage.
 
     Parameters
@@ -109,7 +109,7 @@ def smooth(volume: Floats, covered: NDArray[np.bool_], fwhm: float, grid: Grid) 
     sizes = np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0))
     sigma = fwhm * SIGMA_PER_FWHM / sizes
     share = ndimage.gaussian_filter(covered.astype(np.float64), sigma, mode="constant")
-    value = ndimage.gaussian_filter(np.where(covered, volume, 0.0), sigma, mode="constant")
+    value = ndimage.gaussian_filter(np.where(covered, volume.astype(np.float64), 0.0), sigma, mode="constant")
     return np.divide(value, share, out=np.zeros(volume.shape), where=covered)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from ibma_app.stream.regrid import regrid_mask, same_lattice
 GRIDS = ("common", "mni2mm")
 MASKS = ("auto", "data", "template")
 FINE = 1.5  # mm: below, the 1 mm brain mask is taken
+MNI_BRAINS = Path(__file__).parent / "mni152"  # nilearn's masks, as files
 
 
 def is_mni(space: str | None) -> bool:
@@ -160,19 +160,15 @@ def _first_files(groups: Sequence[tuple[Grid, list[Path]]]) -> str:
 
 def _mni_grid() -> Grid:
     """Give nilearn's MNI152 2 mm grid, 99 x 117 x 95 voxels."""
-    from nilearn.datasets import load_mni152_brain_mask
-
-    image = load_mni152_brain_mask(resolution=2)
-    return Grid(np.asarray(image.affine, dtype=np.float64), np.ones(image.shape, dtype=bool), sform_code=4)
+    geometry = read_geometry(MNI_BRAINS / "brain_2mm.nii.gz")
+    return Grid(geometry.affine, np.ones(geometry.shape, dtype=bool), sform_code=4)
 
 
 def _mni_brain(grid: Grid) -> NDArray[np.bool_]:
     """Give nilearn's MNI152 brain mask on a grid."""
-    from nilearn.datasets import load_mni152_brain_mask
-
     finest = np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0)).min()
-    image = load_mni152_brain_mask(resolution=1 if finest < FINE else 2)
-    brain = regrid_mask(*_mask_of(image), grid)
+    image = read_image(MNI_BRAINS / f"brain_{1 if finest < FINE else 2}mm.nii.gz")
+    brain = regrid_mask(image.data != 0, image.geometry, grid)
     if not brain.any():
         raise DataError(
             "No voxel of the maps lies in the MNI152 brain, though their names say an MNI space: their "
@@ -180,10 +176,6 @@ def _mni_brain(grid: Grid) -> NDArray[np.bool_]:
             "fit their space. Correct them, or analyse them as they are with --mask data."
         )
     return brain
-
-
-def _mask_of(image: Any) -> tuple[NDArray[np.bool_], Geometry]:
-    return np.asanyarray(image.dataobj) != 0, Geometry(image.shape, np.asarray(image.affine, dtype=np.float64))
 
 
 def _file_mask(path: Path, grid: Grid, option: str) -> NDArray[np.bool_]:

@@ -67,7 +67,7 @@ def _has_gap(values: Mapping[str, NDArray[Any]]) -> bool:
         return bool(np.count_nonzero(np.abs(values["z"]) < GAP_Z) <= allowed)
     effect = np.abs(values["effect"])
     if "variance" in values:
-        return bool(np.count_nonzero(effect**2 < GAP_Z**2 * values["variance"]) <= allowed)
+        return bool(np.count_nonzero(effect < GAP_Z * np.sqrt(values["variance"])) <= allowed)  # squares overflow
     limit = GAP_EFFECT * np.median(effect[:: max(1, effect.size // SAMPLE)])
     return bool(np.count_nonzero(effect < limit) <= allowed)
 

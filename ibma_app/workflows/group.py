@@ -15,6 +15,7 @@ from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.levels import require_content
 from ibma_app.dataset.write import Output, open_output
+from ibma_app.dataset.writer import open_writer
 from ibma_app.designs.build import build_design
 from ibma_app.designs.tables import collect_covariates, two_groups
 from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, parse_tests, read_contrast_file
@@ -271,20 +272,23 @@ def _fit(
             on_progress=lambda voxels: step("", voxels),
             workers=run.crew.workers,
         )
-    target = Target(
-        output=run.output,
-        folder=Path("group"),
-        analysis=analysis,
-        design=design,
-        grid=stack.grid,
-        choice=choice,
-        common=describing.analysis_sidecar(analysis, design, stack.survey, choice, options.units, warnings),
-        units=describing.common_units(analysis, options.units),
-        named_tests=bool(run.tests) or not design.one_sample,
-    )
-    earlier = earlier_files(target)
-    files = write_maps(target, estimate)
-    inferred, findings = infer_all(target, stack, estimate, run.asked(analysis, choice), run.crew)
+    common = describing.analysis_sidecar(analysis, design, stack.survey, choice, options.units, warnings)
+    with open_writer(run.output, run.resources.nprocs) as writer:
+        target = Target(
+            output=run.output,
+            writer=writer,
+            folder=Path("group"),
+            analysis=analysis,
+            design=design,
+            grid=stack.grid,
+            choice=choice,
+            common=common,
+            units=describing.common_units(analysis, options.units),
+            named_tests=bool(run.tests) or not design.one_sample,
+        )
+        earlier = earlier_files(target)
+        files = write_maps(target, estimate)
+        inferred, findings = infer_all(target, stack, estimate, run.asked(analysis, choice), run.crew)
     files |= inferred
     files["", "", "design"] = write_design(target, stack.survey)
     notes = _left_notes(earlier - set(files.values()), name)

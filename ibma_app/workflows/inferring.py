@@ -14,7 +14,7 @@ from ibma_app.core.design import Test
 from ibma_app.core.estimate import Estimate, Field, Null, Significance, Smoothness
 from ibma_app.core.methods import Inference, InferenceSettings
 from ibma_app.core.results import Finding
-from ibma_app.dataset.write import save_json, save_statmap, save_tsv
+from ibma_app.dataset.write import save_json, save_tsv
 from ibma_app.inference.ari import bound_discoveries
 from ibma_app.inference.clusters import apply_min_extent, table_columns, tabulate_clusters
 from ibma_app.inference.nulls import summarise_null
@@ -216,8 +216,7 @@ def _saver(
         suffix, stat = ("mask", "") if kind == "mask" else ("statmap", kind)
         path = target.path(suffix, ".nii.gz", test=test.name, corr=inference.name, stat=stat)
         content = {**sidecar, "Description": description, **({"Type": "ROI"} if kind == "mask" else {})}
-        save_json(target.output, path.with_name(path.name.replace(".nii.gz", ".json")), content)
-        return save_statmap(target.output, path, values, target.grid, fill=0.0, dtype=dtype)
+        return target.writer.save(path, values, target.grid, content, dtype=dtype)
 
     return save
 

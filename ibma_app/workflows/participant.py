@@ -10,6 +10,7 @@ from ibma_app.core.errors import DataError, IbmaError
 from ibma_app.core.results import Results
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.write import Output, open_output
+from ibma_app.dataset.writer import MapWriter
 from ibma_app.designs.build import one_sample_design
 from ibma_app.estimators import find_estimator
 from ibma_app.stream.pools import DaskPool
@@ -157,6 +158,7 @@ def combine_runs(analysis: Analysis, job: Job) -> Results:
         common = describing.analysis_sidecar(kept, design, stack.survey, choice, options.units, notes)
         target = Target(
             output=job.output,
+            writer=MapWriter(job.output),
             folder=_folder(kept),
             analysis=kept,
             design=design,

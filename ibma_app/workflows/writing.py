@@ -17,7 +17,8 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.results import EstimatorResult, Finding, MapSurvey
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.entities import camel_case, output_name
-from ibma_app.dataset.write import Output, save_json, save_statmap, save_tsv
+from ibma_app.dataset.write import Output, save_json, save_tsv
+from ibma_app.dataset.writer import MapWriter
 from ibma_app.stats.tails import z_to_log10p
 from ibma_app.workflows import describing
 from ibma_app.workflows.choosing import Choice
@@ -32,6 +33,7 @@ class Target:
     """Where an estimator's files go, and what all of their sidecars say."""
 
     output: Output
+    writer: MapWriter
     folder: Path  # of OUTPUT_DIR, relative
     analysis: Analysis
     design: Design
@@ -64,26 +66,25 @@ def earlier_files(target: Target) -> set[Path]:
 
 
 def write_maps(target: Target, estimate: Estimate) -> dict[tuple[str, str, str], Path]:
-    """Write every map of an estimate with its sidecar.
+    """Hand every map of an estimate, with its sidecar, to the target's writer.
 
     Returns
     -------
     dict
-        (test, "", kind) -> path in OUTPUT_DIR.
+        (test, "", kind) -> path in OUTPUT_DIR, where the map is once the writer has finished.
     """
     files: dict[tuple[str, str, str], Path] = {}
     dof = describing.constant_dof(estimate)
     for test, kind, values, fill in _maps(target.design, estimate, dof, target.analysis.level):
         name = test.name if test else ""
         path = target.path("statmap", ".nii.gz", test=name, stat=kind)
-        files[name if target.named_tests else "", "", kind] = save_statmap(
-            target.output, path, values, target.grid, fill=fill, dtype=np.int16 if kind == "n" else np.float32
-        )
         tail = None if test is None else tail_of(test)
         sidecar = describing.map_sidecar(
             target.common, kind, target.units, test=test, design=target.design, dof=dof, tail=tail
         )
-        save_json(target.output, path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
+        files[name if target.named_tests else "", "", kind] = target.writer.save(
+            path, values, target.grid, sidecar, fill=fill, dtype=np.int16 if kind == "n" else np.float32
+        )
     return files
 
 

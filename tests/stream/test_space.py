@@ -8,7 +8,8 @@ import pytest
 
 from ibma_app.core.errors import DataError, DatasetError, InputError
 from ibma_app.core.grid import Grid
-from ibma_app.stream.space import choose_grid, choose_mask, is_mni
+from ibma_app.stream.load import read_image
+from ibma_app.stream.space import MNI_BRAINS, choose_grid, choose_mask, is_mni
 
 AFFINE = np.array([[-4.0, 0, 0, 10], [0, 4.0, 0, -12], [0, 0, 4.0, -8], [0, 0, 0, 1]])
 
@@ -134,3 +135,14 @@ def test_without_templateflow_the_template_mask_is_an_input_error(grid, monkeypa
         choose_mask(grid, "template", "subject", ["MNI152NLin6Asym"])
     with pytest.raises(DataError, match="one known space"):
         choose_mask(grid, "template", "subject", [None])
+
+
+@pytest.mark.parametrize("resolution", [1, 2])
+def test_the_brain_masks_are_nilearns(resolution):
+    datasets = pytest.importorskip("nilearn.datasets")
+    expected = datasets.load_mni152_brain_mask(resolution=resolution)
+    image = read_image(MNI_BRAINS / f"brain_{resolution}mm.nii.gz")
+    np.testing.assert_array_equal(image.data, np.asanyarray(expected.dataobj))
+    np.testing.assert_array_equal(image.geometry.affine, expected.affine)
+    with_nilearn = Grid(np.asarray(expected.affine), np.ones(expected.shape, dtype=bool))
+    assert with_nilearn.matches(image.geometry.affine, image.geometry.shape)
