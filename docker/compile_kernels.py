@@ -20,6 +20,7 @@ import ibma_app.stats
 from ibma_app.cli import main
 from ibma_app.estimators import ESTIMATORS, find_estimator
 from ibma_app.inference import INFERENCES
+from ibma_app.stream.mni import mni_brain
 from ibma_app.workflows.demo_data import make_brain, simulate_studies, simulate_subjects
 from ibma_app.workflows.demo_files import write_studies, write_subjects
 
@@ -54,6 +55,8 @@ def run_everything(folder: Path) -> None:
     # peaks alone take a road of their own
     run(*group[:2], "group", "--estimator", "ols", "stouffer-rfx", "--inference", "max-stat", *RESAMPLED)
     run(folder / "studies", folder / "meta", "group", "--inference", "max-stat", *RESAMPLED)
+    for resolution in (1, 2):
+        mni_brain(resolution)
 
 
 def kernels_left_over() -> list[str]:

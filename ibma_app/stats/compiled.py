@@ -56,8 +56,8 @@ def _is_writable(folder: Path) -> bool:
 
 
 @cache
-def _folders() -> tuple[Path, ...]:
-    """Where compiled kernels are looked for, in order."""
+def cache_folders() -> tuple[Path, ...]:
+    """Give the folders where compiled kernels are looked for, in order; the first that can be written keeps them."""
     folders = [_HERE / "__pycache__"]
     if os.environ.get("NUMBA_CACHE_DIR"):
         folders.insert(0, Path(os.environ["NUMBA_CACHE_DIR"]) / "ibma-app")
@@ -111,7 +111,7 @@ class _Caches:
     """One function's caches: all are read, the first writable one is written."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._places = [(folder, _cache_in(folder, function)) for folder in _folders()]
+        self._places = [(folder, _cache_in(folder, function)) for folder in cache_folders()]
 
     @property
     def cache_path(self) -> str:

@@ -11,12 +11,12 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Observation
 from ibma_app.stream.convert import kinds_to_open
 from ibma_app.stream.load import Geometry, read_geometry, read_image
+from ibma_app.stream.mni import mni_brain
 from ibma_app.stream.regrid import regrid_mask, same_lattice
 
 GRIDS = ("common", "mni2mm")
 MASKS = ("auto", "data", "template")
 FINE = 1.5  # mm: below, the 1 mm brain mask is taken
-MNI_BRAINS = Path(__file__).parent / "mni152"  # nilearn's masks, as files
 
 
 def is_mni(space: str | None) -> bool:
@@ -160,15 +160,15 @@ def _first_files(groups: Sequence[tuple[Grid, list[Path]]]) -> str:
 
 def _mni_grid() -> Grid:
     """Give nilearn's MNI152 2 mm grid, 99 x 117 x 95 voxels."""
-    geometry = read_geometry(MNI_BRAINS / "brain_2mm.nii.gz")
-    return Grid(geometry.affine, np.ones(geometry.shape, dtype=bool), sform_code=4)
+    mask, affine = mni_brain(2)
+    return Grid(affine, np.ones(mask.shape, dtype=bool), sform_code=4)
 
 
 def _mni_brain(grid: Grid) -> NDArray[np.bool_]:
     """Give nilearn's MNI152 brain mask on a grid."""
     finest = np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0)).min()
-    image = read_image(MNI_BRAINS / f"brain_{1 if finest < FINE else 2}mm.nii.gz")
-    brain = regrid_mask(image.data != 0, image.geometry, grid)
+    mask, affine = mni_brain(1 if finest < FINE else 2)
+    brain = regrid_mask(mask, Geometry(mask.shape, affine), grid)
     if not brain.any():
         raise DataError(
             "No voxel of the maps lies in the MNI152 brain, though their names say an MNI space: their "

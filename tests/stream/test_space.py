@@ -8,8 +8,8 @@ import pytest
 
 from ibma_app.core.errors import DataError, DatasetError, InputError
 from ibma_app.core.grid import Grid
-from ibma_app.stream.load import read_image
-from ibma_app.stream.space import MNI_BRAINS, choose_grid, choose_mask, is_mni
+from ibma_app.stream.mni import mni_brain
+from ibma_app.stream.space import choose_grid, choose_mask, is_mni
 
 AFFINE = np.array([[-4.0, 0, 0, 10], [0, 4.0, 0, -12], [0, 0, 4.0, -8], [0, 0, 0, 1]])
 
@@ -138,11 +138,22 @@ def test_without_templateflow_the_template_mask_is_an_input_error(grid, monkeypa
 
 
 @pytest.mark.parametrize("resolution", [1, 2])
-def test_the_brain_masks_are_nilearns(resolution):
+def test_the_brain_masks_are_nilearns(resolution, tmp_path, monkeypatch):
+    """Computed and kept, then read; a damaged file is no obstacle."""
     datasets = pytest.importorskip("nilearn.datasets")
     expected = datasets.load_mni152_brain_mask(resolution=resolution)
-    image = read_image(MNI_BRAINS / f"brain_{resolution}mm.nii.gz")
-    np.testing.assert_array_equal(image.data, np.asanyarray(expected.dataobj))
-    np.testing.assert_array_equal(image.geometry.affine, expected.affine)
-    with_nilearn = Grid(np.asarray(expected.affine), np.ones(expected.shape, dtype=bool))
-    assert with_nilearn.matches(image.geometry.affine, image.geometry.shape)
+    monkeypatch.setattr("ibma_app.stream.mni.cache_folders", lambda: (tmp_path / "sub" / "folder",))
+    for state in ("new", "kept", "damaged"):
+        if state == "damaged":
+            (kept,) = (tmp_path / "sub" / "folder").iterdir()
+            kept.write_bytes(kept.read_bytes()[:100])
+        brain = mni_brain(resolution)
+        np.testing.assert_array_equal(brain.mask, np.asanyarray(expected.dataobj) != 0)
+        np.testing.assert_array_equal(brain.affine, expected.affine)
+    assert len(list((tmp_path / "sub" / "folder").iterdir())) == 1
+
+
+def test_the_brain_mask_comes_where_nothing_can_be_kept(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("ibma_app.stream.mni.cache_folders", lambda: (tmp_path / "file" / "below",))
+    assert mni_brain(2).mask.any()
