@@ -111,8 +111,10 @@ def _contrast(
     stated: str, design: AfniDesign | None, space: str, notes: tuple[str, ...],
 ) -> ImportedContrast:  # fmt: skip
     """Describe one pair (or a lonely effect, t or z)."""
-    is_contrast = "_GLT" in base
     column = re.sub(r"_GLT(#\d+)?$", "", base)
+    tested = re.sub(r"#0$", "", column)  # 3dREMLfit may leave _GLT out
+    is_contrast = "_GLT" in base or (design is not None and tested in design.weights and tested != column)
+    column = tested if is_contrast else column
     column = column if is_contrast or "#" in column else f"{column}#0"
     scaling, weights = scale(column, is_contrast=is_contrast, stated=stated, design=design)
     statistic = bricks.get("t") or bricks.get("z")
@@ -155,11 +157,12 @@ def _sample_size(
     if not program:  # without a history: this pair alone is what 3dttest++ writes of one set without covariates
         return dof + 1 if endings == ["_mean", "_Tstat"] and "-" not in base else None
     words = last_command(commands, program)
-    if program not in ("3dttest++", "3dMEMA") or "-covariates" in words or len(endings) > 4:
+    if program not in ("3dttest++", "3dMEMA") or "-covariates" in words:
         return None
+    if "-paired" in words:
+        return dof + 1
     two = "-setB" in words or words.count("-set") > 1
-    paired = "-paired" in words
-    return dof + 1 if paired or not two else None
+    return dof + 1 if not two and len(endings) <= 4 else None
 
 
 def _pair(bricks: list[SubBrick]) -> tuple[dict[str, dict[str, SubBrick]], list[str]]:

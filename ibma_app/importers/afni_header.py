@@ -50,6 +50,8 @@ def read_head(path: Path) -> Attributes:
     ------
     InputError
         It is missing or cannot be opened.
+    ReadWriteError
+        It is truncated.
     DataError
         It is none of AFNI's headers.
     """
@@ -65,9 +67,18 @@ def read_head(path: Path) -> Attributes:
     for entry, end in zip(entries, ends, strict=False):
         value = text[entry.end() : end].strip()
         found[entry[2]] = _value(path, entry[1], entry[2], value)
+        if _is_cut(entry[1], int(entry[3]), value):
+            raise ReadWriteError(f"{path} is truncated: its attribute {entry[2]} is not whole. Copy it again.")
     if not found:
         raise DataError(f"{path} is no AFNI header: it has no attributes (type, name, count).")
     return found
+
+
+def _is_cut(kind: str, count: int, value: str) -> bool:
+    """Tell whether an attribute ends before its time: too few numbers, or a string too short and without its ``~``."""
+    if kind == "string":
+        return not value.endswith("~") and len(value) <= count
+    return len(value.split()) < count
 
 
 def _value(path: Path, kind: str, name: str, text: str) -> Any:

@@ -34,6 +34,9 @@ _UNIT_BASES = (
     r"GAM\(\s*[\d.]+\s*,\s*[\d.]+\s*\)",
     r"(?:TENT|CSPLIN)(?:zero)?\([^()]*\)",
 )
+_SETS = re.compile(r"(?:SIN|POLY|EXPR)\(")  # sets of functions, none of which is the response's height
+_SHAPES = re.compile(r"SPMG[23]?(?:\(|$)")  # a response, then its derivatives
+_NUMBERED = re.compile(r"(.+)#(\d+)$")
 _TIMES = ("-stim_times", "-stim_times_AM1", "-stim_times_FSL")
 
 
@@ -44,6 +47,19 @@ class AfniDesign:
     source: str  # where this is from
     heights: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    bases: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # stimulus -> option, basis: -stim_times, GAM
+
+    def why_no_height(self, column: str) -> str:
+        """Say why a column is no response whose height is the effect's; "" when nothing speaks against it."""
+        found = _NUMBERED.match(column)
+        option, basis = self.bases.get(found[1] if found else column, ("", ""))
+        if _SETS.match(basis):
+            return f"it weighs {column}, and no one function of its basis ({basis}) is the response's height"
+        if not found or int(found[2]) == 0:
+            return ""
+        if option == "-stim_times_AM2":
+            return f"it weighs {column}, a parametric modulator, in units of its own"
+        return f"it weighs {column}, which is not the response's height but its shape" if _SHAPES.match(basis) else ""
 
 
 def read_commands(history: str) -> list[str]:
@@ -115,7 +131,25 @@ def _read_matrix(path: Path) -> AfniDesign | None:
         values = _decoded(header.get(f"GltMatrix_{number:06d}", ""))
         if len(values) == 2 + len(labels) and values[0] == 1 and name:
             weights[name] = {label: value for label, value in zip(labels, values[2:], strict=True) if value}
-    return AfniDesign(path.name, heights, weights)
+    return AfniDesign(path.name, heights, weights, _bases_of(header))
+
+
+def _bases_of(header: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Read each stimulus's option and basis functions: from the matrix's own words, else from its command."""
+    numbers = [key.removeprefix("BasisName_") for key in header if key.startswith("BasisName_")]
+    stated = {header[f"BasisName_{n}"]: (header.get(f"BasisOption_{n}", ""), header.get(f"BasisFormula_{n}", ""))
+              for n in numbers}  # fmt: skip
+    return stated or _bases_in(_words(header.get("CommandLine", "")))
+
+
+def _bases_in(words: list[str]) -> dict[str, tuple[str, str]]:
+    """Read each stimulus's option and basis functions from a 3dDeconvolve command."""
+    names = {words[at + 1]: words[at + 2] for at, word in enumerate(words[:-2]) if word == "-stim_label"}
+    return {
+        names[words[at + 1]]: (word, words[at + 3])
+        for at, word in enumerate(words[:-3])
+        if word.startswith("-stim_times") and words[at + 1] in names
+    }
 
 
 def _decoded(text: str) -> list[float]:
@@ -143,7 +177,8 @@ def _design_of(words: list[str]) -> AfniDesign:
         for number, basis in bases.items()
         if number in names and any(re.fullmatch(unit, basis) for unit in _UNIT_BASES)
     }
-    return AfniDesign("the command in the history", heights, {name: given for name, given in weights.items() if given})
+    known = {name: given for name, given in weights.items() if given}
+    return AfniDesign("the command in the history", heights, known, _bases_in(words))
 
 
 def _symbolic(row: str) -> dict[str, float]:
@@ -191,5 +226,8 @@ def scale(
         return unknown(f"{but} the heights of the regressors are not known: {reason}."), known
     if known is None:
         return unknown(f"{but} the weights of this contrast are not in {design.source}."), None
+    shape = next(filter(None, (design.why_no_height(column) for column, weight in known.items() if weight)), "")
+    if shape:
+        return unknown(f"Not percent signal change: {shape}."), known
     source = f"data scaled to a mean of 100: {stated}; heights and weights of {design.source}"
     return percent(100.0, source, known, design.heights), known

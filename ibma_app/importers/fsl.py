@@ -125,6 +125,7 @@ def _read_cope(folder: FeatFolder, number: int) -> ImportedContrast:
     if dof_map is not None:
         files["dof"] = dof_map
     named = folder.design.named_weights(number)
+    subjects, groups = folder.subjects(number)
     notes = [note]
     if "variance" not in files:
         notes.append(f"varcope{number} is missing; the variance follows from cope and tstat, when that is there.")
@@ -135,13 +136,14 @@ def _read_cope(folder: FeatFolder, number: int) -> ImportedContrast:
         maps=_lazily(files, scaling),
         grid=grid,
         dof=dof,
-        sample_size=folder.sample_size,
+        sample_size=subjects,
         units=scaling.units,
         units_source=scaling.source,
         scaling_factor=scaling.median,
         regressor_height=scaling.height,
         contrast_weights=named or None,
         space=folder.space,
+        columns=groups,
         sources=tuple(str(one) for one in files.values()),
         notes=tuple(filter(None, notes)),
     )

@@ -16,6 +16,7 @@ _SETTING = re.compile(r'^\s*set\s+(?:fmri\(([^)]+)\)|(feat_files)\((\d+)\))\s+"?
 _BASIS = {"4": "Gamma basis", "5": "sine basis", "6": "FIR basis", "7": "custom basis"}  # of fmri(convolve)
 CUSTOM_BASIS = "7"
 SINUSOID = "1"  # of fmri(shape)
+_COPE_IMAGE = re.compile(r"/stats/cope(\d+)(?:\.(?:nii|img|hdr)(?:\.gz)?)?/?$")
 FIXED_EFFECTS = "3"  # of fmri(mixed_yn)
 
 
@@ -63,6 +64,48 @@ class FeatDesign:
         if not self.matrix.size:
             return None
         return float(self.matrix.shape[0] - np.linalg.matrix_rank(self.matrix))
+
+    def subjects(self, number: int) -> tuple[float | None, dict[str, float]]:
+        """Tell how many subjects are behind a group contrast: not always as many as the analysis has inputs.
+
+        Returns
+        -------
+        n : float or None
+            None: neither matrix nor inputs are there.
+        groups : dict
+            ``n1`` and ``n2`` of a contrast of two groups.
+        """
+        rows = self.matrix.shape[0] or len(self.inputs)
+        weights = self.weights.get(number, np.empty(0))
+        if not self.matrix.size or weights.size != self.matrix.shape[1]:
+            return (float(rows) if rows else None), {}
+        weighed = np.abs(weights) > NEGLIGIBLE * np.abs(weights).max()
+        used, others = self.matrix[:, weighed].T, self.matrix[:, ~weighed].T
+        own = [column for column in others if _is_group(column) and column.sum() > 1]
+        # a column for each subject, weighed by no contrast: repeated measures (few each; groups have many members)
+        if own and len(own) > max(2, max(column.sum() for column in own)) and (sum(own) == 1).all():
+            return float(len(own)), {}
+        if len(used) == 1:
+            return _of_one_column(used[0], others)
+        if not all(_is_group(column) for column in used) or (used.sum(axis=0) > 1).any():
+            return float(rows), {}
+        sizes = used.sum(axis=1)
+        is_difference = len(used) == 2 and abs(weights.sum()) < NEGLIGIBLE * np.abs(weights).max()
+        return float(sizes.sum()), ({"n1": float(sizes[0]), "n2": float(sizes[1])} if is_difference else {})
+
+
+def _is_group(column: NDArray[np.float64]) -> bool:
+    """Tell whether a regressor says who belongs to a group (or a subject), some and not others."""
+    return bool(np.isin(column, (0.0, 1.0)).all() and 0 < column.sum() < column.size)
+
+
+def _of_one_column(column: NDArray[np.float64], others: NDArray[np.float64]) -> tuple[float, dict[str, float]]:
+    """Tell how many subjects are behind a contrast that weighs one regressor of a group design."""
+    high = column == column.max()
+    two = len(np.unique(column)) == 2 and any(np.ptp(other) == 0 and other.any() for other in others)
+    if two:  # beside a mean of all: what differs between the two groups
+        return float(column.size), {"n1": float(high.sum()), "n2": float((~high).sum())}
+    return float(column.sum() if _is_group(column) else column.size), {}
 
 
 def read_design(folder: Path) -> FeatDesign:
@@ -201,9 +244,13 @@ def _text(path: Path) -> str:
         raise ReadWriteError(f"{path} cannot be read: {error.strerror or error}.") from None
 
 
-def lower_contrast(folder: Path) -> tuple[int | None, str]:
-    """Tell which lower-level contrast a ``cope<N>.feat`` is about: its number and its name ("" if not told)."""
-    number = re.match(r"cope(\d+)", folder.name)
+def lower_contrast(folder: Path, inputs: tuple[str, ...] = ()) -> tuple[int | None, str]:
+    """Tell which lower-level contrast a ``cope<N>.feat`` is about: its number and its name ("" if not told).
+
+    Where the inputs are cope images, theirs is the number: FEAT then calls its one folder cope1.feat.
+    """
+    images = {found[1] for text in inputs if (found := _COPE_IMAGE.search(text))}
+    number = re.match(r"cope(\d+)", folder.name if not images else f"cope{images.pop()}" if len(images) == 1 else "")
     text = _text(folder / "design.lev")
     named = re.search(r"\((.+)\)\s*$", text.strip())
     name = " ".join((named[1] if named else text).split())

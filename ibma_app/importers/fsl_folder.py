@@ -88,13 +88,9 @@ class FeatFolder:
         version = self.design.settings.get("version", "")
         return f"FSL (FEAT {version})" if version else "FSL"
 
-    @property
-    def sample_size(self) -> float | None:
-        """Inputs of a group analysis; None at the first level and for fixed effects (runs are no subjects)."""
-        if not self.is_group or self.design.is_fixed:
-            return None
-        points = self.design.matrix.shape[0] or len(self.design.inputs)
-        return float(points) if points else None
+    def subjects(self, number: int) -> tuple[float | None, dict[str, float]]:
+        """Tell the subjects of a group contrast (``n1``, ``n2`` of two); None for first levels and fixed effects."""
+        return (None, {}) if not self.is_group or self.design.is_fixed else self.design.subjects(number)
 
     @property
     def dof(self) -> float | None:
@@ -111,7 +107,7 @@ class FeatFolder:
         own = self.design.names.get(number, "")
         if not self.is_group:
             return own or f"cope{number}"
-        lower, name = lower_contrast(self.root)
+        lower, name = lower_contrast(self.root, self.design.inputs)
         name = name or self._name_below(lower) or (f"cope{lower}" if lower is not None else "")
         if not name or len(numbered(self.stats)) > 1:
             return " ".join(filter(None, (name, own or f"contrast{number}")))
@@ -124,7 +120,8 @@ class FeatFolder:
 
     def lower_folder(self) -> Path | None:
         """Return the first input that is a FEAT folder and still there."""
-        places = (Path(re.sub(r"/stats/cope\d+(\.nii(\.gz)?)?$", "", text)) for text in self.design.inputs if text)
+        image = re.compile(r"(/reg_standard)?/stats/cope\d+(\.(nii|img|hdr)(\.gz)?)?/?$")
+        places = (Path(image.sub("", text)) for text in self.design.inputs if text)
         return next((place for place in places if (place / "design.con").is_file()), None)
 
 

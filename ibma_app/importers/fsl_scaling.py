@@ -88,7 +88,7 @@ def _covariate(design: FeatDesign, number: int) -> str:
 
 def _lower_scaling(folder: FeatFolder, mean: Floats, source: str) -> Scaling:
     """Find the lower level's factor: from an input's own design, or from design.lcon."""
-    below, (contrast, _) = folder.lower_folder(), lower_contrast(folder.root)
+    below, (contrast, _) = folder.lower_folder(), lower_contrast(folder.root, folder.design.inputs)
     if below is not None and contrast is not None:
         design = read_design(below)
         found = None if design.is_group else _first_level(design, contrast, mean, source)

@@ -93,27 +93,20 @@ class SpmDesign:
         return ""
 
     def session_shares(self, contrast: SpmContrast) -> dict[int, float]:
-        """Return each session's constant column and its share in a contrast (the shares sum to 1)."""
+        """Return each session's constant column and its share in a contrast (the shares sum to 1).
+
+        A regressor belongs to the sessions in whose scans it is not 0: its own, or all that were concatenated
+        (spm_fmri_concatenate: one Sn(1) of several constants), in proportion to their scans.
+        """
         sizes: dict[int, float] = {}
         for name, weight in self.named_weights(contrast).items():
-            constant = self._constant_of(name)
-            if constant is not None:
-                sizes[constant] = sizes.get(constant, 0.0) + abs(weight)
+            regressor = self.matrix[:, self.columns.index(name)]
+            scans = {constant: float((self.matrix[:, constant] != 0).sum()) for constant in self.constants
+                     if regressor[self.matrix[:, constant] != 0].any()}  # fmt: skip
+            for constant, count in scans.items():
+                sizes[constant] = sizes.get(constant, 0.0) + abs(weight) * count / sum(scans.values())
         total = sum(sizes.values())
         return {column: size / total for column, size in sizes.items()} if total else {}
-
-    def _constant_of(self, name: str) -> int | None:
-        """Find the constant of a column's session."""
-        if len(self.constants) == 1:
-            return self.constants[0]
-        session = _SESSION.match(name)
-        if session is None:
-            return None
-        for column in self.constants:
-            own = _SESSION.match(self.columns[column])
-            if own and own[1] == session[1]:
-                return column
-        return None
 
     def subjects(self, contrast: SpmContrast) -> tuple[float | None, dict[str, float], str]:
         """Tell how many subjects are behind a second-level contrast.

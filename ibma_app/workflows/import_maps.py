@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app import __version__
+from ibma_app.core.errors import DataError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import ImportedContrast
 from ibma_app.stream.freedom import z_to_t
@@ -71,10 +72,15 @@ def make_ready(contrast: ImportedContrast) -> ReadyMaps:
     The variance is derived as (effect / t)², with t from z where there is no
     t; t as effect / sqrt(variance). A voxel without an effect, variance or t
     is background in all three.
+
+    Raises
+    ------
+    DataError
+        The maps differ in shape.
     """
     wanted = plan_kinds(contrast)
     mask = contrast.grid.mask
-    read = {kind: np.asarray(contrast.maps[kind])[mask].astype(np.float64) for kind in contrast.maps}
+    read = {kind: _within(mask, contrast, kind) for kind in contrast.maps}
     derived = dict(contrast.derived)
     with np.errstate(all="ignore"):
         _derive(read, wanted, contrast, derived)
@@ -87,6 +93,17 @@ def make_ready(contrast: ImportedContrast) -> ReadyMaps:
     maps = {kind: np.where(good, read[kind], ReadyMaps.fill(kind)) for kind in wanted}
     kept = {kind: text for kind, text in derived.items() if kind in wanted}
     return ReadyMaps(maps, contrast.grid, kept, int(covered.sum()))
+
+
+def _within(mask: NDArray[np.bool_], contrast: ImportedContrast, kind: str) -> Floats:
+    """Read one map within the mask: (V,)."""
+    values = np.asarray(contrast.maps[kind])
+    if values.shape != mask.shape:
+        raise DataError(
+            f"{contrast.name}: its {kind} map has the shape {values.shape}, the contrast's other maps {mask.shape}, so "
+            f"they are of different analyses (read: {', '.join(contrast.sources)}). Remove what does not belong there."
+        )
+    return values[mask].astype(np.float64)
 
 
 def _derive(

@@ -22,7 +22,7 @@ from ibma_app.importers import IMPORTERS, find_importer
 from ibma_app.importers.images import outside_mni
 from ibma_app.importers.spaces import MNI
 from ibma_app.stream.space import is_mni
-from ibma_app.workflows.import_maps import locate_source, make_ready, make_sidecar, plan_kinds
+from ibma_app.workflows.import_maps import ReadyMaps, locate_source, make_ready, make_sidecar, plan_kinds
 from ibma_app.workflows.import_options import ImportOptions
 from ibma_app.workflows.running import messages
 from ibma_app.workflows.showing import progress
@@ -68,7 +68,7 @@ def run_import(options: ImportOptions) -> int:
         _tell(studies, placed)
         _print_table(placed, options)
         if not options.dry_run:
-            _write(placed, options)
+            failures |= _write(placed, options)
         for source, error in failures.items():
             named = source in error.message  # say the path once
             log.error("%s", error.message if named else f"{source} failed: {error.message}")
@@ -299,20 +299,43 @@ def _text(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.6g}"
 
 
-def _write(placed: Sequence[Placed], options: ImportOptions) -> None:
-    """Write the maps, the tables and what the dataset says of itself."""
+def _write(placed: Sequence[Placed], options: ImportOptions) -> dict[str, IbmaError]:
+    """Write the maps, the tables and what the dataset says of itself; return the contrasts that failed, and why.
+
+    Raises
+    ------
+    IbmaError
+        No contrast could be written: then nothing is.
+    """
+    done: list[Placed] = []
+    failures: dict[str, IbmaError] = {}
     with open_output(options.output_dir) as output:
-        sources = dict.fromkeys(locate_source(one.source, output.root) for one in placed)
-        describe_import(output, __version__, dict.fromkeys(one.software for one in placed), list(sources))
-        write_bidsignore(output)
-        write_readme(output, README, {})
         with progress(len(placed), "contrasts") as step:
             for one in placed:
-                _write_contrast(output, one)
+                try:
+                    ready = make_ready(one.contrast)
+                except IbmaError as error:
+                    failures[one.stem] = error
+                else:
+                    if not done:
+                        _describe(output, placed)
+                    _write_contrast(output, one, ready)
+                    done.append(one)
                 step(one.entities["contrast"])
-        _write_rows(output, placed)
-        _tell_earlier(output, placed)
-    log.info("%d contrast(s) in %s.", len(placed), options.output_dir)
+        if failures and not done:
+            raise next(iter(failures.values()))
+        _write_rows(output, done)
+        _tell_earlier(output, done)
+    log.info("%d contrast(s) in %s.", len(done), options.output_dir)
+    return failures
+
+
+def _describe(output: Output, placed: Sequence[Placed]) -> None:
+    """Write what the dataset says of itself."""
+    sources = dict.fromkeys(locate_source(one.source, output.root) for one in placed)
+    describe_import(output, __version__, dict.fromkeys(one.software for one in placed), list(sources))
+    write_bidsignore(output)
+    write_readme(output, README, {})
 
 
 def _tell_earlier(output: Output, placed: Sequence[Placed]) -> None:
@@ -328,9 +351,8 @@ def _tell_earlier(output: Output, placed: Sequence[Placed]) -> None:
             )  # fmt: skip
 
 
-def _write_contrast(output: Output, one: Placed) -> None:
+def _write_contrast(output: Output, one: Placed, ready: ReadyMaps) -> None:
     """Write one contrast's maps and sidecars; what an earlier import of it left is removed."""
-    ready = make_ready(one.contrast)
     if not ready.n_covered:
         log.warning("%s: no voxel has a value; its maps are empty.", one.stem)
     written = []
@@ -353,6 +375,7 @@ def _write_rows(output: Output, placed: Iterable[Placed]) -> None:
             row = studies.setdefault(one.entities["study"], {})
             size = one.contrast.sample_size
             values = {"sample_size": int(size) if size is not None and size == int(size) else size}
+            _tell_groups(one, row)
             row |= {name: value for name, value in {**values, **one.contrast.columns}.items() if value is not None}
         else:
             subjects.setdefault(one.entities["sub"], {})
@@ -360,3 +383,14 @@ def _write_rows(output: Output, placed: Iterable[Placed]) -> None:
         update_rows(output, "participants", subjects)
     if studies:
         update_rows(output, "studies", studies)
+
+
+def _tell_groups(one: Placed, row: Mapping[str, object]) -> None:
+    """Say that a study's one row holds the groups of one contrast, and that another is not about them."""
+    ours, theirs = one.contrast.columns.get("n1"), row.get("n1")
+    if row and ours != theirs:
+        log.warning(
+            "%s: studies.tsv has one row a study, and its n1 and n2 are not those of all its contrasts, which "
+            "--units hedges-g takes for granted. Import what compares two groups under a --study-label of its own "
+            "(with --contrast).", one.stem,
+        )  # fmt: skip

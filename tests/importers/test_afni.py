@@ -1,6 +1,5 @@
 """AFNI's datasets: sub-bricks paired by label, scale factors, templates, units stated in the history."""
 
-import gzip
 import re
 from pathlib import Path
 
@@ -12,79 +11,11 @@ from ibma_app.core.errors import DataError, InputError, ReadWriteError
 from ibma_app.core.study import NATIVE, Wish
 from ibma_app.importers.afni import IMPORTER, read, recognises
 from ibma_app.importers.afni_header import parse_extension
-from ibma_app.importers.afni_scaling import read_commands, stated_scaling
-
-SHAPE = (4, 5, 3)
-CODES = {"u1": 0, "i2": 1, "f4": 3}
-HISTORY = (
-    "[me@host: Mon Jan 1 10:00:00 2024] {AFNI_23.1.00:linux} 3dcalc -a pb03.r01.blur+tlrc -b rm.mean_r01+tlrc "
-    "-expr 'min(200, a/b*100)*step(a)*step(b)' -prefix scaled\\n"
-    "[me@host: Mon Jan 1 11:00:00 2024] 3dDeconvolve -input scaled+tlrc -polort 2 -num_stimts 3 "
-    "-stim_times 1 vis.txt 'BLOCK(20,1)' -stim_label 1 vis -stim_times 2 aud.txt 'BLOCK(20,1)' -stim_label 2 aud "
-    "-stim_times 3 x.txt 'BLOCK(20)' -stim_label 3 odd -gltsym 'SYM: vis -aud' -glt_label 1 V-A "
-    "-gltsym 'SYM: vis +aud' -glt_label 2 sum -fout -tout -bucket stats"
-)
 
 
-def attribute(name, values):
-    if isinstance(values, str):
-        return f"\ntype = string-attribute\nname = {name}\ncount = {len(values) + 1}\n'{values}~\n"
-    kind = "integer" if all(isinstance(value, int) for value in values) else "float"
-    rows = "\n".join(" ".join(f"{value!r:>14}" for value in values[at : at + 5]) for at in range(0, len(values), 5))
-    return f"\ntype = {kind}-attribute\nname = {name}\ncount = {len(values)}\n{rows}\n"
-
-
-def write_head(folder, prefix, bricks, *, space="TT_N27", view=2, order="<", history="", packed=False, **more):
-    """Write BRIK/HEAD; ``bricks`` are (label, stataux or None, values, dtype, factor)."""
-    aux = [
-        number
-        for at, brick in enumerate(bricks)
-        if brick[1]
-        for number in (at, brick[1][0], len(brick[1]) - 1, *brick[1][1:])
-    ]
-    attributes = {
-        "TYPESTRING": "3DIM_HEAD_FUNC",
-        "SCENE_DATA": [view, 11, 1, -999, -999, -999, -999, -999],
-        "ORIENT_SPECIFIC": [0, 3, 4],  # RAI: AFNI's usual order, x and y against RAS+
-        "ORIGIN": [-6.0, -8.0, -4.0],
-        "DELTA": [4.0, 4.0, 4.0],
-        "IJK_TO_DICOM_REAL": [4.0, 0.0, 0.0, -6.0, 0.0, 4.0, 0.0, -8.0, 0.0, 0.0, 4.0, -4.0],
-        "DATASET_RANK": [3, len(bricks), 0, 0, 0, 0, 0, 0],
-        "DATASET_DIMENSIONS": [*SHAPE, 0, 0],
-        "BRICK_TYPES": [CODES[brick[3]] for brick in bricks],
-        "BRICK_FLOAT_FACS": [float(brick[4]) for brick in bricks],
-        "BRICK_LABS": "~".join(brick[0] for brick in bricks),
-        "BYTEORDER_STRING": "MSB_FIRST" if order == ">" else "LSB_FIRST",
-        **({"BRICK_STATAUX": [float(number) for number in aux]} if aux else {}),
-        **({"TEMPLATE_SPACE": space} if space else {}),
-        **({"HISTORY_NOTE": history} if history else {}),
-        **more,
-    }
-    head = folder / f"{prefix}.HEAD"
-    head.write_text("".join(attribute(name, values) for name, values in attributes.items() if values is not None))
-    raw = b"".join(
-        (values if dtype == "f4" else np.rint(values / factor)).astype(order + dtype).tobytes(order="F")
-        for _, _, values, dtype, factor in bricks
-    )
-    brik = folder / f"{prefix}.BRIK"
-    if packed:
-        brik.with_name(brik.name + ".gz").write_bytes(gzip.compress(raw))
-    else:
-        brik.write_bytes(raw)
-    return head
-
-
-def volumes(count, seed=1):
-    return [
-        np.asarray(volume) for volume in np.random.default_rng(seed).normal(size=(count, *SHAPE)).astype(np.float32)
-    ]
-
-
-def first_level(values):
-    labels = [("Full_Fstat", (4, 3, 90)), ("vis#0_Coef", None), ("vis#0_Tstat", (3, 92)), ("aud#0_Coef", None),
-              ("aud#0_Tstat", (3, 92)), ("odd#0_Coef", None), ("odd#0_Tstat", (3, 92)), ("V-A_GLT#0_Coef", None),
-              ("V-A_GLT#0_Tstat", (3, 92)), ("sum_GLT#0_Coef", None), ("sum_GLT#0_Tstat", (3, 92))]  # fmt: skip
-    return [(label, aux, value, "f4", 0) for (label, aux), value in zip(labels, values, strict=True)]
+@pytest.fixture(scope="module")
+def afni(maker):
+    return maker("afni_folder")
 
 
 def test_the_group_file_comes_out_as_its_labels_say(shared):
@@ -121,12 +52,12 @@ def test_bricks_are_read_as_nibabel_reads_them(shared):
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_mixed_types_byte_orders_and_factors(tmp_path, order, packed):
+def test_mixed_types_byte_orders_and_factors(afni, tmp_path, order, packed):
     # nibabel refuses sub-bricks of several types, and names of templates that it does not know
-    effect, t = volumes(2)
+    effect, t = afni.volumes(2)
     factor = float(np.abs(effect).max() / 32767)
     bricks = [("vis#0_Coef", None, effect, "i2", factor), ("vis#0_Tstat", (3, 92), t, "f4", 0)]
-    head = write_head(tmp_path, "s+tlrc", bricks, order=order, packed=packed)
+    head = afni.write_head(tmp_path, "s+tlrc", bricks, order=order, packed=packed)
     for source in (head, tmp_path / "s+tlrc.BRIK", tmp_path / "s+tlrc", tmp_path):
         assert recognises(str(source))
         (contrast,) = read(str(source), Wish(for_study=True)).contrasts
@@ -136,21 +67,23 @@ def test_mixed_types_byte_orders_and_factors(tmp_path, order, packed):
     np.testing.assert_allclose(contrast.grid.affine @ [0, 0, 0, 1], [6, 8, -4, 1])  # DICOM axes are LPS+
 
 
-def test_older_headers_without_a_matrix(tmp_path):
-    effect, t = volumes(2)
-    head = write_head(tmp_path, "s+tlrc", [("a_mean", None, effect, "f4", 0), ("a_Tstat", (3, 9), t, "f4", 0)],
+def test_older_headers_without_a_matrix(afni, tmp_path):
+    effect, t = afni.volumes(2)
+    head = afni.write_head(tmp_path, "s+tlrc", [("a_mean", None, effect, "f4", 0), ("a_Tstat", (3, 9), t, "f4", 0)],
                       IJK_TO_DICOM_REAL=None)  # fmt: skip
     (contrast,) = read(str(head), Wish()).contrasts
     np.testing.assert_allclose(contrast.grid.affine, [[-4, 0, 0, 6], [0, -4, 0, 8], [0, 0, 4, -4], [0, 0, 0, 1]])
 
 
-def test_pairs_of_all_programs(tmp_path):
+def test_pairs_of_all_programs(afni, tmp_path):
     labels = [("SetA-SetB_mean", None), ("SetA-SetB_Zscr", (5,)), ("SetA_mean", None), ("SetA_Tstat", (3, 11)),
               ("SetA_age", None), ("SetA_age_Tstat", (3, 11)), ("pain:b", None), ("pain:t", (3, 13)), ("tau^2", None),
               ("QE:Chisq", (6, 13)), ("pos-neg", None), ("pos-neg t", (3, 20)), ("lonely_Tstat", (3, 7)),
               ("bare_Coef", None), ("Run#1Pol#0_Coef", None), ("tent#0_Coef", None), ("tent#1_Coef", None)]  # fmt: skip
-    bricks = [(label, aux, value, "f4", 0) for (label, aux), value in zip(labels, volumes(len(labels)), strict=True)]
-    study = read(str(write_head(tmp_path, "g+tlrc", bricks)), Wish())
+    bricks = [
+        (label, aux, value, "f4", 0) for (label, aux), value in zip(labels, afni.volumes(len(labels)), strict=True)
+    ]
+    study = read(str(afni.write_head(tmp_path, "g+tlrc", bricks)), Wish())
     found = {contrast.name: (sorted(contrast.maps), contrast.dof) for contrast in study.contrasts}
     assert found == {
         "SetA-SetB": (["effect", "z"], None),
@@ -169,68 +102,25 @@ def test_pairs_of_all_programs(tmp_path):
     np.testing.assert_array_equal(by_name["pos-neg"].maps["t"], bricks[11][2])
 
 
-def test_dof_of_the_symbols_when_the_numbers_are_missing(tmp_path):
-    effect, t = volumes(2)
+def test_dof_of_the_symbols_when_the_numbers_are_missing(afni, tmp_path):
+    effect, t = afni.volumes(2)
     bricks = [("a_mean", None, effect, "f4", 0), ("a_Tstat", None, t, "f4", 0)]
-    (contrast,) = read(str(write_head(tmp_path, "s+tlrc", bricks, BRICK_STATSYM="none;Ttest(17)")), Wish()).contrasts
+    (contrast,) = read(
+        str(afni.write_head(tmp_path, "s+tlrc", bricks, BRICK_STATSYM="none;Ttest(17)")), Wish()
+    ).contrasts
     assert contrast.dof == 17
 
 
-def test_two_sub_bricks_of_one_label(tmp_path):
-    bricks = [("a_mean", None, volumes(1)[0], "f4", 0)] * 2
+def test_two_sub_bricks_of_one_label(afni, tmp_path):
+    bricks = [("a_mean", None, afni.volumes(1)[0], "f4", 0)] * 2
     with pytest.raises(DataError, match="Two sub-bricks"):
-        read(str(write_head(tmp_path, "s+tlrc", bricks)), Wish())
-
-
-def test_percent_signal_where_scaling_height_and_weights_are_stated(tmp_path):
-    values = volumes(11)
-    study = read(str(write_head(tmp_path, "stats+tlrc", first_level(values), history=HISTORY)), Wish())
-    found = {contrast.name: contrast for contrast in study.contrasts}
-    assert study.level == "subject"
-    assert "3dDeconvolve" in study.software
-    for name in ("vis", "aud", "V-A", "sum"):
-        assert found[name].units == "percent", found[name].units_source
-        assert found[name].regressor_height == 1
-    assert found["V-A"].contrast_weights == {"vis#0": 1.0, "aud#0": -1.0}
-    np.testing.assert_allclose(found["V-A"].maps["effect"], values[7])
-    np.testing.assert_allclose(found["sum"].maps["effect"], values[9] / 2)  # both positive: their sum is 2
-    np.testing.assert_array_equal(found["sum"].maps["t"], values[10])
-    assert found["odd"].units == "unknown"  # BLOCK(20) without an amplitude: its height is not stated
-    assert "height" in found["odd"].units_source
-
-
-def test_heights_and_weights_of_the_design_beside_it(tmp_path):
-    design = np.column_stack([np.ones(8), np.r_[0, 0, 2, 2, 0, 0, 0, 0], np.r_[0, 0, 0, 0, 0, 1.9, 2, 0]])
-    header = [
-        '#  ColumnLabels = "Run#1Pol#0 ; vis#0 ; aud#0"',
-        '#  GltLabels = "V-A"',
-        '#  GltMatrix_000000 = "1,3,1@0,1,-1"',
-    ]
-    rows = [" ".join(f"{value:g}" for value in row) for row in design]
-    (tmp_path / "X.xmat.1D").write_text("\n".join(["# <matrix", *header, "# >", *rows, "# </matrix>"]))
-    history = "[a@b: now] 3dREMLfit -matrix X.xmat.1D -input 'pb04.s1.r01.scale+tlrc.HEAD' -tout -Rbuck stats_REML"
-    values = volumes(4)
-    labels = (("vis#0_Coef", None), ("vis#0_Tstat", (3, 5)), ("V-A_GLT#0_Coef", None), ("V-A_GLT#0_Tstat", (3, 5)))
-    bricks = [(*label, value, "f4", 0) for label, value in zip(labels, values, strict=True)]
-    study = read(str(write_head(tmp_path, "stats_REML+tlrc", bricks, history=history)), Wish())
-    for contrast, value in zip(study.contrasts, (values[0], values[2]), strict=True):
-        assert (contrast.units, contrast.regressor_height, contrast.scaling_factor) == ("percent", 2, 2)
-        np.testing.assert_allclose(contrast.maps["effect"], 2 * value, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("expression", "stated"),
-    [("100*a/b", True), ("(a-b)/b*100", True), ("100 * (a - b)/b", True), ("a/b", False), ("a*100", False)],
-)
-def test_what_counts_as_stated(expression, stated):
-    commands = read_commands(f"[a@b: now] 3dcalc -a x -b mean -expr '{expression}' -prefix y")
-    assert bool(stated_scaling(commands)) == stated
+        read(str(afni.write_head(tmp_path, "s+tlrc", bricks)), Wish())
 
 
 @pytest.mark.parametrize(("space", "view"), [("ORIG", 0), ("", 0), ("", 1), ("ACPC", 1)])
-def test_native_maps_are_refused_for_studies(tmp_path, space, view):
-    effect, t = volumes(2)
-    head = write_head(tmp_path, "s+orig", [("a_Coef", None, effect, "f4", 0), ("a_Tstat", (3, 9), t, "f4", 0)],
+def test_native_maps_are_refused_for_studies(afni, tmp_path, space, view):
+    effect, t = afni.volumes(2)
+    head = afni.write_head(tmp_path, "s+orig", [("a_Coef", None, effect, "f4", 0), ("a_Tstat", (3, 9), t, "f4", 0)],
                       space=space, view=view)  # fmt: skip
     assert read(str(head), Wish()).contrasts[0].space == NATIVE
     with pytest.raises(DataError, match="own space"):
@@ -243,13 +133,13 @@ def test_native_maps_are_refused_for_studies(tmp_path, space, view):
     [("TT_N27", "Talairach"), ("TLRC", "Talairach"), ("MNI", "MNI152"), ("MNI_N27", "MNIColin27"), ("MNI_ANAT", ""),
      ("MNI_2009c_asym", "MNI152NLin2009cAsym"), ("HaskinsPeds_NL_template1.0", "HaskinsPedsNLtemplate10")],
 )  # fmt: skip
-def test_templates(tmp_path, space, label):
-    head = write_head(tmp_path, "s+tlrc", [("a_Tstat", (3, 9), volumes(1)[0], "f4", 0)], space=space)
+def test_templates(afni, tmp_path, space, label):
+    head = afni.write_head(tmp_path, "s+tlrc", [("a_Tstat", (3, 9), afni.volumes(1)[0], "f4", 0)], space=space)
     assert read(str(head), Wish(for_study=True)).contrasts[0].space == label
 
 
-def write_nifti(path, extension, count=2):
-    image = nib.Nifti1Image(np.stack(volumes(count), axis=-1)[:, :, :, None, :], np.diag([4.0, 4, 4, 1]))
+def write_nifti(afni, path, extension, count=2):
+    image = nib.Nifti1Image(np.stack(afni.volumes(count), axis=-1)[:, :, :, None, :], np.diag([4.0, 4, 4, 1]))
     if extension is not None:
         image.header.extensions.append(nib.nifti1.Nifti1Extension(4, extension))
     image.to_filename(path)
@@ -264,12 +154,12 @@ def xml(labels="a_mean~a_Tstat", before=""):
     ).encode()
 
 
-def test_nifti_of_five_axes(tmp_path):
-    path = write_nifti(tmp_path / "g.nii", xml(labels="x &gt; y_mean~x &gt; y_Tstat"))
+def test_nifti_of_five_axes(afni, tmp_path):
+    path = write_nifti(afni, tmp_path / "g.nii", xml(labels="x &gt; y_mean~x &gt; y_Tstat"))
     assert recognises(str(path))
     (contrast,) = read(str(path), Wish()).contrasts
     assert (contrast.name, contrast.dof) == ("x > y", 12)
-    assert contrast.maps["t"].shape == SHAPE
+    assert contrast.maps["t"].shape == afni.SHAPE
 
 
 @pytest.mark.parametrize(
@@ -280,24 +170,24 @@ def test_nifti_of_five_axes(tmp_path):
         '<!DOCTYPE x [<!ENTITY % e SYSTEM "file:///etc/passwd"> %e;]>',
     ],
 )
-def test_document_types_and_entities_are_refused(tmp_path, before):
+def test_document_types_and_entities_are_refused(afni, tmp_path, before):
     with pytest.raises(DataError, match="document type"):
-        read(str(write_nifti(tmp_path / "g.nii.gz", xml(before=before))), Wish())
+        read(str(write_nifti(afni, tmp_path / "g.nii.gz", xml(before=before))), Wish())
 
 
-def test_broken_extensions(tmp_path):
+def test_broken_extensions(afni, tmp_path):
     with pytest.raises(DataError, match="broken XML"):
-        read(str(write_nifti(tmp_path / "g.nii.gz", xml()[:-40])), Wish())
+        read(str(write_nifti(afni, tmp_path / "g.nii.gz", xml()[:-40])), Wish())
     with pytest.raises(DataError, match="no AFNI header extension"):
-        read(str(write_nifti(tmp_path / "h.nii.gz", None)), Wish())
+        read(str(write_nifti(afni, tmp_path / "h.nii.gz", None)), Wish())
     assert not recognises(str(tmp_path / "h.nii.gz"))
     with pytest.raises(DataError, match="not made of numbers"):
         parse_extension(xml().replace(b" 12\n", b" twelve\n"), "x")
 
 
-def test_damaged_datasets(tmp_path):
-    bricks = [("a_mean", None, volumes(1)[0], "f4", 0), ("a_Tstat", (3, 9), volumes(1)[0], "f4", 0)]
-    head = write_head(tmp_path, "s+tlrc", bricks)
+def test_damaged_datasets(afni, tmp_path):
+    bricks = [("a_mean", None, afni.volumes(1)[0], "f4", 0), ("a_Tstat", (3, 9), afni.volumes(1)[0], "f4", 0)]
+    head = afni.write_head(tmp_path, "s+tlrc", bricks)
     brik = tmp_path / "s+tlrc.BRIK"
     brik.write_bytes(brik.read_bytes()[:-8])
     with pytest.raises(ReadWriteError, match="truncated"):
@@ -308,11 +198,11 @@ def test_damaged_datasets(tmp_path):
     head.write_text("no attributes")
     with pytest.raises(DataError, match="no AFNI header"):
         read(str(head), Wish())
-    head.write_text(attribute("BRICK_LABS", "a_mean"))
+    head.write_text(afni.attribute("BRICK_LABS", "a_mean"))
     with pytest.raises(DataError, match="DATASET_DIMENSIONS"):
         read(str(head), Wish())
     absurd = {"DATASET_DIMENSIONS": [30000, 30000, 30000], "DATASET_RANK": [3, 1]}
-    head.write_text("".join(attribute(name, values) for name, values in absurd.items()))
+    head.write_text("".join(afni.attribute(name, values) for name, values in absurd.items()))
     with pytest.raises(DataError, match="no statistic is that large"):  # before memory is claimed for it
         read(str(head), Wish())
     with pytest.raises(InputError):
@@ -322,28 +212,43 @@ def test_damaged_datasets(tmp_path):
         read(str(tmp_path), Wish())
 
 
-def test_several_datasets_in_a_folder(tmp_path):
+def test_a_truncated_header_is_refused(afni, tmp_path):
+    bricks = [("a_mean", None, afni.volumes(1)[0], "f4", 0), ("a_Tstat", (3, 9), afni.volumes(1)[0], "f4", 0)]
+    head = afni.write_head(tmp_path, "s+tlrc", bricks)
+    text = head.read_text()
+    for cut in (text.index("BRICK_FLOAT_FACS") + 40, text.index("a_Tstat") + 3):  # amid numbers, amid labels
+        head.write_text(text[:cut])
+        with pytest.raises(ReadWriteError, match="truncated"):
+            read(str(head), Wish())
+
+
+def test_several_datasets_in_a_folder(afni, tmp_path):
     for name in ("stats.s1+tlrc", "stats.s1_REML+tlrc"):
-        write_head(tmp_path, name, [("a_Tstat", (3, 9), volumes(1)[0], "f4", 0)])
+        afni.write_head(tmp_path, name, [("a_Tstat", (3, 9), afni.volumes(1)[0], "f4", 0)])
     with pytest.raises(InputError, match=r"name one of stats\.s1"):
         read(str(tmp_path), Wish())
     assert IMPORTER.name == "afni"
     assert not recognises(str(tmp_path))
 
 
-def test_subjects_of_paired_and_grouped_tests(tmp_path):
+def test_subjects_of_paired_and_grouped_tests(afni, tmp_path):
     for options, expected in (
         ("-setA a b c", 12), ("-setA a b -setB c d -paired", 12), ("-setA a b -setB c d", None),
         ("-setA a b -covariates c.txt", None),
     ):  # fmt: skip
         history = f"[a@b: now] 3dttest++ {options} -prefix g"
-        bricks = [("x_mean", None, volumes(1)[0], "f4", 0), ("x_Tstat", (3, 11), volumes(1)[0], "f4", 0)]
-        study = read(str(write_head(tmp_path, "g+tlrc", bricks, history=history)), Wish())
+        bricks = [("x_mean", None, afni.volumes(1)[0], "f4", 0), ("x_Tstat", (3, 11), afni.volumes(1)[0], "f4", 0)]
+        study = read(str(afni.write_head(tmp_path, "g+tlrc", bricks, history=history)), Wish())
         assert (study.contrasts[0].sample_size, study.level) == (expected, "group")
     assert Path(study.source).name == "g+tlrc.HEAD"
+    labels = [f"{name}_{kind}" for name in ("a-b", "a", "b") for kind in ("mean", "Tstat")]  # 3dttest++ tests each, too
+    bricks = [(label, (3, 11) if "Tstat" in label else None, afni.volumes(1)[0], "f4", 0) for label in labels]
+    history = "[a@b: now] 3dttest++ -setA a b -setB c d -paired -prefix g"
+    study = read(str(afni.write_head(tmp_path, "g+tlrc", bricks, history=history)), Wish())
+    assert [contrast.sample_size for contrast in study.contrasts] == [12, 12, 12]
 
 
-def test_a_bucket_of_24_sub_bricks(tmp_path):
+def test_a_bucket_of_24_sub_bricks(afni, tmp_path):
     """3dREMLfit with -fout -tout -rout: int16 with factors, big-endian, gzipped; six pairs among them."""
     t, f, r = (3, 92), (4, 3, 90), (7, 1.5, 45)
     labels = [("Full_R^2", r), ("Full_Fstat", f)]
@@ -352,9 +257,9 @@ def test_a_bucket_of_24_sub_bricks(tmp_path):
         labels += [(f"{base}_Coef", None), (f"{base}_Tstat", t), (f"{short}_R^2", r), (f"{short}_Fstat", f)]
     labels += [("last_GLT#0_Coef", None), ("last_GLT#0_Tstat", t)]
     assert len(labels) == 24
-    values = volumes(24)
+    values = afni.volumes(24)
     bricks = [(label, aux, value, "i2", 1e-3) for (label, aux), value in zip(labels, values, strict=True)]
-    study = read(str(write_head(tmp_path, "stats_REML+tlrc", bricks, order=">", packed=True)), Wish())
+    study = read(str(afni.write_head(tmp_path, "stats_REML+tlrc", bricks, order=">", packed=True)), Wish())
     assert [one.name for one in study.contrasts] == ["vis", "aud", "odd", "V-A", "sum", "last"]
     assert len(study.listed) == 12
     for contrast in study.contrasts:
@@ -377,9 +282,9 @@ def test_a_bucket_of_24_sub_bricks(tmp_path):
         ("vis [0]&Coef", "vis [0]&T-stat", (3, 20), "vis [0]"),
     ],
 )
-def test_labels_of_other_programs(tmp_path, effect, statistic, code, name):
-    one, two = volumes(2)
-    head = write_head(tmp_path, "x+tlrc", [(effect, None, one, "f4", 0), (statistic, code, two, "f4", 0)])
+def test_labels_of_other_programs(afni, tmp_path, effect, statistic, code, name):
+    one, two = afni.volumes(2)
+    head = afni.write_head(tmp_path, "x+tlrc", [(effect, None, one, "f4", 0), (statistic, code, two, "f4", 0)])
     (contrast,) = read(str(head), Wish()).contrasts
     kind = "t" if code[0] == 3 else "z"
     assert (contrast.name, set(contrast.maps), contrast.dof) == (name, {"effect", kind}, 20 if kind == "t" else None)

@@ -11,7 +11,7 @@ import pytest
 from ibma_app.core.errors import DataError, InputError, ReadWriteError
 from ibma_app.core.study import NATIVE, Wish
 from ibma_app.importers.fsl import read, recognises
-from ibma_app.importers.fsl_design import read_design
+from ibma_app.importers.fsl_design import FeatDesign, read_design
 from ibma_app.stats.tails import t_to_z
 
 CONTRASTS = {"A": [1.0, 0.0], "A gt B": [2.0, -2.0]}
@@ -242,3 +242,42 @@ def test_a_group_folder_without_its_own_mean_takes_that_above(make: Any, maps: A
     (folder / "mean_func.nii.gz").rename(folder.parent / "mean_func.nii.gz")
     (contrast,) = read(str(folder.parent), Wish(for_study=True)).contrasts
     assert (contrast.units, contrast.regressor_height) == ("percent", 1.5)
+
+
+def test_inputs_that_are_cope_images_say_which_contrast_it_is(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
+    first = make.make_feat(tmp_path / "sub-01.feat", CONTRASTS, maps, mean=mean)
+    folder = make.make_feat(  # FEAT calls the only folder cope1.feat then, whatever cope went in
+        tmp_path / "g.gfeat" / "cope1.feat", {"mean": [1.0]}, {"A": maps["A"]}, heights=(1.0,), mean=mean, level=2
+    )
+    design = (folder / "design.fsf").read_text()
+    for image in ("stats/cope2.nii.gz", "reg_standard/stats/cope2"):
+        (folder / "design.fsf").write_text(f'{design}set feat_files(1) "{first}/{image}"\n')
+        contrast = read(str(folder), Wish()).contrasts[0]
+        assert contrast.name == "A gt B"
+        inside = maps["A"][1] > 0
+        factor = 100 * make.HEIGHT / (2 * mean)  # its weights sum to 2
+        np.testing.assert_allclose(contrast.maps["effect"][inside], (maps["A"][0] * factor)[inside], rtol=1e-6)
+
+
+_ONES, _GROUP = np.ones(14), np.r_[np.ones(8), np.zeros(6)]
+_AGE, _PAIRS = np.linspace(-1, 1, 14), np.tile(np.eye(7), (2, 1))
+
+
+@pytest.mark.parametrize(
+    ("columns", "weights", "n", "groups"),
+    [
+        ([_ONES], [1], 14, {}),
+        ([_GROUP, 1 - _GROUP], [1, -1], 14, {"n1": 8, "n2": 6}),
+        ([_GROUP, 1 - _GROUP], [1, 0], 8, {}),
+        ([_GROUP, 1 - _GROUP], [0.5, 0.5], 14, {}),
+        ([_ONES, _GROUP], [0, 1], 14, {"n1": 8, "n2": 6}),  # the second is what the first group has more
+        ([_ONES, _AGE], [1, 0], 14, {}),
+        ([_ONES, _AGE], [0, 1], 14, {}),
+        ([np.r_[np.ones(7), -np.ones(7)], *_PAIRS.T], [1] + [0] * 7, 7, {}),  # FSL's paired t: a column a subject
+    ],
+)
+def test_subjects_of_group_contrasts(
+    columns: list[np.ndarray], weights: list[float], n: float, groups: dict[str, float]
+):
+    design = FeatDesign(weights={1: np.array(weights, dtype=float)}, matrix=np.column_stack(columns))
+    assert design.subjects(1) == (n, groups)

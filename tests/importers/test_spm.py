@@ -171,6 +171,24 @@ def test_sessions_share_the_mean_by_their_weights(make: Any, tmp_path: Path):
     assert "beta_0003.nii and beta_0004.nii" in contrast.units_source
 
 
+def test_concatenated_sessions_share_the_mean_by_their_scans(make: Any, tmp_path: Path):
+    scans = 2 * make.SCANS
+    first = np.arange(scans) < 20  # spm_fmri_concatenate: regressors of one session, constants of two
+    design = np.column_stack([np.r_[make.boxcar(0), make.boxcar(0)], first, ~first]).astype(float)
+    entry = {"name": "A", "STAT": "T", "c": np.array([[1.0], [0.0], [0.0]]), "eidf": 1.0,
+             "Vcon": make.struct(fname="con_0001.nii"), "Vspm": make.struct(fname="spmT_0001.nii")}  # fmt: skip
+    content = make.make_struct(design, np.linalg.inv(design.T @ design), 70.0, [entry], ".nii")
+    content[0, 0]["xX"][0, 0]["name"] = make.cells(["Sn(1) A*bf(1)", "Sn(1) constant", "Sn(2) constant"])
+    content[0, 0]["xX"][0, 0]["iB"] = np.array([[2.0, 3.0]])
+    scipy.io.savemat(tmp_path / "SPM.mat", {"SPM": content})
+    effect, means = np.ones(make.SHAPE), {"beta_0002": 500.0, "beta_0003": 900.0}
+    for name, value in {"con_0001": 1.0, **means}.items():
+        make.save_image(tmp_path / f"{name}.nii", effect * value)
+    (contrast,) = read(str(tmp_path), Wish()).contrasts
+    mean = (500 * 20 + 900 * (scans - 20)) / scans
+    np.testing.assert_allclose(contrast.maps["effect"], 100 * make.HEIGHT / mean, rtol=1e-6)
+
+
 def test_second_levels_tell_n_and_groups(make: Any, folder: Made, tmp_path: Path):
     shutil.copytree(folder[0], tmp_path / "spm")
     group = np.repeat([1.0, 0.0], [16, 24])

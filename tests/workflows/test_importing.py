@@ -281,3 +281,41 @@ def test_maps_outside_the_box_of_their_mni_space_are_told(
     folder = feat.make_feat(tmp_path / "a.feat", CONTRASTS, _maps(feat), affine=away)
     ran = ibma_import("fsl", folder, tmp_path / "out", "--participant-label", "01", "--space", space, "--dry-run")
     assert "does not look like one in MNI space: its box reaches from" in ran.stderr
+
+
+def test_a_contrast_that_cannot_be_read_stops_no_other(feat: Any, ibma_import: Callable[..., Any], tmp_path: Path):
+    folder = feat.make_feat(tmp_path / "a.feat", CONTRASTS, _maps(feat), mean=_mean(feat))
+    varcope, maps = folder / "stats" / "varcope1.nii.gz", tmp_path / "maps"
+    varcope.write_bytes(varcope.read_bytes()[:-200])
+    words = ("fsl", folder, maps, "--participant-label", "01")
+    ran = ibma_import(*words)
+    assert ran.code == 1
+    assert "contrast-a failed" in ran.stderr
+    assert "varcope1.nii.gz is truncated" in ran.stderr
+    assert {path.name.split("_contrast-")[1].split("_")[0] for path in maps.rglob("*statmap*")} == {"aGtB"}
+    ran = ibma_import(*words[:2], tmp_path / "one", *words[3:], "--contrast", "A")
+    assert ran.code == 74
+    assert not [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
+
+
+def test_maps_of_different_shapes_are_told(maker: Callable[[str], Any], ibma_import: Any, tmp_path: Path):
+    spm = maker("spm_folder")
+    spm.make_first_level(tmp_path / "spm")
+    spm.save_image(tmp_path / "spm" / "spmT_0001.nii", np.ones((3, 3, 3)))
+    ran = ibma_import("spm", tmp_path / "spm", tmp_path / "maps", "--participant-label", "01", "--contrast", "A > B")
+    assert ran.code == 65
+    assert "its t map has the shape (3, 3, 3)" in ran.stderr
+
+
+def test_groups_of_one_contrast_among_others_are_told(feat: Any, ibma_import: Callable[..., Any], tmp_path: Path):
+    zero = np.zeros(feat.SHAPE)
+    contrasts = {"A-B": [1.0, -1.0], "A": [1.0, 0.0]}
+    maps = dict.fromkeys(contrasts, (zero + 1, zero + 2))
+    folder = feat.make_feat(tmp_path / "g.gfeat" / "cope1.feat", contrasts, maps, level=2, mixed_yn=2)
+    rows = np.repeat(np.eye(2), [20, 40], axis=0)
+    (folder / "design.mat").write_text(feat.vest({}, [1.0, 1.0], rows, "NumPoints"))
+    ran = ibma_import("fsl", folder, tmp_path / "maps", "--study-label", "s", "--space", "MNI152NLin6Asym")
+    assert ran.code == 0, ran.stderr
+    assert "--units hedges-g takes for granted" in ran.stderr
+    sizes = {json.loads(path.read_text()).get("SampleSize") for path in (tmp_path / "maps").rglob("*stat-t*.json")}
+    assert sizes == {60, 20}
