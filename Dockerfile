@@ -12,7 +12,7 @@ RUN apt-get update \
 RUN python3 -m venv /opt/ibma
 # what others wrote comes first, so that this layer lasts while our own code changes
 COPY pyproject.toml docker/list_requirements.py /src/docker/
-RUN /opt/ibma/bin/python /src/docker/list_requirements.py templateflow > /src/requirements.txt \
+RUN /opt/ibma/bin/python /src/docker/list_requirements.py templateflow dask > /src/requirements.txt \
     && /opt/ibma/bin/pip install --no-cache-dir -r /src/requirements.txt \
     && find /opt/ibma -type d -name tests -path '*/site-packages/*' -prune -exec rm -rf {} +
 # --mask template needs templates: PREFETCH=1 brings the brain masks of the two MNI spaces along

@@ -119,4 +119,8 @@ def _example(option) -> object:
         return True
     if option.kind in (int, float):
         return 12 if option.kind is int or option.dest == "dof" else 0.5
-    return option.choices[-1] if option.choices else {"mem": "8G", "compute": "d=a-b"}.get(option.dest, "x")
+    return (
+        option.choices[-1]
+        if option.choices
+        else {"mem": "8G", "compute": "d=a-b", "dask": "local"}.get(option.dest, "x")
+    )

@@ -11,7 +11,10 @@ from ibma_app.workflows.boutiques import describe_command
 from ibma_app.workflows.options import OPTIONS
 from ibma_app.workflows.parsing import build_parser, parse_options
 
-TEXTS = {"test": "old=center(age), C(group)[T.b]", "compute": "d=a-b", "mem": "8G", "formula": "1 + C(group)"}
+TEXTS = {
+    **{"test": "old=center(age), C(group)[T.b]", "compute": "d=a-b", "formula": "1 + C(group)"},
+    **{"mem": "8G", "dask": "tcp://localhost:8786"},
+}
 LEAVING = {"help", "version", "bids_exec_spec"}  # they answer and leave
 
 
