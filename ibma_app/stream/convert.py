@@ -48,16 +48,27 @@ ONE_MINUS_P = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """One observation in the terms that estimators speak; values where nothing is covered are 0."""
+    """One observation in the terms that estimators speak, at the voxels that it covers."""
 
-    arrays: Mapping[str, NDArray[Any]]  # "effect", "variance", "z", "t", "dof" (voxelwise): the maps' shape; single
+    values: Mapping[
+        str, NDArray[Any]
+    ]  # "effect", "variance", "z", "t", "dof" (voxelwise): (N,) at those voxels; single
     # precision where the file's own values are passed on, else double
-    reasons: NDArray[np.uint8]  # the same shape: an index into REASONS
-    dof: float  # of the whole map; inf: unknown, or voxelwise in arrays
+    covered: NDArray[np.intp]  # (N,) flat indices of those voxels into reasons, ascending
+    reasons: NDArray[np.uint8]  # the maps' shape, or the shape of the voxels asked for: an index into REASONS
+    dof: float  # of the whole map; inf: unknown, or voxelwise in values
     dof_text: str  # "12", "voxelwise" or "unknown"
     derived: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     signed: bool = True  # False: z is isf(p) of a p without a sign
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The values in the shape of reasons, 0 where not covered."""
+        arrays = {kind: np.zeros(self.reasons.shape, dtype=vector.dtype) for kind, vector in self.values.items()}
+        for kind, vector in self.values.items():
+            arrays[kind].reshape(-1)[self.covered] = vector
+        return arrays
 
 
 def can_give(observation: Observation, need: str) -> bool:
@@ -109,7 +120,7 @@ def convert_maps(
     needs: Collection[str],
     *,
     default_dof: float | None = None,
-    whole: Mapping[str, NDArray[Any]] | None = None,
+    voxels: NDArray[np.integer[Any]] | None = None,
 ) -> Converted:
     """Make what estimators need of one observation's maps, and tell which voxels it covers.
 
@@ -127,23 +138,26 @@ def convert_maps(
         As for `kinds_to_open`.
     default_dof : float, optional
         ``--dof``.
-    whole : mapping of str to ndarray, optional
-        The maps that ``volumes`` are some voxels of: what is said of a whole
-        map (the median of its variances, the range of its p) is said of these.
+    voxels : ndarray of int, (V,), optional
+        Flat indices of the voxels that are wanted, in the order of the result;
+        ``volumes`` are then flat. What is said of a whole map (the median of
+        its variances, the range of its p) stays said of all of it.
 
     Raises
     ------
     DataError
         A p map that is no p map (1 - p, -log10 p), or of an unknown tail.
     """
-    whole = volumes if whole is None else whole
     if "p" in volumes:
-        check_p(observation, whole["p"])
+        check_p(observation, volumes["p"])
     dof = find_dof(observation, default_dof)
     derived: list[str] = []
     reasons = _first_reasons(volumes)
-    inside = reasons == COVERED
-    known = {kind: volume[inside] for kind, volume in volumes.items()}  # as precise as the files
+    if voxels is not None:
+        reasons = reasons.take(voxels)
+    inside = np.flatnonzero(reasons == COVERED)
+    taken = inside if voxels is None else voxels.take(inside)
+    known = {kind: volume.reshape(-1).take(taken) for kind, volume in volumes.items()}  # as precise as the files
     local_dof = _double(known, "dof") if "dof" in known else dof.value
     given: dict[str, NDArray[Any]] = {}
     if "effect" in needs:
@@ -157,14 +171,14 @@ def convert_maps(
             given["t"] = _t(observation, known, local_dof, derived)
     if "dof" in known:
         given["dof"] = known["dof"]
-    reasons[inside] = _later_reasons(given, known.get("variance", given.get("variance")), whole.get("variance"))
-    covered = reasons[inside] == COVERED
-    arrays: dict[str, NDArray[Any]] = {}
-    for kind, vector in given.items():
-        arrays[kind] = np.zeros(reasons.shape, dtype=vector.dtype)
-        arrays[kind][inside] = np.where(covered, vector, vector.dtype.type(0))
+    later = _later_reasons(given, known.get("variance", given.get("variance")), volumes.get("variance"))
+    if later.any():
+        reasons.reshape(-1)[inside] = later
+        inside = inside[later == COVERED]
+        given = {kind: vector[later == COVERED] for kind, vector in given.items()}
     return Converted(
-        arrays=arrays,
+        values=given,
+        covered=inside,
         reasons=reasons,
         dof=dof.value,
         dof_text=dof.text,
@@ -246,7 +260,8 @@ def _first_reasons(values: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
     background = np.zeros(first.shape, dtype=bool)
     nonpositive = np.zeros(first.shape, dtype=bool)
     for kind, volume in values.items():
-        bad |= ~np.isfinite(volume)
+        finite = np.isfinite(volume)
+        bad |= np.logical_not(finite, out=finite)
         if kind in ("effect", "t", "z"):
             background |= volume == 0
         elif kind == "p":
@@ -256,9 +271,8 @@ def _first_reasons(values: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
         else:
             bad |= volume <= 0  # dof
     reasons = np.zeros(first.shape, dtype=np.uint8)
-    reasons[nonpositive] = VARIANCE_NOT_POSITIVE
-    reasons[bad] = NOT_FINITE
-    reasons[background] = BACKGROUND
+    for where, reason in ((nonpositive, VARIANCE_NOT_POSITIVE), (bad, NOT_FINITE), (background, BACKGROUND)):
+        np.copyto(reasons, reason, where=where)
     return reasons
 
 
@@ -277,11 +291,13 @@ def _later_reasons(
         reasons[~np.isfinite(vector)] = NOT_FINITE
     if variance is None:
         return reasons
-    all_variances = variance if whole is None else whole
-    positive = all_variances[np.isfinite(all_variances) & (all_variances > 0)]
     reasons[variance <= 0] = VARIANCE_NOT_POSITIVE
+    all_variances = variance if whole is None else whole
     # Where the extremes are nearer than that, the median is, too: no need to sort.
-    if positive.size and float(positive.min()) < SMALLEST_VARIANCE * float(positive.max()):
+    if not all_variances.size or float(variance.min(initial=np.inf)) >= SMALLEST_VARIANCE * float(all_variances.max()):
+        return reasons
+    positive = all_variances[np.isfinite(all_variances) & (all_variances > 0)]
+    if positive.size:
         small = (variance > 0) & (variance.astype(np.float64) < SMALLEST_VARIANCE * float(np.median(positive)))
         reasons[small] = VARIANCE_ABSURD
     return reasons

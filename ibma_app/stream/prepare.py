@@ -1,7 +1,7 @@
 """One map after another: read, converted, brought to the grid, handed over in order."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,16 +32,8 @@ class Plan:
     default_dof: float | None
     samples: tuple[Sample, ...] | None = None  # with them, t becomes Hedges' g
 
-    def pick(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """Take the voxels that may be analysed of a volume on the grid, (V,)."""
-        if self.base.size == volume.size:
-            return np.ascontiguousarray(volume).reshape(-1)
-        if volume.flags.f_contiguous:  # as files are: no copy of the whole volume
-            return volume.reshape(-1, order="F").take(self._in_files)
-        return volume.reshape(-1).take(self.base)
-
     @cached_property
-    def _in_files(self) -> NDArray[np.intp]:
+    def in_files(self) -> NDArray[np.intp]:
         """Where those voxels lie in a file, whose first axis runs fastest."""
         shape = self.grid.shape
         return np.ravel_multi_index(np.unravel_index(self.base, shape), shape, order="F")
@@ -49,11 +41,12 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """One map, read and converted: its rows over the base mask."""
+    """One map, read and converted."""
 
     read: ReadMap
-    rows: dict[str, NDArray[Any]]  # floats, NaN where not covered
-    reasons: NDArray[np.uint8]
+    values: Mapping[str, NDArray[Any]]  # (N,) floats at the voxels that it covers
+    covered: NDArray[np.intp]  # (N,) which of the base mask's they are, ascending
+    reasons: NDArray[np.uint8]  # (V,) over the base mask
     notes: tuple[str, ...]
 
 
@@ -89,17 +82,13 @@ def prepare_maps(
 
 
 def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bool) -> Prepared:
-    """Read one observation's files and give its rows over the base mask."""
+    """Read one observation's files and give its values within the base mask."""
     kinds = kinds_to_open(observation, plan.needs)
     volumes, geometry = _read_kinds(observation, kinds)
-    rows, chosen, converted, derived = _bring_to_grid(index, observation, volumes, geometry, plan)
+    converted = _bring_to_grid(index, observation, volumes, geometry, plan)
     if plan.samples is not None:
         observation = replace(observation, units="hedges-g")
-    suspect = pack_suspect(rows, chosen)
-    for row in rows.values():
-        row[chosen != COVERED] = np.nan
-    covered = int(np.count_nonzero(chosen == COVERED))
-    notes = converted.notes
+    notes, covered = converted.notes, converted.covered.size
     if not covered:
         empty = f"{observation.path} has no voxel with a value within the mask (all are 0, NaN or outside of it)."
         if skip_empty:
@@ -110,20 +99,20 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
         index,
         observation,
         uris,
-        tuple(derived),
+        (*_computed(observation), *converted.derived),
         converted.dof,
         converted.dof_text,
         converted.signed,
         covered,
-        suspect,
+        pack_suspect(converted.values, converted.reasons),
     )
-    return Prepared(read, rows, chosen, notes)
+    return Prepared(read, converted.values, converted.covered, converted.reasons, notes)
 
 
 def _bring_to_grid(
     index: int, observation: Observation, volumes: dict[str, NDArray[Any]], geometry: Geometry, plan: Plan
-) -> tuple[dict[str, NDArray[Any]], NDArray[np.uint8], Converted, list[str]]:
-    """Convert an observation's volumes: rows over the base mask, why voxels fell out, and what was derived."""
+) -> Converted:
+    """Convert an observation's volumes, and give what lies in the base mask."""
     aligned = plan.grid.matches(geometry.affine, geometry.shape)
     turned = not aligned and same_lattice(plan.grid, geometry)
     if not (aligned or turned or plan.interpolate):
@@ -133,32 +122,32 @@ def _bring_to_grid(
         )
     if turned:
         volumes = {kind: reorient(volume, geometry, plan.grid) for kind, volume in volumes.items()}
-    if (aligned or turned) and not plan.smoothing:  # the usual way: the voxels alone, no volumes in between
-        picked = {kind: plan.pick(volume) for kind, volume in volumes.items()}
-        converted = convert_maps(observation, picked, plan.needs, default_dof=plan.default_dof, whole=volumes)
-        rows, derived = _derive(index, observation, converted, plan)
-        return rows, converted.reasons, converted, derived
-    converted = convert_maps(observation, volumes, plan.needs, default_dof=plan.default_dof)
-    arrays, derived = _derive(index, observation, converted, plan)
-    reasons = converted.reasons
+    if (aligned or turned) and not plan.smoothing:  # the usual way: the files' order, and no volumes in between
+        flat = {kind: volume.reshape(-1, order="F") for kind, volume in volumes.items()}
+        converted = convert_maps(observation, flat, plan.needs, default_dof=plan.default_dof, voxels=plan.in_files)
+        return _standardise(index, converted, plan)
+    converted = _standardise(index, convert_maps(observation, volumes, plan.needs, default_dof=plan.default_dof), plan)
+    arrays, reasons, derived = converted.arrays, converted.reasons, list(converted.derived)
     if not (aligned or turned):
         arrays, reasons = regrid(arrays, reasons, geometry, plan.grid)
         derived.append("interpolated to the analysis grid")
     if plan.smoothing:
         arrays["effect"] = smooth(arrays["effect"], reasons == COVERED, plan.smoothing, plan.grid)
         derived.append(f"effect smoothed with FWHM {plan.smoothing:g} mm")
-    return {kind: plan.pick(array) for kind, array in arrays.items()}, plan.pick(reasons), converted, derived
+    chosen = reasons.reshape(-1).take(plan.base)
+    covered = np.flatnonzero(chosen == COVERED)
+    values = {kind: array.reshape(-1).take(plan.base.take(covered)) for kind, array in arrays.items()}
+    return replace(converted, values=values, covered=covered, reasons=chosen, derived=tuple(derived))
 
 
-def _derive(
-    index: int, observation: Observation, converted: Converted, plan: Plan
-) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Give what was converted, t as Hedges' g and its variance where that is asked for, and words of it."""
-    arrays, derived = dict(converted.arrays), [*_computed(observation), *converted.derived]
-    if plan.samples is not None:
-        arrays["effect"], arrays["variance"] = hedges_g(arrays.pop("t").astype(np.float64), plan.samples[index])
-        derived.append("effect and variance as Hedges' g from t and sample size")
-    return arrays, derived
+def _standardise(index: int, converted: Converted, plan: Plan) -> Converted:
+    """Turn t into Hedges' g and its variance, where that is asked for."""
+    if plan.samples is None:
+        return converted
+    values = dict(converted.values)
+    values["effect"], values["variance"] = hedges_g(values.pop("t").astype(np.float64), plan.samples[index])
+    derived = (*converted.derived, "effect and variance as Hedges' g from t and sample size")
+    return replace(converted, values=values, derived=derived)
 
 
 def _computed(observation: Observation) -> list[str]:

@@ -251,12 +251,21 @@ class _Builder:
         self.count += prepared.reasons == COVERED
         layout = WHOLE if self.candidates is None else CANDIDATES
         chosen: Any = slice(None) if self.candidates is None else self.candidates
-        for kind, values in prepared.rows.items():
+        for kind, values in prepared.values.items():
             if kind != "dof" or "dof" in self.plan.needs:
-                self.store.append(kind, row, values[chosen], layout)
+                self.store.append(kind, row, self._lay_out(values, prepared.covered), layout)
         self.store.append("reason", row, prepared.reasons[chosen], layout)
         self.maps.append(prepared.read)
         self.notes.extend(prepared.notes)
+
+    def _lay_out(self, values: NDArray[Any], covered: NDArray[np.intp]) -> NDArray[Any]:
+        """Lay a map's values out over the layout of the day, NaN where it has none."""
+        wanted = self.candidates
+        if covered.size == self.count.size if wanted is None else np.array_equal(covered, wanted):
+            return values
+        row = np.full(self.count.size, np.nan, dtype=values.dtype)
+        row[covered] = values
+        return row if wanted is None else row[wanted]
 
     def finish(self, kinds: tuple[str, ...], observations: Sequence[Observation]) -> Stack:
         """Find the final mask, survey the maps, and hand over the stack."""

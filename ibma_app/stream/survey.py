@@ -49,15 +49,14 @@ def pack_suspect(
 
     Parameters
     ----------
-    values : mapping of str to ndarray, (V,)
-        Of "effect", "variance", "z".
+    values : mapping of str to ndarray, (N,)
+        Of "effect", "variance", "z": at the voxels that it covers.
     reasons : ndarray of uint8, (V,)
         As in `convert.REASONS`.
     """
-    covered = reasons == COVERED
-    if not covered.any() or not _has_gap({kind: vector[covered] for kind, vector in values.items()}):
+    if not next(iter(values.values())).size or not _has_gap(values):
         return None
-    return np.packbits(covered), np.packbits((reasons == BACKGROUND) | (reasons == NOT_FINITE))
+    return np.packbits(reasons == COVERED), np.packbits((reasons == BACKGROUND) | (reasons == NOT_FINITE))
 
 
 def _has_gap(values: Mapping[str, NDArray[Any]]) -> bool:
@@ -112,7 +111,9 @@ def survey_map(read: ReadMap, row: int, store: RowStore, n_voxels: int, kinds: C
     counts = np.bincount(reasons, minlength=len(REASONS))
     medians: dict[str, float | None] = {}
     for kind in ("effect", "variance"):
-        values = store.read(kind, row, 0, n_voxels)[reasons == COVERED] if kind in kinds else np.empty(0)
+        values = store.read(kind, row, 0, n_voxels) if kind in kinds else np.empty(0)
+        if values.size and counts[COVERED] < n_voxels:
+            values = values[reasons == COVERED]
         medians[kind] = float(np.median(np.abs(values))) if values.size else None
     return MapSurvey(
         label=read.observation.label,
