@@ -168,7 +168,8 @@ def _maps(pack: _Pack, nodes: Mapping[str, str]) -> tuple[dict[str, str], str]:
         return {}, f"no T and no Z map{' but a ' + others[0] if others else ''}."
     files = {kind: pack.file_of(node) for kind, node in nodes.items()}
     present = {kind: name for kind, name in files.items() if name is not None}
-    if "t" not in present and "z" not in present:
+    has_error = "effect" in present and bool({"se", "variance"} & set(present))  # t follows from these
+    if "t" not in present and "z" not in present and not has_error:
         return {}, "its maps are described, but not in the package."
     if "se" in present:
         present.pop("variance", None)
@@ -197,7 +198,8 @@ def _contrast(
             raise DataError(f"{pack.package.where(other)} lies on another grid than the contrast's other maps.")
     space, notes = _space(graph, nodes, grid.affine)
     dof = graph.number(nodes["t"], "errorDegreesOfFreedom") if "t" in nodes else None
-    groups = [number for number in (graph.number(node, "numberOfSubjects") for node in _groups(graph)) if number]
+    weights = _weights(graph, activity, name)
+    size, columns, note = _subjects(graph, weights)
 
     def map_of(kind: str, file: str) -> NDArray[Any]:
         values: NDArray[Any] = pack.read_map(file).data
@@ -209,20 +211,39 @@ def _contrast(
         maps=LazyMaps({kind: readers[kind] for kind in ("effect", "variance", "t", "z") if kind in readers}),
         grid=grid,
         dof=dof if dof is None or dof > 0 else None,
-        sample_size=sum(groups) if groups else None,
+        sample_size=size,
         units_source=_units_source(level) if "effect" in files else "",
-        contrast_weights=_weights(graph, activity, name),
+        contrast_weights=weights,
         space=space,
-        columns={f"n{at}": number for at, number in enumerate(groups, 1)} if len(groups) > 1 else {},
+        columns=columns,
         derived={"variance": "the square of the pack's standard error"} if "se" in files else {},
         sources=tuple(pack.package.where(file) for file in files.values()),
-        notes=notes,
+        notes=(*notes, *([note] if note else [])),
     )
 
 
 def _groups(graph: NidmGraph) -> list[str]:
     """List the groups of subjects (since 1.3)."""
     return sorted(node for node in graph.nodes if graph.values(node, "numberOfSubjects"))
+
+
+def _subjects(graph: NidmGraph, weights: Mapping[str, float] | None) -> tuple[float | None, dict[str, float], str]:
+    """Tell how many subjects are behind a contrast.
+
+    Returns
+    -------
+    n : float or None
+    groups : dict
+        ``n1`` and ``n2`` where it compares two groups, as far as its weights tell.
+    note : str
+    """
+    sizes = [number for number in (graph.number(node, "numberOfSubjects") for node in _groups(graph)) if number]
+    compares = weights is None or min(weights.values()) < 0 < max(weights.values())
+    if len(sizes) < 2 or not compares:
+        return (sum(sizes) if sizes else None), {}, ""
+    if len(sizes) > 2:
+        return None, {}, "The pack has more than two groups, so n is not known: give --sample-size."
+    return sum(sizes), {"n1": sizes[0], "n2": sizes[1]}, ""
 
 
 def _level(graph: NidmGraph) -> str | None:

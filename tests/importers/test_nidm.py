@@ -180,6 +180,13 @@ def test_two_groups_and_lone_z(tmp_path):
     (contrast,) = study.contrasts
     assert (contrast.sample_size, contrast.columns, contrast.dof) == (21, {"n1": 12, "n2": 9}, None)
     assert list(contrast.maps) == ["effect", "variance", "z"]
+    for row, expected in (("[1, 0]", (21, {})), ("[1, 1]", (21, {})), ("[1, -1, 0]", (21, {"n1": 12, "n2": 9}))):
+        text = turtle(kinds=("Z",), groups=(12, 9)).replace("[1, -1.]", row)  # what is not a difference has no n1
+        (contrast,) = read(write_zip(tmp_path / "p.zip", files(text, statistics=("Z",))), Wish()).contrasts
+        assert (contrast.sample_size, contrast.columns) == expected
+    (contrast,) = read(write_zip(tmp_path / "p.zip", files(groups=(12, 9, 8))), Wish()).contrasts
+    assert (contrast.sample_size, contrast.columns) == (None, {})
+    assert "--sample-size" in " ".join(contrast.notes)
 
 
 def test_f_alone(tmp_path):
@@ -337,6 +344,9 @@ def test_damaged_packs(tmp_path):
     with pytest.raises(DataError, match="another grid"):
         read(source, Wish())
     del contents["TStatistic_001.nii.gz"]
+    lone = read(write_zip(tmp_path / "q.zip", contents), Wish()).contrasts[0]
+    assert sorted(lone.maps) == ["effect", "variance"]  # t follows from them
+    del contents["ContrastStandardError_001.nii.gz"]
     with pytest.raises(DataError, match="not in the package"):
         read(write_zip(tmp_path / "r.zip", contents), Wish())
     whole = (tmp_path / "r.zip").read_bytes()
