@@ -1,9 +1,12 @@
 """The doors: a command line becomes options, a workflow, an exit code."""
 
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 # One thread in BLAS: our workers are the parallelism, and the same sums give the same bits on any machine.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
@@ -71,7 +74,8 @@ def _guard(run: Callable[[], int], program: str, *, verbose: bool) -> int:
     from ibma_app.core.errors import IbmaError
 
     try:
-        return run()
+        with _ended_like_interrupted():
+            return run()
     except SystemExit as leaving:  # --help and --version
         return int(leaving.code or 0)
     except KeyboardInterrupt:
@@ -86,6 +90,19 @@ def _guard(run: Callable[[], int], program: str, *, verbose: bool) -> int:
         if verbose:
             traceback.print_exc()
         return _tell_unexpected(error, program)
+
+
+@contextmanager
+def _ended_like_interrupted() -> Iterator[None]:
+    """Take the system's request to end, as schedulers send it before they kill, like ctrl-C: nothing is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tell_unexpected(error: Exception, program: str) -> int:

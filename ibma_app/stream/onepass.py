@@ -106,5 +106,5 @@ def _holds(workers: Workers, nbytes: int) -> bool:
             "here, by threads. Give the workers more memory to have it done there.", nbytes / gib, limit / gib,
         )  # fmt: skip
         return False
-    log.info("Each worker is sent the maps once: %.2f GiB.", nbytes / gib)
+    log.info("Each worker is sent the maps once: %.1f MiB.", 1024.0 * nbytes / gib)
     return True

@@ -26,6 +26,7 @@ Result = Any
 
 log = logging.getLogger(__name__)
 
+HERE = "127.0.0.1"
 TICK = 5.0  # s between two looks at a cluster
 PATIENCE = 300.0  # s between two words on workers that do not come
 ANSWER = 15.0  # s for a scheduler to answer
@@ -274,7 +275,8 @@ def open_dask(
     check_dask(address)
     from distributed import Client
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # we say it in our words
+    for name in ("distributed", "asyncio"):  # what there is to say of workers that go, we say in our words
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as opened:
         where: Any = address
         if address == "local":
@@ -317,9 +319,16 @@ def _start_cluster(nprocs: int, folder: str) -> Any:
 
     with _unheard_interrupts(), one_blas_thread():
         return LocalCluster(
-            n_workers=nprocs, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
-            memory_limit=0, local_directory=folder, silence_logs=logging.CRITICAL,
-        )  # fmt: skip
+            n_workers=nprocs,
+            threads_per_worker=1,
+            processes=True,
+            host=HERE,
+            dashboard_address=f"{HERE}:0",  # a server of metrics starts in any case: nobody else reaches it
+            scheduler_kwargs={"dashboard": False},
+            memory_limit=0,
+            local_directory=folder,
+            silence_logs=logging.CRITICAL,
+        )
 
 
 @contextmanager

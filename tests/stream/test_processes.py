@@ -1,5 +1,6 @@
 """Jobs in real processes; one that kills its worker is told, the others finish."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -59,7 +60,8 @@ def test_every_job_comes_back_with_its_outcome(work, nprocs):
         assert outcomes["a"][1] != os.getpid()
 
 
-def test_a_worker_that_dies_takes_one_job_with_it(work, tmp_path):
+def test_a_worker_that_dies_takes_one_job_with_it(work, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("ibma_app"), "propagate", True)
     once = ("once", str(tmp_path / "marker"))
     jobs = ["a", "b", "dies", "c", once, "d", "e"]
     with open_pool(2) as pool:
@@ -69,6 +71,7 @@ def test_a_worker_that_dies_takes_one_job_with_it(work, tmp_path):
     assert "died twice" in outcomes["dies"].message
     assert outcomes[once] == "second time"
     assert all(outcomes[job][2] == job for job in "abcde")
+    assert "A worker process died" in caplog.text
 
 
 def test_no_job_no_process():
