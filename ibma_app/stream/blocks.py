@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,12 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import OutputError, ReadWriteError
 
+log = logging.getLogger(__name__)
+
 STORED = np.float32  # in memory as on disk, so that --mem never changes a result
 LARGEST, SMALLEST = 1e37, 1e-25  # beyond, a row is scaled by a power of two to stay in single precision
 SPARE = 64 * 1024**2  # bytes left free on the disk
+SCATTERED = 200  # voxels: who reads fewer at a time reads here and there
 
 
 @dataclass
@@ -45,14 +50,27 @@ class RowStore:
     ----------
     folder : Path or None
         Where the files go; None keeps the rows in memory.
+    window : int
+        Bytes that may be read from the files at once: neighbouring blocks come
+        from one window, read once.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None = None, window: int = 0) -> None:
+        self._folder, self._window_bytes = folder, window
+        self._windows: dict[str, tuple[int, NDArray[Any]]] = {}
+        self._lock = threading.Lock()
         self._rows: dict[tuple[str, int], _Row] = {}
         self._files: dict[str, int] = {}
         self._ends: dict[str, int] = {}
         self._positions: Mapping[int, NDArray[np.int64]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the lock and the windows here, on the way to another process."""
+        return {**self.__dict__, "_lock": None, "_windows": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a lock of one's own."""
+        self.__dict__.update(state, _lock=threading.Lock())
 
     @property
     def on_disk(self) -> bool:
@@ -116,6 +134,46 @@ class RowStore:
         values = self._chosen(kind, row, start, stop)
         return values if row.scale == 1.0 else values.astype(np.float64) * row.scale
 
+    def read_all(self, kind: str, n_rows: int, start: int, stop: int) -> NDArray[np.float64]:
+        """Read the final mask's voxels ``start`` to ``stop`` of the first ``n_rows`` rows; threads may at once."""
+        block = np.empty((n_rows, stop - start))
+        width = self._window_width(n_rows, stop - start)
+        if not width:
+            for row in range(n_rows):
+                block[row] = self.read(kind, row, start, stop)
+            return block
+        for number in range(start // width, (stop - 1) // width + 1):
+            window, first = self._window(kind, n_rows, number, width), number * width
+            low, high = max(start, first), min(stop, first + width)
+            block[:, low - start : high - start] = window[:, low - first : high - first]
+        for row in range(n_rows):
+            if self._rows[kind, row].scale != 1.0:
+                block[row] *= self._rows[kind, row].scale
+        return block
+
+    def _window_width(self, n_rows: int, wanted: int) -> int:
+        """Tell the voxels of a window, a power of two; 0 where blocks are read one by one."""
+        if not self.on_disk or wanted < SCATTERED:
+            return 0
+        # each kind has one, and the next one comes beside it
+        most = self._window_bytes // (n_rows * np.dtype(STORED).itemsize * len(self._files) * 2)
+        width = 1 << most.bit_length() >> 1
+        return width if width > wanted else 0
+
+    def _window(self, kind: str, n_rows: int, number: int, width: int) -> NDArray[Any]:
+        """Read one window of all rows, or give it once more; the one before is forgotten."""
+        with self._lock:
+            held = self._windows.get(kind)
+            if held is not None and held[0] == number:
+                return held[1]
+            row = self._rows[kind, 0]
+            stop = min((number + 1) * width, self._positions[row.layout].size)
+            window = np.empty((n_rows, stop - number * width), dtype=STORED)
+            for index in range(n_rows):
+                window[index] = self._chosen(kind, self._rows[kind, index], number * width, stop)
+            self._windows[kind] = number, window
+            return window
+
     def contents(self) -> Iterator[tuple[str, int, float, NDArray[Any]]]:
         """Yield every row: kind, map, scale, and the final mask's voxels as they are stored."""
         for (kind, index), row in self._rows.items():
@@ -138,6 +196,7 @@ class RowStore:
         while self._files:
             os.close(self._files.popitem()[1])
         self._rows.clear()
+        self._windows.clear()
 
     def _chosen(self, kind: str, row: _Row, start: int, stop: int) -> NDArray[Any]:
         chosen = self._positions[row.layout][start:stop]
@@ -181,7 +240,7 @@ class RowStore:
 
 
 @contextlib.contextmanager
-def open_store(work_dir: Path | None, *, on_disk: bool, size: int) -> Iterator[RowStore]:
+def open_store(work_dir: Path | None, *, on_disk: bool, size: int, window: int = 0) -> Iterator[RowStore]:
     """Open a store in memory, or in a private folder that is removed at the end, whatever happens.
 
     Parameters
@@ -192,6 +251,8 @@ def open_store(work_dir: Path | None, *, on_disk: bool, size: int) -> Iterator[R
         Whether rows go to files.
     size : int
         The bytes they may need.
+    window : int
+        As for `RowStore`.
 
     Raises
     ------
@@ -199,7 +260,7 @@ def open_store(work_dir: Path | None, *, on_disk: bool, size: int) -> Iterator[R
         The folder cannot be made, or has too little room.
     """
     folder = _make_folder(work_dir, size) if on_disk else None
-    store = RowStore(folder)
+    store = RowStore(folder, window)
     try:
         yield store
     finally:
@@ -213,6 +274,10 @@ def _make_folder(work_dir: Path | None, size: int) -> Path:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(parent).free
+        log.info(
+            "The maps are more than memory should hold: up to %.1f GiB go to files in the work folder %s, which has "
+            "%.1f GiB left.", size / 1024**3, parent, free / 1024**3,
+        )  # fmt: skip
         if free < size + SPARE:
             raise OutputError(
                 f"The work folder {parent} has {free / 1024**3:.1f} GiB left; the maps need up to "

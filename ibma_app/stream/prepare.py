@@ -51,9 +51,10 @@ class Prepared:
 
 
 def prepare_maps(
-    observations: Sequence[Observation], plan: Plan, nprocs: int, *, skip: bool
+    observations: Sequence[Observation], plan: Plan, readers: int, *, skip: bool, wanted: range | None = None
 ) -> Iterator[Prepared | IbmaError]:
-    """Read maps ahead in threads (a few at a time), and hand them over in order."""
+    """Read maps (those ``wanted``) ahead in threads, a few at a time, and hand them over in order."""
+    indices = range(len(observations)) if wanted is None else wanted
 
     def prepare(index: int) -> Prepared | IbmaError:
         try:
@@ -64,15 +65,15 @@ def prepare_maps(
             label = observations[index].label
             return type(error)(f"{label} is left out: {error.message}" if len(observations) > 1 else error.message)
 
-    if nprocs <= 1 or len(observations) < 2:
-        yield from map(prepare, range(len(observations)))
+    if readers <= 1 or len(indices) < 2:
+        yield from map(prepare, indices)
         return
     ahead: deque[Future[Prepared | IbmaError]] = deque()
-    with ThreadPoolExecutor(min(nprocs, len(observations))) as pool:
+    with ThreadPoolExecutor(min(readers, len(indices))) as pool:
         try:
-            for index in range(len(observations)):
+            for index in indices:
                 ahead.append(pool.submit(prepare, index))
-                if len(ahead) > nprocs:
+                if len(ahead) > readers:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

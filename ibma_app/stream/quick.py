@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ibma_app.stats.products import High, Units, new_high, scan_products, to_units, z_maps
 from ibma_app.stats.ztable import IDENTICAL, ZTable, make_ztable, share_of_z
 from ibma_app.stream.crew import in_threads
-from ibma_app.stream.run import block_size
+from ibma_app.stream.ration import block_size
 from ibma_app.stream.schemes import Scheme
 from ibma_app.stream.scoring import Scoring
 from ibma_app.stream.stack import Stack

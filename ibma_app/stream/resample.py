@@ -17,7 +17,7 @@ from ibma_app.stream.checkpoint import Checkpoints, digest
 from ibma_app.stream.crew import Workers, in_threads
 from ibma_app.stream.onepass import Road, score_all
 from ibma_app.stream.quick import QuickRoad, gather_units
-from ibma_app.stream.run import block_size
+from ibma_app.stream.ration import block_size
 from ibma_app.stream.schemes import Scheme, count_ties, plan_scheme
 from ibma_app.stream.scoring import Scoring
 from ibma_app.stream.stack import Stack

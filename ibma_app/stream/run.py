@@ -11,20 +11,8 @@ from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Estimator
 from ibma_app.stream.crew import Workers, do_jobs
+from ibma_app.stream.ration import block_size
 from ibma_app.stream.stack import Stack
-
-BLOCK = 8192
-"""Voxels of a tile; never depends on the number of workers or on memory (same bytes whatever they are)."""
-VALUES = 2**22  # of one kind in a tile: with many maps a tile has fewer voxels
-SMALLEST_BLOCK = 256
-
-
-def block_size(n_maps: int) -> int:
-    """Tell the voxels of a tile for K maps: a power of two that depends on K alone."""
-    size = BLOCK
-    while size > SMALLEST_BLOCK and size * n_maps > VALUES:
-        size //= 2
-    return size
 
 
 def estimate_maps(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ibma_app.stream.budget import default_memory
 from ibma_app.stream.convert import COVERED
 from ibma_app.stream.hedges import Sample
 from ibma_app.stream.prepare import Plan, Prepared, prepare_maps
+from ibma_app.stream.ration import Load, Ration, share_out
 from ibma_app.stream.space import choose_mask
 from ibma_app.stream.survey import (
     ReadMap,
@@ -33,7 +35,6 @@ from ibma_app.stream.survey import (
 
 MIN_COVERAGE = {"run": 0.0, "subject": 1.0, "study": 0.75}
 ROW_KINDS = ("effect", "variance", "z")
-MEMORY_SHARE = 0.25  # of the memory: larger stacks go to disk
 WHOLE, CANDIDATES = 0, 1  # layouts of the stored rows
 
 
@@ -51,6 +52,7 @@ class Stack:
     dof: Floats | None  # (K, 1) of whole maps, inf where unknown; None: voxelwise dof that nobody asked for
     _store: RowStore = field(repr=False)
     _voxelwise: tuple[int, ...] = ()  # rows with a dof of their own at each voxel
+    side_by_side: int = 1  # tiles that memory allows to be fitted at once
 
     @property
     def n_maps(self) -> int:
@@ -70,7 +72,7 @@ class Stack:
     def read(self, start: int, stop: int) -> VoxelBlock:
         """Read voxels ``start`` to ``stop`` of every map; threads may read at once."""
         stop = min(stop, self.n_voxels)
-        values = {kind: self._rows(kind, start, stop) for kind in self.kinds}
+        values = {kind: self._store.read_all(kind, self.n_maps, start, stop) for kind in self.kinds}
         first = next(iter(values.values()))
         covered = ~np.isnan(first)
         for kind_values in values.values():
@@ -96,12 +98,6 @@ class Stack:
     def in_memory(self) -> "Stack":
         """Give the same maps held in memory, which can be sent to another process."""
         return replace(self, _store=self._store.in_memory())
-
-    def _rows(self, kind: str, start: int, stop: int) -> Floats:
-        block = np.empty((self.n_maps, stop - start))
-        for row in range(self.n_maps):
-            block[row] = self._store.read(kind, row, start, stop)
-        return block
 
     def _dof_block(self, start: int, stop: int, covered: NDArray[np.bool_]) -> Floats | None:
         if self.dof is None or not self._voxelwise:
@@ -130,6 +126,7 @@ def stack_maps(
     skip_bad: bool | None = None,
     interpolate: bool | None = None,
     samples: Sequence[Sample] | None = None,
+    tests: int = 1,
     on_progress: Callable[[int], None] | None = None,
 ) -> Iterator[Stack]:
     """Read the maps of one analysis, each file exactly once, and lay them out for reading by voxels.
@@ -156,7 +153,7 @@ def stack_maps(
         Bytes we may use (``--mem``); larger stacks go to float32 files in a
         private folder under ``work_dir``, removed at exit.
     nprocs : int
-        Threads that read.
+        Threads that read, as far as memory allows.
     skip_bad : bool, optional
         Leave out (and name) a map that lacks something, is on another grid or
         cannot be read, as long as another remains. Default: runs only.
@@ -166,6 +163,8 @@ def stack_maps(
     samples : sequence of Sample, optional
         With ``--units hedges-g``, one per observation (`hedges.find_sample`):
         effect and variance are then Hedges' g and its variance, from t.
+    tests : int
+        How many the design has: their maps take memory, too.
     on_progress : callable, optional
         Called with 1 after each map.
 
@@ -181,6 +180,8 @@ def stack_maps(
         A map on another grid.
     InputError, ReadWriteError, OutputError
         Files that cannot be read; a work folder that cannot be used.
+    UsageError
+        Memory does not suffice whatever is done.
     """
     if smoothing and any(need in needs for need in ("variance", "z")):
         raise UsageError("--smoothing is for effect maps without variances (--estimator ols): it changes the variance.")
@@ -200,19 +201,75 @@ def stack_maps(
     skip = unit == "run" if skip_bad is None else skip_bad
     share = MIN_COVERAGE[unit] if min_coverage is None else min_coverage
     kinds = tuple(kind for kind in ROW_KINDS if kind in needs)
-    stored = len(kinds) + any("dof" in observation.statmaps for observation in observations)
-    size = len(observations) * plan.base.size * (4 * stored + 1)
-    on_disk = size > MEMORY_SHARE * (default_memory() if memory is None else memory)
-    with open_store(work_dir, on_disk=on_disk, size=size) as store:
+    first = _first_maps(observations, plan, skip=skip)
+    load = _load_of(observations, plan, kinds, first, share, tests)
+    shared = share_out(load, default_memory() if memory is None else memory, nprocs)
+    with open_store(work_dir, on_disk=shared.on_disk, size=load.stacked, window=shared.window) as store:
         builder = _Builder(plan, store, len(observations), share)
-        for prepared in prepare_maps(observations, plan, nprocs, skip=skip):
+        later = range(len(first), len(observations))
+        for prepared in chain(
+            _handed(first), prepare_maps(observations, plan, shared.readers, skip=skip, wanted=later)
+        ):
             if isinstance(prepared, IbmaError):
                 builder.leave_out(prepared)
             else:
                 builder.add(prepared)
             if on_progress is not None:
                 on_progress(1)
-        yield builder.finish(kinds, observations)
+        yield builder.finish(kinds, shared)
+
+
+def _first_maps(observations: Sequence[Observation], plan: Plan, *, skip: bool) -> list[Prepared | IbmaError]:
+    """Read maps until there is one: it tells how large the others will be."""
+    found: list[Prepared | IbmaError] = []
+    for prepared in prepare_maps(observations, plan, 1, skip=skip):
+        found.append(prepared)
+        if isinstance(prepared, Prepared):
+            break
+    return found
+
+
+def _handed(maps: list[Prepared | IbmaError]) -> Iterator[Prepared | IbmaError]:
+    """Hand maps over without keeping them."""
+    while maps:
+        yield maps.pop(0)
+
+
+def _load_of(
+    observations: Sequence[Observation],
+    plan: Plan,
+    kinds: tuple[str, ...],
+    first: Sequence[Prepared | IbmaError],
+    share: float,
+    tests: int,
+) -> Load:
+    """Tell what the analysis takes, judged by its first map."""
+    n_maps, base = len(observations), plan.base.size
+    early = _n_early(n_maps, share)
+    covered = next((one.covered.size for one in first if isinstance(one, Prepared)), base)
+    # Where every map must cover a voxel, no mask is larger than the first map's; else this is a guess.
+    voxels = covered if early == 1 else min(base, int(1.25 * covered))
+    kept = len(kinds) + any("dof" in observation.statmaps for observation in observations)
+    return Load(
+        n_maps=n_maps,
+        volume=plan.grid.mask.size,
+        base=base,
+        voxels=voxels,
+        stacked=(early * base + (n_maps - early) * (voxels if early == 1 else base)) * (4 * kept + 1),
+        opened=max(len(observation.statmaps) for observation in observations),
+        kept=kept,
+        tests=tests,
+    )
+
+
+def _n_min(share: float, n_maps: int) -> int:
+    """Tell how many maps must cover a voxel."""
+    return max(1, math.ceil(share * n_maps - 1e-9))
+
+
+def _n_early(n_maps: int, share: float) -> int:
+    """Tell how many maps cover between them every voxel that enough maps cover."""
+    return n_maps - _n_min(share, n_maps) + 1
 
 
 def _read_needs(needs: Collection[str], *, standardised: bool) -> tuple[str, ...]:
@@ -229,15 +286,12 @@ class _Builder:
     def __init__(self, plan: Plan, store: RowStore, n_planned: int, share: float) -> None:
         self.plan, self.store, self.share = plan, store, share
         # Fewer maps than planned (some left out) never need more early rows than this.
-        self.n_early = n_planned - self._n_min(n_planned) + 1
+        self.n_early = _n_early(n_planned, share)
         self.count = np.zeros(plan.base.size, dtype=np.int32)
         self.candidates: NDArray[np.int64] | None = None
         self.maps: list[ReadMap] = []
         self.notes: list[str] = []
         self.errors: list[IbmaError] = []
-
-    def _n_min(self, n_maps: int) -> int:
-        return max(1, math.ceil(self.share * n_maps - 1e-9))
 
     def leave_out(self, error: IbmaError) -> None:
         """Go on without a map."""
@@ -267,14 +321,14 @@ class _Builder:
         row[covered] = values
         return row if wanted is None else row[wanted]
 
-    def finish(self, kinds: tuple[str, ...], observations: Sequence[Observation]) -> Stack:
+    def finish(self, kinds: tuple[str, ...], shared: Ration) -> Stack:
         """Find the final mask, survey the maps, and hand over the stack."""
         if not self.maps:
             raise self._all_bad()
         for error in self.errors:
             self.notes.append(error.message)
         refuse_thresholded(self.maps, self.count)
-        n_min = self._n_min(len(self.maps))
+        n_min = _n_min(self.share, len(self.maps))
         final = np.flatnonzero(self.count >= n_min)
         layouts = {WHOLE: np.arange(self.count.size)}
         if self.candidates is not None:
@@ -290,9 +344,11 @@ class _Builder:
         self.store.drop("reason")
         late = (coverage_note(costs, final.size, int(np.count_nonzero(self.count))), variance_note(survey))
         self.notes.extend(note for note in late if note)
-        return self._stack(kinds, final, survey)
+        return self._stack(kinds, final, survey, shared)
 
-    def _stack(self, kinds: tuple[str, ...], final: NDArray[np.int64], survey: tuple[MapSurvey, ...]) -> Stack:
+    def _stack(
+        self, kinds: tuple[str, ...], final: NDArray[np.int64], survey: tuple[MapSurvey, ...], shared: Ration
+    ) -> Stack:
         mask = np.zeros(self.plan.grid.mask.size, dtype=bool)
         mask[self.plan.base[final]] = True
         sizes = [read.observation.sample_size for read in self.maps]
@@ -309,6 +365,7 @@ class _Builder:
             dof=None if unread else np.asarray([[read.dof] for read in self.maps]),
             _store=self.store,
             _voxelwise=voxelwise,
+            side_by_side=shared.threads,
         )
 
     def _all_bad(self) -> IbmaError:

@@ -196,6 +196,7 @@ def _combine(
         nprocs=run.resources.nprocs,
         interpolate=options.grid != "common" or None,
         samples=samples,
+        tests=len(design.tests),
     ) as stack:
         design, sign_notes = _upper_tail(design, stack, analysis)
         similarity = compare_maps(stack)
@@ -268,7 +269,7 @@ def _fit(
             choice.estimator,
             design,
             choice.settings,
-            threads=run.crew.threads,
+            threads=min(run.crew.threads, stack.side_by_side),
             on_progress=lambda voxels: step("", voxels),
             workers=run.crew.workers,
         )

@@ -1,5 +1,8 @@
 """Rows kept in memory or in files."""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -44,3 +47,47 @@ def test_a_file_cut_short_is_told(tmp_path):
         next(tmp_path.glob("*/z.rows")).write_bytes(b"")
         with pytest.raises(ReadWriteError, match="cut short"):
             store.read("z", 0, 0, 10)
+
+
+def test_windows_give_what_rows_give(tmp_path, rng):
+    """Neighbouring blocks come from one window; which windows there are changes nothing."""
+    n_rows, early = 5, 2
+    rows = [rng.normal(size=3000 if row < early else 2500) for row in range(n_rows)]
+    rows[3] *= 1e60  # beyond single precision: scaled
+    candidates = np.sort(rng.choice(3000, 2500, replace=False))
+    final = np.sort(rng.choice(2500, 2100, replace=False))
+    found = {}
+    for window in (0, 70_000, 10**7):
+        with open_store(tmp_path, on_disk=True, size=1, window=window) as store:
+            for row, values in enumerate(rows):
+                store.append("z", row, values, 0 if row < early else 1)
+            store.select({0: candidates[final], 1: final})
+            blocks = [store.read_all("z", n_rows, start, min(start + 256, 2100)) for start in range(0, 2100, 256)]
+            found[window] = np.hstack(blocks)
+            np.testing.assert_array_equal(store.read_all("z", n_rows, 700, 1300), found[window][:, 700:1300])
+            assert bool(store._windows) is (window > 0)
+            assert all(values.nbytes * 2 <= window for _, values in store._windows.values())
+            kept = pickle.loads(pickle.dumps(store.in_memory()))
+            np.testing.assert_array_equal(kept.read_all("z", n_rows, 0, 2100), found[window])
+    expected = [values[candidates[final] if row < early else final] for row, values in enumerate(rows)]
+    np.testing.assert_allclose(found[0], expected, rtol=6e-8)  # single precision
+    np.testing.assert_array_equal(found[70_000], found[0])
+    np.testing.assert_array_equal(found[10**7], found[0])
+
+
+def test_threads_share_a_window(tmp_path, rng):
+    rows = rng.normal(size=(4, 5000)).astype(np.float32)
+    with open_store(tmp_path, on_disk=True, size=1, window=200_000) as store:
+        for row, values in enumerate(rows):
+            store.append("z", row, values, 0)
+        store.select({0: np.arange(5000)})
+        with ThreadPoolExecutor(4) as pool:
+            blocks = list(pool.map(lambda start: store.read_all("z", 4, start, start + 250), range(0, 5000, 250)))
+    np.testing.assert_array_equal(np.hstack(blocks), rows)
+
+
+def test_the_work_folders_need_is_told_before_it_is_filled(tmp_path, caplog):
+    with caplog.at_level("INFO"), open_store(tmp_path, on_disk=True, size=3 * 2**29):
+        (told,) = caplog.messages
+    assert "up to 1.5 GiB go to files" in told
+    assert str(tmp_path) in told

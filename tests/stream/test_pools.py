@@ -17,7 +17,7 @@ from ibma_app.core.errors import DataError, IbmaError, ReadWriteError, UsageErro
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.estimators import find_estimator
 from ibma_app.inference import find_inference
-from ibma_app.stream import onepass, pools, run
+from ibma_app.stream import onepass, pools, ration
 from ibma_app.stream.blocks import open_store
 from ibma_app.stream.pools import check_dask, open_dask
 from ibma_app.stream.resample import score_resamples
@@ -246,8 +246,8 @@ SLOPE = Design(
     ("name", "design"), [("ols", INTERCEPT), ("ols", SLOPE), ("reml", SLOPE), ("fisher", INTERCEPT)]
 )
 def test_tiles_and_resamples_are_the_same_bytes(two, maps, monkeypatch, name, design):
-    monkeypatch.setattr(run, "BLOCK", 64)
-    monkeypatch.setattr(run, "SMALLEST_BLOCK", 64)
+    monkeypatch.setattr(ration, "BLOCK", 64)
+    monkeypatch.setattr(ration, "SMALLEST_BLOCK", 64)
     estimator, test = find_estimator(name), design.tests[0]
     fits = [estimate_maps(maps[0], estimator, design, {}, workers=workers) for workers in (None, two)]
     for field in ("z", "effect", "variance"):

@@ -12,7 +12,7 @@ from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.estimators import find_estimator
 from ibma_app.inference import find_inference
-from ibma_app.stream import quick, resample, run
+from ibma_app.stream import quick, ration, resample, run
 from ibma_app.stream.resample import count_relabellings, score_resamples
 
 NAMES = ("max-stat", "cluster-size", "cluster-mass", "tfce")
@@ -109,8 +109,8 @@ def test_threads_and_tiles_change_nothing(stack_of, resample_maps, monkeypatch, 
     given = {"permutations": 40, "seed": 5}
     one = resample_maps(stack, estimator, intercept(10), names, **given)
     assert (one.resamples, one.exhaustive, one.seed) == (40, False, 5)
-    monkeypatch.setattr(run, "BLOCK", 64)
-    monkeypatch.setattr(run, "SMALLEST_BLOCK", 64)
+    monkeypatch.setattr(ration, "BLOCK", 64)
+    monkeypatch.setattr(ration, "SMALLEST_BLOCK", 64)
     monkeypatch.setattr(resample, "MAPS", 3)
     monkeypatch.setattr(resample, "PEAKS", 5)
     monkeypatch.setattr(quick, "SPARSE", 7)

@@ -8,8 +8,9 @@ import pytest
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate, TestEstimate
 from ibma_app.core.methods import Estimator
-from ibma_app.stream import run
-from ibma_app.stream.run import block_size, estimate_maps
+from ibma_app.stream import ration
+from ibma_app.stream.ration import block_size
+from ibma_app.stream.run import estimate_maps
 from ibma_app.stream.space import choose_grid
 from ibma_app.stream.stack import stack_maps
 
@@ -43,8 +44,8 @@ def stack(observe, rng):
 @pytest.mark.parametrize("threads", [1, 4])
 def test_tiles_are_put_together(stack, design, monkeypatch, threads):
     whole = mean_fit(stack.read(0, stack.n_voxels), design, "3")
-    monkeypatch.setattr(run, "BLOCK", 32)
-    monkeypatch.setattr(run, "SMALLEST_BLOCK", 32)
+    monkeypatch.setattr(ration, "BLOCK", 32)
+    monkeypatch.setattr(ration, "SMALLEST_BLOCK", 32)
     told = []
     found = estimate_maps(stack, MEAN, design, {"scale": "3"}, threads, told.append)
     assert sum(told) == stack.n_voxels
@@ -63,7 +64,7 @@ def test_tiles_are_put_together(stack, design, monkeypatch, threads):
 
 
 def test_a_failing_fit_ends_the_run(stack, design, monkeypatch):
-    monkeypatch.setattr(run, "BLOCK", 32)
+    monkeypatch.setattr(ration, "BLOCK", 32)
     calls = []
 
     def fit(block, design):

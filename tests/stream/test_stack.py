@@ -1,20 +1,21 @@
 """Maps stacked: the same values in memory and on disk, every file read once, the mask as asked."""
 
 import logging
+from contextlib import contextmanager
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from ibma_app.core.errors import DataError, DatasetError, ReadWriteError, UsageError
-from ibma_app.stream import prepare
+from ibma_app.stream import prepare, ration
 from ibma_app.stream.hedges import find_sample, hedges_g
 from ibma_app.stream.space import choose_grid
 from ibma_app.stream.stack import stack_maps
 
 SHAPE = (6, 7, 8)
 V = int(np.prod(SHAPE))
-DISK = 1  # byte of memory: everything goes to disk
+DISK = "disk"
 
 
 @pytest.fixture
@@ -34,9 +35,16 @@ def maps(observe, rng):
     return make
 
 
-def stacked(observations, needs=("effect", "variance"), unit="subject", **options):
+@contextmanager
+def stacked(observations, needs=("effect", "variance"), unit="subject", memory=None, **options):
+    """Open a stack; ``memory=DISK``: as if memory were too small to hold it."""
     grid, _ = choose_grid(observations, "common", unit, needs)
-    return stack_maps(observations, grid, needs, unit=unit, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        if memory == DISK:
+            patch.setattr(ration, "STACK_SHARE", 0.0)
+            memory = None
+        with stack_maps(observations, grid, needs, unit=unit, memory=memory, **options) as stack:
+            yield stack
 
 
 @pytest.mark.parametrize("memory", [None, DISK])

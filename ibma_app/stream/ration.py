@@ -1,0 +1,108 @@
+"""How the memory that we may use (``--mem``) is shared out: among maps that are read, kept and fitted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ibma_app.core.errors import UsageError
+
+BLOCK = 8192
+"""Voxels of a tile; never depends on the number of workers or on memory (same bytes whatever they are)."""
+VALUES = 2**22  # of one kind in a tile: with many maps a tile has fewer voxels
+SMALLEST_BLOCK = 256
+
+STACK_SHARE = 0.25  # of the memory: larger stacks go to disk
+WINDOW_SHARE = 0.125  # of the memory: what is read from disk at once
+COMPARED = 3 * 40 * 1024**2  # comparing the maps holds 10 million values, and works on them
+OUTPUTS = 24  # numbers that an estimate, inference and writing hold at a voxel, for the first test
+OF_A_TEST = 7  # and for each further one
+WORK = 2.0  # times what a tile holds: the estimator's own arrays (`tests/stream/test_ration.py`)
+MIB = 1024**2
+
+
+@dataclass(frozen=True)
+class Load:
+    """What an analysis takes."""
+
+    n_maps: int  # K
+    volume: int  # voxels of a file
+    base: int  # voxels that may be analysed
+    voxels: int  # V, at most
+    stacked: int  # bytes of all rows together
+    opened: int = 1  # kinds of map read of each observation
+    kept: int = 1  # kinds of map stacked
+    tests: int = 1
+
+    def reading(self, readers: int) -> int:
+        """Bytes while maps are read, so many at once and one ahead."""
+        each = self.volume * (8 * self.opened + 4) + self.voxels * (8 * self.kept + 8) + self.base
+        return 20 * self.base + 8 * self.voxels + (readers + 1) * each
+
+    def fitting(self, threads: int) -> int:
+        """Bytes while tiles are fitted, so many at once."""
+        tile = self.n_maps * min(block_size(self.n_maps), self.voxels)
+        held = 8 * self.voxels * (OUTPUTS + OF_A_TEST * (self.tests - 1))
+        return held + int(threads * tile * (8 * self.kept + 1) * (1 + WORK))
+
+    def comparing(self) -> int:
+        """Bytes while the maps are compared with each other."""
+        return min(COMPARED, 12 * self.n_maps * self.voxels) + 256 * self.n_maps * 24
+
+
+@dataclass(frozen=True)
+class Ration:
+    """What may be done at once."""
+
+    on_disk: bool  # whether the rows go to files
+    readers: int  # maps read at once
+    threads: int  # tiles fitted at once
+    window: int  # bytes read from the files at once
+
+
+def block_size(n_maps: int) -> int:
+    """Tell the voxels of a tile for K maps: a power of two that depends on K alone."""
+    size = BLOCK
+    while size > SMALLEST_BLOCK and size * n_maps > VALUES:
+        size //= 2
+    return size
+
+
+def share_out(load: Load, memory: int, nprocs: int) -> Ration:
+    """Decide what may be done at once in so much memory; results never depend on it.
+
+    Parameters
+    ----------
+    load : Load
+    memory : int
+        Bytes, beside what the interpreter and its libraries take.
+    nprocs : int
+        Threads that there are.
+
+    Raises
+    ------
+    UsageError
+        Even one thing after another takes more.
+    """
+    least = max(load.reading(1), load.fitting(1), load.comparing())
+    if least > memory:
+        raise UsageError(
+            f"{load.n_maps} maps of {load.voxels} voxels need at least {_size(least)} of memory; {_size(memory)} may "
+            f"be used. Give more with --mem {_round_up(least)}M, or combine fewer maps at a time."
+        )
+    on_disk = load.stacked > STACK_SHARE * memory or load.stacked + least > memory
+    left = memory - (0 if on_disk else load.stacked)
+    threads = _most(load.fitting, nprocs, left)
+    window = int(min(WINDOW_SHARE * memory, left - load.fitting(threads))) if on_disk else 0
+    return Ration(on_disk, _most(load.reading, nprocs, left), threads, max(window, 0))
+
+
+def _most(takes: Callable[[int], int], nprocs: int, memory: int) -> int:
+    """Tell how many may be done at once, at least one."""
+    return next((n for n in range(nprocs, 1, -1) if takes(n) <= memory), 1)
+
+
+def _size(size: int) -> str:
+    return f"{_round_up(size)} MiB" if size < 1024 * MIB else f"{size / 1024**3:.1f} GiB"
+
+
+def _round_up(size: int) -> int:
+    return -(-size // MIB)
