@@ -62,7 +62,7 @@ def _open() -> Any:
     return _zlib.decompressobj(wbits=_GZIP)
 
 
-def compress(content: bytes) -> bytes:
+def compress(content: bytes | memoryview) -> bytes:
     """Compress to gzip, without name and time: the same content gives the same bytes."""
     packed: bytes = _zlib.compress(content, _LEVEL, wbits=_GZIP)
     return packed

@@ -289,13 +289,12 @@ def save_statmap(
         raise ValueError(f"{below}: values that are not finite, or beyond {np.dtype(dtype)}")
     if np.issubdtype(cast.dtype, np.integer) and not np.array_equal(cast, values):
         raise ValueError(f"{below}: values that are no {np.dtype(dtype)}")
-    content = _make_nifti(cast, grid, fill)
-    if str(below).endswith(".gz"):
-        content = gzipped.compress(content)
+    image = _make_nifti(cast, grid, fill)
+    content = gzipped.compress(image) if str(below).endswith(".gz") else image
     return replace_file(output, below, lambda path: _write_bytes(path, content))
 
 
-def _make_nifti(vector: np.ndarray[Any, Any], grid: Grid, fill: float) -> bytes:
+def _make_nifti(vector: np.ndarray[Any, Any], grid: Grid, fill: float) -> memoryview:
     """Make the bytes of a NIfTI-1 image on a grid, whose voxels lie in the file's order from the start."""
     import nibabel
 
@@ -311,13 +310,16 @@ def _make_nifti(vector: np.ndarray[Any, Any], grid: Grid, fill: float) -> bytes:
     if not np.allclose(header.get_best_affine(), grid.affine, rtol=1e-5, atol=1e-4):
         header.set_sform(grid.affine, code=2)
     header["xyzt_units"] = grid.xyzt_units
-    voxels = np.full(grid.mask.size, fill, dtype=vector.dtype)
+    start = int(header.single_vox_offset)
+    content = np.zeros(start + grid.mask.size * vector.dtype.itemsize, dtype=np.uint8)
+    content[: len(header.binaryblock)] = np.frombuffer(header.binaryblock, dtype=np.uint8)
+    voxels = content[start:].view(vector.dtype)
+    voxels.fill(fill)
     voxels[grid.file_order] = vector
-    start = header.binaryblock.ljust(header.single_vox_offset, b"\0")
-    return b"".join((start, voxels.data))
+    return content.data
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
+def _write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a new file."""
     with path.open("xb") as file:
         file.write(content)
