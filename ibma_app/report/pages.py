@@ -17,6 +17,7 @@ from ibma_app.report.brain import Sheet
 from ibma_app.report.charts import describe_test, draw_design
 from ibma_app.report.citing import merge_texts, paste_texts
 from ibma_app.report.facts import settings_rows
+from ibma_app.report.figures import save_figures
 from ibma_app.report.html import format_number, render, sort_key
 from ibma_app.report.inputs import maps_table
 from ibma_app.report.methods import methods_text
@@ -104,6 +105,7 @@ def write_analysis_page(
         software=[("ibma-app", version), *(software or {}).items()],
     )
     save(path, content)
+    save_figures(content, results.analysis.name, results.output_dir, save)
     return path
 
 
@@ -157,6 +159,7 @@ def write_participant_page(
         software=[("ibma-app", version), *(software or {}).items()],
     )
     save(path, content)
+    save_figures(content, path.stem, path.parent, save)
     return path
 
 
@@ -171,6 +174,7 @@ def write_index(output_dir: Path, save: Save, version: str = __version__) -> Pat
         ("README.md", "what lies in this dataset, and the methods"),
         ("CITATION.md", "what to cite"),
         ("dataset_description.json", "BIDS description of this dataset"),
+        ("figures/", "the pictures of these pages as SVG files"),
         ("logs/", "options as resolved, log and versions of each run"),
     )
     counts = [_count(len(groups), "group analysis", "group analyses")]

@@ -1,7 +1,7 @@
 """Records of pictures as the templates draw them, and the scales that colour maps."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,12 @@ class Picture:
     bar: ColourBar | None
     alt: str
     caption: str
+    figure: str = ""  # how its file's name ends; "": made of alt
+
+
+def called(picture: Picture, *parts: str) -> Picture:
+    """Say how the name of a picture's file ends: ``called(picture, "corr-fdr", "stat-z", "glass")``."""
+    return replace(picture, figure="_".join(part for part in parts if part))
 
 
 @functools.cache

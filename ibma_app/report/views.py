@@ -26,7 +26,7 @@ from ibma_app.report.numbers import (
     effect_units,
     find_peaks,
 )
-from ibma_app.report.picture import Picture, positive_scale, signed_scale
+from ibma_app.report.picture import Picture, called, positive_scale, signed_scale
 from ibma_app.report.surface import draw_surface
 from ibma_app.report.viewer import PARTICIPANT_LIMITS, view_maps
 
@@ -95,6 +95,7 @@ def estimator_view(result: EstimatorResult, results: Results, sheet: Sheet, numb
     why = auto_reason(result).rstrip(".")
     return {
         "anchor": anchor,
+        "stem": _stem(first, "n"),
         "name": result.estimator.name,
         "title": result.estimator.title[:1].upper() + result.estimator.title[1:],
         "reason": f"Chosen by auto: {why}." if why else "",
@@ -125,6 +126,7 @@ def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *,
     unpictured = "" if pictured else "No pictures: the page shows those of its first tests only; the maps are on disk."
     return {
         "anchor": anchor,
+        "stem": _stem(maps, "z"),
         "name": row.name,
         "kind": row.kind,
         "tail": row.tail,
@@ -163,23 +165,40 @@ def _test_pictures(
     if first is not None and not found:
         shown += f": no voxel is significant by {first.title}"
     mni = is_mni(space_of(results))
-    pictures = [draw_glass(results.grid, seen, cut, f"Projections of z {shown}.", mni=mni)]
+    corr = _corr_of(maps, first) if found else ""
+    pictures = [
+        called(draw_glass(results.grid, seen, cut, f"Projections of z {shown}.", mni=mni), corr, "stat-z_glass")
+    ]
     if mni and maps.test is results.design.tests[0]:  # a second each: the first test's alone
         where = passed if found else None
         surface = draw_surface(results.grid, z, cut if found else scale, f"z {shown}. {CORTEX}", where)
-        pictures += [surface] if surface else []
+        pictures += [called(surface, corr, "stat-z_surface")] if surface else []
     if passed is not None and found:
         text = f"z where significant ({words}). {NEUROLOGICAL}"
-        pictures.append(draw_mosaic(plan, z, cut, text, passed))
-    pictures.append(draw_mosaic(plan, z, scale, f"z, not thresholded. {NEUROLOGICAL}"))
+        pictures.append(called(draw_mosaic(plan, z, cut, text, passed), corr, "stat-z_slices"))
+    pictures.append(called(draw_mosaic(plan, z, scale, f"z, not thresholded. {NEUROLOGICAL}"), "stat-z_slices"))
     if effect is not None:
         label = _with_units("effect", units)
         effects = signed_scale(effect[results.grid.mask], label)
         if passed is not None and found:
             text = f"Effect where significant ({words}). {NEUROLOGICAL}"
-            pictures.append(draw_mosaic(plan, effect, effects, text, passed))
-        pictures.append(draw_mosaic(plan, effect, effects, f"Effect, not thresholded. {NEUROLOGICAL}"))
+            pictures.append(called(draw_mosaic(plan, effect, effects, text, passed), corr, "stat-effect_slices"))
+        text = f"Effect, not thresholded. {NEUROLOGICAL}"
+        pictures.append(called(draw_mosaic(plan, effect, effects, text), "stat-effect_slices"))
     return pictures
+
+
+def _stem(maps: ResultMaps, kind: str) -> str:
+    """What the names of a test's (or, by its n, of an estimator's) maps begin with."""
+    path = maps.path(kind)
+    return path.name.partition("_stat-")[0] if path else ""
+
+
+def _corr_of(maps: ResultMaps, inference: InferenceNumbers | None) -> str:
+    """``corr-<inference>`` as files have it."""
+    path = maps.path("mask", inference.name) if inference else None
+    found = re.search(r"corr-[^_]+", path.name) if path else None
+    return found[0] if found else ""
 
 
 def _passed(maps: ResultMaps, first: InferenceNumbers | None, z: Floats) -> NDArray[np.bool_] | None:
@@ -202,16 +221,16 @@ def _fit_pictures(maps: ResultMaps, results: Results, plan: SlicePlan, units: st
         total = len(results.analysis.observations)
         text = f"Number of maps (of {total}) that cover each voxel. {NEUROLOGICAL}"
         scale = positive_scale(n[inside], "maps at the voxel (n)", low=_least(n[inside]), high=float(total))
-        pictures.append(draw_mosaic(plan, n, scale, text))
+        pictures.append(called(draw_mosaic(plan, n, scale, text), "stat-n_slices"))
     if tau2 is not None and inside.any():
         tau = np.sqrt(np.maximum(tau2, 0.0))
         text = f"tau, the standard deviation of true effects between {_plural(results)}. {NEUROLOGICAL}"
         label = _with_units("tau", units)
-        pictures.append(draw_mosaic(plan, tau, positive_scale(tau[inside], label), text))
+        pictures.append(called(draw_mosaic(plan, tau, positive_scale(tau[inside], label), text), "stat-tau_slices"))
     if i2 is not None and inside.any():
         text = f"I², the share of the variation that sampling error does not explain. {NEUROLOGICAL}"
         scale = positive_scale(i2[inside], "I² (%)", high=100.0)
-        pictures.append(draw_mosaic(plan, i2, scale, text))
+        pictures.append(called(draw_mosaic(plan, i2, scale, text), "stat-i2_slices"))
     return pictures
 
 
@@ -249,7 +268,8 @@ def _participant_pictures(maps: ResultMaps, results: Results, sheet: Sheet, unit
         volume = maps.volume(kind)
         if volume is not None and inside.any():
             text = f"{words}, not thresholded. {NEUROLOGICAL}"
-            pictures.append(draw_mosaic(plan, volume, signed_scale(volume[inside], label), text))
+            drawn = draw_mosaic(plan, volume, signed_scale(volume[inside], label), text)
+            pictures.append(called(drawn, f"stat-{kind}_slices"))
     return [*pictures, *_fit_pictures(maps, results, plan, units)]
 
 

@@ -199,6 +199,7 @@ def make_participant(out: Path, contrast="faces", label="01", seed=0, **kwargs) 
 
 
 def write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 

@@ -99,9 +99,9 @@ function write(value, digits) {
   return minus(far ? value.toExponential(digits - 1) : String(Number(value.toPrecision(digits))));
 }
 
-/* Write a value with the decimals that its steps allow: the error is a twentieth of the last one at most. */
+/* Write a value with the decimals that its steps allow: the error is a tenth of the last one at most. */
 function writeStepped(value, step) {
-  const decimals = Math.max(0, Math.floor(-Math.log10(10 * step)));
+  const decimals = Math.max(0, Math.floor(-Math.log10(5 * step)));
   return decimals > 6 || Math.abs(value) >= 1e6 ? minus(value.toExponential(2)) : minus(value.toFixed(decimals));
 }
 
@@ -339,7 +339,7 @@ function showViewers() {
   }
 }
 
-/* ---- rows that lead to places ---- */
+/* ---- rows, and parts that unfold, which lead to places ---- */
 
 function makeButton(cell, text) {
   const button = document.createElement("button");
@@ -350,20 +350,31 @@ function makeButton(cell, text) {
   return button;
 }
 
-function linkRows() {
+/* The viewer of the section that an element stands in, when there is one that shows. */
+const viewerOf = (element) => element.closest("section").querySelector(".viewer:not([hidden])");
+
+const lead = async (viewer, element) => (await open(viewer)).go(element.dataset.at.split(" ").map(Number));
+
+function linkPlaces() {
   for (const row of document.querySelectorAll("tr[data-at]")) {
-    const viewer = row.closest("section").querySelector(".viewer:not([hidden])");
+    const viewer = viewerOf(row);
     if (!viewer) continue;
     row.classList.add("leads");
     makeButton(row.cells[0], "Show in the viewer"); // for the keyboard; the row takes the mouse
-    row.addEventListener("click", async (event) => {
+    row.addEventListener("click", (event) => {
       if (event.target.closest("a")) return;
       const section = row.closest("section");
       for (const other of section.querySelectorAll("tr[aria-current]")) other.removeAttribute("aria-current");
       row.setAttribute("aria-current", "true");
       viewer.scrollIntoView({ block: "nearest" });
-      (await open(viewer)).go(row.dataset.at.split(" ").map(Number));
+      lead(viewer, row);
     });
+  }
+  for (const details of document.querySelectorAll("details[data-at]")) {
+    const viewer = viewerOf(details);
+    if (viewer) {
+      details.querySelector("summary").addEventListener("click", () => { if (!details.open) lead(viewer, details); });
+    }
   }
 }
 
@@ -377,7 +388,10 @@ function sortTable(table, column, heading) {
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", order);
   const sign = order === "ascending" ? 1 : -1;
-  const rows = [...table.tBodies[0].rows].map((row) => ({ row, text: row.cells[column].dataset.value || "" }));
+  const rows = [...table.tBodies[0].rows].map((row) => {
+    const cell = row.cells[column];
+    return { row, text: cell.dataset.value || (numeric ? "" : cell.textContent.trim()) };
+  });
   rows.sort((one, other) => {
     if (!one.text || !other.text) return (one.text ? 0 : 1) - (other.text ? 0 : 1); // what is missing goes last
     return sign * (numeric ? Number(one.text) - Number(other.text)
@@ -396,5 +410,5 @@ function sortTables() {
 
 sortTables();
 showViewers();
-linkRows();
+linkPlaces();
 })();
