@@ -138,7 +138,9 @@ def make_many(root: Path, n: int, distinct: int = 30) -> Path:
     describe(root, "derivative")
     inside, affine = brain()
     drawn = [draw(np.random.default_rng(100 + k), inside) for k in range(distinct)]
-    pairs = [(a, b, sign) for sign in (0.7, -0.7, 0.4, -0.4) for a in range(distinct) for b in range(distinct) if a != b]
+    pairs = [
+        (a, b, sign) for sign in (0.7, -0.7, 0.4, -0.4) for a in range(distinct) for b in range(distinct) if a != b
+    ]
     for k, maps in enumerate(drawn):
         save(root / "sourcedata" / f"{k}.nii.gz", maps["variance"], affine)
     for k, (a, b, weight) in enumerate(pairs[:: max(1, len(pairs) // n)][:n]):
