@@ -4,16 +4,20 @@ import ast
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from formulaic import Formula, SimpleFormula
-from formulaic.parser.types import Term
-from formulaic.transforms import TRANSFORMS
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.designs.expressions import INTERCEPT
+
+if TYPE_CHECKING:  # formulaic takes a third of a second to import, and the plain mean does not need it
+    from formulaic import SimpleFormula
+    from formulaic.parser.types import Term
+
+MEAN = "1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +30,7 @@ class FormulaTerm:
     columns: tuple[str, ...]
 
 
-def parse_formula(formula: str) -> SimpleFormula:
+def parse_formula(formula: str) -> "SimpleFormula":
     """Parse the right-hand side of a formula.
 
     Raises
@@ -34,6 +38,8 @@ def parse_formula(formula: str) -> SimpleFormula:
     UsageError
         When it is not a formula, or has a left-hand side or several parts.
     """
+    from formulaic import Formula, SimpleFormula
+
     try:
         parsed = Formula(formula)
     except Exception as error:
@@ -57,6 +63,8 @@ def formula_entities(formula: str) -> set[str]:
     UsageError
         When it is not a formula.
     """
+    if formula.strip() == MEAN:
+        return set()
     return set().union(*(_term_variables(term, ()) for term in parse_formula(formula)))
 
 
@@ -86,6 +94,8 @@ def evaluate_formula(
     DataError
         When it cannot be evaluated, has no columns, or has two of one name.
     """
+    if formula.strip() == MEAN:
+        return np.ones((len(data), 1)), (INTERCEPT,), (FormulaTerm(MEAN, frozenset(), (), (INTERCEPT,)),)
     parsed = parse_formula(formula)
     try:
         # no context: a formula sees its covariates and formulaic's own functions alone
@@ -126,6 +136,8 @@ def used_variables(formula: str, available: Collection[str]) -> tuple[str, ...]:
         Covariates; one that bears a function's name (``center``) is a
         variable where it is not called.
     """
+    if formula.strip() == MEAN:
+        return ()
     return tuple(sorted(set().union(*(_term_variables(term, available) for term in parse_formula(formula)))))
 
 
@@ -135,7 +147,7 @@ def plain_text(error: Exception) -> str:
     return " ".join(text.split("\n\n")[0].split()).rstrip(".") or type(error).__name__
 
 
-def _term_variables(term: Term, available: Collection[str]) -> set[str]:
+def _term_variables(term: "Term", available: Collection[str]) -> set[str]:
     """Return the variables of one term."""
     names: set[str] = set()
     for factor in term.factors:
@@ -148,6 +160,8 @@ def _term_variables(term: Term, available: Collection[str]) -> set[str]:
 
 def _code_variables(code: str, available: Collection[str]) -> set[str]:
     """Return the variables in a factor that is Python code; those in backquotes too."""
+    from formulaic.transforms import TRANSFORMS
+
     quoted = {f"_quoted_{i}_": name for i, name in enumerate(re.findall("`([^`]+)`", code))}
     for stand_in, name in quoted.items():
         code = code.replace(f"`{name}`", stand_in)

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +28,8 @@ def pareto_tail(observed: Floats, null: Floats) -> Floats:
     ndarray, shape (N,)
         1 where no tail could be fitted, or the score lies below it; never 0.
     """
+    from scipy import stats  # half a second that few runs need
+
     falling = np.sort(null)[::-1]
     n_tail = int((1.0 - FIRST) * falling.size)
     while n_tail >= FEWEST and n_tail < falling.size:

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
-from scipy.optimize import brentq
 
 Floats = NDArray[np.float64]
 
@@ -215,6 +214,8 @@ def height_threshold(field: RandomField, resels: ArrayLike, n_voxels: int, alpha
 
 def _solve(short: Callable[[float], float], lowest: float, highest: float) -> float:
     """Find where a function that rises from below 0 to above is 0."""
+    from scipy.optimize import brentq  # slow to import
+
     return float(brentq(short, lowest, highest, xtol=1e-12, rtol=1e-14))
 
 

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ibma_app.core.results import MapFlag, Similarity
 from ibma_app.stats.correlations import FEWEST, Correlations, correlate_maps
@@ -128,6 +126,9 @@ def _duplicates(found: Correlations, labels: Sequence[str]) -> Iterable[MapFlag]
     if not len(found.alike):
         return
     first, second = found.alike.T
+    from scipy.sparse import coo_array  # slow to import
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(labels), len(labels)))
     _, component = connected_components(graph, directed=False)
     rows = np.unique(found.alike)
