@@ -76,7 +76,7 @@ def _write_fsl(maker: Any, folder: Path, truth: Truth) -> Path:
 
 def _write_afni(maker: Any, folder: Path, truth: Truth) -> Path:
     """What 3dttest++ writes of one set: mean and t."""
-    make = maker("test_afni")
+    make = maker("afni_folder")
     folder.mkdir()
     history = "[me@host: Mon Jan 1 10:00:00 2024] {AFNI_23.1.00:linux} 3dttest++ -setA pain a.nii b.nii -prefix out"
     t = truth.effect / np.sqrt(truth.variance)

@@ -65,7 +65,7 @@ def _write_fsl(maker: Any, folder: Path, effect: np.ndarray, variance: np.ndarra
 
 def _write_afni(maker: Any, folder: Path, effect: np.ndarray, variance: np.ndarray) -> Path:
     """Data scaled to 100, weights 0.5 and -0.5, BLOCK(20,1); a bucket has no variance, but t."""
-    make = maker("test_afni")
+    make = maker("afni_folder")
     folder.mkdir()
     t = effect / np.sqrt(variance)
     bricks = [("AgtB_GLT#0_Coef", None, 0.5 * effect, "f4", 0), ("AgtB_GLT#0_Tstat", (3, DOF), t, "f4", 0)]
