@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import itertools
 import logging
+import multiprocessing
 import os
 import queue
 import re
@@ -29,7 +30,9 @@ log = logging.getLogger(__name__)
 HERE = "127.0.0.1"
 TICK = 5.0  # s between two looks at a cluster
 PATIENCE = 300.0  # s between two words on workers that do not come
+GRACE = 10.0  # s for a cluster of our own to end
 ANSWER = 15.0  # s for a scheduler to answer
+NOTICE = 0.5  # s until we notice that a scheduler is gone
 ATTEMPTS = 3  # of a job whose workers leave with its data
 MOST_AHEAD = 256  # jobs that wait at a scheduler: enough for it to see how much there is to do
 
@@ -204,24 +207,26 @@ class DaskPool:
 
     def _outcome(self, sent: "_Sent", job: Job) -> Any:
         """Fetch a job's result, or what it raised; `_LOST` when its workers left with its data."""
-        from distributed import CancelledError, KilledWorker
+        from distributed import KilledWorker
 
-        name = getattr(job, "label", job)
+        future, name = sent.future, getattr(job, "label", job)
         try:
-            return sent.future.result()
-        except KilledWorker:
+            if future.status != "error":
+                return future.result()
+            error = future.exception()
+        except Exception as lost:  # noqa: BLE001  not the job's own: it was lost on its way, with a worker or the scheduler
+            if isinstance(lost, OSError):
+                time.sleep(NOTICE)
+            self._look_round()
+            if sent.attempt < ATTEMPTS:
+                return _LOST
+            return IbmaError(f"Dask lost {name} {ATTEMPTS} times ({lost}). Run again with workers that stay.")
+        if isinstance(error, KilledWorker):
             return IbmaError(
                 f"Every Dask worker that worked on {name} died, perhaps out of memory. See the workers' logs, or give "
                 "them more memory."
             )
-        except CancelledError as error:
-            self._require_scheduler()
-            if sent.attempt < ATTEMPTS:
-                return _LOST
-            return IbmaError(f"Dask lost {name} {ATTEMPTS} times ({error}). Run again with workers that stay.")
-        except Exception as error:  # noqa: BLE001  handed to the caller, who tells it
-            self._require_scheduler()
-            return error
+        return error
 
     def _require_scheduler(self) -> None:
         if self._client.status != "running":
@@ -281,7 +286,8 @@ def open_dask(
         where: Any = address
         if address == "local":
             folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="ibma-dask-", dir=work_dir))
-            where = opened.enter_context(contextlib.closing(_start_cluster(nprocs, folder)))
+            where = _start_cluster(nprocs, folder)
+            opened.callback(_end_cluster, where)
         try:
             given = {"scheduler_file": address} if Path(address).is_file() else {"address": where}
             client = opened.enter_context(Client(**given, timeout=ANSWER, set_as_default=False))
@@ -329,6 +335,15 @@ def _start_cluster(nprocs: int, folder: str) -> Any:
             local_directory=folder,
             silence_logs=logging.CRITICAL,
         )
+
+
+def _end_cluster(cluster: Any) -> None:
+    """End it; where a worker that died keeps it from ending, do it ourselves."""
+    with contextlib.suppress(TimeoutError):
+        cluster.close(timeout=GRACE)
+    for process in multiprocessing.active_children():
+        if process.name.startswith("Dask Worker"):
+            process.kill()
 
 
 @contextmanager
