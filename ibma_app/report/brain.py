@@ -9,6 +9,7 @@ per page, under the pictures' transparent voxels.
 import functools
 import io
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -172,19 +173,21 @@ def _glass_png(grid: Grid, volume: Floats, scale: Scale) -> str:
     image = nibabel.Nifti1Image(volume.astype(np.float32), grid.affine)
     figure = plt.figure(figsize=(9.4, 2.5))
     try:
-        display = plot_glass_brain(
-            image,
-            display_mode="lyrz",
-            figure=figure,
-            threshold=scale.threshold or 1e-6 * scale.high,
-            cmap="RdBu_r",
-            vmin=-scale.high,
-            vmax=scale.high,
-            plot_abs=False,
-            symmetric_cbar=True,
-            colorbar=False,
-            annotate=True,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "empty mask")  # nothing beyond the threshold: an empty brain says so
+            display = plot_glass_brain(
+                image,
+                display_mode="lyrz",
+                figure=figure,
+                threshold=scale.threshold or 1e-6 * scale.high,
+                cmap="RdBu_r",
+                vmin=-scale.high,
+                vmax=scale.high,
+                plot_abs=False,
+                symmetric_cbar=True,
+                colorbar=False,
+                annotate=True,
+            )
         for cut in display.axes.values():
             for patch in cut.ax.patches:
                 patch.set_edgecolor(OUTLINE)
