@@ -1,6 +1,7 @@
 """Every benchmark, one after another, as one Markdown page: ``python benchmarks [--nimare PYTHON] [--only NAME...]``.
 
-Peers run in the same pass: NiMARE, PyMARE, nilearn, stock PyBIDS, where they are installed (``pip install nimare pymare``;
+Peers run in the same pass: NiMARE, PyMARE, nilearn, stock PyBIDS, where they are installed
+(``pip install nimare pymare``;
 NiMARE may have an environment of its own). Everything takes an hour and 10 GB of disk; ``--quick`` takes small sizes.
 """
 
