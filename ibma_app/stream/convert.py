@@ -1,7 +1,7 @@
 """From the kinds of map that were shared to what an estimator needs."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from ibma_app.stats.tails import p_to_z, t_to_z
 from ibma_app.stream.freedom import Dof, find_dof, z_to_t
 
 Floats = NDArray[np.float64]
+Reasons = NDArray[np.uint8]
+Indices = NDArray[np.integer[Any]]
 
 REASONS = (
     "covered",
@@ -54,7 +56,7 @@ class Converted:
         str, NDArray[Any]
     ]  # "effect", "variance", "z", "t", "dof" (voxelwise): (N,) at those voxels; single
     # precision where the file's own values are passed on, else double
-    covered: NDArray[np.intp]  # (N,) flat indices of those voxels into reasons, ascending
+    covered: Indices  # (N,) flat indices of those voxels into reasons, ascending
     reasons: NDArray[np.uint8]  # the maps' shape, or the shape of the voxels asked for: an index into REASONS
     dof: float  # of the whole map; inf: unknown, or voxelwise in values
     dof_text: str  # "12", "voxelwise" or "unknown"
@@ -120,7 +122,7 @@ def convert_maps(
     needs: Collection[str],
     *,
     default_dof: float | None = None,
-    voxels: NDArray[np.integer[Any]] | None = None,
+    wanted: Callable[[Reasons], tuple[Reasons, Indices, Indices]] | None = None,
 ) -> Converted:
     """Make what estimators need of one observation's maps, and tell which voxels it covers.
 
@@ -138,10 +140,10 @@ def convert_maps(
         As for `kinds_to_open`.
     default_dof : float, optional
         ``--dof``.
-    voxels : ndarray of int, (V,), optional
-        Flat indices of the voxels that are wanted, in the order of the result;
-        ``volumes`` are then flat. What is said of a whole map (the median of
-        its variances, the range of its p) stays said of all of it.
+    wanted : callable, optional
+        Chooses voxels of ``volumes``, which are then flat (`prepare.Wanted`).
+        What is said of a whole map (the median of its variances, the range of
+        its p) stays said of all of it.
 
     Raises
     ------
@@ -153,10 +155,10 @@ def convert_maps(
     dof = find_dof(observation, default_dof)
     derived: list[str] = []
     reasons = _first_reasons(volumes)
-    if voxels is not None:
-        reasons = reasons.take(voxels)
-    inside = np.flatnonzero(reasons == COVERED)
-    taken = inside if voxels is None else voxels.take(inside)
+    if wanted is not None:
+        reasons, inside, taken = wanted(reasons)
+    else:
+        inside = taken = np.asarray(np.flatnonzero(reasons == COVERED))
     known = {kind: volume.reshape(-1).take(taken) for kind, volume in volumes.items()}  # as precise as the files
     local_dof = _double(known, "dof") if "dof" in known else dof.value
     given: dict[str, NDArray[Any]] = {}
@@ -171,14 +173,16 @@ def convert_maps(
             given["t"] = _t(observation, known, local_dof, derived)
     if "dof" in known:
         given["dof"] = known["dof"]
+    covered: Indices = inside
     later = _later_reasons(given, known.get("variance", given.get("variance")), volumes.get("variance"))
     if later.any():
+        reasons = reasons.copy()
         reasons.reshape(-1)[inside] = later
-        inside = inside[later == COVERED]
+        covered = inside[later == COVERED]
         given = {kind: vector[later == COVERED] for kind, vector in given.items()}
     return Converted(
         values=given,
-        covered=inside,
+        covered=covered,
         reasons=reasons,
         dof=dof.value,
         dof_text=dof.text,
@@ -256,23 +260,24 @@ def _missing(observation: Observation, need: str) -> DataError:
 def _first_reasons(values: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
     """Find the voxels that no derivation can save: not finite, or background."""
     first = next(iter(values.values()))
-    bad = np.zeros(first.shape, dtype=bool)
-    background = np.zeros(first.shape, dtype=bool)
-    nonpositive = np.zeros(first.shape, dtype=bool)
+    found: list[tuple[int, NDArray[np.bool_]]] = []
     for kind, volume in values.items():
         finite = np.isfinite(volume)
-        bad |= np.logical_not(finite, out=finite)
+        if not finite.all():
+            found.append((NOT_FINITE, ~finite))
         if kind in ("effect", "t", "z"):
-            background |= volume == 0
-        elif kind == "p":
-            background |= (volume == 1) | (volume == 0)  # p of exactly 0 has no finite z: an empty voxel, too
+            found.append((BACKGROUND, volume == 0))
+        elif kind == "p":  # p of exactly 0 has no finite z: an empty voxel, too
+            found.append((BACKGROUND, (volume == 1) | (volume == 0)))
         elif kind == "variance":
-            nonpositive |= volume <= 0
+            found.append((VARIANCE_NOT_POSITIVE, volume <= 0))
         else:
-            bad |= volume <= 0  # dof
+            found.append((NOT_FINITE, volume <= 0))  # dof
     reasons = np.zeros(first.shape, dtype=np.uint8)
-    for where, reason in ((nonpositive, VARIANCE_NOT_POSITIVE), (bad, NOT_FINITE), (background, BACKGROUND)):
-        np.copyto(reasons, reason, where=where)
+    for reason in (VARIANCE_NOT_POSITIVE, NOT_FINITE, BACKGROUND):  # a later one counts for more
+        for code, where in found:
+            if code == reason:
+                np.copyto(reasons, reason, where=where)
     return reasons
 
 

@@ -13,11 +13,39 @@ from numpy.typing import NDArray
 from ibma_app.core.errors import DataError, DatasetError, IbmaError
 from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Observation, StatMap
-from ibma_app.stream.convert import COVERED, Converted, convert_maps, kinds_to_open
+from ibma_app.stream.convert import COVERED, Converted, Indices, Reasons, convert_maps, kinds_to_open
 from ibma_app.stream.hedges import Sample, hedges_g
 from ibma_app.stream.load import Geometry, Image, read_image
 from ibma_app.stream.regrid import regrid, reorient, same_lattice, smooth
 from ibma_app.stream.survey import ReadMap, pack_suspect
+
+
+class Wanted:
+    """Picks voxels of flat volumes; and remembers which of them the last map covered, as maps are often alike there.
+
+    Parameters
+    ----------
+    at : ndarray of int, (V,)
+        Flat indices of the voxels that are wanted, in the order of the result.
+    """
+
+    def __init__(self, at: Indices) -> None:
+        self._at = at
+        self._last: tuple[Reasons, tuple[Reasons, Indices, Indices]] | None = None
+
+    def __call__(self, reasons: Reasons) -> tuple[Reasons, Indices, Indices]:
+        """Give the wanted voxels' reasons (V,), which of them are covered (N,), and where in the volumes those are.
+
+        The same arrays for maps that are alike: they are not to be written to.
+        """
+        last = self._last
+        if last is not None and np.array_equal(last[0], reasons):
+            return last[1]
+        wanted = reasons.take(self._at)
+        inside = np.flatnonzero(wanted == COVERED)
+        found = wanted, inside, self._at.take(inside)
+        self._last = reasons, found
+        return found
 
 
 @dataclass(frozen=True)
@@ -33,10 +61,10 @@ class Plan:
     samples: tuple[Sample, ...] | None = None  # with them, t becomes Hedges' g
 
     @cached_property
-    def in_files(self) -> NDArray[np.intp]:
-        """Where those voxels lie in a file, whose first axis runs fastest."""
+    def in_files(self) -> Wanted:
+        """Those voxels, as they lie in a file, whose first axis runs fastest."""
         shape = self.grid.shape
-        return np.ravel_multi_index(np.unravel_index(self.base, shape), shape, order="F")
+        return Wanted(np.ravel_multi_index(np.unravel_index(self.base, shape), shape, order="F"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +73,8 @@ class Prepared:
 
     read: ReadMap
     values: Mapping[str, NDArray[Any]]  # (N,) floats at the voxels that it covers
-    covered: NDArray[np.intp]  # (N,) which of the base mask's they are, ascending
-    reasons: NDArray[np.uint8]  # (V,) over the base mask
+    covered: Indices  # (N,) which of the base mask's they are, ascending
+    reasons: Reasons  # (V,) over the base mask
     notes: tuple[str, ...]
 
 
@@ -125,7 +153,7 @@ def _bring_to_grid(
         volumes = {kind: reorient(volume, geometry, plan.grid) for kind, volume in volumes.items()}
     if (aligned or turned) and not plan.smoothing:  # the usual way: the files' order, and no volumes in between
         flat = {kind: volume.reshape(-1, order="F") for kind, volume in volumes.items()}
-        converted = convert_maps(observation, flat, plan.needs, default_dof=plan.default_dof, voxels=plan.in_files)
+        converted = convert_maps(observation, flat, plan.needs, default_dof=plan.default_dof, wanted=plan.in_files)
         return _standardise(index, converted, plan)
     converted = _standardise(index, convert_maps(observation, volumes, plan.needs, default_dof=plan.default_dof), plan)
     arrays, reasons, derived = converted.arrays, converted.reasons, list(converted.derived)

@@ -18,7 +18,7 @@ from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Observation
 from ibma_app.stream.blocks import RowStore, open_store
 from ibma_app.stream.budget import default_memory
-from ibma_app.stream.convert import COVERED
+from ibma_app.stream.convert import Indices
 from ibma_app.stream.hedges import Sample
 from ibma_app.stream.prepare import Plan, Prepared, prepare_maps
 from ibma_app.stream.ration import Load, Ration, share_out
@@ -288,6 +288,8 @@ class _Builder:
         # Fewer maps than planned (some left out) never need more early rows than this.
         self.n_early = _n_early(n_planned, share)
         self.count = np.zeros(plan.base.size, dtype=np.int32)
+        self._alike: Indices | None = None  # what the last map covers, and others of those before it
+        self._n_alike = 0  # those are not yet counted
         self.candidates: NDArray[np.int64] | None = None
         self.maps: list[ReadMap] = []
         self.notes: list[str] = []
@@ -301,8 +303,9 @@ class _Builder:
         """Store one map: on the whole base mask, or on the candidates once they are known."""
         row = len(self.maps)
         if row == self.n_early:
+            self._count_in(None)
             self.candidates = np.flatnonzero(self.count)
-        self.count += prepared.reasons == COVERED
+        self._count_in(prepared.covered)
         layout = WHOLE if self.candidates is None else CANDIDATES
         chosen: Any = slice(None) if self.candidates is None else self.candidates
         for kind, values in prepared.values.items():
@@ -312,7 +315,16 @@ class _Builder:
         self.maps.append(prepared.read)
         self.notes.extend(prepared.notes)
 
-    def _lay_out(self, values: NDArray[Any], covered: NDArray[np.intp]) -> NDArray[Any]:
+    def _count_in(self, covered: Indices | None) -> None:
+        """Count a map's voxels: those of maps that are alike at once."""
+        if covered is self._alike and covered is not None:
+            self._n_alike += 1
+            return
+        if self._alike is not None:
+            self.count[self._alike] += self._n_alike
+        self._alike, self._n_alike = covered, 1
+
+    def _lay_out(self, values: NDArray[Any], covered: Indices) -> NDArray[Any]:
         """Lay a map's values out over the layout of the day, NaN where it has none."""
         wanted = self.candidates
         if covered.size == self.count.size if wanted is None else np.array_equal(covered, wanted):
@@ -325,6 +337,7 @@ class _Builder:
         """Find the final mask, survey the maps, and hand over the stack."""
         if not self.maps:
             raise self._all_bad()
+        self._count_in(None)
         for error in self.errors:
             self.notes.append(error.message)
         refuse_thresholded(self.maps, self.count)

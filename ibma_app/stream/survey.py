@@ -108,13 +108,16 @@ def refuse_thresholded(maps: Sequence[ReadMap], count: NDArray[np.integer[Any]])
 def survey_map(read: ReadMap, row: int, store: RowStore, n_voxels: int, kinds: Collection[str]) -> MapSurvey:
     """Count what one map brought to the final mask, and why it lost the rest."""
     reasons = store.read("reason", row, 0, n_voxels)
-    counts = np.bincount(reasons, minlength=len(REASONS))
+    counts = np.zeros(len(REASONS), dtype=np.int64)
+    counts[COVERED] = n_voxels
+    if reasons.any():
+        counts = np.bincount(reasons, minlength=len(REASONS))
     medians: dict[str, float | None] = {}
     for kind in ("effect", "variance"):
         values = store.read(kind, row, 0, n_voxels) if kind in kinds else np.empty(0)
         if values.size and counts[COVERED] < n_voxels:
             values = values[reasons == COVERED]
-        medians[kind] = float(np.median(np.abs(values))) if values.size else None
+        medians[kind] = _median(np.abs(values)) if values.size else None
     return MapSurvey(
         label=read.observation.label,
         uris=read.uris,
@@ -127,6 +130,15 @@ def survey_map(read: ReadMap, row: int, store: RowStore, n_voxels: int, kinds: C
         median_abs_effect=medians["effect"],
         median_variance=medians["variance"],
     )
+
+
+def _median(values: NDArray[Any]) -> float:
+    """Give ``np.median`` of values that are all finite, in half its time."""
+    middle = values.size // 2
+    values.partition(middle)
+    if values.size % 2:
+        return float(values[middle])
+    return float(np.mean([values[:middle].max(), values[middle]], dtype=values.dtype))
 
 
 def variance_note(survey: Sequence[MapSurvey]) -> str | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ibma_app.core.errors import DataError, DatasetError, ReadWriteError, UsageError
-from ibma_app.stream import prepare, ration
+from ibma_app.stream import prepare, ration, survey
 from ibma_app.stream.hedges import find_sample, hedges_g
 from ibma_app.stream.space import choose_grid
 from ibma_app.stream.stack import stack_maps
@@ -319,3 +319,25 @@ def test_progress_is_told_map_by_map(maps):
     rows, _ = maps(3)
     with stacked(rows, on_progress=told.append):
         assert sum(told) == 3
+
+
+@pytest.mark.parametrize("min_coverage", [0.0, 0.6, 1.0])
+def test_maps_that_are_alike_are_counted_each(maps, tmp_path, min_coverage):
+    """Runs of maps with the same holes, between others: coverage is found once for each run of them, and is theirs."""
+    here, there = (slice(0, 2),), (slice(None), slice(3, 5))
+    holes = {0: here, 1: here, 2: here, 4: there, 5: there, 7: here}
+    rows, volumes = maps(9, holes)
+    covered = np.array([volume["effect"] != 0 for volume in volumes]).reshape(9, -1)
+    kept = covered.sum(axis=0) >= max(1, np.ceil(9 * min_coverage))
+    for nprocs in (1, 3):
+        with stacked(rows, min_coverage=min_coverage, nprocs=nprocs, work_dir=tmp_path) as stack:
+            np.testing.assert_array_equal(stack.grid.mask.reshape(-1), kept)
+            np.testing.assert_array_equal(stack.read(0, V).covered, covered[:, kept])
+            assert [one.covered for one in stack.survey] == covered[:, kept].sum(axis=1).tolist()
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 100, 1001])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_surveys_median_is_numpys(rng, size, dtype):
+    values = rng.gamma(1.0, 1e-5, size).astype(dtype)
+    assert survey._median(values.copy()) == float(np.median(values))
