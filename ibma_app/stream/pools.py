@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 HERE = "127.0.0.1"
 TICK = 5.0  # s between two looks at a cluster
-PATIENCE = 300.0  # s between two words on workers that do not come
+PATIENCE = 300.0  # s between two words on workers that are waited for
 GRACE = 10.0  # s for a cluster of our own to end
 ANSWER = 15.0  # s for a scheduler to answer
 NOTICE = 0.5  # s until we notice that a scheduler is gone
@@ -83,13 +83,7 @@ class DaskPool:
         UsageError
             A worker has no ibma-app, or another version: it would compute other numbers.
         """
-        if not self._client.nthreads():
-            log.info("Waiting for workers of the Dask scheduler at %s.", self._address)
-        while not self._client.nthreads():
-            try:
-                self._client.wait_for_workers(1, timeout=PATIENCE)
-            except TimeoutError:
-                log.warning("Still no worker at %s; ctrl-C ends the run.", self._address)
+        self._await_workers()
         told = self._client.run(_describe_worker, on_error="return")
         wrong = {worker: _complaint(words) for worker, words in told.items()}
         if worst := {worker: text for worker, text in wrong.items() if text}:
@@ -163,7 +157,20 @@ class DaskPool:
         """Send data to every worker; returns what stands for them in a job."""
         if shared is None:
             return ()
-        return tuple(self._asked(self._client.scatter, [shared], broadcast=True, hash=False))
+        while True:
+            self._await_workers()
+            with contextlib.suppress(TimeoutError):  # the last worker left before it had them
+                return tuple(self._asked(self._client.scatter, [shared], broadcast=True, hash=False))
+
+    def _await_workers(self) -> None:
+        """Wait until there is a worker, and say so."""
+        said = -PATIENCE
+        while not self._asked(self._client.nthreads):
+            if time.monotonic() - said > PATIENCE:
+                said = time.monotonic()
+                log.warning("No workers at %s: waiting for the first (ctrl-C ends the run).", self._address)
+            time.sleep(NOTICE)
+            self._require_scheduler()
 
     def _submit(self, function: Callable[..., Result], *given: Any) -> Any:
         with warnings.catch_warnings():
@@ -174,6 +181,9 @@ class DaskPool:
         """Ask the scheduler for something; if it is gone, say so."""
         try:
             return request(*given, **named)
+        except TimeoutError:
+            self._require_scheduler()
+            raise
         except OSError as error:
             raise self._vanished() from error
         except Exception:

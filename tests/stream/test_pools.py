@@ -173,6 +173,23 @@ def elsewhere(jobs, tmp_path):
             process.wait()
 
 
+def test_without_workers_it_waits_for_new_ones(elsewhere, jobs, told, tmp_path):
+    (_, *others), file = elsewhere
+    done = {}
+    with open_dask(str(file)) as workers:
+        given = [(number, 0.05) for number in range(12)]
+        for job, outcome in workers.run(jobs.add, given, shared={"array": np.array([7])}):
+            done[job[0]] = outcome[0]
+            if len(done) == 3:
+                for process in others:
+                    process.kill()
+                    process.wait()
+                folder = ("--local-directory", tmp_path / "new")
+                elsewhere[0].append(start("dask_worker", "--scheduler-file", file, "--nthreads", 1, *folder))
+    assert done == {number: number + 7 for number in range(12)}
+    assert "Lost 2 Dask worker(s)" in told.text
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_scheduler_that_vanishes_is_told(elsewhere, jobs, told, how):
     (scheduler, *_), file = elsewhere
