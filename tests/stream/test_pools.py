@@ -153,6 +153,8 @@ def start(module, *words):
 @pytest.fixture
 def elsewhere(jobs, tmp_path):
     """A scheduler and two workers that are not ours: their processes, and the scheduler's file."""
+    from distributed import Client
+
     file = tmp_path / "scheduler.json"
     here = ("--host", "127.0.0.1")
     processes = [start("dask_scheduler", *here, "--port", 0, "--no-dashboard", "--dashboard-address",
@@ -166,6 +168,8 @@ def elsewhere(jobs, tmp_path):
         end = time.monotonic() + 60
         while not file.exists() and time.monotonic() < end:
             time.sleep(0.05)
+        with Client(scheduler_file=str(file), set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
         yield processes, file
     finally:
         for process in processes:

@@ -46,6 +46,8 @@ def alone(runs, tmp_path_factory, cli):
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """The file of a scheduler with two workers, none of them our own."""
+    from distributed import Client
+
     folder = tmp_path_factory.mktemp("cluster")
     file = folder / "scheduler.json"
     common = ("--scheduler-file", file, "--no-dashboard", "--dashboard-address", "127.0.0.1:0", "--host", "127.0.0.1")
@@ -61,6 +63,8 @@ def cluster(tmp_path_factory):
     end = time.monotonic() + 60
     while not file.exists() and time.monotonic() < end:
         time.sleep(0.05)
+    with Client(scheduler_file=str(file), set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
     yield file
     for process in reversed(processes):
         process.terminate()
