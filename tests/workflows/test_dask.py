@@ -51,8 +51,11 @@ def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster")
     file = folder / "scheduler.json"
     common = ("--scheduler-file", file, "--no-dashboard", "--dashboard-address", "127.0.0.1:0", "--host", "127.0.0.1")
-    commands = [("dask_scheduler", "--port", 0)]
-    commands += [("dask_worker", "--nthreads", 1, "--local-directory", folder / name) for name in ("one", "two")]
+    commands = [("dask_scheduler", "--port", 0, "--idle-timeout", "300")]  # ends if the tests are killed
+    commands += [
+        ("dask_worker", "--nthreads", 1, "--death-timeout", 60, "--local-directory", folder / name)
+        for name in ("one", "two")
+    ]
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", f"distributed.cli.{module}", *map(str, (*words, *common))],
