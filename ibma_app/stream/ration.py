@@ -47,6 +47,11 @@ class Load:
         """Bytes while the maps are compared with each other."""
         return min(COMPARED, 12 * self.n_maps * self.voxels) + 256 * self.n_maps * 24
 
+    @property
+    def least(self) -> int:
+        """Bytes when one thing is done after another, the rows in files."""
+        return max(self.reading(1), self.fitting(1), self.comparing())
+
 
 @dataclass(frozen=True)
 class Ration:
@@ -82,7 +87,7 @@ def share_out(load: Load, memory: int, nprocs: int) -> Ration:
     UsageError
         Even one thing after another takes more.
     """
-    least = max(load.reading(1), load.fitting(1), load.comparing())
+    least = load.least
     if least > memory:
         raise UsageError(
             f"{load.n_maps} maps of {load.voxels} voxels need at least {_size(least)} of memory; {_size(memory)} may "
