@@ -71,7 +71,7 @@ def block_size(n_maps: int) -> int:
     return size
 
 
-def share_out(load: Load, memory: int, nprocs: int) -> Ration:
+def share_out(load: Load, memory: int, nprocs: int, processes: int = 1) -> Ration:
     """Decide what may be done at once in so much memory; results never depend on it.
 
     Parameters
@@ -81,6 +81,8 @@ def share_out(load: Load, memory: int, nprocs: int) -> Ration:
         Bytes, beside what the interpreter and its libraries take.
     nprocs : int
         Threads that there are.
+    processes : int
+        How many do the like at the same time, each in so much memory.
 
     Raises
     ------
@@ -89,9 +91,10 @@ def share_out(load: Load, memory: int, nprocs: int) -> Ration:
     """
     least = load.least
     if least > memory:
+        each, fewer = (" by each process", ", take fewer --nprocs") if processes > 1 else ("", "")
         raise UsageError(
             f"{load.n_maps} maps of {load.voxels} voxels need at least {_size(least)} of memory; {_size(memory)} may "
-            f"be used. Give more with --mem {_round_up(least)}M, or combine fewer maps at a time."
+            f"be used{each}. Give more with --mem {_round_up(least) * processes}M{fewer}, or combine fewer maps at a time."
         )
     on_disk = load.stacked > STACK_SHARE * memory or load.stacked + least > memory
     left = memory - (0 if on_disk else load.stacked)

@@ -123,6 +123,7 @@ def stack_maps(
     memory: int | None = None,
     default_dof: float | None = None,
     nprocs: int = 1,
+    processes: int = 1,
     skip_bad: bool | None = None,
     interpolate: bool | None = None,
     samples: Sequence[Sample] | None = None,
@@ -154,6 +155,8 @@ def stack_maps(
         private folder under ``work_dir``, removed at exit.
     nprocs : int
         Threads that read, as far as memory allows.
+    processes : int
+        How many stack maps at the same time, each in so much memory.
     skip_bad : bool, optional
         Leave out (and name) a map that lacks something, is on another grid or
         cannot be read, as long as another remains. Default: runs only.
@@ -203,7 +206,7 @@ def stack_maps(
     kinds = tuple(kind for kind in ROW_KINDS if kind in needs)
     first = _first_maps(observations, plan, skip=skip)
     load = _load_of(observations, plan, kinds, first, share, tests)
-    shared = share_out(load, default_memory() if memory is None else memory, nprocs)
+    shared = share_out(load, default_memory() if memory is None else memory, nprocs, processes)
     with open_store(work_dir, on_disk=shared.on_disk, size=load.stacked, window=shared.window) as store:
         builder = _Builder(plan, store, len(observations), share)
         later = range(len(first), len(observations))

@@ -148,6 +148,7 @@ def combine_runs(analysis: Analysis, job: Job) -> Results:
         min_coverage=options.min_coverage,
         work_dir=job.resources.work_dir,
         memory=job.resources.memory_per_process,
+        processes=job.resources.nprocs,
         default_dof=options.dof,
         interpolate=options.grid != "common" or None,
     ) as stack:

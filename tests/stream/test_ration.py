@@ -42,6 +42,14 @@ def test_what_cannot_be_done_is_refused_with_the_least_that_would_do(load):
     assert shared.threads >= 1
 
 
+def test_each_of_several_processes_needs_it():
+    with pytest.raises(UsageError, match=r"by each process.*fewer --nprocs") as told:
+        share_out(BRAIN, BRAIN.least // 2, 1, processes=4)
+    named = re.search(r"--mem (\d+M)", told.value.message)
+    assert named
+    assert parse_size(named[1]) // 4 >= BRAIN.least
+
+
 def test_more_memory_never_does_less():
     least = BRAIN.least
     found = [share_out(BRAIN, int(least * factor), 16) for factor in (1, 1.5, 2, 4, 8, 64)]
