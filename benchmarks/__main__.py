@@ -19,7 +19,7 @@ import bench_growth
 from clock import say
 
 HERE = Path(__file__).parent
-PACKAGES = ("ibma-app", "numpy", "scipy", "numba", "nilearn", "pymare", "pybids", "isal")
+PACKAGES = ("ibma-app", "numpy", "scipy", "numba", "nilearn", "pymare", "pybids", "zlib-ng")
 NAMES = ("files", "growth", "estimators", "resampling", "indexing")
 
 

@@ -23,7 +23,7 @@ HOMES = {  # where a heavy import may stand, as prefixes of paths inside the pac
     "dask": ("stream/pools.py",),
     "distributed": ("stream/pools.py",),
     "numba": ("stats/",),
-    "isal": ("core/gzipped.py",),
+    "zlib_ng": ("core/gzipped.py",),
     "matplotlib": ("report/",),
     "nilearn.plotting": ("report/",),
     "jinja2": ("report/",),
@@ -41,7 +41,7 @@ LIGHT = (
     "ibma_app.report",
 )
 HEAVY = {name.partition(".")[0] for name in HOMES} | {"numpy", "scipy"}
-DISTRIBUTIONS = {"bids": "pybids", "tomli_w": "tomli-w"}  # where the import's name is another
+DISTRIBUTIONS = {"bids": "pybids", "tomli_w": "tomli-w", "zlib_ng": "zlib-ng"}  # where the import's name is another
 
 # spelled so that this file does not contain what it looks for
 FORBIDDEN = {

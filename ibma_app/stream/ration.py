@@ -94,7 +94,8 @@ def share_out(load: Load, memory: int, nprocs: int, processes: int = 1) -> Ratio
         each, fewer = (" by each process", ", take fewer --nprocs") if processes > 1 else ("", "")
         raise UsageError(
             f"{load.n_maps} maps of {load.voxels} voxels need at least {_size(least)} of memory; {_size(memory)} may "
-            f"be used{each}. Give more with --mem {_round_up(least) * processes}M{fewer}, or combine fewer maps at a time."
+            f"be used{each}. Give more with --mem {_round_up(least) * processes}M{fewer}, or combine fewer maps at "
+            "a time."
         )
     on_disk = load.stacked > STACK_SHARE * memory or load.stacked + least > memory
     left = memory - (0 if on_disk else load.stacked)

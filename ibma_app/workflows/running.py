@@ -25,7 +25,7 @@ from ibma_app.workflows.parsing import options_as_toml
 
 log = logging.getLogger("ibma_app")
 
-PACKAGES = ("numpy", "scipy", "numba", "nibabel", "pybids", "nilearn", "pandas", "formulaic", "isal")
+PACKAGES = ("numpy", "scipy", "numba", "nibabel", "pybids", "nilearn", "pandas", "formulaic", "zlib-ng")
 
 
 @dataclasses.dataclass
