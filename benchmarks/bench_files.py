@@ -98,7 +98,8 @@ def subjects(folder: Path, repeat: int) -> None:
     """(c) A group of subjects, one contrast and ten, beside nilearn's SecondLevelModel."""
     head("A group of subjects, `ols`", "nilearn")
     for n, tests in ((20, 1), (100, 1), (100, 10)):
-        data, out, peer = brains.make_subjects(folder / f"subjects{n}", n), folder / "out", folder / "out_nilearn"
+        data = brains.make_subjects(folder / f"subjects{n}", n, distinct=n)
+        out, peer = folder / "out", folder / "out_nilearn"
         words = ["--estimator", "ols", *(["--formula", FORMULA, "--test", *TEN] if tests > 1 else [])]
         ours = app(data, out, "group", words, repeat)
         command = [sys.executable, str(HERE / "peer_nilearn.py"), "group", str(data), str(peer), str(tests)]

@@ -24,7 +24,7 @@ class Grid:
         x, y, z = self.mask.shape
         return x, y, z
 
-    @property
+    @cached_property
     def n_voxels(self) -> int:
         """V, the number of voxels in the mask."""
         return int(np.count_nonzero(self.mask))

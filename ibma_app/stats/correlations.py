@@ -1,5 +1,6 @@
 """Correlations of many maps with each other, tile by tile: what stands out is kept, never all pairs."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +56,7 @@ def correlate_maps(values: Singles, groups: Integers, limit: float) -> Correlati
     alike, alike_r = [], []
     for start in range(0, n_maps, TILE):
         rows = np.arange(start, min(start + TILE, n_maps))
-        r = _tile(standard, masks, rows)
+        r = _tile(standard, masks, slice(start, start + rows.size))
         r[~varies[rows]] = np.nan
         r[:, ~varies] = np.nan
         r[rows - start, rows] = np.nan
@@ -79,17 +80,20 @@ def _standardise(values: Singles, covered: NDArray[np.bool_]) -> tuple[Singles, 
     standard = np.zeros(values.shape, dtype=np.float32)
     varies = np.zeros(len(values), dtype=bool)
     for row, (line, seen) in enumerate(zip(values, covered, strict=True)):
-        there = line[seen].astype(np.float64)
+        complete = bool(seen.all())
+        there = (line if complete else line[seen]).astype(np.float64)
         if there.size < FEWEST:
             continue
-        spread = there.std()
-        varies[row] = spread > CONSTANT * np.abs(there).max()
+        largest = max(there.max(), -there.min())
+        there -= there.mean()
+        spread = math.sqrt(float(there @ there) / there.size)
+        varies[row] = spread > CONSTANT * largest
         if varies[row]:
-            standard[row, seen] = (there - there.mean()) / spread
+            standard[row, slice(None) if complete else seen] = there / spread
     return standard, varies
 
 
-def _tile(standard: Singles, masks: Singles | None, rows: Integers) -> Floats:
+def _tile(standard: Singles, masks: Singles | None, rows: slice) -> Floats:
     """Correlate some maps with all, (T, K): over all voxels, or those that both cover."""
     mine = standard[rows]
     products = (mine @ standard.T).astype(np.float64)

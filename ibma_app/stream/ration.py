@@ -10,13 +10,15 @@ BLOCK = 8192
 VALUES = 2**22  # of one kind in a tile: with many maps a tile has fewer voxels
 SMALLEST_BLOCK = 256
 
+MIB = 1024**2
+
 STACK_SHARE = 0.25  # of the memory: larger stacks go to disk
 WINDOW_SHARE = 0.125  # of the memory: what is read from disk at once
-COMPARED = 3 * 40 * 1024**2  # comparing the maps holds 10 million values, and works on them
+COMPARED = 3 * 20 * MIB  # comparing the maps holds 5 million values, and works on them
 OUTPUTS = 24  # numbers that an estimate, inference and writing hold at a voxel, for the first test
 OF_A_TEST = 7  # and for each further one
 WORK = 2.0  # times what a tile holds: the estimator's own arrays (`tests/stream/test_ration.py`)
-MIB = 1024**2
+KEPT = 16 * MIB  # freed arrays that the C library has not given back yet (`budget.return_freed_memory`)
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,17 @@ class Load:
     def reading(self, readers: int) -> int:
         """Bytes while maps are read, so many at once and one ahead."""
         each = self.volume * (8 * self.opened + 4) + self.voxels * (8 * self.kept + 8) + self.base
-        return 20 * self.base + 8 * self.voxels + (readers + 1) * each
+        return KEPT + 20 * self.base + 8 * self.voxels + (readers + 1) * each
 
     def fitting(self, threads: int) -> int:
         """Bytes while tiles are fitted, so many at once."""
         tile = self.n_maps * min(block_size(self.n_maps), self.voxels)
         held = 8 * self.voxels * (OUTPUTS + OF_A_TEST * (self.tests - 1))
-        return held + int(threads * tile * (8 * self.kept + 1) * (1 + WORK))
+        return KEPT + held + int(threads * tile * (8 * self.kept + 1) * (1 + WORK))
 
     def comparing(self) -> int:
         """Bytes while the maps are compared with each other."""
-        return min(COMPARED, 12 * self.n_maps * self.voxels) + 256 * self.n_maps * 24
+        return KEPT + min(COMPARED, 12 * self.n_maps * self.voxels) + 256 * self.n_maps * 24
 
     @property
     def least(self) -> int:

@@ -74,9 +74,11 @@ class Stack:
         stop = min(stop, self.n_voxels)
         values = {kind: self._store.read_all(kind, self.n_maps, start, stop) for kind in self.kinds}
         first = next(iter(values.values()))
-        covered = ~np.isnan(first)
-        for kind_values in values.values():
-            kind_values[~covered] = 0.0
+        absent = np.isnan(first)
+        covered = ~absent
+        if absent.any():
+            for kind_values in values.values():
+                kind_values[absent] = 0.0
         return VoxelBlock(
             covered=covered,
             effect=values.get("effect"),
@@ -85,6 +87,10 @@ class Stack:
             dof=self._dof_block(start, stop, covered),
             sample_size=self.sample_size,
         )
+
+    def read_plain(self, kind: str, start: int, stop: int) -> NDArray[np.float32]:
+        """Read one kind of every map in single precision, NaN where a map does not cover a voxel."""
+        return self._store.read_all(kind, self.n_maps, start, min(stop, self.n_voxels), np.float32)
 
     @property
     def nbytes(self) -> int:

@@ -25,6 +25,8 @@ from ibma_app.core.errors import InputError
 from ibma_app.core.methods import Estimator
 from ibma_app.estimators import find_estimator
 
+PLAIN = frozenset({str, int, bool, type(None)})
+
 BY_NAME: Mapping[type, Callable[[str], Any]] = {Estimator: find_estimator}
 """Records that are code: kept by their name on the menu."""
 
@@ -46,6 +48,8 @@ def encode(value: Any, hint: Any, root: Path) -> Any:
         A value of a kind that no record holds yet: a programming error.
     """
     kind: Any = type(value)
+    if kind in PLAIN:
+        return value
     if kind in BY_NAME:
         return value.name
     if _is_record(kind):
