@@ -52,19 +52,19 @@ def available_memory(root: Path = Path("/"), environ: Mapping[str, str] = os.env
 
 
 def return_freed_memory() -> None:
-    """Have the C library give arrays of over 8 MiB back to the system as soon as they are freed.
+    """Have the C library give arrays of over 5 MiB back to the system as soon as they are freed.
 
     Left to itself, glibc raises that bound to 32 MiB when it sees large arrays
     freed, and keeps what it then has in pieces: a tenth of a whole-brain run's peak.
-    What is below the bound it keeps to use again, up to 64 MiB: new pages for
+    What is below the bound it keeps to use again, up to 16 MiB: new pages for
     each volume of 2 mm took a tenth of the run's time.
     """
     if not sys.platform.startswith("linux") or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 8 * 1024**2)
-        mallopt(M_TRIM_THRESHOLD, 64 * 1024**2)
+        mallopt(M_MMAP_THRESHOLD, 5 * 1024**2)
+        mallopt(M_TRIM_THRESHOLD, 16 * 1024**2)
 
 
 def default_memory() -> int:
