@@ -98,7 +98,7 @@ def subjects(folder: Path, repeat: int) -> None:
     """(c) A group of subjects, one contrast and ten, beside nilearn's SecondLevelModel."""
     head("A group of subjects, `ols`", "nilearn")
     for n, tests in ((20, 1), (100, 1), (100, 10)):
-        data = brains.make_subjects(folder / f"subjects{n}", n, distinct=n)
+        data = brains.make_subjects(folder / f"distinct{n}", n, distinct=n)
         out, peer = folder / "out", folder / "out_nilearn"
         words = ["--estimator", "ols", *(["--formula", FORMULA, "--test", *TEN] if tests > 1 else [])]
         ours = app(data, out, "group", words, repeat)
@@ -116,7 +116,7 @@ def shares(folder: Path, repeat: int) -> None:
     say("\n### Where the CPU time goes, one process\n")
     say(f"| CPU s | {' | '.join(PHASES)} | whole | floor: reading | writing | imports | whole / floor |")
     say("|---|" + "---|" * (len(PHASES) + 5))
-    collection, group = folder / "studies", folder / "subjects100"
+    collection, group = folder / "studies", folder / "distinct100"
     same = ["--units", "assume-same"]
     asked = [
         ("21 studies, `reml`", collection, "group", ["--estimator", "reml", *same, "--no-report"]),

@@ -18,7 +18,7 @@ MAX_FUNCTION = 60  # without its docstring
 DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "stuff"}
 
 HOMES = {  # where a heavy import may stand, as prefixes of paths inside the package
-    "bids": ("dataset/query.py",),
+    "bids": ("dataset/index.py",),
     "templateflow": ("stream/space.py",),
     "dask": ("stream/pools.py",),
     "distributed": ("stream/pools.py",),

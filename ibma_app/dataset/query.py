@@ -1,47 +1,25 @@
 """Which statistic maps there are: datasets indexed by PyBIDS, filtered as the user asked.
 
-The index is PyBIDS's, but filled by our own walk (its ``indexer`` takes any
-callable): names are read below the dataset's root only, so that a folder
-``sub-99`` above it does not contaminate them; no metadata is read here; and
-only images are listed. 5,000 subjects take seconds instead of minutes.
+Names are read below the dataset's root only, so that a folder ``sub-99``
+above it does not contaminate them.
 """
 
-import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ibma_app.core.errors import DatasetError, InputError, OutputError, UsageError
+from ibma_app.core.errors import DatasetError, InputError, UsageError
 from ibma_app.core.statmap import KINDS, Dataset, StatMap
 from ibma_app.dataset.entities import order_entities, split_name
 from ibma_app.dataset.filters import Candidate, check_names, explain_steps, matches
+from ibma_app.dataset.index import index_images, index_in_database
 from ibma_app.dataset.levels import is_collection, is_here, keep_level
 from ibma_app.dataset.sidecars import SidecarReader
-from ibma_app.dataset.walk import Listing, list_images
+from ibma_app.dataset.walk import list_images
 
 _EXTENSIONS = (".nii", ".nii.gz")
-_PYBIDS_NAMES = {
-    "sub": "subject",
-    "ses": "session",
-    "acq": "acquisition",
-    "ce": "ceagent",
-    "trc": "tracer",
-    "rec": "reconstruction",
-    "dir": "direction",
-    "mod": "modality",
-}
-_SHORT_NAMES = {name: key for key, name in _PYBIDS_NAMES.items()}
-_NAME_PARTS = ("suffix", "extension", "fault")
-_CONFIG = {
-    "name": "statmaps",
-    "entities": [{"name": name} for name in (*_PYBIDS_NAMES.values(), *_NAME_PARTS)],
-}
-_INDEX_VERSION = "1"
 
 
 @dataclass(frozen=True)
@@ -266,20 +244,14 @@ def _index(
 ) -> list[Candidate]:
     """Return a dataset's images as PyBIDS has them, in memory or in the database folder."""
     labels = {"sub": query.labels["sub"]} if "sub" in query.labels else {}
-    listing = list_images(dataset.root, exclude=exclude, labels=labels, extensions=_all_extensions(queries))
-    wanted = _all_suffixes(queries)
-    images = (_read_candidate(dataset.root, name) for name in listing.images)
-    indexer = _make_indexer([one for one in images if wanted is None or one.suffix in wanted])
+    extensions, wanted = _all_extensions(queries), _all_suffixes(queries)
+    listing = list_images(dataset.root, exclude=exclude, labels=labels, extensions=extensions)
+    candidates = (_read_candidate(dataset.root, name) for name in listing.images)
+    images = [one for one in candidates if wanted is None or one.suffix in wanted]
     if query.database_dir is None:
-        return _read_tags(_open_layout(dataset.root, None, indexer))
-    left_out = sorted(map(str, exclude))
-    folder = query.database_dir / _digest([str(dataset.root), _CONFIG, labels, sorted(wanted or "*"), left_out])
-    return _read_tags(_open_database(dataset.root, folder, listing, indexer))
-
-
-def _digest(what: Any) -> str:
-    """Make a short name of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps([_INDEX_VERSION, what]).encode()).hexdigest()[:16]
+        return index_images(dataset.root, images)
+    asked = [labels, sorted(wanted or "*"), extensions, sorted(map(str, exclude))]
+    return index_in_database(dataset.root, images, query.database_dir, asked, listing.folders)
 
 
 def _all_suffixes(queries: Mapping[str, Mapping[str, Any]]) -> set[str] | None:
@@ -302,95 +274,3 @@ def _all_extensions(queries: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]
 def _as_list(value: Any) -> list[Any]:
     """Return a query's value as a list."""
     return value if isinstance(value, list) else [value]
-
-
-def _open_layout(root: Path, database: Path | None, indexer: Callable[[Any], None]) -> Any:
-    """Open a PyBIDS layout, indexed now or in its database."""
-    from bids.layout import BIDSLayout
-
-    return BIDSLayout(str(root), validate=False, config=[_CONFIG], database_path=database, indexer=indexer)
-
-
-def _open_database(root: Path, folder: Path, listing: Listing, indexer: Callable[[Any], None]) -> Any:
-    """Open the database of a dataset as it is now; make it, and remove older ones, when there is none.
-
-    Its name tells the dataset's state by its folders' times, since PyBIDS
-    itself never refreshes a database. It is made aside and moved in whole.
-    """
-    state = _digest(listing.folders)
-    final = folder / state
-    if not (final / "layout_index.sqlite").is_file():
-        aside = folder / f".{state}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        try:
-            aside.mkdir(parents=True)
-            _open_layout(root, aside, indexer).connection_manager.engine.dispose()
-            _move_in(aside, final)
-        except OSError as error:
-            raise OutputError(f"{folder}: the PyBIDS database cannot be made: {error.strerror}.") from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        for other in folder.iterdir():
-            if other != final and not other.name.startswith("."):
-                shutil.rmtree(other, ignore_errors=True)
-    return _open_layout(root, final, indexer)
-
-
-def _move_in(aside: Path, final: Path) -> None:
-    """Give a finished database its name; one that another job has put there in the meantime stays."""
-    try:
-        aside.replace(final)
-    except OSError:
-        if not final.is_dir():
-            raise
-
-
-def _make_indexer(images: Sequence[Candidate]) -> Callable[[Any], None]:
-    """Make the callable that fills a layout with our images."""
-
-    def fill(layout: Any) -> None:
-        from bids.layout.models import BIDSImageFile, Entity, Tag
-
-        session = layout.connection_manager.session
-        tags = [(str(one.path), name, value) for one in images for name, value in _tag(one).items()]
-        known = {name for (name,) in session.query(Entity.name)}
-        session.add_all([Entity(name) for name in sorted({name for _, name, _ in tags} - known)])
-        session.flush()
-        kind = BIDSImageFile.__mapper_args__["polymorphic_identity"]
-        # rows, not objects: PyBIDS's own constructors take longer than all else
-        files = [
-            {"path": str(one.path), "filename": one.path.name, "dirname": str(one.path.parent),
-             "is_dir": False, "class_": kind}
-            for one in images
-        ]  # fmt: skip
-        columns = ("file_path", "entity_name", "_value")
-        constants = {"_dtype": "str", "is_metadata": False}
-        rows = [{**dict(zip(columns, tag, strict=True)), **constants} for tag in tags]
-        if files:
-            session.execute(BIDSImageFile.__table__.insert(), files)
-            session.execute(Tag.__table__.insert(), rows)
-        session.commit()
-
-    return fill
-
-
-def _tag(candidate: Candidate) -> dict[str, str]:
-    """Return an image's entities by their PyBIDS names, and the parts of its name."""
-    tags = {_PYBIDS_NAMES.get(key, key): label for key, label in candidate.entities.items()}
-    parts = {name: getattr(candidate, name) for name in _NAME_PARTS}
-    return {**tags, **{name: value for name, value in parts.items() if value}}
-
-
-def _read_tags(layout: Any) -> list[Candidate]:
-    """Read the whole index in one pass over its tags (a query per file takes minutes)."""
-    from bids.layout.models import Tag
-
-    files: dict[str, dict[str, str]] = {}
-    rows = layout.connection_manager.session.query(Tag.file_path, Tag.entity_name, Tag._value)
-    for path, name, value in rows:
-        files.setdefault(path, {})[_SHORT_NAMES.get(name, name)] = value
-    layout.connection_manager.engine.dispose()
-    candidates = []
-    for path, tags in sorted(files.items()):
-        suffix, extension, fault = (tags.pop(name, None) for name in _NAME_PARTS)
-        candidates.append(Candidate(Path(path), order_entities(tags), suffix or "", extension or "", fault))
-    return candidates

@@ -79,9 +79,17 @@ def _scan(folder: Path) -> Iterator[tuple[str, bool]]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
-                    yield entry.name, entry.is_dir()
+                    yield entry.name, _is_folder(entry)
     except PermissionError:  # a folder that we may not enter holds nothing for us
         return
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Tell whether an entry is a folder, or a link to one; a link that leads nowhere fails later, by its name."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_other(name: str, prefixes: Mapping[str, Collection[str]]) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ibma_app.core import gzipped
-from ibma_app.core.errors import IbmaError, OutputError, ReadWriteError
+from ibma_app.core.errors import DataError, IbmaError, OutputError, ReadWriteError
 from ibma_app.core.grid import Grid
 
 _TEMPORARY = ".ibma-tmp-"
@@ -280,13 +280,20 @@ def save_statmap(
     Raises
     ------
     ValueError
-        When a value is not finite, or does not fit the type: a programming error.
+        When a value is not finite, or is not of the type: a programming error.
+    DataError
+        When a value is beyond what the type holds.
     """
     values = np.asarray(vector)
     with np.errstate(over="ignore", invalid="ignore"):
         cast = values.astype(dtype)
     if not np.isfinite(cast).all():
-        raise ValueError(f"{below}: values that are not finite, or beyond {np.dtype(dtype)}")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{below}: values that are not finite")
+        raise DataError(
+            f"{below} cannot be written: {np.count_nonzero(~np.isfinite(cast))} of its values are beyond what single "
+            "precision holds (3e38). Do the inputs mark missing voxels by huge numbers? Set those to NaN or 0."
+        )
     if np.issubdtype(cast.dtype, np.integer) and not np.array_equal(cast, values):
         raise ValueError(f"{below}: values that are no {np.dtype(dtype)}")
     image = _make_nifti(cast, grid, fill)

@@ -156,8 +156,8 @@ class RowStore:
             low, high = max(start, first), min(stop, first + width)
             block[:, low - start : high - start] = window[:, low - first : high - first]
         for row in range(n_rows):
-            if self._rows[kind, row].scale != 1.0:
-                block[row] *= self._rows[kind, row].scale
+            if self._rows[kind, row].scale != 1.0:  # in double precision, as `read` does
+                block[row] = block[row].astype(np.float64) * self._rows[kind, row].scale
         return block
 
     def _hold(self) -> None:
@@ -214,6 +214,7 @@ class RowStore:
         while self._files:
             os.close(self._files.popitem()[1])
         self._rows.clear()
+        self._held.clear()
         self._windows.clear()
 
     def _chosen(self, kind: str, row: _Row, start: int, stop: int) -> NDArray[Any]:
@@ -232,7 +233,9 @@ class RowStore:
         while wanted > 0:
             part = os.pread(self._files[kind], wanted, offset)
             if not part:
-                raise ReadWriteError(f"The work file {self._path(kind)} was cut short while it was in use.")
+                raise ReadWriteError(
+                    f"The rows in the work folder {self._folder} were cut short while they were in use."
+                )
             parts.append(part)
             wanted, offset = wanted - len(part), offset + len(part)
         return np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), dtype=row.dtype)
@@ -241,6 +244,7 @@ class RowStore:
         try:
             if kind not in self._files:
                 self._files[kind] = os.open(self._path(kind), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+                self._path(kind).unlink()  # whatever ends us, the room is given back
             view = memoryview(values.tobytes())
             while view:
                 written = os.pwrite(self._files[kind], view, offset)

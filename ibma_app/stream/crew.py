@@ -14,6 +14,10 @@ class Workers(Protocol):
     """Workers in other processes, perhaps on other machines (see `ibma_app.stream.pools.DaskPool`)."""
 
     @property
+    def memory(self) -> int | None:
+        """Bytes that we may use here; None: nobody said."""
+
+    @property
     def smallest_memory(self) -> int | None:
         """Bytes that each worker may use; None: they do not say."""
 

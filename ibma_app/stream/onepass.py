@@ -98,8 +98,14 @@ def _score(road: Road, job: range) -> Floats:
 
 
 def _holds(workers: Workers, nbytes: int) -> bool:
-    """Tell, and say, whether workers can hold what they would be sent."""
-    limit, gib = workers.smallest_memory, 1024.0**3
+    """Tell, and say, whether workers can hold what they would be sent, and we can send it."""
+    limit, ours, gib = workers.smallest_memory, workers.memory, 1024.0**3
+    if ours is not None and nbytes > SHARE * ours:
+        log.warning(
+            "To be resampled by workers, the maps (%.2f GiB) have to be in memory here, of which %.2f GiB may be "
+            "used: it is done here, by threads. Give more with --mem to have it done there.", nbytes / gib, ours / gib,
+        )  # fmt: skip
+        return False
     if limit is not None and nbytes > SHARE * limit:
         log.warning(
             "Resampling needs the maps (%.2f GiB) in each worker, and the smallest worker has %.2f GiB: it is done "

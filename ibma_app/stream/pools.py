@@ -46,11 +46,11 @@ class DaskPool:
     address : str
         As the user gave it.
     memory : int or None
-        Bytes that data waiting to be sent may take here, in all; None: a few jobs' worth.
+        Bytes that we may use here, a quarter of them for data that wait to be sent; None: for a few jobs' worth.
     """
 
     def __init__(self, client: Any, address: str, memory: int | None = None) -> None:
-        self._client, self._address, self._memory = client, address, memory
+        self._client, self._address, self.memory = client, address, memory
         self._limits: tuple[int, ...] = ()
         self._known: Mapping[str, int] = {}  # threads of each worker
         self._looked = 0.0
@@ -175,7 +175,7 @@ class DaskPool:
     def _submit(self, function: Callable[..., Result], *given: Any) -> Any:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)  # blocks of maps are
-            return self._asked(self._client.submit, function, *given, pure=False)
+            return self._asked(self._client.submit, _checked, __version__, function, *given, pure=False)
 
     def _asked(self, request: Callable[..., Any], *given: Any, **named: Any) -> Any:
         """Ask the scheduler for something; if it is gone, say so."""
@@ -195,7 +195,7 @@ class DaskPool:
         ahead = 2 * max(1, self.nprocs)
         if not nbytes:
             return max(ahead, MOST_AHEAD)
-        return ahead if self._memory is None else max(1, min(ahead, self._memory // nbytes))
+        return ahead if self.memory is None else max(1, min(ahead, self.memory // 4 // nbytes))
 
     def _next(self, finished: "queue.SimpleQueue[Any]") -> Any:
         """Wait for a job's future, with an eye on the cluster."""
@@ -236,6 +236,8 @@ class DaskPool:
                 f"Every Dask worker that worked on {name} died, perhaps out of memory. See the workers' logs, or give "
                 "them more memory."
             )
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("ibma_app"):
+            return UsageError(f"A Dask worker cannot work for us: {_complaint(error)}")
         return error
 
     def _require_scheduler(self) -> None:
@@ -306,7 +308,7 @@ def open_dask(
                 f"No Dask scheduler answers at {address} ({error or type(error).__name__}). Start one (dask "
                 "scheduler), give its address or its scheduler file, or say --dask local."
             ) from None
-        pool = DaskPool(client, address, memory and memory // 4)
+        pool = DaskPool(client, address, memory)
         pool.meet()
         if pool.local and memory:
             pool._limits = (memory // nprocs,)
@@ -367,6 +369,19 @@ def _unheard_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _checked(version: str, function: Callable[..., Result], *given: Any) -> Result:
+    """Do a job, in a worker that may have come after all others were asked for their version.
+
+    Raises
+    ------
+    UsageError
+        It would compute other numbers.
+    """
+    if version != __version__:
+        raise UsageError(f"A Dask worker cannot work for us: it has ibma-app {__version__}, ours is {version}.")
+    return function(*given)
 
 
 def _describe_worker(dask_worker: Any) -> tuple[str, str | None, int]:

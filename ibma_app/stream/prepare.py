@@ -1,5 +1,6 @@
 """One map after another: read, converted, brought to the grid, handed over in order."""
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.stream.convert import COVERED, Converted, Indices, Reasons, convert_maps, kinds_to_open
 from ibma_app.stream.hedges import Sample, hedges_g
 from ibma_app.stream.load import Geometry, Image, read_image
+from ibma_app.stream.ration import Load
 from ibma_app.stream.regrid import regrid, reorient, same_lattice, smooth
 from ibma_app.stream.survey import ReadMap, pack_suspect
 
@@ -76,6 +78,8 @@ class Prepared:
     covered: Indices  # (N,) which of the base mask's they are, ascending
     reasons: Reasons  # (V,) over the base mask
     notes: tuple[str, ...]
+    volume: int  # voxels of its files
+    worked: bool  # whether whole volumes were worked on
 
 
 def prepare_maps(
@@ -135,7 +139,45 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
         covered,
         pack_suspect(converted.values, converted.reasons),
     )
-    return Prepared(read, converted.values, converted.covered, converted.reasons, notes)
+    shape = geometry.shape
+    worked = bool(plan.smoothing) or not (
+        plan.grid.matches(geometry.affine, shape) or same_lattice(plan.grid, geometry)
+    )
+    return Prepared(
+        read, converted.values, converted.covered, converted.reasons, notes, volume=math.prod(shape), worked=worked
+    )
+
+
+def weigh_maps(observations: Sequence[Observation], plan: Plan, kept: int, first: Prepared | None, early: int) -> Load:
+    """Tell what an analysis takes, judged by its first map.
+
+    Parameters
+    ----------
+    observations : sequence of Observation
+    plan : Plan
+    kept : int
+        Kinds of map that are stacked.
+    first : Prepared or None
+        The first map; None where there is none.
+    early : int
+        How many maps cover between them every voxel of the mask.
+    """
+    n_maps, base = len(observations), plan.base.size
+    covered = base if first is None else first.covered.size
+    # Where every map must cover a voxel, no mask is larger than the first map's; else this is a guess.
+    voxels = covered if early == 1 else min(base, int(1.25 * covered))
+    kept += any("dof" in observation.statmaps for observation in observations)
+    computed = any(one.statmaps["effect"].terms for one in observations[:1] if "effect" in one.statmaps)
+    return Load(
+        n_maps=n_maps,
+        volume=max(plan.grid.mask.size, 0 if first is None else first.volume),
+        base=base,
+        voxels=voxels,
+        stacked=(early * base + (n_maps - early) * (voxels if early == 1 else base)) * (4 * kept + 1),
+        opened=max(len(observation.statmaps) for observation in observations),
+        kept=kept,
+        volumes=computed or (first is not None and first.worked),
+    )
 
 
 def _bring_to_grid(

@@ -17,8 +17,10 @@ WINDOW_SHARE = 0.125  # of the memory: what is read from disk at once
 COMPARED = 3 * 20 * MIB  # comparing the maps holds 5 million values, and works on them
 OUTPUTS = 24  # numbers that an estimate, inference and writing hold at a voxel, for the first test
 OF_A_TEST = 7  # and for each further one
+A_JOB = 64  # bytes that a thread which scores relabellings takes at a voxel,
+A_SCAN = 17 * MIB  # and besides (`stream/quick.py`)
 WORK = 2.0  # times what a tile holds: the estimator's own arrays (`tests/stream/test_ration.py`)
-KEPT = 16 * MIB  # freed arrays that the C library has not given back yet (`budget.return_freed_memory`)
+KEPT = 16 * MIB  # freed arrays that the C library keeps for each thread (`budget.return_freed_memory`)
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,31 @@ class Load:
     opened: int = 1  # kinds of map read of each observation
     kept: int = 1  # kinds of map stacked
     tests: int = 1
+    volumes: bool = False  # whether whole volumes are worked on: interpolated, smoothed, computed
+    resampled: bool = False  # whether least squares are resampled: from all maps in memory
 
     def reading(self, readers: int) -> int:
         """Bytes while maps are read, so many at once and one ahead."""
-        each = self.volume * (8 * self.opened + 4) + self.voxels * (8 * self.kept + 8) + self.base
-        return KEPT + 20 * self.base + 8 * self.voxels + (readers + 1) * each
+        worked = 8 * (self.kept + 4) if self.volumes else 0
+        each = self.volume * (8 * self.opened + 4 + worked) + self.voxels * (8 * self.kept + 8) + self.base
+        return 20 * self.base + 8 * self.voxels + (readers + 1) * (each + KEPT)
 
     def fitting(self, threads: int) -> int:
         """Bytes while tiles are fitted, so many at once."""
         tile = self.n_maps * min(block_size(self.n_maps), self.voxels)
-        held = 8 * self.voxels * (OUTPUTS + OF_A_TEST * (self.tests - 1))
-        return KEPT + held + int(threads * tile * (8 * self.kept + 1) * (1 + WORK))
+        work = int(threads * tile * (8 * self.kept + 1) * (1 + WORK))
+        return self._estimated + work + (threads + 1) * KEPT
+
+    def resampling(self, threads: int) -> int:
+        """Bytes while relabellings are scored, so many jobs at once."""
+        if not self.resampled:
+            return 0
+        return self._estimated + 4 * self.n_maps * self.voxels + threads * (A_JOB * self.voxels + A_SCAN + KEPT) + KEPT
+
+    @property
+    def _estimated(self) -> int:
+        """Bytes of the estimate of all voxels."""
+        return 8 * self.voxels * (OUTPUTS + OF_A_TEST * (self.tests - 1))
 
     def comparing(self) -> int:
         """Bytes while the maps are compared with each other."""
@@ -52,7 +68,7 @@ class Load:
     @property
     def least(self) -> int:
         """Bytes when one thing is done after another, the rows in files."""
-        return max(self.reading(1), self.fitting(1), self.comparing())
+        return max(self.reading(1), self.fitting(1), self.comparing(), self.resampling(1))
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,7 @@ class Ration:
 
     on_disk: bool  # whether the rows go to files
     readers: int  # maps read at once
-    threads: int  # tiles fitted at once
+    threads: int  # tiles fitted, or relabellings scored, at once
     window: int  # bytes read from the files at once
 
 
@@ -101,7 +117,7 @@ def share_out(load: Load, memory: int, nprocs: int, processes: int = 1) -> Ratio
         )
     on_disk = load.stacked > STACK_SHARE * memory or load.stacked + least > memory
     left = memory - (0 if on_disk else load.stacked)
-    threads = _most(load.fitting, nprocs, left)
+    threads = _most(lambda n: max(load.fitting(n), load.resampling(n)), nprocs, left)
     window = int(min(WINDOW_SHARE * memory, left - load.fitting(threads))) if on_disk else 0
     return Ration(on_disk, _most(load.reading, nprocs, left), threads, max(window, 0))
 

@@ -20,8 +20,8 @@ from ibma_app.stream.blocks import RowStore, open_store
 from ibma_app.stream.budget import default_memory
 from ibma_app.stream.convert import Indices
 from ibma_app.stream.hedges import Sample
-from ibma_app.stream.prepare import Plan, Prepared, prepare_maps
-from ibma_app.stream.ration import Load, Ration, share_out
+from ibma_app.stream.prepare import Plan, Prepared, prepare_maps, weigh_maps
+from ibma_app.stream.ration import share_out
 from ibma_app.stream.space import choose_mask
 from ibma_app.stream.survey import (
     ReadMap,
@@ -134,6 +134,7 @@ def stack_maps(
     interpolate: bool | None = None,
     samples: Sequence[Sample] | None = None,
     tests: int = 1,
+    resampled: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> Iterator[Stack]:
     """Read the maps of one analysis, each file exactly once, and lay them out for reading by voxels.
@@ -174,6 +175,8 @@ def stack_maps(
         effect and variance are then Hedges' g and its variance, from t.
     tests : int
         How many the design has: their maps take memory, too.
+    resampled : bool
+        Whether least squares are to be resampled: all maps in memory.
     on_progress : callable, optional
         Called with 1 after each map.
 
@@ -211,8 +214,12 @@ def stack_maps(
     share = MIN_COVERAGE[unit] if min_coverage is None else min_coverage
     kinds = tuple(kind for kind in ROW_KINDS if kind in needs)
     first = _first_maps(observations, plan, skip=skip)
-    load = _load_of(observations, plan, kinds, first, share, tests)
-    shared = share_out(load, default_memory() if memory is None else memory, nprocs, processes)
+    known = (one for one in first if isinstance(one, Prepared))
+    early = _n_early(len(observations), share)
+    load = weigh_maps(observations, plan, len(kinds), next(known, None), early)
+    load = replace(load, tests=tests, resampled=resampled)
+    limits = default_memory() if memory is None else memory, nprocs, processes
+    shared = share_out(load, *limits)
     with open_store(work_dir, on_disk=shared.on_disk, size=load.stacked, window=shared.window) as store:
         builder = _Builder(plan, store, len(observations), share)
         later = range(len(first), len(observations))
@@ -225,7 +232,8 @@ def stack_maps(
                 builder.add(prepared)
             if on_progress is not None:
                 on_progress(1)
-        yield builder.finish(kinds, shared)
+        # now that the mask is known, and no longer judged by the first map
+        yield builder.finish(kinds, lambda voxels: share_out(replace(load, voxels=voxels), *limits).threads)
 
 
 def _first_maps(observations: Sequence[Observation], plan: Plan, *, skip: bool) -> list[Prepared | IbmaError]:
@@ -242,33 +250,6 @@ def _handed(maps: list[Prepared | IbmaError]) -> Iterator[Prepared | IbmaError]:
     """Hand maps over without keeping them."""
     while maps:
         yield maps.pop(0)
-
-
-def _load_of(
-    observations: Sequence[Observation],
-    plan: Plan,
-    kinds: tuple[str, ...],
-    first: Sequence[Prepared | IbmaError],
-    share: float,
-    tests: int,
-) -> Load:
-    """Tell what the analysis takes, judged by its first map."""
-    n_maps, base = len(observations), plan.base.size
-    early = _n_early(n_maps, share)
-    covered = next((one.covered.size for one in first if isinstance(one, Prepared)), base)
-    # Where every map must cover a voxel, no mask is larger than the first map's; else this is a guess.
-    voxels = covered if early == 1 else min(base, int(1.25 * covered))
-    kept = len(kinds) + any("dof" in observation.statmaps for observation in observations)
-    return Load(
-        n_maps=n_maps,
-        volume=plan.grid.mask.size,
-        base=base,
-        voxels=voxels,
-        stacked=(early * base + (n_maps - early) * (voxels if early == 1 else base)) * (4 * kept + 1),
-        opened=max(len(observation.statmaps) for observation in observations),
-        kept=kept,
-        tests=tests,
-    )
 
 
 def _n_min(share: float, n_maps: int) -> int:
@@ -342,7 +323,7 @@ class _Builder:
         row[covered] = values
         return row if wanted is None else row[wanted]
 
-    def finish(self, kinds: tuple[str, ...], shared: Ration) -> Stack:
+    def finish(self, kinds: tuple[str, ...], threads: Callable[[int], int]) -> Stack:
         """Find the final mask, survey the maps, and hand over the stack."""
         if not self.maps:
             raise self._all_bad()
@@ -366,10 +347,10 @@ class _Builder:
         self.store.drop("reason")
         late = (coverage_note(costs, final.size, int(np.count_nonzero(self.count))), variance_note(survey))
         self.notes.extend(note for note in late if note)
-        return self._stack(kinds, final, survey, shared)
+        return self._stack(kinds, final, survey, threads(final.size))
 
     def _stack(
-        self, kinds: tuple[str, ...], final: NDArray[np.int64], survey: tuple[MapSurvey, ...], shared: Ration
+        self, kinds: tuple[str, ...], final: NDArray[np.int64], survey: tuple[MapSurvey, ...], threads: int
     ) -> Stack:
         mask = np.zeros(self.plan.grid.mask.size, dtype=bool)
         mask[self.plan.base[final]] = True
@@ -387,7 +368,7 @@ class _Builder:
             dof=None if unread else np.asarray([[read.dof] for read in self.maps]),
             _store=self.store,
             _voxelwise=voxelwise,
-            side_by_side=shared.threads,
+            side_by_side=threads,
         )
 
     def _all_bad(self) -> IbmaError:

@@ -23,6 +23,7 @@ from ibma_app.inference import find_inference
 from ibma_app.stream.atlas import atlas_at_hand, read_atlases
 from ibma_app.stream.hedges import Sample, find_sample
 from ibma_app.stream.run import estimate_maps
+from ibma_app.stream.schemes import LEAST_SQUARES
 from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.smoothness import has_residuals
 from ibma_app.stream.space import choose_grid
@@ -36,7 +37,7 @@ from ibma_app.workflows.options import Options
 from ibma_app.workflows.peaks import gather_peaks
 from ibma_app.workflows.planning import plan_group
 from ibma_app.workflows.resources import Crew, Resources, file_or_word, open_crew, resources_for
-from ibma_app.workflows.running import RunRecord, run_folder, tell_outcome
+from ibma_app.workflows.running import RunRecord, as_ibma_error, run_folder, tell_outcome
 from ibma_app.workflows.showing import print_plan, progress
 from ibma_app.workflows.writing import Target, earlier_files, estimator_result, write_design, write_maps
 
@@ -74,8 +75,8 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
             start = time.perf_counter()
             try:
                 results = combine_group(analysis, run)
-            except IbmaError as error:
-                record.failures[analysis.name] = error
+            except Exception as error:  # noqa: BLE001  the other analyses are done all the same
+                record.failures[analysis.name] = as_ibma_error(error)
                 if options.stop_on_first_crash or len(analyses) == 1 or not crew.lasts:
                     break
             else:
@@ -132,6 +133,10 @@ class Run:
             seed=self.options.seed,
             atlases=self.atlases or tuple(atlas for atlas in at_hand if atlas),
         )  # fmt: skip
+
+    def resamples(self, choice: Choice) -> bool:
+        """Tell whether an estimator's least squares are to be resampled."""
+        return choice.estimator.name in LEAST_SQUARES and any(find_inference(n).score for n in self.options.inference)
 
 
 def combine_group(analysis: Analysis, run: Run) -> Results:
@@ -197,6 +202,7 @@ def _combine(
         interpolate=options.grid != "common" or None,
         samples=samples,
         tests=len(design.tests),
+        resampled=any(run.resamples(choice) for choice in choices),
     ) as stack:
         design, sign_notes = _upper_tail(design, stack, analysis)
         similarity = compare_maps(stack)
@@ -274,7 +280,7 @@ def _fit(
             workers=run.crew.workers,
         )
     common = describing.analysis_sidecar(analysis, design, stack.survey, choice, options.units, warnings)
-    with open_writer(run.output, run.resources.nprocs) as writer:
+    with open_writer(run.output, min(run.resources.nprocs, stack.side_by_side)) as writer:
         target = Target(
             output=run.output,
             writer=writer,

@@ -82,7 +82,9 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
             combine = combine_participant
             if isinstance(pool, DaskPool) and not pool.local:
                 combine = combine_elsewhere
-                resources = Resources(1, pool.smallest_memory or resources.memory_per_process, options.work_dir)
+                # the worker's limit holds for its libraries too, and Dask ends it before it is reached
+                limit = int(0.6 * pool.smallest_memory) if pool.smallest_memory else resources.memory_per_process
+                resources = Resources(1, limit, options.work_dir)
             work = [Job(label, analyses, options, output, resources, kept) for label, analyses in jobs.items()]
             for job, outcome in pool.run(combine, work):
                 step(f"sub-{job.label}")
@@ -116,7 +118,7 @@ def combine_participant(job: Job) -> Outcome:
         try:
             results = combine_runs(analysis, job)
         except IbmaError as error:
-            failures[analysis.name] = error
+            failures[analysis.name] = as_ibma_error(error)
         else:
             finished.append(results)
             notes.extend(results.notes)

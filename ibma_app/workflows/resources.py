@@ -78,7 +78,7 @@ def open_processes(options: Options, resources: Resources, module: str) -> Itera
         if workers is not None:
             yield workers
             return
-        with open_pool(resources.nprocs, preload=(module,)) as pool:
+        with open_pool(resources.nprocs, preload=(module,), initializer=return_freed_memory) as pool:
             yield pool
 
 

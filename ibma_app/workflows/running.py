@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Protocol
 import tomli_w
 
 from ibma_app import __version__
-from ibma_app.core.errors import IbmaError
+from ibma_app.core.errors import IbmaError, ReadWriteError
 from ibma_app.dataset.write import Output, save_json, save_text
 from ibma_app.workflows.options import Options
 from ibma_app.workflows.parsing import options_as_toml
@@ -93,6 +93,14 @@ class _Plain(logging.Formatter):
         return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
 
 
+class _LogFile(logging.FileHandler):
+    """A log that ends, with a word on the screen, when it cannot be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        log.removeHandler(self)
+        log.warning("The log of this run cannot be written any more: %s", sys.exc_info()[1])
+
+
 @contextmanager
 def run_folder(output: Output, options: Options, words: Sequence[str]) -> Iterator[RunRecord]:
     """Keep a folder of this run: options that rerun it, log, versions, timings, status of each job.
@@ -105,7 +113,7 @@ def run_folder(output: Output, options: Options, words: Sequence[str]) -> Iterat
     started = datetime.now(UTC)
     folder = Path("logs") / f"{started:%Y%m%dT%H%M%SZ}_{options.analysis_level}_{platform.node()}-{os.getpid()}"
     save_text(output, folder / "options.toml", _rerun(options))
-    handler = logging.FileHandler(output.root / folder / "log.txt", encoding="utf-8")
+    handler = _LogFile(output.root / folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for kept in [h for h in log.handlers if isinstance(h, logging.handlers.MemoryHandler)]:
         kept.setTarget(handler)
@@ -122,11 +130,12 @@ def run_folder(output: Output, options: Options, words: Sequence[str]) -> Iterat
         raise
     finally:
         log.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # the disk is full: the run's own outcome counts for more
+            handler.close()
         status = _status(words, record, state, time.perf_counter() - clock, started)
         try:
             save_json(output, folder / "run.json", status)
-        except IbmaError as error:  # the run's own outcome counts for more
+        except IbmaError as error:
             log.warning("The status of this run could not be kept: %s", error.message)
 
 
@@ -164,10 +173,18 @@ def software_versions() -> dict[str, str]:
 
 
 def as_ibma_error(error: Exception) -> IbmaError:
-    """Give a job's error in our words; one that no room has worded is ours to mend."""
+    """Give a job's error in our words; one that no room has worded is ours to mend.
+
+    A new error, without the frames that the old one went through: they hold maps.
+    """
     if isinstance(error, IbmaError):
-        return error
+        return type(error)(error.message)
     log.debug("An unexpected error", exc_info=error)
+    if isinstance(error, MemoryError):
+        return ReadWriteError("out of memory. Give a smaller --mem or fewer --nprocs.")
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return ReadWriteError(f"{error.strerror or error}{where}. Run again with -vv for details.")
     return IbmaError(f"internal error ({type(error).__name__}: {error}). Run again with -vv and report it.")
 
 

@@ -2,10 +2,11 @@
 
 import json
 import os
+import time
 
 import pytest
 
-from ibma_app.core.errors import DatasetError, InputError, UsageError
+from ibma_app.core.errors import DatasetError, InputError, OutputError, UsageError
 from ibma_app.core.statmap import Dataset
 from ibma_app.dataset.filters import read_filter_file, read_labels
 from ibma_app.dataset.levels import require_content
@@ -209,6 +210,46 @@ def test_database_is_refreshed(make_dataset, tmp_path):
     assert names(find(other, **settings)) == ["sub-05_stat-t_statmap.nii.gz"]
     assert not list((tmp_path / "db").glob("*/.*"))
     assert len(list((tmp_path / "db").glob("*/*/layout_index.sqlite"))) == 3
+
+
+def test_database_is_of_one_selection(make_dataset, tmp_path):
+    """What the walk looks for is part of what a database is known by."""
+    root = make_dataset(["sub-01/sub-01_stat-t_statmap.nii.gz", "sub-01/sub-01_stat-z_statmap.img"])
+    for extension, found in (([".nii.gz"], 1), ([".img"], 1), ([".img", ".nii.gz"], 2)):
+        filters = {kind: {"extension": extension} for kind in ("t", "z")}
+        assert len(find(root, database_dir=tmp_path / "db", filters=filters)) == found
+
+
+def test_database_of_the_folders_own_second(make_dataset, tmp_path):
+    """Where times are whole seconds, a file may come without its folder's time changing."""
+    root = make_dataset(["sub-01/sub-01_stat-t_statmap.nii.gz"])
+    now = int(time.time())
+
+    def tick():
+        for folder in (root, root / "sub-01"):
+            os.utime(folder, (now, now))
+
+    tick()
+    assert len(find(root, database_dir=tmp_path / "db")) == 1
+    (root / "sub-01" / "sub-01_stat-z_statmap.nii.gz").write_text("")
+    tick()
+    assert len(find(root, database_dir=tmp_path / "db")) == 2
+
+
+def test_database_that_is_damaged(make_dataset, tmp_path):
+    root = make_dataset(["sub-01/sub-01_stat-t_statmap.nii.gz"])
+    find(root, database_dir=tmp_path / "db")
+    (database,) = (tmp_path / "db").glob("*/*/layout_index.sqlite")
+    database.write_bytes(b"no database" * 1000)
+    with pytest.raises(OutputError, match="--bids-database-dir"):
+        find(root, database_dir=tmp_path / "db")
+
+
+def test_a_link_that_leads_nowhere_hides_no_map(make_dataset):
+    root = make_dataset([f"sub-{n:02d}/sub-{n:02d}_stat-t_statmap.nii.gz" for n in range(1, 9)])
+    (root / "round").symlink_to("round")
+    (root / "sub-04" / "gone").symlink_to("nowhere")
+    assert len(find(root)) == 8
 
 
 def test_database_is_a_pybids_layout(make_dataset, tmp_path):

@@ -239,6 +239,13 @@ def test_workers_of_another_version_are_refused(two, monkeypatch):
     assert "has no ibma-app" in pools._complaint(ModuleNotFoundError("ibma_app"))
 
 
+def test_workers_of_another_version_that_come_later_do_nothing(two, monkeypatch):
+    monkeypatch.setattr(pools, "__version__", "another")
+    outcomes = [outcome for _, outcome in two.run(abs, [-1, -2])]
+    assert [type(outcome) for outcome in outcomes] == [UsageError, UsageError]
+    assert "cannot work for us" in outcomes[0].message
+
+
 @pytest.fixture(params=["complete", "holes"])
 def maps(request, stack_of, tmp_path):
     """Ten maps of 300 voxels, in memory and on disk."""
@@ -297,3 +304,10 @@ def test_small_workers_are_sent_nothing(two, stack_of, told, monkeypatch):
     )  # fmt: skip
     assert null.resamples == 50
     assert "done here, by threads" in told.text
+
+
+def test_maps_that_memory_does_not_hold_are_not_sent(two, told, monkeypatch):
+    monkeypatch.setattr(two, "memory", 1000)
+    assert onepass._holds(two, 400)
+    assert not onepass._holds(two, 600)
+    assert "Give more with --mem" in told.text

@@ -3,6 +3,7 @@
 import itertools
 import re
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from ibma_app.core.errors import UsageError
 from ibma_app.designs.build import one_sample_design
 from ibma_app.estimators import find_estimator
-from ibma_app.stream import ration
+from ibma_app.stream import ration, stack
 from ibma_app.stream.budget import parse_size
 from ibma_app.stream.ration import Load, block_size, share_out
 from ibma_app.stream.run import estimate_maps
@@ -60,6 +61,29 @@ def test_more_memory_never_does_less():
     assert found[-1].threads == 16
 
 
+def test_what_resampling_holds_is_counted():
+    resampled = replace(BRAIN, resampled=True)
+    assert resampled.least > 4 * 3000 * 228_483 > BRAIN.least
+    with pytest.raises(UsageError, match=r"2\.7 GiB"):
+        share_out(resampled, GIB, 2)
+    assert share_out(resampled, 3 * GIB, 64).threads < share_out(BRAIN, 3 * GIB, 64).threads
+
+
+def test_threads_are_those_of_the_final_mask(observe, rng, monkeypatch):
+    """The first map covers little; the mask that three of four maps cover is large."""
+    shape = (20, 20, 20)
+    small = np.zeros(shape)
+    small[:3, :3, :3] = rng.normal(size=(3, 3, 3))
+    rows = [observe(f"{k}", {"effect": rng.normal(size=shape) if k else small}) for k in range(4)]
+    grid, _ = choose_grid(rows, "common", "study", ("effect",))
+    loads = []
+    plain = share_out
+    monkeypatch.setattr(stack, "share_out", lambda load, *limits: loads.append(load) or plain(load, *limits))
+    with stack_maps(rows, grid, ("effect",), unit="study") as stacked:
+        assert stacked.n_voxels == 8000
+    assert [load.voxels for load in loads] == [33, 8000]
+
+
 def test_tiles_depend_on_the_maps_alone():
     assert [block_size(k) for k in (2, 512, 513, 3000, 10**6)] == [8192, 8192, 4096, 1024, 256]
 
@@ -83,15 +107,16 @@ def test_the_promise_is_held(observe, rng, tmp_path, nprocs, monkeypatch):
     n_voxels = int(inside.sum())
     load = Load(n_maps, inside.size, inside.size, n_voxels, n_maps * n_voxels * 9, 2, 2)
     monkeypatch.setattr(ration, "STACK_SHARE", 0.0)
+    monkeypatch.setattr(ration, "KEPT", 0)  # what the C library keeps is seen by nobody here
     peaks = []
     for memory in (load.least, 2 * load.least):
         tracemalloc.start()
         with stack_maps(
             rows, grid, ("effect", "variance"), unit="subject", memory=memory, nprocs=nprocs, work_dir=tmp_path
-        ) as stack:
-            assert stack.on_disk
-            compare_maps(stack)
-            estimate = estimate_maps(stack, reml, design, {}, threads=min(nprocs, stack.side_by_side))
+        ) as stacked:
+            assert stacked.on_disk
+            compare_maps(stacked)
+            estimate = estimate_maps(stacked, reml, design, {}, threads=min(nprocs, stacked.side_by_side))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert peaks[-1] <= 1.3 * memory

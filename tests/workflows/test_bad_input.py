@@ -168,6 +168,20 @@ def test_output_that_nobody_can_make(subjects: Path, cli) -> None:
     refused(cli(subjects, "/proc/ibma-out", "group"), 73, "/proc/ibma-out")
 
 
+def test_values_beyond_single_precision_stop_one_analysis(subjects: Path, tmp_path: Path, cli, write_statmap) -> None:
+    """Missing voxels marked by huge numbers: the square of the effect is no number that a map can hold."""
+    for path in sorted(subjects.rglob("*stat-effect*.nii.gz")):
+        sub = path.name[4:6]
+        write_statmap(
+            subjects, "effect", np.full((4, 4, 4), float(sub) * 1e30), sub=sub, **{**ENTITIES, "contrast": "z"}
+        )
+    ran = cli(subjects, tmp_path / "out", "group", "--estimator", "ols")
+    assert ran.code == 1
+    assert "single precision" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert list((tmp_path / "out" / "group").glob("*desc-ols_stat-effect_statmap.nii.gz"))
+
+
 def test_runs_at_the_group_level(tmp_path: Path, cli, describe_dataset, write_statmap) -> None:
     root = describe_dataset(tmp_path / "runs")
     for sub in ("01", "02"):

@@ -1,0 +1,199 @@
+"""PyBIDS's index of a dataset's images, in memory or in a database that is kept.
+
+It is filled by our own walk (PyBIDS's ``indexer`` takes any callable): no
+metadata is read, and only images are listed. 5,000 subjects take seconds
+instead of minutes.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ibma_app.core.errors import OutputError
+from ibma_app.dataset.entities import order_entities
+from ibma_app.dataset.filters import Candidate
+
+_PYBIDS_NAMES = {
+    "sub": "subject",
+    "ses": "session",
+    "acq": "acquisition",
+    "ce": "ceagent",
+    "trc": "tracer",
+    "rec": "reconstruction",
+    "dir": "direction",
+    "mod": "modality",
+}
+_SHORT_NAMES = {name: key for key, name in _PYBIDS_NAMES.items()}
+_NAME_PARTS = ("suffix", "extension", "fault")
+_CONFIG = {
+    "name": "statmaps",
+    "entities": [{"name": name} for name in (*_PYBIDS_NAMES.values(), *_NAME_PARTS)],
+}
+_INDEX_VERSION = "2"
+_FILE = "layout_index.sqlite"  # PyBIDS's name for it
+_UNFINISHED = 86_400  # s after which a database that is still being made is nobody's
+
+
+def index_images(root: Path, images: Sequence[Candidate]) -> list[Candidate]:
+    """Return images as PyBIDS has them, indexed in memory."""
+    return _read_tags(_open_layout(root, None, images))
+
+
+def index_in_database(
+    root: Path, images: Sequence[Candidate], databases: Path, asked: Any, folders: Sequence[tuple[str, int]]
+) -> list[Candidate]:
+    """Return images as PyBIDS has them in a database that is made, or made again when it must be.
+
+    Parameters
+    ----------
+    root : Path
+        The dataset's.
+    images : sequence of Candidate
+        What the database is filled with, when it is made.
+    databases : Path
+        Holds the databases of datasets and selections.
+    asked : object
+        What the images were selected by; anything that JSON can hold.
+    folders : sequence of (str, int)
+        The dataset's folders with the times of their last changes.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made, or read.
+    """
+    folder = databases / _digest([str(root), _CONFIG, asked])
+    try:
+        return _read_tags(_open_database(root, folder, images, folders))
+    except OSError as error:
+        raise OutputError(f"{folder}: the PyBIDS database cannot be made: {error.strerror}.") from error
+    except Exception as error:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        if not isinstance(error, SQLAlchemyError):
+            raise
+        reason = str(getattr(error, "orig", None) or error)
+        raise OutputError(
+            f"{folder}: the PyBIDS database cannot be made or read ({reason}). Remove the folder, or name another "
+            "with --bids-database-dir."
+        ) from error
+
+
+def _digest(what: Any) -> str:
+    """Make a short name of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps([_INDEX_VERSION, what]).encode()).hexdigest()[:16]
+
+
+def _open_layout(root: Path, database: Path | None, images: Sequence[Candidate]) -> Any:
+    """Open a PyBIDS layout, indexed now or in its database."""
+    from bids.layout import BIDSLayout
+
+    indexer = _make_indexer(images)
+    return BIDSLayout(str(root), validate=False, config=[_CONFIG], database_path=database, indexer=indexer)
+
+
+def _open_database(root: Path, folder: Path, images: Sequence[Candidate], folders: Sequence[tuple[str, int]]) -> Any:
+    """Open the database of a dataset as it is now; make it, and remove older ones, when there is none.
+
+    Its name tells the dataset's state by its folders' times, since PyBIDS
+    itself never refreshes a database. It is made aside and moved in whole.
+    """
+    final = folder / _digest(folders)
+    database = final / _FILE
+    if not (database.is_file() and _is_later(database, folders)):
+        aside = folder / f".{final.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        try:
+            aside.mkdir(parents=True)
+            _open_layout(root, aside, images).connection_manager.engine.dispose()
+            _move_in(aside, final)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        _tidy(folder, final)
+    return _open_layout(root, final, images)
+
+
+def _is_later(database: Path, folders: Sequence[tuple[str, int]]) -> bool:
+    """Tell whether a database is so much younger than the folders that no file can have come unseen.
+
+    Where times are whole seconds, a file that comes within the second of the
+    folder's last change leaves its time as it was.
+    """
+    newest = max((changed for _, changed in folders), default=0)
+    tick = 2_000_000_000 if all(changed % 1_000_000_000 == 0 for _, changed in folders) else 10_000_000
+    return database.stat().st_mtime_ns - newest >= tick
+
+
+def _move_in(aside: Path, final: Path) -> None:
+    """Give a finished database its name, in the place of one that is there."""
+    try:
+        aside.replace(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+        (aside / _FILE).replace(final / _FILE)
+
+
+def _tidy(folder: Path, final: Path) -> None:
+    """Remove databases of earlier states, and what runs that were killed left unfinished."""
+    for other in folder.iterdir():
+        left = other.name.startswith(".") and time.time() - other.stat().st_mtime > _UNFINISHED
+        if other != final and (left or not other.name.startswith(".")):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _make_indexer(images: Sequence[Candidate]) -> Callable[[Any], None]:
+    """Make the callable that fills a layout with our images."""
+
+    def fill(layout: Any) -> None:
+        from bids.layout.models import BIDSImageFile, Entity, Tag
+
+        session = layout.connection_manager.session
+        tags = [(str(one.path), name, value) for one in images for name, value in _tag(one).items()]
+        known = {name for (name,) in session.query(Entity.name)}
+        session.add_all([Entity(name) for name in sorted({name for _, name, _ in tags} - known)])
+        session.flush()
+        kind = BIDSImageFile.__mapper_args__["polymorphic_identity"]
+        # rows, not objects: PyBIDS's own constructors take longer than all else
+        files = [
+            {"path": str(one.path), "filename": one.path.name, "dirname": str(one.path.parent),
+             "is_dir": False, "class_": kind}
+            for one in images
+        ]  # fmt: skip
+        columns = ("file_path", "entity_name", "_value")
+        constants = {"_dtype": "str", "is_metadata": False}
+        rows = [{**dict(zip(columns, tag, strict=True)), **constants} for tag in tags]
+        if files:
+            session.execute(BIDSImageFile.__table__.insert(), files)
+            session.execute(Tag.__table__.insert(), rows)
+        session.commit()
+
+    return fill
+
+
+def _tag(candidate: Candidate) -> dict[str, str]:
+    """Return an image's entities by their PyBIDS names, and the parts of its name."""
+    tags = {_PYBIDS_NAMES.get(key, key): label for key, label in candidate.entities.items()}
+    parts = {name: getattr(candidate, name) for name in _NAME_PARTS}
+    return {**tags, **{name: value for name, value in parts.items() if value}}
+
+
+def _read_tags(layout: Any) -> list[Candidate]:
+    """Read the whole index in one pass over its tags (a query per file takes minutes)."""
+    from bids.layout.models import Tag
+
+    files: dict[str, dict[str, str]] = {}
+    rows = layout.connection_manager.session.query(Tag.file_path, Tag.entity_name, Tag._value)
+    for path, name, value in rows:
+        files.setdefault(path, {})[_SHORT_NAMES.get(name, name)] = value
+    layout.connection_manager.engine.dispose()
+    candidates = []
+    for path, tags in sorted(files.items()):
+        suffix, extension, fault = (tags.pop(name, None) for name in _NAME_PARTS)
+        candidates.append(Candidate(Path(path), order_entities(tags), suffix or "", extension or "", fault))
+    return candidates
