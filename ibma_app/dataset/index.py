@@ -73,15 +73,11 @@ def index_in_database(
         return _read_tags(_open_database(root, folder, images, folders))
     except OSError as error:
         raise OutputError(f"{folder}: the PyBIDS database cannot be made: {error.strerror}.") from error
-    except Exception as error:
-        from sqlalchemy.exc import SQLAlchemyError
-
-        if not isinstance(error, SQLAlchemyError):
-            raise
-        reason = str(getattr(error, "orig", None) or error)
+    except Exception as error:  # of the libraries below PyBIDS
+        reason = getattr(error, "orig", error)
         raise OutputError(
-            f"{folder}: the PyBIDS database cannot be made or read ({reason}). Remove the folder, or name another "
-            "with --bids-database-dir."
+            f"{folder}: the PyBIDS database cannot be made or read ({reason}). Remove the folder, or name another with "
+            "--bids-database-dir."
         ) from error
 
 

@@ -148,7 +148,9 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
     )
 
 
-def weigh_maps(observations: Sequence[Observation], plan: Plan, kept: int, first: Prepared | None, early: int) -> Load:
+def weigh_maps(
+    observations: Sequence[Observation], plan: Plan, kept: int, first: Prepared | IbmaError, early: int
+) -> Load:
     """Tell what an analysis takes, judged by its first map.
 
     Parameters
@@ -157,26 +159,28 @@ def weigh_maps(observations: Sequence[Observation], plan: Plan, kept: int, first
     plan : Plan
     kept : int
         Kinds of map that are stacked.
-    first : Prepared or None
-        The first map; None where there is none.
+    first : Prepared or IbmaError
+        The first map; an error where there is none.
     early : int
         How many maps cover between them every voxel of the mask.
     """
     n_maps, base = len(observations), plan.base.size
-    covered = base if first is None else first.covered.size
+    covered, volume, worked = base, 0, False
+    if isinstance(first, Prepared):
+        covered, volume, worked = first.covered.size, first.volume, first.worked
     # Where every map must cover a voxel, no mask is larger than the first map's; else this is a guess.
     voxels = covered if early == 1 else min(base, int(1.25 * covered))
     kept += any("dof" in observation.statmaps for observation in observations)
     computed = any(one.statmaps["effect"].terms for one in observations[:1] if "effect" in one.statmaps)
     return Load(
         n_maps=n_maps,
-        volume=max(plan.grid.mask.size, 0 if first is None else first.volume),
+        volume=max(plan.grid.mask.size, volume),
         base=base,
         voxels=voxels,
         stacked=(early * base + (n_maps - early) * (voxels if early == 1 else base)) * (4 * kept + 1),
         opened=max(len(observation.statmaps) for observation in observations),
         kept=kept,
-        volumes=computed or (first is not None and first.worked),
+        volumes=computed or worked,
     )
 
 

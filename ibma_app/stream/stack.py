@@ -214,9 +214,7 @@ def stack_maps(
     share = MIN_COVERAGE[unit] if min_coverage is None else min_coverage
     kinds = tuple(kind for kind in ROW_KINDS if kind in needs)
     first = _first_maps(observations, plan, skip=skip)
-    known = (one for one in first if isinstance(one, Prepared))
-    early = _n_early(len(observations), share)
-    load = weigh_maps(observations, plan, len(kinds), next(known, None), early)
+    load = weigh_maps(observations, plan, len(kinds), first[-1], _n_early(len(observations), share))
     load = replace(load, tests=tests, resampled=resampled)
     limits = default_memory() if memory is None else memory, nprocs, processes
     shared = share_out(load, *limits)

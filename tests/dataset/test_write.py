@@ -15,7 +15,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from ibma_app.core.errors import OutputError, ReadWriteError
+from ibma_app.core.errors import DataError, OutputError, ReadWriteError
 from ibma_app.core.grid import Grid
 from ibma_app.dataset.write import (
     _name_process,
@@ -96,7 +96,7 @@ def test_same_bytes(output):
 
 @pytest.mark.parametrize(
     ("value", "dtype"),
-    [(np.nan, np.float32), (np.inf, np.float32), (1e39, np.float32), (4e4, np.int16), (0.5, np.int16)],
+    [(np.nan, np.float32), (np.inf, np.float32), (4e4, np.int16), (0.5, np.int16)],
 )
 def test_values_that_cannot_be_written(output, value, dtype):
     grid = make_grid()
@@ -104,6 +104,15 @@ def test_values_that_cannot_be_written(output, value, dtype):
     values[3] = value
     with pytest.raises(ValueError, match="values that are"):
         save_statmap(output, "a.nii.gz", values, grid, dtype=dtype)
+    assert not (output.root / "a.nii.gz").exists()
+
+
+def test_values_beyond_the_type(output):
+    grid = make_grid()
+    values = np.zeros(grid.n_voxels)
+    values[3] = 1e39
+    with pytest.raises(DataError, match="1 of its values are beyond"):
+        save_statmap(output, "a.nii.gz", values, grid, dtype=np.float32)
     assert not (output.root / "a.nii.gz").exists()
 
 

@@ -17,10 +17,10 @@ PATHS = os.pathsep.join(filter(None, sys.path))
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, describe_dataset, write_statmap):
-    """Six subjects with two runs, of more voxels than a tile has."""
+    """Twelve subjects with two runs, of more voxels than a tile has."""
     root = describe_dataset(tmp_path_factory.mktemp("runs") / "data")
     rng = np.random.default_rng(2)
-    for subject in range(1, 7):
+    for subject in range(1, 13):
         for run in ("1", "2"):
             names = {"sub": f"{subject:02d}", "run": run, "task": "x", "space": "MNI152NLin6Asym", "contrast": "ab"}
             write_statmap(root, "effect", rng.normal(0.3, 1, (21, 21, 21)), metadata={"DegreesOfFreedom": 90}, **names)
