@@ -1,8 +1,8 @@
 """Every benchmark, one after another, as one Markdown page: ``python benchmarks [--nimare PYTHON] [--only NAME...]``.
 
-Peers run in the same pass: NiMARE, PyMARE, nilearn, stock PyBIDS, where they are installed
-(``pip install nimare pymare``;
-NiMARE may have an environment of its own). Everything takes an hour and 10 GB of disk; ``--quick`` takes small sizes.
+Peers run in the same pass: NiMARE, PyMARE, nilearn, stock PyBIDS, where they are installed (``pip install nimare pymare
+tfce``; NiMARE may have an environment of its own). Everything takes half an hour and 4 GB of disk; ``--quick`` takes
+small sizes.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def others(only: list[str], quick: bool) -> None:
     if "estimators" in only and importlib.util.find_spec("pymare"):
         script("bench_estimators.py", *(("--voxels", "20000") if quick else ()))
     if "resampling" in only:
-        script("bench_resampling.py", "--maps", "20")
+        script("bench_resampling.py", "--maps", "20", "--reml")
         if not quick:
             script("bench_resampling.py", "--maps", "100")
     if "indexing" in only:
