@@ -55,7 +55,7 @@ def machine(nimare: str | None) -> str:
 
 def script(name: str, *words: str) -> None:
     """Run one of the benchmarks that print a table of their own."""
-    say(f"\n## `{name} {' '.join(words)}`\n\n```")
+    say(f"\n## `{' '.join((name, *words))}`\n\n```")
     environ = {**os.environ, "PYTHONPATH": str(HERE.parent)}
     ran = subprocess.run(
         [sys.executable, str(HERE / name), *words], env=environ, capture_output=True, text=True, check=False
