@@ -78,7 +78,7 @@ def read_own_description(root: Path) -> dict[str, Any]:
         title = content.get("Name", "without a name") if isinstance(content, dict) else "unreadable"
         raise OutputError(
             f"{path} describes another dataset ({title}): its first GeneratedBy is not {_OURS}. "
-            "Name another OUTPUT_DIR."
+            "Were BIDS_DIR and OUTPUT_DIR swapped? If not, name another OUTPUT_DIR."
         )
     return dict(content)
 

@@ -1,5 +1,6 @@
 """Tables of covariates: participants.tsv, studies.tsv and the like, joined to the maps."""
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -163,14 +164,18 @@ def require_complete(observations: Sequence[Observation], covariates: pd.DataFra
         Naming the columns that exist, or the column, the subjects and the file.
     """
     file = covariates.attrs.get(TABLE_PATH)
-    where = str(file) if file else "the maps' names (no table of covariates was found; see --covariates)"
+    where = str(file) if file else "the maps' names"
     unknown = [name for name in names if name not in covariates.columns]
     if unknown:
-        msg = (
-            f"The formula names {', '.join(map(repr, unknown))}, which {where} does not have. "
-            f"Columns to choose from: {', '.join(map(str, covariates.columns))}."
+        known = list(map(str, covariates.columns))
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        nowhere = "no participants.tsv or studies.tsv lies beside the maps or in BIDS_DIR; name one with --covariates"
+        found = f"{where} does not have" if file else f"is not in the maps' names ({nowhere})"
+        raise DataError(
+            f"The formula names {', '.join(map(repr, unknown))}, which {found}.{hint} "
+            f"Columns to choose from: {', '.join(known)}."
         )
-        raise DataError(msg)
     prefix = PREFIXES.get(str(covariates.columns[0]), "")  # the key comes first
     for name in names:
         missing = covariates[name].isna()

@@ -159,11 +159,20 @@ def _general_paragraphs(results: Results) -> tuple[str, ...]:
     return (*words, _coverage_paragraph(results))
 
 
+def _kinds(results: Results) -> list[str]:
+    """Tell which kinds of map were opened; all that there are, where that was not kept."""
+    surveys = (results.survey, *(fitted.survey for fitted in results.estimators))
+    opened = {uri for survey in surveys for one in survey for uri in one.uris}
+    pairs = [(kind, one) for row in results.analysis.observations for kind, one in row.statmaps.items()]
+    used = {kind for kind, one in pairs if opened.intersection(one.uris)}
+    return sorted(used or {kind for kind, _ in pairs})
+
+
 def _input_paragraph(results: Results) -> str:
     """Which maps, of how many, in which units, and what was derived."""
     analysis = results.analysis
     n_maps = len(analysis.observations)
-    kinds = and_(sorted({kind for row in analysis.observations for kind in row.statmaps}))
+    kinds = and_(_kinds(results))
     units = {row.unit for row in analysis.observations}
     if analysis.level != "participant":
         noun = _noun(results)

@@ -328,7 +328,7 @@ def check_dask(address: str) -> None:
             "local: worker processes on this machine."
         )
     if importlib.util.find_spec("distributed") is None:
-        raise UsageError("--dask needs Dask, which is not installed: pip install 'ibma-app[dask]'.")
+        raise UsageError("--dask needs Dask, which is not installed: pip install distributed.")
 
 
 def _start_cluster(nprocs: int, folder: str) -> Any:

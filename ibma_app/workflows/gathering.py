@@ -1,5 +1,6 @@
 """From options to the observations that can be combined."""
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from ibma_app.core.errors import DataError, InputError, NothingSelectedError, OutputError, UsageError
 from ibma_app.core.statmap import Dataset, Observation, StatMap
 from ibma_app.dataset.datasets import find_datasets, find_own_maps, find_table
+from ibma_app.dataset.description import read_own_description
 from ibma_app.dataset.entities import same_label
 from ibma_app.dataset.filters import read_filter_file, read_labels
 from ibma_app.dataset.observations import observe
@@ -73,7 +75,7 @@ def gather(options: Options) -> Gathered:
         dof=options.dof,
         sample_sizes=sample_sizes(table),
     )
-    observations = _drop_orphans(observations)
+    observations = _drop_orphans(observations, options)
     if _computes(options):
         observations = _add_computed(observations, options)
     if own:
@@ -94,7 +96,7 @@ def _check_folders(options: Options) -> None:
     InputError
         ``--mask`` or ``--grid`` names no file.
     OutputError
-        OUTPUT_DIR holds maps that are not ours: the folders were swapped.
+        OUTPUT_DIR is another dataset, or holds maps that are not ours: the folders were swapped.
     """
     bids_dir, output = options.bids_dir.resolve(), options.output_dir.resolve()
     inside = output.relative_to(bids_dir).parts if output.is_relative_to(bids_dir) else None
@@ -116,7 +118,7 @@ def _check_folders(options: Options) -> None:
         named = file_or_word(getattr(options, dest))
         if isinstance(named, Path) and not named.is_file():
             raise InputError(f"--{dest} {named}: there is no such file. Give a file, or one of the words {words}.")
-    if not (output / "dataset_description.json").exists() and any(
+    if not read_own_description(output) and any(
         next(folder.rglob("*_statmap.nii*"), None) for key in ("sub-*", "study-*") for folder in output.glob(key)
     ):
         raise OutputError(
@@ -134,7 +136,7 @@ def _tell_unmatched(query: Query, statmaps: Sequence[StatMap]) -> None:
             log.warning("No selected map has %s- %s (there are: %s).", key, ", ".join(lost), ", ".join(sorted(there)))
 
 
-def _drop_orphans(observations: tuple[Observation, ...]) -> tuple[Observation, ...]:
+def _drop_orphans(observations: tuple[Observation, ...], options: Options) -> tuple[Observation, ...]:
     """Leave out a variance or dof whose effect (t, z, p) was not selected: alone it says nothing."""
     kept = tuple(o for o in observations if set(o.statmaps) - {"variance", "dof"})
     orphans = [str(o.path) for o in observations if not set(o.statmaps) - {"variance", "dof"}]
@@ -142,7 +144,13 @@ def _drop_orphans(observations: tuple[Observation, ...]) -> tuple[Observation, .
         log.warning("%d map(s) of variance or dof without an effect, t, z or p beside them are left out (e.g. %s).",
                     len(orphans), orphans[0])  # fmt: skip
     if not kept:
-        raise DataError(f"Only variances or dof were found, no effect, t, z or p (e.g. {orphans[0]}).")
+        only = f"Only variances or dof were found, no effect, t, z or p (e.g. {orphans[0]})."
+        if options.bids_filter_file is not None:
+            queries = json.dumps(read_filter_file(options.bids_filter_file))
+            raise NothingSelectedError(
+                f"{only} Does the filter file {options.bids_filter_file} leave them out? {queries}"
+            )
+        raise DataError(only)
     return kept
 
 

@@ -286,7 +286,12 @@ def parse_demo(argv: Sequence[str]) -> tuple[Path, int | None]:
         description="Make a small dataset of known truth, run both levels on it, say how well they recover it.",
         allow_abbrev=False,
     )
-    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="a new or empty folder")
+    parser.add_argument(
+        "output_dir",
+        type=Path,
+        metavar="OUTPUT_DIR",
+        help="a new or empty folder, or one of an earlier demonstration, which goes",
+    )
     parser.add_argument("--nprocs", type=int, metavar="N", help="cores to use [all we may use]")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="-vv: tracebacks")
     given = parser.parse_args(list(argv))

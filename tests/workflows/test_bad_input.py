@@ -106,6 +106,19 @@ def test_filter_that_selects_nothing(subjects: Path, tmp_path: Path, cli) -> Non
     assert not (tmp_path / "out").exists()
 
 
+def test_filter_file_that_leaves_the_effects_out(subjects: Path, tmp_path: Path, cli) -> None:
+    (tmp_path / "filter.json").write_text('{"effect": {"desc": "nothing"}}')
+    words = ("group", "--bids-filter-file", tmp_path / "filter.json")
+    refused(cli(subjects, tmp_path / "out", *words), 18, "filter.json", "nothing", "Only variances")
+
+
+def test_a_column_that_is_not_there(subjects: Path, tmp_path: Path, cli) -> None:
+    words = ("group", "--formula", "1 + agge")
+    refused(cli(subjects, tmp_path / "out", *words), 65, "agge", "Did you mean age?", "participants.tsv")
+    (subjects / "participants.tsv").unlink()
+    refused(cli(subjects, tmp_path / "out", *words), 65, "agge", "no participants.tsv", "--covariates")
+
+
 def test_unknown_estimator_prints_the_menu(subjects: Path, tmp_path: Path, cli) -> None:
     for level in ("participant", "group"):
         refused(
@@ -223,6 +236,8 @@ def test_units_that_differ_between_studies(tmp_path: Path, cli, describe_dataset
 def test_swapped_folders(subjects: Path, tmp_path: Path, cli) -> None:
     (tmp_path / "empty").mkdir()
     before = sorted(path.name for path in subjects.rglob("*"))
+    refused(cli(tmp_path / "empty", subjects, "group", "--skip-bids-validation"), 73, "another dataset", "swapped")
+    assert sorted(path.name for path in subjects.rglob("*")) == before
     (subjects / "dataset_description.json").unlink()
     ran = cli(tmp_path / "empty", subjects, "group", "--skip-bids-validation")
     assert ran.code == 73, ran.stderr
