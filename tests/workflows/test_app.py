@@ -76,6 +76,12 @@ def test_group_uses_the_participant_maps(both_levels: Path) -> None:
     assert all(uri.startswith("bids::sub-") for uri in sidecar["Sources"])
 
 
+def test_methods_name_the_kinds_that_were_used(both_levels: Path) -> None:
+    """The subjects have t, z and p too; the mixed model takes effects and variances."""
+    text = (both_levels / "README.md").read_text()
+    assert "Statistic maps (effect and variance) of" in text
+
+
 def test_maps_are_clean(both_levels: Path) -> None:
     for path in both_levels.rglob("*.nii.gz"):
         image = nib.load(path)
