@@ -110,14 +110,9 @@ def _ended_like_interrupted() -> Iterator[None]:
 
 def _tell_unexpected(error: Exception, program: str) -> int:
     """Word an error that no room has worded: the system's own get 74, the rest 1."""
-    if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
-        sys.stderr.write(f"{program}: error: {error.strerror or error}{where}. Run again with -vv for details.\n")
-        return 74
-    if isinstance(error, MemoryError):
-        hint = " Give a smaller --mem or fewer --nprocs." if program == "ibma-app" else ""
-        sys.stderr.write(f"{program}: error: out of memory.{hint}\n")
-        return 74
-    kind = type(error).__name__
-    sys.stderr.write(f"{program}: internal error ({kind}: {error}). Run again with -vv and report what it prints.\n")
-    return 1
+    from ibma_app.core.errors import ReadWriteError, in_words
+
+    worded = in_words(error, "Give a smaller --mem or fewer --nprocs." if program == "ibma-app" else "")
+    kind = "error: " if isinstance(worded, ReadWriteError) else ""
+    sys.stderr.write(f"{program}: {kind}{worded.message}\n")
+    return worded.code

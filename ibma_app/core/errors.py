@@ -1,5 +1,7 @@
 """What can go wrong, each with the exit code of the BIDS execution specification."""
 
+from collections.abc import Iterable
+
 
 class IbmaError(Exception):
     """A failure told to the user in words: what is wrong, in which file, what to do.
@@ -61,3 +63,30 @@ class ReadWriteError(IbmaError):
     """An I/O error while running: a truncated file, a full disk."""
 
     code = 74
+
+
+def in_words(error: Exception, remedy: str) -> IbmaError:
+    """Word an error that no room has worded: the system's own, or an internal one.
+
+    Parameters
+    ----------
+    error : Exception
+    remedy : str
+        What to do where memory does not suffice; may be empty.
+    """
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return ReadWriteError(f"{error.strerror or error}{where}. Run again with -vv for details.")
+    if isinstance(error, MemoryError):
+        return ReadWriteError(f"out of memory. {remedy}".rstrip())
+    kind = type(error).__name__
+    return IbmaError(f"internal error ({kind}: {error}). Run again with -vv and report what it prints.")
+
+
+def did_you_mean(wrong: Iterable[str], menu: Iterable[str]) -> str:
+    """Propose the closest of the valid names, as a sentence to append; empty where none is close."""
+    from difflib import get_close_matches
+
+    known = list(menu)
+    close = [match for word in wrong for match in get_close_matches(word, known, n=1)]
+    return f" Did you mean {close[0]}?" if close else ""

@@ -1,13 +1,12 @@
 """Tables of covariates: participants.tsv, studies.tsv and the like, joined to the maps."""
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from ibma_app.core.errors import DataError, InputError
+from ibma_app.core.errors import DataError, InputError, did_you_mean
 from ibma_app.core.statmap import Observation
 from ibma_app.designs.formulas import used_variables
 
@@ -168,8 +167,7 @@ def require_complete(observations: Sequence[Observation], covariates: pd.DataFra
     unknown = [name for name in names if name not in covariates.columns]
     if unknown:
         known = list(map(str, covariates.columns))
-        close = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(unknown[:1], known)
         nowhere = "no participants.tsv or studies.tsv lies beside the maps or in BIDS_DIR; name one with --covariates"
         found = f"{where} does not have" if file else f"is not in the maps' names ({nowhere})"
         raise DataError(

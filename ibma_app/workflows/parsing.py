@@ -1,7 +1,6 @@
 """From the command line and the configuration file to ``Options``."""
 
 import argparse
-import difflib
 import json
 import math
 import re
@@ -11,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ibma_app.core.errors import InputError, UsageError
+from ibma_app.core.errors import InputError, UsageError, did_you_mean
 from ibma_app.estimators import ESTIMATORS, find_estimator
 from ibma_app.stream.budget import parse_size
 from ibma_app.stream.pools import check_dask
@@ -39,9 +38,7 @@ class Parser(argparse.ArgumentParser):
         """Raise `UsageError`, with the option that was meant."""
         known = [flag for action in self._actions for flag in action.option_strings]
         wrong = [word for word in re.findall(r"--[\w-]+", message) if word not in known]
-        close = [match for word in wrong for match in difflib.get_close_matches(word, known, n=1)]
-        hint = f" Did you mean {close[0]}?" if close else ""
-        raise UsageError(f"{message}.{hint} See {self.prog} --help.")
+        raise UsageError(f"{message}.{did_you_mean(wrong, known)} See {self.prog} --help.")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -162,8 +159,7 @@ def _find_option(key: str, path: Path) -> Option:
     dest = key.replace("-", "_")
     if dest in by_dest:
         return by_dest[dest]
-    close = difflib.get_close_matches(dest, by_dest, n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
+    hint = did_you_mean([dest], by_dest)
     raise UsageError(f"{path}: there is no option {key}.{hint} Options: {', '.join(sorted(by_dest))}.")
 
 
@@ -210,8 +206,7 @@ def _check_estimators(content: Mapping[str, Any], path: Path) -> None:
 def _check_menu(where: str, name: object, menu: Sequence[object]) -> None:
     if not any(name == choice and type(name) is type(choice) for choice in menu):
         words = [str(choice) for choice in menu]
-        close = difflib.get_close_matches(str(name), words, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        hint = did_you_mean([str(name)], words)
         raise UsageError(f"{where}: there is no {name!r}.{hint} Choose from: {', '.join(words) or 'nothing'}.")
 
 

@@ -18,7 +18,7 @@ from typing import Protocol
 import tomli_w
 
 from ibma_app import __version__
-from ibma_app.core.errors import IbmaError, ReadWriteError
+from ibma_app.core.errors import IbmaError, in_words
 from ibma_app.dataset.write import Output, save_json, save_text
 from ibma_app.workflows.options import Options
 from ibma_app.workflows.parsing import options_as_toml
@@ -180,12 +180,7 @@ def as_ibma_error(error: Exception) -> IbmaError:
     if isinstance(error, IbmaError):
         return type(error)(error.message)
     log.debug("An unexpected error", exc_info=error)
-    if isinstance(error, MemoryError):
-        return ReadWriteError("out of memory. Give a smaller --mem or fewer --nprocs.")
-    if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
-        return ReadWriteError(f"{error.strerror or error}{where}. Run again with -vv for details.")
-    return IbmaError(f"internal error ({type(error).__name__}: {error}). Run again with -vv and report it.")
+    return in_words(error, "Give a smaller --mem or fewer --nprocs.")
 
 
 SHOWN = 5  # failures told in full; the log folder has all
