@@ -16,19 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ibma_app.core.errors import OutputError
-from ibma_app.dataset.entities import order_entities
+from ibma_app.dataset.entities import LONG_NAMES, order_entities
 from ibma_app.dataset.filters import Candidate
 
-_PYBIDS_NAMES = {
-    "sub": "subject",
-    "ses": "session",
-    "acq": "acquisition",
-    "ce": "ceagent",
-    "trc": "tracer",
-    "rec": "reconstruction",
-    "dir": "direction",
-    "mod": "modality",
-}
+_SPELT_OUT = ("subject", "session", "acquisition", "ceagent", "tracer", "reconstruction", "direction", "modality")
+_PYBIDS_NAMES = {LONG_NAMES[name]: name for name in _SPELT_OUT}
 _SHORT_NAMES = {name: key for key, name in _PYBIDS_NAMES.items()}
 _NAME_PARTS = ("suffix", "extension", "fault")
 _CONFIG = {
