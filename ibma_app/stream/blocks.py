@@ -63,7 +63,6 @@ class RowStore:
         self._files: dict[str, int] = {}
         self._ends: dict[str, int] = {}
         self._positions: Mapping[int, NDArray[np.int64]] = {}
-        self._held: dict[str, list[NDArray[Any]]] = {}  # in memory: rows that are read as they lie
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the lock and the windows here, on the way to another process."""
@@ -121,13 +120,11 @@ class RowStore:
         for row in self._rows.values():
             row.length = sizes[row.layout].size
         self._positions = sizes
-        self._hold()
 
     def drop(self, kind: str) -> None:
         """Forget every row of a kind."""
         for key in [key for key in self._rows if key[0] == kind]:
             del self._rows[key]
-        self._held.pop(kind, None)
         if kind in self._files:
             os.close(self._files.pop(kind))
 
@@ -142,10 +139,6 @@ class RowStore:
     ) -> NDArray[Any]:
         """Read the final mask's voxels ``start`` to ``stop`` of the first ``n_rows`` rows; threads may at once."""
         block = np.empty((n_rows, stop - start), dtype=dtype)
-        if kind in self._held:
-            for row, values in enumerate(self._held[kind][:n_rows]):
-                block[row] = values[start:stop]
-            return block
         width = self._window_width(n_rows, stop - start)
         if not width:
             for row in range(n_rows):
@@ -159,14 +152,6 @@ class RowStore:
             if self._rows[kind, row].scale != 1.0:  # in double precision, as `read` does
                 block[row] = block[row].astype(np.float64) * self._rows[kind, row].scale
         return block
-
-    def _hold(self) -> None:
-        """Keep the rows of each kind at hand, where none has a scale."""
-        kinds = {kind for kind, _ in self._rows}
-        for kind in kinds - {kind for (kind, _), row in self._rows.items() if row.scale != 1.0}:
-            ordered = sorted((index, row) for (name, index), row in self._rows.items() if name == kind)
-            if [index for index, _ in ordered] == list(range(len(ordered))):
-                self._held[kind] = [row.values for _, row in ordered if row.values is not None]
 
     def _window_width(self, n_rows: int, wanted: int) -> int:
         """Tell the voxels of a window, a power of two; 0 where blocks are read one by one."""
@@ -206,7 +191,6 @@ class RowStore:
             n_voxels = values.size
             copy._rows[kind, index] = _Row(0, n_voxels, values.dtype, scale, values)
         copy._positions = {0: np.arange(n_voxels)}
-        copy._hold()
         return copy
 
     def close(self) -> None:
@@ -214,10 +198,11 @@ class RowStore:
         while self._files:
             os.close(self._files.popitem()[1])
         self._rows.clear()
-        self._held.clear()
         self._windows.clear()
 
     def _chosen(self, kind: str, row: _Row, start: int, stop: int) -> NDArray[Any]:
+        if row.values is not None:  # `select` left the final mask's voxels alone
+            return row.values[start:stop]
         chosen = self._positions[row.layout][start:stop]
         if not chosen.size:
             return np.empty(0, dtype=row.dtype)
