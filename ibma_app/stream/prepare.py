@@ -118,7 +118,7 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
     """Read one observation's files and give its values within the base mask."""
     kinds = kinds_to_open(observation, plan.needs)
     volumes, geometry = _read_kinds(observation, kinds)
-    converted = _bring_to_grid(index, observation, volumes, geometry, plan)
+    converted, worked = _bring_to_grid(index, observation, volumes, geometry, plan)
     if plan.samples is not None:
         observation = replace(observation, units="hedges-g")
     notes, covered = converted.notes, converted.covered.size
@@ -139,13 +139,8 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
         covered,
         pack_suspect(converted.values, converted.reasons),
     )
-    shape = geometry.shape
-    worked = bool(plan.smoothing) or not (
-        plan.grid.matches(geometry.affine, shape) or same_lattice(plan.grid, geometry)
-    )
-    return Prepared(
-        read, converted.values, converted.covered, converted.reasons, notes, volume=math.prod(shape), worked=worked
-    )
+    volume = math.prod(geometry.shape)
+    return Prepared(read, converted.values, converted.covered, converted.reasons, notes, volume, worked)
 
 
 def weigh_maps(
@@ -186,8 +181,8 @@ def weigh_maps(
 
 def _bring_to_grid(
     index: int, observation: Observation, volumes: dict[str, NDArray[Any]], geometry: Geometry, plan: Plan
-) -> Converted:
-    """Convert an observation's volumes, and give what lies in the base mask."""
+) -> tuple[Converted, bool]:
+    """Give what lies in the base mask, converted; and tell whether whole volumes were worked on."""
     aligned = plan.grid.matches(geometry.affine, geometry.shape)
     turned = not aligned and same_lattice(plan.grid, geometry)
     if not (aligned or turned or plan.interpolate):
@@ -200,7 +195,7 @@ def _bring_to_grid(
     if (aligned or turned) and not plan.smoothing:  # the usual way: the files' order, and no volumes in between
         flat = {kind: volume.reshape(-1, order="F") for kind, volume in volumes.items()}
         converted = convert_maps(observation, flat, plan.needs, default_dof=plan.default_dof, wanted=plan.in_files)
-        return _standardise(index, converted, plan)
+        return _standardise(index, converted, plan), False
     converted = _standardise(index, convert_maps(observation, volumes, plan.needs, default_dof=plan.default_dof), plan)
     arrays, reasons, derived = converted.arrays, converted.reasons, list(converted.derived)
     if not (aligned or turned):
@@ -212,7 +207,7 @@ def _bring_to_grid(
     chosen = reasons.reshape(-1).take(plan.base)
     covered = np.flatnonzero(chosen == COVERED)
     values = {kind: array.reshape(-1).take(plan.base.take(covered)) for kind, array in arrays.items()}
-    return replace(converted, values=values, covered=covered, reasons=chosen, derived=tuple(derived))
+    return replace(converted, values=values, covered=covered, reasons=chosen, derived=tuple(derived)), True
 
 
 def _standardise(index: int, converted: Converted, plan: Plan) -> Converted:

@@ -267,6 +267,7 @@ def _fit(
 ) -> EstimatorResult:
     """Fit one estimator, infer on its tests, and write what they give."""
     options = run.options
+    crew = replace(run.crew, threads=min(run.crew.threads, stack.side_by_side))  # as memory allows
     name = choice.estimator.name
     log.info("Fitting %s (%s) on %d voxels.", name, choice.reason, stack.n_voxels)
     with progress(stack.n_voxels, name) as step:
@@ -275,12 +276,12 @@ def _fit(
             choice.estimator,
             design,
             choice.settings,
-            threads=min(run.crew.threads, stack.side_by_side),
+            threads=crew.threads,
             on_progress=lambda voxels: step("", voxels),
-            workers=run.crew.workers,
+            workers=crew.workers,
         )
     common = describing.analysis_sidecar(analysis, design, stack.survey, choice, options.units, warnings)
-    with open_writer(run.output, min(run.resources.nprocs, stack.side_by_side)) as writer:
+    with open_writer(run.output, crew.threads) as writer:
         target = Target(
             output=run.output,
             writer=writer,
@@ -295,7 +296,7 @@ def _fit(
         )
         earlier = earlier_files(target)
         files = write_maps(target, estimate)
-        inferred, findings = infer_all(target, stack, estimate, run.asked(analysis, choice), run.crew)
+        inferred, findings = infer_all(target, stack, estimate, run.asked(analysis, choice), crew)
     files |= inferred
     files["", "", "design"] = write_design(target, stack.survey)
     notes = _left_notes(earlier - set(files.values()), name)

@@ -55,7 +55,7 @@ def infer_all(
     tuple of Finding
         What each inference found.
     """
-    smoothness = _smoothness(target, stack, estimate, asked, min(crew.threads, stack.side_by_side))
+    smoothness = _smoothness(target, stack, estimate, asked, crew.threads)
     files: dict[tuple[str, str, str], Path] = {}
     findings = []
     for test in target.design.tests:
@@ -139,7 +139,7 @@ def _null(target: Target, stack: Stack, test: Test, asked: Asked, crew: Crew) ->
             settings=asked.settings,
             permutations=asked.permutations,
             seed=asked.seed,
-            threads=min(crew.threads, stack.side_by_side),
+            threads=crew.threads,
             on_progress=lambda done: step("", done),
             workers=crew.workers,
             checkpoints=crew.checkpoints,
