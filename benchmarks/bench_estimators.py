@@ -20,7 +20,7 @@ from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design, Test
 from ibma_app.core.methods import Estimator
 from ibma_app.estimators import find_estimator
-from ibma_app.stream.ration import block_size
+from ibma_app.stream.memory_plan import block_size
 
 PEERS: dict[str, Callable[[], Any]] = {
     "fixed-effects": peers.WeightedLeastSquares,

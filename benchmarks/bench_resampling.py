@@ -53,7 +53,7 @@ def make_data(n_maps):
 def make_stack(mask, maps, variance=None):
     from ibma_app.core.grid import Grid
     from ibma_app.core.results import MapSurvey
-    from ibma_app.stream.blocks import RowStore
+    from ibma_app.stream.row_store import RowStore
     from ibma_app.stream.stack import Stack
 
     store = RowStore()
@@ -92,7 +92,7 @@ def time_ours(stack, threads, estimator="ols", counts=OURS):
     from ibma_app.core.methods import InferenceSettings
     from ibma_app.estimators import find_estimator
     from ibma_app.inference import find_inference
-    from ibma_app.stream.resample import score_resamples
+    from ibma_app.stream.resampling.resample import score_resamples
 
     test = Test("mean", np.ones((1, 1)))
     design = Design(np.ones((stack.n_maps, 1)), ("Intercept",), (test,))

@@ -17,7 +17,7 @@ from pathlib import Path
 def read_and_write(inputs: list[str], outputs: list[str]) -> dict[str, float]:
     import numpy as np
 
-    from ibma_app.core import gzipped
+    from ibma_app.images import gzipped
 
     start = time.process_time()
     for path in inputs:

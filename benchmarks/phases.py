@@ -19,7 +19,7 @@ WRAPPED = {  # phase -> module, name in it
     "comparing": [("group", "compare_maps")],
     "fitting": [("group", "estimate_maps"), ("participant", "estimate_maps")],
     "inference": [("group", "infer_all")],
-    "drawing": [("publishing", "write_group_page"), ("publishing", "write_subject_page"), ("group", "gather_peaks")],
+    "drawing": [("reports", "write_group_page"), ("reports", "write_subject_page"), ("group", "gather_peaks")],
 }
 
 
@@ -64,9 +64,11 @@ def main(report: Path, words: list[str]) -> int:
     from ibma_app.cli import main as run
     from ibma_app.dataset.writer import MapWriter
     from ibma_app.stream import stack
-    from ibma_app.workflows import gathering, group, participant, publishing
+    from ibma_app.workflows import group, participant
+    from ibma_app.workflows.plan import find_inputs as gathering
+    from ibma_app.workflows.write import reports
 
-    rooms = {"gathering": gathering, "group": group, "participant": participant, "publishing": publishing}
+    rooms = {"gathering": gathering, "group": group, "participant": participant, "reports": reports}
     for phase, places in WRAPPED.items():
         for room, name in places:
             setattr(rooms[room], name, book.timed(phase, getattr(rooms[room], name)))

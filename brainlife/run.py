@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ibma_app.workflows.options import OPTIONS
+from ibma_app.workflows.options.table import OPTIONS
 
 OUTPUT = Path("output")
 FIGURES = 4  # the platform keeps product.json in a database: little fits

@@ -19,10 +19,10 @@ from tempfile import TemporaryDirectory
 import ibma_app.stats
 from ibma_app.cli import main
 from ibma_app.estimators import ESTIMATORS, find_estimator
+from ibma_app.images.mni_masks import mni_brain
 from ibma_app.inference import INFERENCES
-from ibma_app.stream.mni import mni_brain
-from ibma_app.workflows.demo_data import make_brain, simulate_studies, simulate_subjects
-from ibma_app.workflows.demo_files import write_studies, write_subjects
+from ibma_app.workflows.demo.files import write_studies, write_subjects
+from ibma_app.workflows.demo.simulate import make_brain, simulate_studies, simulate_subjects
 
 DESIGNED = [name for name in ESTIMATORS if find_estimator(name).takes_designs]
 ONE_SAMPLE = [name for name in ESTIMATORS if name not in DESIGNED]

@@ -76,7 +76,7 @@ def _reports(config: MkDocsConfig) -> Iterator[tuple[Path, str]]:
         return
     demo = Path(config.extra["gallery"]).resolve()
     if not demo.exists():
-        from ibma_app.workflows.demo import run_demo
+        from ibma_app.workflows.demo.run_demo import run_demo
 
         if code := run_demo(demo):
             raise PluginError(f"the demonstration in {demo} ended with exit code {code}")

@@ -27,10 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
 
     def run() -> int:
-        from ibma_app.workflows.parsing import parse_options
+        from ibma_app.workflows.options.parse import parse_options
 
         options = parse_options(words)
-        from ibma_app.workflows.levels import run_level
+        from ibma_app.workflows.run_level import run_level
 
         return run_level(options, words)
 
@@ -42,10 +42,10 @@ def demo_main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
 
     def run() -> int:
-        from ibma_app.workflows.parsing import parse_demo
+        from ibma_app.workflows.options.parse import parse_demo
 
         output_dir, nprocs = parse_demo(words)
-        from ibma_app.workflows.demo import run_demo
+        from ibma_app.workflows.demo.run_demo import run_demo
 
         return run_demo(output_dir, nprocs=nprocs)
 
@@ -57,10 +57,10 @@ def import_main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
 
     def run() -> int:
-        from ibma_app.workflows.import_options import parse_import
+        from ibma_app.workflows.options.parse_import import parse_import
 
         options = parse_import(words)
-        from ibma_app.workflows.importing import run_import
+        from ibma_app.workflows.importing.import_results import run_import
 
         return run_import(options)
 

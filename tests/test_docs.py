@@ -14,7 +14,7 @@ AND_LEAVE = {"--help", "--version", "--bids-exec-spec"}  # no options of a run: 
 
 
 def _long_flags() -> set[str]:
-    from ibma_app.workflows.options import OPTIONS
+    from ibma_app.workflows.options.table import OPTIONS
 
     return {flag for option in OPTIONS for flag in option.flags if flag.startswith("--")} | AND_LEAVE
 
@@ -48,9 +48,9 @@ def test_every_option_is_in_the_help(cli):
 def test_every_option_is_in_the_docs(run_python):
     page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
     assert _long_flags() - set(re.findall(r"--[a-z][a-z0-9-]*", page)) == set()
-    ran = run_python("-m", "ibma_app.workflows.options")
+    ran = run_python("-m", "ibma_app.workflows.options.table")
     assert ran.code == 0, ran.stderr
-    assert ran.stdout == page, "run: python -m ibma_app.workflows.options > docs/options.md"
+    assert ran.stdout == page, "run: python -m ibma_app.workflows.options.table > docs/options.md"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -61,7 +61,7 @@ def test_pages_use_options_that_exist(page: Path):
 
 @pytest.mark.parametrize("block", _blocks("toml"))
 def test_configurations_are_accepted(block: str, tmp_path: Path):
-    from ibma_app.workflows.parsing import parse_options
+    from ibma_app.workflows.options.parse import parse_options
 
     config = tmp_path / "config.toml"
     config.write_text(block, encoding="utf-8")
@@ -76,7 +76,7 @@ def test_json_is_json(block: str):
 
 def test_the_configuration_shows_every_setting():
     from ibma_app.estimators import ESTIMATORS, find_estimator
-    from ibma_app.workflows.parsing import SETTING_TABLES
+    from ibma_app.workflows.options.parse import SETTING_TABLES
 
     shown = "".join(block.values[0] for block in _blocks("toml"))
     keys = {key for table in SETTING_TABLES.values() for key in table}

@@ -19,21 +19,21 @@ DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "stu
 
 HOMES = {  # where a heavy import may stand, as prefixes of paths inside the package
     "bids": ("dataset/index.py",),
-    "templateflow": ("stream/space.py",),
-    "dask": ("stream/pools.py",),
-    "distributed": ("stream/pools.py",),
+    "templateflow": ("stream/grid_and_mask.py",),
+    "dask": ("stream/workers/dask_pool.py",),
+    "distributed": ("stream/workers/dask_pool.py",),
     "numba": ("stats/",),
-    "zlib_ng": ("core/gzipped.py",),
+    "zlib_ng": ("images/gzipped.py",),
     "matplotlib": ("report/",),
     "nilearn.plotting": ("report/",),
     "jinja2": ("report/",),
     "markupsafe": ("report/",),
     "formulaic": ("designs/",),
     "pandas": ("designs/", "dataset/", "report/"),
-    "nibabel": ("stream/", "dataset/write.py", "report/", "importers/"),
-    "h5py": ("importers/matlab.py",),
+    "nibabel": ("images/", "stream/", "dataset/write.py", "report/", "importers/"),
+    "h5py": ("importers/spm/matlab.py",),
     "rdflib": ("importers/",),
-    "nilearn": ("stream/", "report/"),
+    "nilearn": ("images/", "stream/", "report/"),
     "sklearn": (),  # nilearn's, not ours
 }
 LIGHT = (

@@ -1,7 +1,7 @@
 """Error of every corrected inference at 0.05, measured in smooth null data: does each keep what it claims?
 
 ``python validation/familywise.py [--sets 200] [--resamples 200] [--processes 2] [--write FILE]`` simulates maps of
-smooth noise without any effect and counts the data sets in which a method finds something. It takes the road of the
+smooth noise without any effect and counts the data sets in which a method finds something. It takes the path of the
 command line: the estimate, its smoothness, one pass of resampling, every inference. FILE is
 docs/validation-familywise.md. It exits with 1 when a claim of the documentation fails.
 """
@@ -26,12 +26,12 @@ from ibma_app.core.methods import InferenceSettings  # noqa: E402
 from ibma_app.core.results import MapSurvey  # noqa: E402
 from ibma_app.estimators import find_estimator  # noqa: E402
 from ibma_app.inference import INFERENCES, find_inference  # noqa: E402
-from ibma_app.stream.blocks import RowStore  # noqa: E402
-from ibma_app.stream.resample import score_resamples  # noqa: E402
-from ibma_app.stream.run import estimate_maps  # noqa: E402
+from ibma_app.stream.estimate import estimate_maps  # noqa: E402
+from ibma_app.stream.resampling.resample import score_resamples  # noqa: E402
+from ibma_app.stream.row_store import RowStore  # noqa: E402
 from ibma_app.stream.smoothness import estimate_smoothness  # noqa: E402
 from ibma_app.stream.stack import Stack  # noqa: E402
-from ibma_app.workflows.inferring import make_field  # noqa: E402
+from ibma_app.workflows.infer import make_field  # noqa: E402
 
 ALPHA = 0.05
 APPROXIMATE = 0.10  # what p values of mixed models may reach without resampling: their t is an approximation

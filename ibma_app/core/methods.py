@@ -66,7 +66,7 @@ class InferenceSettings:
 
 
 @dataclass(frozen=True)
-class Gauge:
+class Scorer:
     """A score made ready for one mask; its work space serves one thread.
 
     It is given the voxels of one sign whose height (z in the tail's direction)
@@ -79,8 +79,8 @@ class Gauge:
     each: Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]  # -> (M,) scores
 
 
-Score = Callable[[Grid, str, InferenceSettings], Gauge]
-"""What resampling measures of a map of z: ``score(grid, tail, settings) -> Gauge``."""
+Score = Callable[[Grid, str, InferenceSettings], Scorer]
+"""What resampling measures of a map of z: ``score(grid, tail, settings) -> Scorer``."""
 
 
 @dataclass(frozen=True)

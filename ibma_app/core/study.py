@@ -54,7 +54,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Wish:
+class ImportRequest:
     """What the user asked for, as far as it changes what an importer reads."""
 
     for_study: bool = False  # maps of a study (else of a subject): must lie in a template's space
@@ -71,5 +71,5 @@ class Importer:
     name: str  # as on the command line
     title: str  # for the menu
     recognises: Callable[[str], bool]  # a path (or collection number): quick, never raises
-    read: Callable[[str, Wish], Study]
+    read: Callable[[str, ImportRequest], Study]
     example: str = ""  # a source, for messages: "sub-01.feat"

@@ -15,7 +15,7 @@ from ibma_app.core.statmap import KINDS, Dataset, StatMap
 from ibma_app.dataset.entities import order_entities, split_name
 from ibma_app.dataset.filters import Candidate, check_names, explain_steps, matches
 from ibma_app.dataset.index import index_images, index_in_database
-from ibma_app.dataset.levels import is_collection, is_here, keep_level
+from ibma_app.dataset.level_rules import is_collection, is_here, keep_level
 from ibma_app.dataset.sidecars import SidecarReader
 from ibma_app.dataset.walk import list_images
 

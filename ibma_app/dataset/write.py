@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from ibma_app.core import gzipped
 from ibma_app.core.errors import DataError, IbmaError, OutputError, ReadWriteError
 from ibma_app.core.grid import Grid
+from ibma_app.images import gzipped
 
 _TEMPORARY = ".ibma-tmp-"
 _LOCK = ".ibma-lock"

@@ -4,7 +4,7 @@ from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Citation, Estimator
-from ibma_app.estimators.tested import check_settings, covered_of, kind_of, one_sample_estimate, tails_of
+from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate, tails_of
 from ibma_app.stats.combine import fisher
 
 

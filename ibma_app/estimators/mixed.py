@@ -9,7 +9,15 @@ from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Citation, Estimator, Setting
-from ibma_app.estimators.tested import Floats, check_settings, covered_of, frame_of, kind_of, left_dof, test_estimates
+from ibma_app.estimators.from_kernels import (
+    Floats,
+    check_settings,
+    covered_of,
+    frame_of,
+    kind_of,
+    left_dof,
+    test_estimates,
+)
 from ibma_app.stats.mixed import fit_mixed
 from ibma_app.stats.tails import chi2_to_log10p
 from ibma_app.stats.tau2 import tau2_interval

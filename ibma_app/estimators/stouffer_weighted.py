@@ -7,7 +7,7 @@ from ibma_app.core.design import TAILS, Design
 from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Citation, Estimator
-from ibma_app.estimators.tested import check_settings, covered_of, kind_of, one_sample_estimate
+from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate
 from ibma_app.stats.combine import stouffer
 
 

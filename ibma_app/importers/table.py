@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, IbmaError, InputError
 from ibma_app.core.grid import Grid
-from ibma_app.core.study import NATIVE, ImportedContrast, Importer, Study, Wish
+from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
+from ibma_app.images.spaces import MNI, template_label
 from ibma_app.importers.lazy import LazyMaps
-from ibma_app.importers.spaces import MNI, template_label
 
 KINDS = {
     **dict.fromkeys(("effect", "beta", "cope", "con", "b"), "effect"),
@@ -61,7 +61,7 @@ def recognises(source: str) -> bool:
     return Path(source).suffix.lower() in (".tsv", ".csv", ".txt") and {"path", "kind"} <= names
 
 
-def read(source: str, wish: Wish) -> Study:
+def read(source: str, request: ImportRequest) -> Study:
     """Read a table: ``study_id`` (or ``participant_id``), ``path``, ``kind``, ``contrast``, and what is known beside.
 
     Parameters
@@ -71,7 +71,7 @@ def read(source: str, wish: Wish) -> Study:
         columns: ``sample_size``, ``dof``, ``units``, ``space``, ``tail``,
         ``session``, ``task``, ``run``, ``desc``; others become columns of
         studies.tsv where they are the same in all rows of a study.
-    wish : Wish
+    request : ImportRequest
 
     Raises
     ------
@@ -81,7 +81,7 @@ def read(source: str, wish: Wish) -> Study:
         Columns, kinds or values that cannot be; two rows for one map.
     """
     table = Path(source)
-    rows = _read_rows(table, wish)
+    rows = _read_rows(table, request)
     extra = _extra_columns(rows)
     contrasts: dict[tuple[Any, ...], list[_Row]] = {}
     for row in rows:
@@ -96,7 +96,7 @@ def read(source: str, wish: Wish) -> Study:
     )
 
 
-def _read_rows(table: Path, wish: Wish) -> list[_Row]:
+def _read_rows(table: Path, request: ImportRequest) -> list[_Row]:
     """Read and check every row."""
     try:
         if table.stat().st_size > MAX_TABLE:
@@ -124,7 +124,7 @@ def _read_rows(table: Path, wish: Wish) -> list[_Row]:
     if len(set(header)) != len(header):
         raise DataError(f"{table} has two columns of one name ({', '.join(header)}).")
     rows = [
-        _read_row(table, number, dict(zip(header, cells, strict=True)), wish)
+        _read_row(table, number, dict(zip(header, cells, strict=True)), request)
         for number, cells in enumerate(lines[1:], 2)
         if any(cell.strip() for cell in cells) and _has_all(table, number, cells, header)
     ]
@@ -140,7 +140,7 @@ def _has_all(table: Path, number: int, cells: list[str], header: list[str]) -> b
     return True
 
 
-def _read_row(table: Path, line: int, cells: Mapping[str, str], wish: Wish) -> _Row:
+def _read_row(table: Path, line: int, cells: Mapping[str, str], request: ImportRequest) -> _Row:
     """Check one row."""
     facts = {name: cell.strip() for name, cell in cells.items() if cell.strip().lower() not in _MISSING}
     where = f"{table}, line {line}"
@@ -158,7 +158,7 @@ def _read_row(table: Path, line: int, cells: Mapping[str, str], wish: Wish) -> _
     if facts.get("tail", _TAILS[0]) not in _TAILS:
         raise DataError(f"{where}: the tail {facts['tail']!r} is none of {', '.join(_TAILS)}.")
     space = template_label(facts.get("space", ""))
-    if space == NATIVE and wish.for_study and "study" in entities:
+    if space == NATIVE and request.for_study and "study" in entities:
         raise DataError(f"{where}: the map lies in a subject's own space, so it cannot be combined with other studies.")
     return _Row(line, _path_of(table, facts["path"], where), kind, entities, facts["contrast"], space, facts)
 

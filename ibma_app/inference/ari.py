@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
 from ibma_app.inference.clusters import find_clusters
-from ibma_app.inference.levels import check_level, decide, passes
+from ibma_app.inference.decide import check_level, decide, passes
 from ibma_app.stats.hommel import adjust_hommel, hommel_value, true_discoveries
 
 Floats = NDArray[np.float64]

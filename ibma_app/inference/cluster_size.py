@@ -5,14 +5,14 @@ from numpy.typing import NDArray
 
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.grid import Grid
-from ibma_app.core.methods import Citation, Gauge, Inference, InferenceSettings
+from ibma_app.core.methods import Citation, Inference, InferenceSettings, Scorer
 from ibma_app.inference.resampled import WINKLER_2014, cluster_forming_z, decide_by_null, read_connectivity
-from ibma_app.stats.components import ClusterBench, make_lattice
+from ibma_app.stats.components import ClusterWorkspace, make_lattice
 
 CONNECTIVITY = 26
 
 
-def score(grid: Grid, tail: str, settings: InferenceSettings) -> Gauge:
+def score(grid: Grid, tail: str, settings: InferenceSettings) -> Scorer:
     """Score a voxel by the number of voxels in its cluster above the cluster-forming z.
 
     Raises
@@ -21,15 +21,15 @@ def score(grid: Grid, tail: str, settings: InferenceSettings) -> Gauge:
         When ``cluster_p`` or the setting ``connectivity`` cannot be.
     """
     floor = cluster_forming_z(settings, tail)
-    bench = ClusterBench(make_lattice(grid.mask, read_connectivity(settings, CONNECTIVITY)))
+    workspace = ClusterWorkspace(make_lattice(grid.mask, read_connectivity(settings, CONNECTIVITY)))
 
     def largest(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> float:
-        return bench.sums(voxels, np.ones(voxels.size))[1]
+        return workspace.sums(voxels, np.ones(voxels.size))[1]
 
     def each(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return bench.sums(voxels, np.ones(voxels.size))[0].copy()
+        return workspace.sums(voxels, np.ones(voxels.size))[0].copy()
 
-    return Gauge(floor, largest, each)
+    return Scorer(floor, largest, each)
 
 
 def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:

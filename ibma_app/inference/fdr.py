@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
-from ibma_app.inference.levels import check_level, decide
+from ibma_app.inference.decide import check_level, decide
 
 
 def step_up(log10_p: NDArray[np.float64], log10_penalty: float = 0.0) -> NDArray[np.float64]:

@@ -5,11 +5,11 @@ from numpy.typing import NDArray
 
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.grid import Grid
-from ibma_app.core.methods import Gauge, Inference, InferenceSettings
+from ibma_app.core.methods import Inference, InferenceSettings, Scorer
 from ibma_app.inference.resampled import NICHOLS_2002, WINKLER_2014, decide_by_null
 
 
-def score(grid: Grid, tail: str, settings: InferenceSettings) -> Gauge:
+def score(grid: Grid, tail: str, settings: InferenceSettings) -> Scorer:
     """Score a voxel by its height: z in the tail's direction, |z| when two-sided."""
 
     def largest(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> float:
@@ -18,7 +18,7 @@ def score(grid: Grid, tail: str, settings: InferenceSettings) -> Gauge:
     def each(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
         return heights
 
-    return Gauge(-np.inf, largest, each)
+    return Scorer(-np.inf, largest, each)
 
 
 def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:

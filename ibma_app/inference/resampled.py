@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Citation, InferenceSettings
-from ibma_app.inference.levels import check_level, decide
+from ibma_app.inference.decide import check_level, decide
 from ibma_app.stats.pareto import pareto_tail
 from ibma_app.stats.tails import p_to_z
 

@@ -8,7 +8,7 @@ from scipy import special
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
 from ibma_app.inference.clusters import find_clusters
-from ibma_app.inference.levels import check_level, decide, passes
+from ibma_app.inference.decide import check_level, decide, passes
 from ibma_app.inference.random_fields import KIEBEL_1999, Search, prepare_search
 from ibma_app.stats.rft import cluster_level, extent_threshold, height_of_p
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Inference, InferenceSettings
-from ibma_app.inference.levels import check_level, decide
+from ibma_app.inference.decide import check_level, decide
 from ibma_app.inference.random_fields import KIEBEL_1999, WORSLEY_1996, prepare_search
 from ibma_app.stats.rft import height_threshold, peak_log10p
 

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.grid import Grid
-from ibma_app.core.methods import Citation, Gauge, Inference, InferenceSettings
+from ibma_app.core.methods import Citation, Inference, InferenceSettings, Scorer
 from ibma_app.inference.resampled import WINKLER_2014, decide_by_null, read_connectivity
-from ibma_app.stats.tfce import TfceBench, surround
+from ibma_app.stats.tfce import TfceWorkspace, surround
 
 CONNECTIVITY = 6
 EXPONENTS = {"tfce_e": 0.5, "tfce_h": 2.0}
@@ -31,7 +31,7 @@ def read_exponent(settings: InferenceSettings, name: str) -> float:
     return float(value)
 
 
-def score(grid: Grid, tail: str, settings: InferenceSettings) -> Gauge:
+def score(grid: Grid, tail: str, settings: InferenceSettings) -> Scorer:
     """Score a voxel by the integral of extent^E height^H over heights up to its own, exactly.
 
     The extent at a height is the number of voxels of the voxel's cluster there.
@@ -42,15 +42,15 @@ def score(grid: Grid, tail: str, settings: InferenceSettings) -> Gauge:
         When ``tfce_e``, ``tfce_h`` or ``connectivity`` cannot be.
     """
     layout = surround(grid.mask, read_connectivity(settings, CONNECTIVITY))
-    bench = TfceBench(layout, read_exponent(settings, "tfce_e"), read_exponent(settings, "tfce_h"))
+    workspace = TfceWorkspace(layout, read_exponent(settings, "tfce_e"), read_exponent(settings, "tfce_h"))
 
     def largest(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> float:
-        return bench.largest(voxels, heights)
+        return workspace.largest(voxels, heights)
 
     def each(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return bench.each(voxels, heights)
+        return workspace.each(voxels, heights)
 
-    return Gauge(0.0, largest, each)
+    return Scorer(0.0, largest, each)
 
 
 def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:

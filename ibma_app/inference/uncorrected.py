@@ -2,7 +2,7 @@
 
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
-from ibma_app.inference.levels import check_level, decide
+from ibma_app.inference.decide import check_level, decide
 
 
 def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:

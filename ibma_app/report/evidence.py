@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from ibma_app.core.design import Test
 from ibma_app.core.results import Combined, EstimatorResult, MapAtPeak, PeakEvidence, Results
-from ibma_app.report.forest import change, draw_forest, interval, interval_of, rows_shown
-from ibma_app.report.funnel import draw_funnel
+from ibma_app.report.figures.forest import change, draw_forest, interval, interval_of, rows_shown
+from ibma_app.report.figures.funnel import draw_funnel
+from ibma_app.report.figures.plot import Plot
 from ibma_app.report.html import format_number
 from ibma_app.report.inputs import short_labels
-from ibma_app.report.plot import Plot
 
 Interval = tuple[float, float] | None
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ibma_app.report.plot import Plot
+from ibma_app.report.figures.plot import Plot
 
 
 @dataclass(frozen=True)

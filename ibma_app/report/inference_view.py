@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from ibma_app.report.figures.null_distributions import draw_null
+from ibma_app.report.figures.quantiles import draw_quantiles, find_quantiles
 from ibma_app.report.graphs import Graph
 from ibma_app.report.maps import ResultMaps
-from ibma_app.report.nulls import draw_null
-from ibma_app.report.quantiles import draw_quantiles, find_quantiles
-from ibma_app.report.thresholds import find_thresholds, smoothness_facts
+from ibma_app.report.text.thresholds import find_thresholds, smoothness_facts
 
 
 def inference_view(maps: ResultMaps, *, pictured: bool) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from ibma_app.core.results import MapSurvey, Results
 from ibma_app.core.statmap import Observation
-from ibma_app.report.charts import coverage_share
+from ibma_app.report.figures.charts import coverage_share
 from ibma_app.report.html import format_number
-from ibma_app.report.methods import share_of_maps
+from ibma_app.report.text.methods import share_of_maps
 
 SHOWN_ROWS = 12
 """Maps that a page lists openly; the rest are folded."""

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.results import Results
-from ibma_app.report.facts import Told, describe_control, describe_facts
 from ibma_app.report.maps import ResultMaps
+from ibma_app.report.text.facts import Told, describe_control, describe_facts
 
 CLUSTER_ROWS = 12
 """Rows of a cluster table that a page shows; the TSV has them all."""

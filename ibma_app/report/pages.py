@@ -12,18 +12,18 @@ from typing import Any
 
 from ibma_app import __version__
 from ibma_app.core.results import Results
-from ibma_app.report.agreement import view_agreement
-from ibma_app.report.brain import Sheet
-from ibma_app.report.charts import describe_test, draw_design
-from ibma_app.report.citing import merge_texts, paste_texts
-from ibma_app.report.facts import settings_rows
-from ibma_app.report.figures import save_figures
+from ibma_app.report.figures.agreement import view_agreement
+from ibma_app.report.figures.brain import Sheet
+from ibma_app.report.figures.charts import describe_test, draw_design
+from ibma_app.report.figures.similarity import similarity_view
+from ibma_app.report.figures.svg_files import save_figures
 from ibma_app.report.html import format_number, render, sort_key
 from ibma_app.report.inputs import maps_table
-from ibma_app.report.methods import methods_text
-from ibma_app.report.notes import notes_of, notes_of_several
 from ibma_app.report.numbers import relative_to_page
-from ibma_app.report.similarity import similarity_view
+from ibma_app.report.text.citations import merge_texts, paste_texts
+from ibma_app.report.text.facts import settings_rows
+from ibma_app.report.text.methods import methods_text
+from ibma_app.report.text.notes import notes_of, notes_of_several
 from ibma_app.report.views import (
     Fact,
     estimator_view,
@@ -91,7 +91,7 @@ def write_analysis_page(
         contents=_group_contents(estimators),
         version=version,
         plans=sheet.plans,
-        blocks=sheet.shelf.blocks,
+        blocks=sheet.embedded.blocks,
         summary=[*_count_facts(results), *grid_facts(results)],
         notes=notes_of(results),
         found=found_rows(estimators),
@@ -148,7 +148,7 @@ def write_participant_page(
         contents=_participant_contents(analyses),
         version=version,
         plans=sheet.plans,
-        blocks=sheet.shelf.blocks,
+        blocks=sheet.embedded.blocks,
         summary=[("Combined contrasts", len(ordered)), ("Maps read", n_maps)],
         notes=notes_of_several([(view["title"], one) for view, one in zip(analyses, ordered, strict=True)]),
         analyses=analyses,

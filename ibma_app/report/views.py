@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.results import EstimatorResult, Results
-from ibma_app.report.brain import Sheet, SlicePlan, draw_glass, draw_mosaic, is_mni
-from ibma_app.report.charts import describe_test
 from ibma_app.report.evidence import view_evidence
-from ibma_app.report.facts import describe_settings
+from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_glass, draw_mosaic, is_mni
+from ibma_app.report.figures.charts import describe_test
+from ibma_app.report.figures.picture import Picture, called, positive_scale, signed_scale
+from ibma_app.report.figures.surface import draw_surface
+from ibma_app.report.figures.viewer import PARTICIPANT_LIMITS, view_maps
 from ibma_app.report.html import format_number
 from ibma_app.report.inference_view import inference_view
 from ibma_app.report.inputs import maps_table
 from ibma_app.report.maps import ResultMaps
-from ibma_app.report.methods import auto_reason, space_of
 from ibma_app.report.numbers import (
     FitNumbers,
     InferenceNumbers,
@@ -26,9 +27,8 @@ from ibma_app.report.numbers import (
     effect_units,
     find_peaks,
 )
-from ibma_app.report.picture import Picture, called, positive_scale, signed_scale
-from ibma_app.report.surface import draw_surface
-from ibma_app.report.viewer import PARTICIPANT_LIMITS, view_maps
+from ibma_app.report.text.facts import describe_settings
+from ibma_app.report.text.methods import auto_reason, space_of
 
 Floats = NDArray[np.float64]
 Fact = tuple[str, Any]
@@ -135,7 +135,7 @@ def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *,
         "peaks": find_peaks(maps),
         "inferences": inferences,
         "pictures": _test_pictures(maps, results, plan, inferences, units) if pictured else [],
-        "viewer": view_maps(maps, inferences, sheet.shelf, units, space) if pictured else None,
+        "viewer": view_maps(maps, inferences, sheet.embedded, units, space) if pictured else None,
         "unpictured": unpictured,
         "inference": inference_view(maps, pictured=pictured),
         "evidence": view_evidence(maps.result, results, maps.test, units) if pictured else None,
@@ -250,7 +250,7 @@ def participant_view(results: Results, sheet: Sheet, number: int, *, pictured: b
         "peaks": find_peaks(maps),
         "units": units,
         "viewer": (
-            view_maps(maps, (), sheet.shelf, units, space_of(results), PARTICIPANT_LIMITS) if pictured else None
+            view_maps(maps, (), sheet.embedded, units, space_of(results), PARTICIPANT_LIMITS) if pictured else None
         ),
         "pictures": _participant_pictures(maps, results, sheet, units) if pictured else [],
         "unpictured": (

@@ -202,7 +202,7 @@ def _settle(
     for n in range(voxels.size):
         k = _take_rows(frame, covered, voxels[n], columns, out.which, n)
         rank = _keep_basis(columns, triangle, pivots, k, covered.shape[0])
-        if frame.constant and rank == 1:  # to the last bit: its fit has a road of its own
+        if frame.constant and rank == 1:  # to the last bit: its fit has a path of its own
             triangle[0, 0] = np.sqrt(k / covered.shape[0])
             for i in range(k):
                 columns[0, i] = 1.0 / np.sqrt(float(k))

@@ -101,7 +101,7 @@ def _sums(
     return largest
 
 
-class ClusterBench:
+class ClusterWorkspace:
     """Work space of one thread for the clusters of one mask.
 
     Parameters

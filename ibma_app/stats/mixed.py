@@ -9,7 +9,16 @@ from ibma_app.stats.basis import COLUMNS, EFFECT, VARIANCE, Frame
 from ibma_app.stats.compiled import compiled, folded, inner
 from ibma_app.stats.contrasts import Tested, new_tested, test_voxel
 from ibma_app.stats.tau2 import LIKELY, estimate_tau2, likely_fit
-from ibma_app.stats.voxels import TILE, Bench, Group, fill_tile, group_voxels, lay_pattern, new_bench, pack_voxel
+from ibma_app.stats.voxels import (
+    TILE,
+    Group,
+    Workspace,
+    fill_tile,
+    group_voxels,
+    lay_pattern,
+    new_workspace,
+    pack_voxel,
+)
 from ibma_app.stats.weighted import IDENTICAL, INVERSE, VECTORS, Moments, moments, weighted_total
 
 Floats = NDArray[np.float64]
@@ -112,7 +121,7 @@ def _fit(
     variance: Floats,
     group: Group,
     frame: Frame,
-    bench: Bench,
+    workspace: Workspace,
     choices: _Choices,
     work: Floats,
     counts: NDArray[np.int16],
@@ -122,7 +131,7 @@ def _fit(
     estimable: Bools,
 ) -> None:
     """Loop over voxels; tau2 is given. Outputs as in `MixedFit` and `Tested`."""
-    maps, flat, small, y, v = bench.maps, bench.flat, bench.small, bench.y, bench.v
+    maps, flat, small, y, v = workspace.maps, workspace.flat, workspace.small, workspace.y, workspace.v
     table, voxels, slots = group.patterns, group.voxels, group.slots
     ns, ranks, index, columns = table.maps, table.rank, table.which, table.columns
     rows, known, starts, upper = table.rows, table.estimable, frame.starts, frame.upper
@@ -157,7 +166,7 @@ def _fit_likely(
     variance: Floats,
     group: Group,
     frame: Frame,
-    bench: Bench,
+    workspace: Workspace,
     choices: _Choices,
     method: int,
     work: Floats,
@@ -168,7 +177,7 @@ def _fit_likely(
     estimable: Bools,
 ) -> None:
     """Loop over voxels as `_fit` does, and look for each one's tau2 (ML, REML) while it is packed."""
-    maps, flat, small, y, v = bench.maps, bench.flat, bench.small, bench.y, bench.v
+    maps, flat, small, y, v = workspace.maps, workspace.flat, workspace.small, workspace.y, workspace.v
     table, voxels, slots = group.patterns, group.voxels, group.slots
     ns, ranks, index, columns = table.maps, table.rank, table.which, table.columns
     rows, known, starts, upper = table.rows, table.estimable, frame.starts, frame.upper
@@ -222,20 +231,20 @@ def _fit_all(
     summary = np.zeros((4, voxels))
     identical = np.zeros(voxels, dtype=np.bool_)
     tested = new_tested(frame.upper.size, voxels)
-    bench = new_bench(frame)
+    workspace = new_workspace(frame)
     work = np.zeros((frame.rows.shape[0], frame.rows.shape[0] + 1))
     heard = effect if _holds_constant(frame) else _centred(effect, covered)
     for group in group_voxels(covered, frame):
         if method in LIKELY and heard is effect:
             out = (counts, summary, identical, *tested)
-            _fit_likely(effect, variance, group, frame, bench, choices, LIKELY[method], work, *out)
+            _fit_likely(effect, variance, group, frame, workspace, choices, LIKELY[method], work, *out)
             continue
         if choices.random:
-            estimate_tau2(heard, variance, group, bench, method, summary[TAU2])
+            estimate_tau2(heard, variance, group, workspace, method, summary[TAU2])
         if heard is not effect:
             aside = (counts.copy(), summary.copy(), identical.copy(), *new_tested(frame.upper.size, voxels))
-            _fit(heard, variance, group, frame, bench, choices, work, *aside)
-        _fit(effect, variance, group, frame, bench, choices, work, counts, summary, identical, *tested)
+            _fit(heard, variance, group, frame, workspace, choices, work, *aside)
+        _fit(effect, variance, group, frame, workspace, choices, work, counts, summary, identical, *tested)
         if heard is not effect:
             of_group = group.voxels
             summary[Q:, of_group] = aside[1][Q:, of_group]

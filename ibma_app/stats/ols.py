@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ibma_app.stats.basis import Frame
 from ibma_app.stats.compiled import compiled, inner
 from ibma_app.stats.contrasts import Tested, new_tested, test_voxel
-from ibma_app.stats.voxels import TILE, Bench, Group, fill_tile, group_voxels, new_bench
+from ibma_app.stats.voxels import TILE, Group, Workspace, fill_tile, group_voxels, new_workspace
 from ibma_app.stats.weighted import IDENTICAL, INVERSE, VECTORS
 
 Floats = NDArray[np.float64]
@@ -56,7 +56,7 @@ def _fit(
     data: Floats,
     group: Group,
     frame: Frame,
-    bench: Bench,
+    workspace: Workspace,
     work: Floats,
     counts: NDArray[np.int16],
     identical: Bools,
@@ -64,7 +64,7 @@ def _fit(
     estimable: Bools,
 ) -> None:
     """Loop over voxels. Outputs as in `OlsFit` and `Tested`."""
-    small, y = bench.small, bench.y
+    small, y = workspace.small, workspace.y
     table, voxels, slots = group.patterns, group.voxels, group.slots
     ns, ranks, index, columns = table.maps, table.rank, table.which, table.columns
     rows, known, starts, upper = table.rows, table.estimable, frame.starts, frame.upper
@@ -106,9 +106,9 @@ def fit_ols(values: Floats, covered: Bools, frame: Frame) -> OlsFit:
     counts = np.zeros((2, voxels), dtype=np.int16)
     identical = np.zeros(voxels, dtype=np.bool_)
     tested = new_tested(frame.upper.size, voxels)
-    bench = new_bench(frame)
-    bench.small[INVERSE] = np.eye(frame.columns.shape[0])
+    workspace = new_workspace(frame)
+    workspace.small[INVERSE] = np.eye(frame.columns.shape[0])
     work = np.zeros((frame.rows.shape[0], frame.rows.shape[0] + 1))
     for group in group_voxels(covered, frame):
-        _fit(values, group, frame, bench, work, counts, identical, *tested)
+        _fit(values, group, frame, workspace, work, counts, identical, *tested)
     return OlsFit(tested, counts, identical)

@@ -15,7 +15,16 @@ from scipy import special
 from ibma_app.stats.basis import COLUMNS, EFFECT, VARIANCE, Frame
 from ibma_app.stats.compiled import compiled, inner
 from ibma_app.stats.likelihood import ML, REML, maximise_likelihood
-from ibma_app.stats.voxels import TILE, Bench, Group, fill_tile, group_voxels, lay_pattern, new_bench, pack_voxel
+from ibma_app.stats.voxels import (
+    TILE,
+    Group,
+    Workspace,
+    fill_tile,
+    group_voxels,
+    lay_pattern,
+    new_workspace,
+    pack_voxel,
+)
 from ibma_app.stats.weighted import (
     IDENTICAL,
     Moments,
@@ -111,9 +120,9 @@ def _solve_q(maps: Floats, small: Floats, rank: int, target: float) -> float:
 
 
 @compiled
-def _by_moments(effect: Floats, variance: Floats, group: Group, bench: Bench, method: int, out: Floats) -> None:
+def _by_moments(effect: Floats, variance: Floats, group: Group, workspace: Workspace, method: int, out: Floats) -> None:
     """Loop over voxels: moment estimators."""
-    maps, flat, small, y, v = bench.maps, bench.flat, bench.small, bench.y, bench.v
+    maps, flat, small, y, v = workspace.maps, workspace.flat, workspace.small, workspace.y, workspace.v
     table, voxels, slots = group.patterns, group.voxels, group.slots
     counts, ranks, index, columns = table.maps, table.rank, table.which, table.columns
     slot, k, rank = -1, 0, 0
@@ -131,9 +140,11 @@ def _by_moments(effect: Floats, variance: Floats, group: Group, bench: Bench, me
 
 
 @compiled
-def _by_roots(effect: Floats, variance: Floats, group: Group, bench: Bench, targets: Floats, out: Floats) -> None:
+def _by_roots(
+    effect: Floats, variance: Floats, group: Group, workspace: Workspace, targets: Floats, out: Floats
+) -> None:
     """Loop over voxels: Q(tau2) = the target of the voxel's dof."""
-    maps, flat, small, y, v = bench.maps, bench.flat, bench.small, bench.y, bench.v
+    maps, flat, small, y, v = workspace.maps, workspace.flat, workspace.small, workspace.y, workspace.v
     table, voxels, slots = group.patterns, group.voxels, group.slots
     counts, ranks, index, columns = table.maps, table.rank, table.which, table.columns
     slot, k, rank = -1, 0, 0
@@ -167,9 +178,11 @@ def likely_fit(maps: Floats, small: Floats, k: int, rank: int, method: int, fixe
 
 
 @compiled
-def _by_likelihood(effect: Floats, variance: Floats, group: Group, bench: Bench, method: int, out: Floats) -> None:
+def _by_likelihood(
+    effect: Floats, variance: Floats, group: Group, workspace: Workspace, method: int, out: Floats
+) -> None:
     """Loop over voxels: ML and REML."""
-    maps, flat, small, y, v = bench.maps, bench.flat, bench.small, bench.y, bench.v
+    maps, flat, small, y, v = workspace.maps, workspace.flat, workspace.small, workspace.y, workspace.v
     table, voxels, slots = group.patterns, group.voxels, group.slots
     counts, ranks, index, columns = table.maps, table.rank, table.which, table.columns
     slot, k, rank = -1, 0, 0
@@ -186,7 +199,9 @@ def _by_likelihood(effect: Floats, variance: Floats, group: Group, bench: Bench,
                 out[voxels[start + b]] = likely_fit(maps, small, k, rank, method, fixed)[0]
 
 
-def estimate_tau2(effect: Floats, variance: Floats, group: Group, bench: Bench, method: str, out: Floats) -> None:
+def estimate_tau2(
+    effect: Floats, variance: Floats, group: Group, workspace: Workspace, method: str, out: Floats
+) -> None:
     """Estimate tau2 at the voxels of a group.
 
     Parameters
@@ -194,7 +209,7 @@ def estimate_tau2(effect: Floats, variance: Floats, group: Group, bench: Bench, 
     effect, variance : ndarray, shape (K, B), C order
     group : Group
         From `group_voxels`.
-    bench : Bench
+    workspace : Workspace
         For work.
     method : str
         One of `METHODS`.
@@ -203,11 +218,11 @@ def estimate_tau2(effect: Floats, variance: Floats, group: Group, bench: Bench, 
         effects are identical.
     """
     if method in _MOMENTS:
-        _by_moments(effect, variance, group, bench, _MOMENTS[method], out)
+        _by_moments(effect, variance, group, workspace, _MOMENTS[method], out)
     elif method in LIKELY:
-        _by_likelihood(effect, variance, group, bench, LIKELY[method], out)
+        _by_likelihood(effect, variance, group, workspace, LIKELY[method], out)
     else:  # Morris' empirical Bayes equation has Paule and Mandel's root, Q(tau2) = K - P
-        _by_roots(effect, variance, group, bench, np.arange(effect.shape[0] + 1.0), out)
+        _by_roots(effect, variance, group, workspace, np.arange(effect.shape[0] + 1.0), out)
 
 
 def tau2_interval(effect: Floats, variance: Floats, covered: Bools, frame: Frame) -> tuple[Floats, Floats]:
@@ -218,9 +233,9 @@ def tau2_interval(effect: Floats, variance: Floats, covered: Bools, frame: Frame
     """
     dof = np.arange(1, effect.shape[0] + 1, dtype=np.float64)
     ends = np.zeros(effect.shape[1]), np.zeros(effect.shape[1])
-    bench = new_bench(frame)
+    workspace = new_workspace(frame)
     for group in group_voxels(covered, frame):
         for end, upper_tail in zip(ends, (0.025, 0.975), strict=True):
             targets = np.concatenate([[0.0], special.chdtri(dof, upper_tail)])
-            _by_roots(effect, variance, group, bench, targets, end)
+            _by_roots(effect, variance, group, workspace, targets, end)
     return ends

@@ -236,7 +236,7 @@ def _spread(keys: Keys, m: int, tree: _Tree, before: Floats, out: Floats) -> Non
         out[place] = _total(tree, tree.label[place]) - before[i]
 
 
-class TfceBench:
+class TfceWorkspace:
     """Work space of one thread for TFCE on one mask (Smith & Nichols 2009).
 
     Parameters

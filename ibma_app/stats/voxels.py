@@ -25,7 +25,7 @@ class Group(NamedTuple):
     patterns: Patterns
 
 
-class Bench(NamedTuple):
+class Workspace(NamedTuple):
     """What a loop over voxels works on."""
 
     y: Floats  # (TILE, K) effects of some voxels
@@ -35,13 +35,13 @@ class Bench(NamedTuple):
     small: Floats  # (8, P, P)
 
 
-def new_bench(frame: Frame) -> Bench:
+def new_workspace(frame: Frame) -> Workspace:
     """Allocate for a frame."""
     p, k = frame.columns.shape
     groups = (k + LANES - 1) // LANES
     maps = np.zeros((COLUMNS + p + p * (p + 1) // 2, groups, LANES))
     flat = maps.reshape(maps.shape[0], groups * LANES)
-    return Bench(np.zeros((TILE, k)), np.zeros((TILE, k)), maps, flat, np.zeros((8, p, p)))
+    return Workspace(np.zeros((TILE, k)), np.zeros((TILE, k)), maps, flat, np.zeros((8, p, p)))
 
 
 def _pattern_keys(covered: Bools) -> NDArray[np.uint64]:

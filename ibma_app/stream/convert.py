@@ -9,26 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.coverage import (
+    BACKGROUND,
+    COVERED,
+    NOT_FINITE,
+    VARIANCE_ABSURD,
+    VARIANCE_NOT_POSITIVE,
+    Indices,
+    Reasons,
+)
 from ibma_app.core.errors import DataError
 from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.stats.tails import p_to_z, t_to_z
 from ibma_app.stream.freedom import Dof, find_dof, z_to_t
 
 Floats = NDArray[np.float64]
-Reasons = NDArray[np.uint8]
-Indices = NDArray[np.integer[Any]]
-
-REASONS = (
-    "covered",
-    "NaN or infinite",
-    "background (0)",
-    "variance zero or negative",
-    "variance absurdly small",
-    "outside the field of view",
-    "edge of what the map covers",
-)
-"""What the codes in `Converted.reasons` mean; 0 is covered."""
-COVERED, NOT_FINITE, BACKGROUND, VARIANCE_NOT_POSITIVE, VARIANCE_ABSURD, OUTSIDE, EDGE = range(len(REASONS))
 
 SMALLEST_VARIANCE = 1e-10  # of the map's median: smaller is a numerical accident, not precision
 TAILS = ("two-sided", "positive")

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.coverage import COVERED, Indices, Reasons
 from ibma_app.core.errors import DataError, DatasetError, IbmaError
 from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Observation, StatMap
-from ibma_app.stream.convert import COVERED, Converted, Indices, Reasons, convert_maps, kinds_to_open
-from ibma_app.stream.hedges import Sample, hedges_g
-from ibma_app.stream.load import Geometry, Image, read_image
-from ibma_app.stream.ration import Load
-from ibma_app.stream.regrid import regrid, reorient, same_lattice, smooth
+from ibma_app.images.read import Geometry, Image, read_image
+from ibma_app.images.regrid import regrid, reorient, same_lattice, smooth
+from ibma_app.stream.convert import Converted, convert_maps, kinds_to_open
+from ibma_app.stream.hedges_g import Sample, hedges_g
+from ibma_app.stream.memory_plan import MemoryNeeds
 from ibma_app.stream.survey import ReadMap, pack_suspect
 
 
@@ -145,7 +146,7 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
 
 def weigh_maps(
     observations: Sequence[Observation], plan: Plan, kept: int, first: Prepared | IbmaError, early: int
-) -> Load:
+) -> MemoryNeeds:
     """Tell what an analysis takes, judged by its first map.
 
     Parameters
@@ -167,7 +168,7 @@ def weigh_maps(
     voxels = covered if early == 1 else min(base, int(1.25 * covered))
     kept += any("dof" in observation.statmaps for observation in observations)
     computed = any(one.statmaps["effect"].terms for one in observations[:1] if "effect" in one.statmaps)
-    return Load(
+    return MemoryNeeds(
         n_maps=n_maps,
         volume=max(plan.grid.mask.size, volume),
         base=base,

@@ -12,7 +12,7 @@ from ibma_app.core.estimate import Estimate, Smoothness
 from ibma_app.core.methods import Estimator
 from ibma_app.stats.resels import extended_axes, fwhm_of, sum_roughness
 from ibma_app.stats.residuals import standardised_residuals
-from ibma_app.stream.ration import block_size
+from ibma_app.stream.memory_plan import block_size
 from ibma_app.stream.stack import Stack
 
 Floats = NDArray[np.float64]

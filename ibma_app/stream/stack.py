@@ -12,17 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.block import Floats, VoxelBlock
+from ibma_app.core.coverage import Indices
 from ibma_app.core.errors import DataError, IbmaError, UsageError
 from ibma_app.core.grid import Grid
 from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Observation
-from ibma_app.stream.blocks import RowStore, open_store
-from ibma_app.stream.budget import default_memory
-from ibma_app.stream.convert import Indices
-from ibma_app.stream.hedges import Sample
+from ibma_app.stream.grid_and_mask import choose_mask
+from ibma_app.stream.hedges_g import Sample
+from ibma_app.stream.memory_plan import plan_memory
 from ibma_app.stream.prepare import Plan, Prepared, prepare_maps, weigh_maps
-from ibma_app.stream.ration import share_out
-from ibma_app.stream.space import choose_mask
+from ibma_app.stream.row_store import RowStore, open_store
 from ibma_app.stream.survey import (
     ReadMap,
     coverage_note,
@@ -32,6 +31,7 @@ from ibma_app.stream.survey import (
     unique_costs,
     variance_note,
 )
+from ibma_app.stream.workers.machine import default_memory
 
 MIN_COVERAGE = {"run": 0.0, "subject": 1.0, "study": 0.75}
 ROW_KINDS = ("effect", "variance", "z")
@@ -217,7 +217,7 @@ def stack_maps(
     load = weigh_maps(observations, plan, len(kinds), first[-1], _n_early(len(observations), share))
     load = replace(load, tests=tests, resampled=resampled)
     limits = default_memory() if memory is None else memory, nprocs, processes
-    shared = share_out(load, *limits)
+    shared = plan_memory(load, *limits)
     with open_store(work_dir, on_disk=shared.on_disk, size=load.stacked, window=shared.window) as store:
         builder = _Builder(plan, store, len(observations), share)
         later = range(len(first), len(observations))
@@ -231,7 +231,7 @@ def stack_maps(
             if on_progress is not None:
                 on_progress(1)
         # now that the mask is known, and no longer judged by the first map
-        yield builder.finish(kinds, lambda voxels: share_out(replace(load, voxels=voxels), *limits).threads)
+        yield builder.finish(kinds, lambda voxels: plan_memory(replace(load, voxels=voxels), *limits).threads)
 
 
 def _first_maps(observations: Sequence[Observation], plan: Plan, *, skip: bool) -> list[Prepared | IbmaError]:

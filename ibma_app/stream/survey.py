@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.coverage import BACKGROUND, COVERED, NOT_FINITE, REASONS
 from ibma_app.core.errors import DataError
 from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Observation
-from ibma_app.stream.blocks import RowStore
-from ibma_app.stream.convert import BACKGROUND, COVERED, NOT_FINITE, REASONS
+from ibma_app.stream.row_store import RowStore
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def pack_suspect(
     values : mapping of str to ndarray, (N,)
         Of "effect", "variance", "z": at the voxels that it covers.
     reasons : ndarray of uint8, (V,)
-        As in `convert.REASONS`.
+        As in `coverage.REASONS`.
     """
     if not next(iter(values.values())).size or not _has_gap(values):
         return None

@@ -13,33 +13,33 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.core.statmap import Analysis
-from ibma_app.dataset.levels import require_content
+from ibma_app.dataset.level_rules import require_content
 from ibma_app.dataset.write import Output, open_output
 from ibma_app.dataset.writer import open_writer
 from ibma_app.designs.build import build_design
 from ibma_app.designs.tables import collect_covariates, two_groups
 from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, parse_tests, read_contrast_file
+from ibma_app.images.atlas import atlas_at_hand, read_atlases
 from ibma_app.inference import find_inference
-from ibma_app.stream.atlas import atlas_at_hand, read_atlases
-from ibma_app.stream.hedges import Sample, find_sample
-from ibma_app.stream.run import estimate_maps
-from ibma_app.stream.schemes import LEAST_SQUARES
+from ibma_app.stream.estimate import estimate_maps
+from ibma_app.stream.grid_and_mask import choose_grid
+from ibma_app.stream.hedges_g import Sample, find_sample
+from ibma_app.stream.resampling.relabelling import LEAST_SQUARES
 from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.smoothness import has_residuals
-from ibma_app.stream.space import choose_grid
 from ibma_app.stream.stack import Stack, stack_maps
-from ibma_app.workflows import describing, publishing
-from ibma_app.workflows.choosing import Choice, choose_estimators
-from ibma_app.workflows.gathering import Gathered, gather
-from ibma_app.workflows.inferring import RANDOM_FIELDS, Asked, infer_all
-from ibma_app.workflows.keeping import keep_results
-from ibma_app.workflows.options import Options
-from ibma_app.workflows.peaks import gather_peaks
-from ibma_app.workflows.planning import plan_group
-from ibma_app.workflows.resources import Crew, Resources, file_or_word, open_crew, resources_for
-from ibma_app.workflows.running import RunRecord, as_ibma_error, run_folder, tell_outcome
-from ibma_app.workflows.showing import print_plan, progress
-from ibma_app.workflows.writing import Target, earlier_files, estimator_result, write_design, write_maps
+from ibma_app.workflows.choose_peaks import gather_peaks
+from ibma_app.workflows.infer import RANDOM_FIELDS, Asked, infer_all
+from ibma_app.workflows.options.table import Options
+from ibma_app.workflows.plan.analyses import plan_group
+from ibma_app.workflows.plan.choose_estimators import Choice, choose_estimators
+from ibma_app.workflows.plan.find_inputs import Gathered, gather
+from ibma_app.workflows.run.log import RunRecord, as_ibma_error, run_folder, tell_outcome
+from ibma_app.workflows.run.resources import Crew, Resources, file_or_word, open_crew, resources_for
+from ibma_app.workflows.run.terminal import print_plan, progress
+from ibma_app.workflows.write import reports, sidecars
+from ibma_app.workflows.write.maps import Target, earlier_files, estimator_result, write_design, write_maps
+from ibma_app.workflows.write.saved_results import keep_results
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
         run_folder(output, options, words) as record,
         open_crew(options, resources, output) as crew,
     ):
-        publishing.begin_dataset(output, gathered.datasets)
+        reports.begin_dataset(output, gathered.datasets)
         run = Run(options, gathered, tests, output, resources, crew, record.folder / "results", atlases)
         finished: list[Results] = []
         for number, analysis in enumerate(analyses, start=1):
@@ -83,7 +83,7 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
                 finished.append(results)
                 record.done.append(analysis.name)
             record.seconds[analysis.name] = time.perf_counter() - start
-        publishing.end_dataset(output, finished, report=not options.no_report)
+        reports.end_dataset(output, finished, report=not options.no_report)
         if not record.failures:
             crew.checkpoints.remove()
         tell_outcome(record, "analyses", len(analyses))
@@ -158,7 +158,7 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
     )
     keep_results(run.output, run.records, results)
     if not options.no_report:
-        publishing.write_group_page(run.output, results)
+        reports.write_group_page(run.output, results)
     return results
 
 
@@ -280,7 +280,7 @@ def _fit(
             on_progress=lambda voxels: step("", voxels),
             workers=crew.workers,
         )
-    common = describing.analysis_sidecar(analysis, design, stack.survey, choice, options.units, warnings)
+    common = sidecars.analysis_sidecar(analysis, design, stack.survey, choice, options.units, warnings)
     with open_writer(run.output, crew.threads) as writer:
         target = Target(
             output=run.output,
@@ -291,7 +291,7 @@ def _fit(
             grid=stack.grid,
             choice=choice,
             common=common,
-            units=describing.common_units(analysis, options.units),
+            units=sidecars.common_units(analysis, options.units),
             named_tests=bool(run.tests) or not design.one_sample,
         )
         earlier = earlier_files(target)
@@ -349,7 +349,7 @@ def _settings(analysis: Analysis, options: Options) -> dict[str, object]:
         "min_coverage": options.min_coverage,
         "grid": options.grid,
         "units_policy": options.units,
-        "units": describing.common_units(analysis, options.units),
+        "units": sidecars.common_units(analysis, options.units),
         "smoothing": options.smoothing,
     }
 

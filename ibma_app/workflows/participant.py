@@ -13,20 +13,20 @@ from ibma_app.dataset.write import Output, open_output
 from ibma_app.dataset.writer import MapWriter
 from ibma_app.designs.build import one_sample_design
 from ibma_app.estimators import find_estimator
-from ibma_app.stream.pools import DaskPool
-from ibma_app.stream.run import estimate_maps
-from ibma_app.stream.space import choose_grid
+from ibma_app.stream.estimate import estimate_maps
+from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.stack import Stack, stack_maps
-from ibma_app.workflows import describing, publishing
-from ibma_app.workflows.choosing import Choice
-from ibma_app.workflows.gathering import gather
-from ibma_app.workflows.keeping import keep_results
-from ibma_app.workflows.options import Options
-from ibma_app.workflows.planning import plan_participants
-from ibma_app.workflows.resources import Resources, file_or_word, open_processes, resources_for
-from ibma_app.workflows.running import as_ibma_error, run_folder, tell_outcome
-from ibma_app.workflows.showing import print_plan, progress
-from ibma_app.workflows.writing import Target, estimator_result, write_maps
+from ibma_app.stream.workers.dask_pool import DaskPool
+from ibma_app.workflows.options.table import Options
+from ibma_app.workflows.plan.analyses import plan_participants
+from ibma_app.workflows.plan.choose_estimators import Choice
+from ibma_app.workflows.plan.find_inputs import gather
+from ibma_app.workflows.run.log import as_ibma_error, run_folder, tell_outcome
+from ibma_app.workflows.run.resources import Resources, file_or_word, open_processes, resources_for
+from ibma_app.workflows.run.terminal import print_plan, progress
+from ibma_app.workflows.write import reports, sidecars
+from ibma_app.workflows.write.maps import Target, estimator_result, write_maps
+from ibma_app.workflows.write.saved_results import keep_results
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
         print_plan([analysis for analyses in jobs.values() for analysis in analyses], "fixed-effects")
         return 0
     with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
-        publishing.begin_dataset(output, gathered.datasets)
+        reports.begin_dataset(output, gathered.datasets)
         resources = resources_for(options, len(jobs))
         kept = record.folder / "results"
         example: Results | None = None
@@ -101,7 +101,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
                         record.done.append(name)
                 if record.failures and options.stop_on_first_crash:
                     break
-        publishing.end_dataset(output, [example] if example else [], report=not options.no_report)
+        reports.end_dataset(output, [example] if example else [], report=not options.no_report)
         tell_outcome(record, "participants", len(jobs))
     if not options.no_report and record.done:
         log.info("Report: %s", options.output_dir / "report.html")
@@ -124,7 +124,7 @@ def combine_participant(job: Job) -> Outcome:
             notes.extend(results.notes)
             keep_results(job.output, job.records, results)
     if finished and not job.options.no_report:
-        publishing.write_subject_page(job.output, job.label, finished)
+        reports.write_subject_page(job.output, job.label, finished)
     example = finished[0] if finished else None
     return Outcome(failures, tuple(dict.fromkeys(notes)), example, time.perf_counter() - start)
 
@@ -158,7 +158,7 @@ def combine_runs(analysis: Analysis, job: Job) -> Results:
         design = one_sample_design(len(kept.observations))
         estimate = estimate_maps(stack, choice.estimator, design, choice.settings, threads=1)
         notes = (*kept.notes, *grid_notes, *stack.notes, *_dof_notes(stack))
-        common = describing.analysis_sidecar(kept, design, stack.survey, choice, options.units, notes)
+        common = sidecars.analysis_sidecar(kept, design, stack.survey, choice, options.units, notes)
         target = Target(
             output=job.output,
             writer=MapWriter(job.output),
@@ -168,7 +168,7 @@ def combine_runs(analysis: Analysis, job: Job) -> Results:
             grid=stack.grid,
             choice=choice,
             common=common,
-            units=describing.common_units(kept, options.units),
+            units=sidecars.common_units(kept, options.units),
             named_tests=False,
         )
         files = write_maps(target, estimate)

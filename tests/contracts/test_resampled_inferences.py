@@ -13,7 +13,7 @@ from ibma_app.core.estimate import Field, Null
 from ibma_app.core.grid import Grid
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.inference import INFERENCES, find_inference
-from ibma_app.stream.scoring import Scoring
+from ibma_app.stream.resampling.scoring import Scoring
 
 SHAPE = (9, 8, 7)
 SIZE = int(np.prod(SHAPE))

@@ -9,7 +9,7 @@ import pytest
 from ibma_app.core.errors import DatasetError, InputError, OutputError, UsageError
 from ibma_app.core.statmap import Dataset
 from ibma_app.dataset.filters import read_filter_file, read_labels
-from ibma_app.dataset.levels import require_content
+from ibma_app.dataset.level_rules import require_content
 from ibma_app.dataset.query import Query, explain_nothing, find_statmaps
 
 

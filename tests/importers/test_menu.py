@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from ibma_app.importers import IMPORTERS, find_importer
-from ibma_app.workflows.import_options import build_import_parser
+from ibma_app.workflows.options.parse_import import build_import_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ibma_app.core.errors import DataError, InputError, ReadWriteError
-from ibma_app.core.study import NATIVE, Wish
+from ibma_app.core.study import NATIVE, ImportRequest
 from ibma_app.importers.table import read, recognises
 
 
@@ -45,7 +45,7 @@ def load(folder, name):
 def test_a_table(folder):
     source = write(folder, *GOOD)
     assert recognises(source)
-    study = read(source, Wish(for_study=True))
+    study = read(source, ImportRequest(for_study=True))
     one, two = study.contrasts
     assert study.level == "group"
     assert (one.entities, one.name, one.sample_size, one.dof) == ({"study": "one"}, "pain", 20, 19)
@@ -63,7 +63,7 @@ def test_csv_subjects_and_p(folder):
     rows = ("sub-01 1 maps/p3.nii.gz p faces positive", "02 1 maps/b2.nii.gz beta faces n/a")
     header = "participant_id run path kind contrast tail"
     source = write(folder, *rows, between=",", header=header, name="maps.csv")
-    study = read(source, Wish())
+    study = read(source, ImportRequest())
     first, second = study.contrasts
     assert study.level == "subject"
     assert (first.entities, first.tail, first.space) == ({"sub": "01", "run": "1"}, "positive", "")
@@ -74,7 +74,7 @@ def test_byte_order_mark_and_blank_lines(folder):
     source = write(folder, *GOOD[:1], "", "\t\t\t\t\t\t\t\t")
     Path(source).write_text(Path(source).read_text(encoding="utf-8"), encoding="utf-8-sig")
     assert recognises(source)
-    assert len(read(source, Wish()).contrasts) == 1
+    assert len(read(source, ImportRequest()).contrasts) == 1
 
 
 def test_headers_that_say_mni(folder):
@@ -82,14 +82,14 @@ def test_headers_that_say_mni(folder):
     image.header.set_sform(image.affine, code="mni")
     image.to_filename(folder / "m.nii.gz")
     source = write(folder, "a m.nii.gz z c", header="study_id path kind contrast")
-    assert read(source, Wish()).contrasts[0].space == "MNI152"
+    assert read(source, ImportRequest()).contrasts[0].space == "MNI152"
 
 
 def test_native_maps(folder):
     source = write(folder, "a maps/b1.nii.gz t c native", header="study_id path kind contrast space")
-    assert read(source, Wish()).contrasts[0].space == NATIVE
+    assert read(source, ImportRequest()).contrasts[0].space == NATIVE
     with pytest.raises(DataError, match="own space"):
-        read(source, Wish(for_study=True))
+        read(source, ImportRequest(for_study=True))
 
 
 @pytest.mark.parametrize(
@@ -110,24 +110,24 @@ def test_native_maps(folder):
 )
 def test_wrong_rows(folder, row, error, words):
     with pytest.raises(error, match=words):
-        read(write(folder, row), Wish())
+        read(write(folder, row), ImportRequest())
 
 
 def test_rows_that_disagree(folder):
     row = "a maps/b1.nii.gz t c 20 19 percent 1 n/a"
     with pytest.raises(DataError, match="lines 2 and 3 both give the t"):
-        read(write(folder, row, row), Wish())
+        read(write(folder, row, row), ImportRequest())
     with pytest.raises(DataError, match="several values of sample_size"):
-        read(write(folder, row, "a maps/b2.nii.gz effect c 21 19 percent 1 n/a"), Wish())
+        read(write(folder, row, "a maps/b2.nii.gz effect c 21 19 percent 1 n/a"), ImportRequest())
     with pytest.raises(DataError, match="several units"):
         read(
             write(folder, "a maps/v2.nii.gz effect c 20 19 percent 1 n/a", "a maps/b2.nii.gz se c 20 19 bold 1 n/a"),
-            Wish(),
+            ImportRequest(),
         )
     nib.Nifti1Image(np.ones((4, 4, 5), dtype=np.float32), np.diag([4.0, 4, 4, 1])).to_filename(folder / "big.nii")
     with pytest.raises(DataError, match="another grid"):
-        read(write(folder, row, "a big.nii effect c 20 19 percent 1 n/a"), Wish())
-    study = read(write(folder, row, "a maps/b2.nii.gz effect d 20 19 percent 2 n/a"), Wish())
+        read(write(folder, row, "a big.nii effect c 20 19 percent 1 n/a"), ImportRequest())
+    study = read(write(folder, row, "a maps/b2.nii.gz effect d 20 19 percent 2 n/a"), ImportRequest())
     assert [contrast.columns for contrast in study.contrasts] == [{}, {}]  # one study, two ages: none is its own
 
 
@@ -139,20 +139,20 @@ def test_rows_that_disagree(folder):
 )  # fmt: skip
 def test_wrong_tables(folder, header, words):
     with pytest.raises(DataError, match=words):
-        read(write(folder, header=header), Wish())
+        read(write(folder, header=header), ImportRequest())
 
 
 def test_what_is_no_table(folder):
     with pytest.raises(InputError, match="does not exist"):
-        read(str(folder / "none.tsv"), Wish())
+        read(str(folder / "none.tsv"), ImportRequest())
     (folder / "empty.tsv").write_text("")
     with pytest.raises(DataError, match="lacks"):
-        read(str(folder / "empty.tsv"), Wish())
+        read(str(folder / "empty.tsv"), ImportRequest())
     (folder / "latin.tsv").write_bytes("study_id\tpath\tkind\tcontrast\nü".encode("latin-1"))
     with pytest.raises(DataError, match="UTF-8"):
-        read(str(folder / "latin.tsv"), Wish())
+        read(str(folder / "latin.tsv"), ImportRequest())
     with pytest.raises(InputError):
-        read(str(folder), Wish())
+        read(str(folder), ImportRequest())
     for name in ("none.tsv", "empty.tsv", "latin.tsv", "maps"):
         assert not recognises(str(folder / name))
 
@@ -165,7 +165,7 @@ def test_the_pain_studies(shared, tmp_path):
         for file, kind in (("beta", "effect"), ("se", "se"), ("t", "t")):
             rows.append(f"{study}\t{maps / study.replace('n', 'n_')}_{file}.nii.gz\t{kind}\tpain\t{n}")
     (tmp_path / "pain.tsv").write_text("\n".join(rows))
-    study = read(str(tmp_path / "pain.tsv"), Wish(for_study=True))
+    study = read(str(tmp_path / "pain.tsv"), ImportRequest(for_study=True))
     assert [contrast.sample_size for contrast in study.contrasts] == [25, 20]
     for contrast in study.contrasts:
         effect, variance, t = (contrast.maps[kind].astype(float) for kind in ("effect", "variance", "t"))

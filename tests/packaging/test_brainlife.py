@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ibma_app.workflows.options import OPTIONS
+from ibma_app.workflows.options.table import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,7 +99,7 @@ def test_failures_are_told(task, stand_ins, config: dict, code: int, message: st
 def test_every_option_can_be_configured(tmp_path: Path) -> None:
     import importlib.util
 
-    from ibma_app.workflows.parsing import parse_options
+    from ibma_app.workflows.options.parse import parse_options
 
     spec = importlib.util.spec_from_file_location("brainlife_run", ROOT / "brainlife" / "run.py")
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-# Numbers of R's metafor for tests/stream/test_peaks.py: the BCG trials without each in turn.
+# Numbers of R's metafor for tests/stream/test_peak_evidence.py: the BCG trials without each in turn.
 #
 #   Rscript tests/reference/leave1out.R tests/reference/leave1out.json
 #

@@ -9,12 +9,12 @@ import pytest
 from scipy import stats
 
 from ibma_app.core.results import NullShape
+from ibma_app.report.figures.null_distributions import draw_null
+from ibma_app.report.figures.quantiles import draw_quantiles, find_quantiles
 from ibma_app.report.inference_view import inference_view
 from ibma_app.report.maps import ResultMaps
-from ibma_app.report.nulls import draw_null
 from ibma_app.report.pages import write_analysis_page
-from ibma_app.report.quantiles import draw_quantiles, find_quantiles
-from ibma_app.report.thresholds import find_thresholds, smoothness_facts
+from ibma_app.report.text.thresholds import find_thresholds, smoothness_facts
 
 NULL = NullShape(2.0, 5.0, (1, 4, 90, 3), 4.5, 2, 100, 4.2)
 

@@ -9,13 +9,13 @@ import pytest
 from scipy import stats
 
 from ibma_app.core.results import Combined, MapAtPeak, PeakEvidence
-from ibma_app.report.agreement import view_agreement
 from ibma_app.report.evidence import view_evidence
-from ibma_app.report.forest import DRAWN_ALL, draw_forest, interval
-from ibma_app.report.funnel import draw_funnel
+from ibma_app.report.figures.agreement import view_agreement
+from ibma_app.report.figures.forest import DRAWN_ALL, draw_forest, interval
+from ibma_app.report.figures.funnel import draw_funnel
+from ibma_app.report.figures.plot import Axis, span_axis, writer
 from ibma_app.report.html import environment
 from ibma_app.report.pages import write_analysis_page
-from ibma_app.report.plot import Axis, span_axis, writer
 
 
 def make_peak(n=6, *, effects=True, variances=True, fitted=False, test="intercept", seed=0) -> PeakEvidence:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ibma_app.stats.components import ClusterBench, make_lattice
-from ibma_app.stats.tfce import TfceBench, surround
+from ibma_app.stats.components import ClusterWorkspace, make_lattice
+from ibma_app.stats.tfce import TfceWorkspace, surround
 
 CONNECTIVITIES = [(6, 1), (18, 2), (26, 3)]
 
@@ -34,20 +34,20 @@ def integral(z, mask, e, h, structure):
 @pytest.mark.parametrize(("e", "h"), [(0.5, 2.0), (1.0, 1.0), (0.6, 1.5)])
 def test_tfce_is_the_integral(volume, neighbours, axes, e, h):
     mask, z = volume
-    bench = TfceBench(surround(mask, neighbours), e, h)
+    workspace = TfceWorkspace(surround(mask, neighbours), e, h)
     values = z[mask]
     voxels = np.flatnonzero(values > 0)
     expected = integral(z, mask, e, h, ndimage.generate_binary_structure(3, axes))[voxels]
     for _ in range(2):  # work space is used again
-        np.testing.assert_allclose(bench.each(voxels, values[voxels]), expected, rtol=1e-6)
-        np.testing.assert_allclose(bench.largest(voxels, values[voxels]), expected.max(), rtol=1e-6)
+        np.testing.assert_allclose(workspace.each(voxels, values[voxels]), expected, rtol=1e-6)
+        np.testing.assert_allclose(workspace.largest(voxels, values[voxels]), expected.max(), rtol=1e-6)
 
 
 def test_small_steps_come_near_the_integral(volume):
     mask, z = volume
     values = z[mask]
     voxels = np.flatnonzero(values > 0)
-    found = TfceBench(surround(mask, 6)).each(voxels, values[voxels])
+    found = TfceWorkspace(surround(mask, 6)).each(voxels, values[voxels])
     dh, stepped = 0.002, np.zeros(z.shape)
     for height in np.arange(dh / 2, values.max(), dh):
         labels, _ = ndimage.label((z >= height) & mask)
@@ -60,12 +60,12 @@ def test_small_steps_come_near_the_integral(volume):
 
 def test_tfce_of_ties_one_voxel_and_nothing():
     mask = np.ones((3, 3, 3), dtype=bool)
-    bench = TfceBench(surround(mask, 6))
+    workspace = TfceWorkspace(surround(mask, 6))
     every = np.arange(27)
-    np.testing.assert_allclose(bench.each(every, np.full(27, 2.0)), np.sqrt(27) * 8 / 3, rtol=1e-12)
-    assert bench.largest(every[:0], np.empty(0)) == 0.0
-    np.testing.assert_allclose(bench.largest(np.array([13]), np.array([3.0])), 9.0)
-    empty = TfceBench(surround(np.zeros((3, 3, 3), dtype=bool), 6))
+    np.testing.assert_allclose(workspace.each(every, np.full(27, 2.0)), np.sqrt(27) * 8 / 3, rtol=1e-12)
+    assert workspace.largest(every[:0], np.empty(0)) == 0.0
+    np.testing.assert_allclose(workspace.largest(np.array([13]), np.array([3.0])), 9.0)
+    empty = TfceWorkspace(surround(np.zeros((3, 3, 3), dtype=bool), 6))
     assert empty.largest(np.empty(0, dtype=np.int64), np.empty(0)) == 0.0
 
 
@@ -73,17 +73,17 @@ def test_tfce_of_ties_one_voxel_and_nothing():
 @pytest.mark.parametrize("threshold", [-0.5, 0.7, 2.0])
 def test_clusters_equal_scipys(volume, neighbours, axes, threshold):
     mask, z = volume
-    bench = ClusterBench(make_lattice(mask, neighbours))
+    workspace = ClusterWorkspace(make_lattice(mask, neighbours))
     values = z[mask]
     voxels = np.flatnonzero(values > threshold)
     labels, n = ndimage.label((z > threshold) & mask, ndimage.generate_binary_structure(3, axes))
     assert n > 0
     at = labels[mask][voxels]
     for _ in range(2):
-        sizes, largest = bench.sums(voxels, np.ones(voxels.size))
+        sizes, largest = workspace.sums(voxels, np.ones(voxels.size))
         np.testing.assert_array_equal(sizes, np.bincount(labels.ravel())[at])
         assert largest == np.bincount(labels.ravel())[1:].max()
-        masses, heaviest = bench.sums(voxels, values[voxels] - threshold)
+        masses, heaviest = workspace.sums(voxels, values[voxels] - threshold)
         expected = ndimage.sum(z - threshold, labels, np.arange(n + 1))
         np.testing.assert_allclose(masses, expected[at], rtol=1e-12)
         np.testing.assert_allclose(heaviest, expected[1:].max(), rtol=1e-12)
@@ -92,8 +92,8 @@ def test_clusters_equal_scipys(volume, neighbours, axes, threshold):
 def test_masks_that_touch_the_edge():
     # a border keeps the end of one row from being the neighbour of the next row's begin
     mask = np.ones((2, 2, 3), dtype=bool)
-    bench = ClusterBench(make_lattice(mask, 26))
-    sizes, _ = bench.sums(np.array([2, 6]), np.ones(2))
+    workspace = ClusterWorkspace(make_lattice(mask, 26))
+    sizes, _ = workspace.sums(np.array([2, 6]), np.ones(2))
     np.testing.assert_array_equal(sizes, [1, 1])
 
 

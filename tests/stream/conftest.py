@@ -10,7 +10,7 @@ import pytest
 from ibma_app.core.grid import Grid
 from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Dataset, Observation, StatMap
-from ibma_app.stream.blocks import RowStore
+from ibma_app.stream.row_store import RowStore
 from ibma_app.stream.stack import Stack
 
 AFFINE = np.array([[-4.0, 0, 0, 10], [0, 4.0, 0, -12], [0, 0, 4.0, -8], [0, 0, 0, 1]])

@@ -10,9 +10,9 @@ from ibma_app.core.estimate import Estimate
 from ibma_app.estimators import ESTIMATORS, find_estimator
 from ibma_app.stats.resels import smoothness_of
 from ibma_app.stream import smoothness
-from ibma_app.stream.run import estimate_maps
+from ibma_app.stream.estimate import estimate_maps
+from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.smoothness import estimate_smoothness, has_residuals
-from ibma_app.stream.space import choose_grid
 from ibma_app.stream.stack import stack_maps
 
 SHAPE = (12, 11, 10)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ibma_app.core.errors import DataError, DatasetError, ReadWriteError, UsageError
-from ibma_app.stream import prepare, ration, survey
-from ibma_app.stream.hedges import find_sample, hedges_g
-from ibma_app.stream.space import choose_grid
+from ibma_app.stream import memory_plan, prepare, survey
+from ibma_app.stream.grid_and_mask import choose_grid
+from ibma_app.stream.hedges_g import find_sample, hedges_g
 from ibma_app.stream.stack import stack_maps
 
 SHAPE = (6, 7, 8)
@@ -41,7 +41,7 @@ def stacked(observations, needs=("effect", "variance"), unit="subject", memory=N
     grid, _ = choose_grid(observations, "common", unit, needs)
     with pytest.MonkeyPatch.context() as patch:
         if memory == DISK:
-            patch.setattr(ration, "STACK_SHARE", 0.0)
+            patch.setattr(memory_plan, "STACK_SHARE", 0.0)
             memory = None
         with stack_maps(observations, grid, needs, unit=unit, memory=memory, **options) as stack:
             yield stack

@@ -12,7 +12,7 @@ import pytest
 # saves far more often than in real life, and says so little else that a log line is found
 PROGRAM = """
 import sys
-from ibma_app.stream import checkpoint
+from ibma_app.stream.resampling import checkpoints as checkpoint
 checkpoint.EVERY = 0.2
 from ibma_app.cli import main
 sys.exit(main(sys.argv[1:]))

@@ -10,8 +10,8 @@ import pytest
 
 from ibma_app.core.errors import InputError
 from ibma_app.core.results import Results
-from ibma_app.workflows.keeping import find_records, read_record
-from ibma_app.workflows.records import encode
+from ibma_app.workflows.write.records_to_json import encode
+from ibma_app.workflows.write.saved_results import find_records, read_record
 
 ENTITIES = {"task": "x", "space": "T1w"}  # quicker to draw than MNI
 SUBJECTS = ("01", "02", "03", "04", "05", "06")

@@ -23,36 +23,40 @@ TRAPS = {
         (HERE, "test_variances_of_other_units_go_to_z_or_are_refused"),
         ("stream/test_stack.py", "test_variances_of_other_units_raise_a_note"),
     ],
-    "variance 0 inside masks": [("workflows/test_importing.py", "test_variance_zero_inside_the_mask_is_background")],
+    "variance 0 inside masks": [
+        ("workflows/importing/test_importing.py", "test_variance_zero_inside_the_mask_is_background")
+    ],
     "NaN or 0 background": [
         (HERE, "test_background_is_nan_in_one_run_and_zero_in_another"),
-        ("importers/test_images.py", "test_nan_is_kept_as_it_is"),
+        ("images/test_import_images.py", "test_nan_is_kept_as_it_is"),
     ],
     "run masks that differ": [(HERE, "test_background_is_nan_in_one_run_and_zero_in_another")],
-    "4-D with a last axis of 1": [("importers/test_images.py", "test_a_last_axis_of_one_is_dropped")],
-    "5-D AFNI NIfTI whose labels live in extension code 4": [("importers/test_afni.py", "test_nifti_of_five_axes")],
+    "4-D with a last axis of 1": [("images/test_import_images.py", "test_a_last_axis_of_one_is_dropped")],
+    "5-D AFNI NIfTI whose labels live in extension code 4": [
+        ("importers/afni/test_afni.py", "test_nifti_of_five_axes")
+    ],
     "big-endian": [
-        ("importers/test_images.py", "test_big_endian"),
-        ("importers/test_afni.py", "test_mixed_types_byte_orders_and_factors"),
+        ("images/test_import_images.py", "test_big_endian"),
+        ("importers/afni/test_afni.py", "test_mixed_types_byte_orders_and_factors"),
     ],
     "int16 with scale factors": [
-        ("importers/test_images.py", "test_int16_with_scale_factors"),
-        ("importers/test_afni.py", "test_a_bucket_of_24_sub_bricks"),
+        ("images/test_import_images.py", "test_int16_with_scale_factors"),
+        ("importers/afni/test_afni.py", "test_a_bucket_of_24_sub_bricks"),
     ],
-    "plain .nii named .nii.gz": [("importers/test_images.py", "test_content_counts_more_than_the_name")],
-    "SPM.mat with empty xCon": [("importers/test_spm.py", "test_an_empty_xcon_is_told")],
+    "plain .nii named .nii.gz": [("images/test_import_images.py", "test_content_counts_more_than_the_name")],
+    "SPM.mat with empty xCon": [("importers/spm/test_spm.py", "test_an_empty_xcon_is_told")],
     "SPM.mat with 1-based M": [(HERE, "test_the_one_based_matrix_of_spm_moves_no_voxel")],
-    "SPM.mat with newlines in names": [("importers/test_spm.py", "test_t_is_recovered_from_effect_and_variance")],
+    "SPM.mat with newlines in names": [("importers/spm/test_spm.py", "test_t_is_recovered_from_effect_and_variance")],
     "FEAT without dof": [
-        ("importers/test_fsl.py", "test_without_dof_it_is_points_less_rank"),
-        ("importers/test_fsl.py", "test_gaps_in_the_numbers_and_no_dof"),
+        ("importers/fsl/test_fsl.py", "test_without_dof_it_is_points_less_rank"),
+        ("importers/fsl/test_fsl.py", "test_gaps_in_the_numbers_and_no_dof"),
     ],
-    "cope numbers with gaps": [("importers/test_fsl.py", "test_gaps_in_the_numbers_and_no_dof")],
+    "cope numbers with gaps": [("importers/fsl/test_fsl.py", "test_gaps_in_the_numbers_and_no_dof")],
     "FSL NIDM 1.1 packs hold native-space maps with standard-space peaks": [
-        ("importers/test_nidm.py", "test_native_packs_are_recognised"),
-        ("importers/test_nidm.py", "test_peaks_tell_native_maps"),
+        ("importers/nidm/test_nidm.py", "test_native_packs_are_recognised"),
+        ("importers/nidm/test_nidm.py", "test_peaks_tell_native_maps"),
     ],
-    "nibabel's AFNI get_space() fails on TT_N27": [("importers/test_afni.py", "test_templates")],
+    "nibabel's AFNI get_space() fails on TT_N27": [("importers/afni/test_afni.py", "test_templates")],
 }
 
 

@@ -1,6 +1,6 @@
 "use strict";
 /* The only script of a page: viewers of the maps that lie in the page, and tables that sort and lead to places.
-   Without it the page reads as it stands. Blocks are packed by report/embed.py, configurations by report/viewer.py. */
+   Without it the page reads as it stands. Blocks are packed by report/figures/embed.py, configurations by report/figures/viewer.py. */
 (() => {
 const NONE = -32768;
 const PLANES = [ // axes to the right and up, axis through; what each edge is

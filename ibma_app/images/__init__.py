@@ -1,0 +1,1 @@
+"""Images: reading, writing, regridding, spaces, masks and atlases."""

@@ -1,0 +1,150 @@
+"""Atlases from files: a volume of labels and a table of their names."""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ibma_app.core.atlas import Atlas
+from ibma_app.core.errors import DataError, InputError, UsageError
+from ibma_app.images.read import read_image
+
+KEYS = ("labels", "names")
+LARGEST = 2**31 - 1  # label
+BACKGROUND = ("background", "unknown", "n/a", "")  # names of no region
+AT_HAND = ("atlas-Schaefer2018_desc-400Parcels7Networks", "atlas-Schaefer2018_desc-400Parcels17Networks")
+
+
+def read_atlases(tables: Mapping[str, Any], folder: Path) -> tuple[Atlas, ...]:
+    """Read the configuration's ``[atlas.NAME]`` tables.
+
+    Parameters
+    ----------
+    tables : mapping
+        NAME -> {"labels": path, "names": path}.
+    folder : Path
+        What relative paths are relative to: the configuration's folder.
+
+    Raises
+    ------
+    UsageError
+        A table without ``labels``, or with other keys.
+    InputError, ReadWriteError, DataError
+        As `read_atlas`.
+    """
+    return tuple(_read_table(name, table, folder) for name, table in tables.items())
+
+
+def _read_table(name: str, table: object, folder: Path) -> Atlas:
+    """Read one table of the configuration."""
+    menu = "labels = an image, names = a table with the columns index and name"
+    if not isinstance(table, Mapping) or not isinstance(table.get("labels"), str):
+        raise UsageError(f"[atlas.{name}] in the configuration does not name its labels. It takes: {menu}.")
+    wrong = [key for key in table if key not in KEYS]
+    if wrong:
+        raise UsageError(f"[atlas.{name}] in the configuration has no setting {wrong[0]!r}. It takes: {menu}.")
+    names = table.get("names")
+    return read_atlas(name, folder / table["labels"], None if names is None else folder / str(names))
+
+
+def read_atlas(name: str, labels: Path, names: Path | None = None) -> Atlas:
+    """Read an atlas: one volume of whole numbers, and the names of its regions.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in columns and messages.
+    labels : Path
+        An image of labels (BIDS ``dseg``), 0 where there is no region. What
+        counts is the content: some label images are called ``probseg``.
+    names : Path, optional
+        TSV or CSV with the columns ``index`` and ``name``. Default: the table
+        beside the image, if there is one.
+
+    Raises
+    ------
+    InputError, ReadWriteError
+        Files that cannot be read.
+    DataError
+        Several volumes, values that are no labels, a table without these columns.
+    """
+    try:
+        image = read_image(labels)
+    except DataError as error:
+        raise DataError(
+            f"Atlas {name}: {error.message} An atlas is one volume of labels; of a volume per region (probabilities), "
+            "make one in which each voxel holds the number of its region."
+        ) from None
+    values = np.where(np.isfinite(image.data), image.data, 0.0)
+    whole = np.rint(values)
+    if np.abs(values - whole).max() > 1e-3 or whole.min() < 0 or whole.max() > LARGEST:
+        raise DataError(
+            f"Atlas {name}: {labels} holds values that are no labels (whole numbers from 0 on). Give a label image "
+            "(dseg), not probabilities or intensities."
+        )
+    if names is None:
+        beside = labels.with_name(f"{_stem(labels)}.tsv")
+        names = beside if beside.is_file() else None
+    regions = {} if names is None else _read_names(name, names)
+    return Atlas(name, whole.astype(np.int32), image.geometry.affine, regions)
+
+
+def _stem(path: Path) -> str:
+    """Return a file's name without ``.nii.gz`` and the like."""
+    return path.name.removesuffix(".gz").rpartition(".")[0]
+
+
+def _read_names(name: str, path: Path) -> dict[int, str]:
+    """Read the names of regions; those of no region are left out."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"Atlas {name}: {path} cannot be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise DataError(f"Atlas {name}: {path} is not text in UTF-8.") from None
+    header = lines[0] if lines else ""
+    rows = list(csv.reader(lines, delimiter="\t" if "\t" in header else ","))
+    columns = [column.strip().lower() for column in rows[0]] if rows else []
+    if "index" not in columns or "name" not in columns:
+        found = ", ".join(columns) or "none"
+        raise DataError(f"Atlas {name}: {path} needs the columns index and name; its columns: {found}.")
+    return dict(_names_of(rows[1:], columns.index("index"), columns.index("name"), f"Atlas {name}: {path}"))
+
+
+def _names_of(rows: Sequence[Sequence[str]], index: int, column: int, place: str) -> Sequence[tuple[int, str]]:
+    """Turn a table's rows into labels and names."""
+    found = []
+    for line, row in enumerate(rows, start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        try:
+            label, region = int(float(row[index])), " ".join(row[column].split())
+        except (ValueError, IndexError, OverflowError):
+            raise DataError(f"{place}: line {line} has no whole number as its index, or no name.") from None
+        if label and region.lower() not in BACKGROUND:
+            found.append((label, region))
+    return found
+
+
+def atlas_at_hand(space: str | None) -> Atlas | None:
+    """Return an atlas of a space that TemplateFlow has on this machine already, or None.
+
+    Files are looked up, nothing is fetched and TemplateFlow is not asked: its
+    import writes to its home, and it lists files it has not got (0 bytes).
+    """
+    if not space:
+        return None
+    named = os.environ.get("TEMPLATEFLOW_HOME")
+    home = Path(named) if named else Path(os.path.expanduser("~")) / ".cache" / "templateflow"  # noqa: PTH111
+    folder = home / f"tpl-{space}"
+    for entities in AT_HAND:
+        label, _, rest = entities.partition("_")
+        for resolution in ("02", "01"):
+            labels = folder / f"tpl-{space}_res-{resolution}_{entities}_dseg.nii.gz"
+            names = folder / f"tpl-{space}_{entities}_dseg.tsv"
+            if all(path.is_file() and path.stat().st_size for path in (labels, names)):
+                return read_atlas(label.removeprefix("atlas-") + rest.removeprefix("desc-"), labels, names)
+    return None

@@ -1,0 +1,157 @@
+"""Bring a map onto another grid, and smooth it, without letting what is not covered bleed in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ibma_app.core.coverage import COVERED, EDGE, OUTSIDE
+from ibma_app.core.grid import Grid
+from ibma_app.images.read import Geometry
+
+Floats = NDArray[np.float64]
+
+LATTICE = 1e-3  # of a voxel: nearer than this, two grids share their voxel centres
+HALF = 0.5  # a voxel is covered when at least half of what it is made of was
+SIGMA_PER_FWHM = 1.0 / np.sqrt(8.0 * np.log(2.0))
+
+
+def same_lattice(grid: Grid, geometry: Geometry) -> bool:
+    """Tell whether an image has the very voxels of a grid, up to the order of its axes (LAS, RAS, ...)."""
+    axes = _lattice_axes(geometry, grid)
+    if axes is None:
+        return False
+    for target, (source, sign, shift) in enumerate(axes):
+        length = grid.shape[target]
+        first = shift if sign > 0 else shift - length + 1
+        if first != 0 or geometry.shape[source] != length:
+            return False
+    return True
+
+
+def reorient(volume: NDArray[Any], geometry: Geometry, grid: Grid) -> NDArray[Any]:
+    """Turn an image of the same lattice into a grid's order of axes; every value stays what it was."""
+    axes = _lattice_axes(geometry, grid)
+    if axes is None:
+        raise ValueError("The image is not on the grid's lattice.")
+    return _pick(volume, axes, grid.shape, 0)
+
+
+def regrid(
+    arrays: Mapping[str, NDArray[Any]], reasons: NDArray[np.uint8], geometry: Geometry, grid: Grid
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.uint8]]:
+    """Bring one observation's arrays onto a grid.
+
+    On a shared lattice (flipped, permuted, cropped) voxels are picked, not
+    interpolated. Else linear interpolation of value x coverage is divided by
+    the interpolated coverage, and a voxel is covered where that is at least
+    one half: an edge neither halves an effect nor doubles a weight.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray, (X', Y', Z')
+        Values, 0 where not covered.
+    reasons : ndarray of uint8, (X', Y', Z')
+        Why a voxel is not covered (`coverage.REASONS`); 0 is covered.
+    geometry : Geometry
+        Where the arrays lie.
+    grid : Grid
+        Where they are wanted.
+
+    Returns
+    -------
+    arrays, reasons
+        On the grid's shape.
+    """
+    axes = _lattice_axes(geometry, grid)
+    if axes is not None:
+        moved = {kind: _pick(volume, axes, grid.shape, 0.0) for kind, volume in arrays.items()}
+        return moved, _pick(reasons, axes, grid.shape, OUTSIDE)
+    matrix = np.linalg.inv(geometry.affine) @ grid.affine
+    covered = reasons == COVERED
+    share = _interpolate(covered.astype(np.float64), matrix, grid.shape, order=1)
+    inside = share >= HALF
+    why = _interpolate(reasons, matrix, grid.shape, order=0, outside=OUTSIDE)
+    why[why == COVERED] = EDGE
+    why[inside] = COVERED
+    result = {}
+    for kind, volume in arrays.items():
+        value = _interpolate(np.where(covered, volume.astype(np.float64), 0.0), matrix, grid.shape, order=1)
+        result[kind] = np.divide(value, share, out=np.zeros(grid.shape), where=inside)
+    return result, why
+
+
+def regrid_mask(mask: NDArray[np.bool_], geometry: Geometry, grid: Grid) -> NDArray[np.bool_]:
+    """Bring a mask onto a grid: each voxel takes its nearest neighbour."""
+    axes = _lattice_axes(geometry, grid)
+    if axes is not None:
+        return _pick(mask, axes, grid.shape, False)
+    matrix = np.linalg.inv(geometry.affine) @ grid.affine
+    return _interpolate(mask.astype(np.uint8), matrix, grid.shape, order=0).astype(bool)
+
+
+def smooth(volume: NDArray[Any], covered: NDArray[np.bool_], fwhm: float, grid: Grid) -> Floats:
+    """Smooth a map within what it covers: smoothed value x coverage over smoothed coverage.
+
+    Parameters
+    ----------
+    volume : ndarray, (X, Y, Z)
+        The map.
+    covered : ndarray of bool, (X, Y, Z)
+        Where it has values; elsewhere the result is 0.
+    fwhm : float
+        Full width at half maximum of the Gaussian kernel, in mm.
+    grid : Grid
+        Its voxel sizes are used.
+    """
+    sizes = np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0))
+    sigma = fwhm * SIGMA_PER_FWHM / sizes
+    share = ndimage.gaussian_filter(covered.astype(np.float64), sigma, mode="constant")
+    value = ndimage.gaussian_filter(np.where(covered, volume.astype(np.float64), 0.0), sigma, mode="constant")
+    return np.divide(value, share, out=np.zeros(volume.shape), where=covered)
+
+
+def _lattice_axes(geometry: Geometry, grid: Grid) -> tuple[tuple[int, int, int], ...] | None:
+    """For each axis of the grid: which axis of the image it is, its direction and its offset.
+
+    None when the image's voxel centres are not the grid's.
+    """
+    matrix = np.linalg.inv(geometry.affine) @ grid.affine
+    rounded = np.rint(matrix)
+    far = np.append(np.asarray(grid.shape, dtype=float), 1.0)
+    apart = max(np.abs((matrix - rounded) @ far).max(), np.abs(matrix - rounded)[:3, 3].max())
+    turn = np.abs(rounded[:3, :3])
+    if apart > LATTICE or not ((turn.sum(axis=0) == 1).all() and (turn.sum(axis=1) == 1).all()):
+        return None
+    axes = []
+    for target in range(3):
+        source = int(np.argmax(turn[:, target]))
+        axes.append((source, int(rounded[source, target]), int(rounded[source, 3])))
+    return tuple(axes)
+
+
+def _pick(
+    volume: NDArray[Any], axes: tuple[tuple[int, int, int], ...], shape: tuple[int, int, int], outside: float
+) -> NDArray[Any]:
+    """Take an image's voxels in the grid's order; ``outside`` where the image does not reach."""
+    result = np.full(shape, outside, dtype=volume.dtype)
+    turned = volume.transpose([source for source, _, _ in axes])
+    wanted, taken = [], []
+    for target, (_, sign, shift) in enumerate(axes):
+        index = sign * np.arange(shape[target]) + shift
+        there = (index >= 0) & (index < turned.shape[target])
+        wanted.append(np.flatnonzero(there))
+        taken.append(index[there])
+    result[np.ix_(*wanted)] = turned[np.ix_(*taken)]
+    return result
+
+
+def _interpolate(
+    volume: NDArray[Any], matrix: Floats, shape: tuple[int, int, int], *, order: int, outside: float = 0
+) -> NDArray[Any]:
+    """Interpolate as nilearn.image.resample_img does (linear or nearest, a constant outside)."""
+    return ndimage.affine_transform(
+        volume, matrix[:3, :3], matrix[:3, 3], output_shape=shape, order=order, mode="constant", cval=outside
+    )

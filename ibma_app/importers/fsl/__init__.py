@@ -1,0 +1,5 @@
+"""Results of FSL: FEAT and gFEAT folders."""
+
+from ibma_app.importers.fsl.importer import IMPORTER
+
+__all__ = ["IMPORTER"]

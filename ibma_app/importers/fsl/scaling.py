@@ -1,0 +1,105 @@
+"""Percent signal change of FEAT's copes: mean_func, the regressors' heights and the contrast's weights."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.errors import IbmaError
+from ibma_app.core.grid import Grid
+from ibma_app.importers.fsl.design import FeatDesign, lower_contrast, lower_height, read_design
+from ibma_app.importers.fsl.folder import FeatFolder
+from ibma_app.importers.images import read_volume
+from ibma_app.importers.units import PERCENT, Scaling, percent, unknown, weight_sum
+
+Floats = NDArray[np.float64]
+
+
+def find_scaling(folder: FeatFolder, number: int, grid: Grid) -> Scaling:
+    """Find what makes a contrast's cope percent signal change, or why it cannot be.
+
+    At the first level the height is that of the regressors (``/PPheights`` of
+    design.mat, peak to peak). A group analysis takes it from its first input
+    that is still there, else from ``design.lcon``, the height of the lower
+    contrast's effective regressor that FEAT keeps for featquery.
+    """
+    mean = _read_mean(folder, grid)
+    if isinstance(mean, str):
+        return unknown(f"Not percent signal change: {mean}")
+    source = f"session mean {folder.mean.name if folder.mean else ''}"
+    if folder.is_group:
+        return _group_scaling(folder, number, mean, source)
+    return _first_level(folder.design, number, mean, source)
+
+
+def _read_mean(folder: FeatFolder, grid: Grid) -> Floats | str:
+    """Read the session's mean, NaN outside the mask; or say why it is not known."""
+    if folder.mean is None:
+        return f"mean_func, the session's mean, is not in {folder.base.name}."
+    try:
+        volume = read_volume(folder.mean)
+    except IbmaError as error:
+        return error.message
+    if not grid.matches(volume.grid.affine, volume.grid.shape):
+        return f"{folder.mean.name} lies on another grid than the copes."
+    return np.where(grid.mask, volume.data, np.nan).astype(np.float64)
+
+
+def _first_level(design: FeatDesign, number: int, mean: Floats, source: str) -> Scaling:
+    """Scale a first-level contrast."""
+    weights = design.named_weights(number)
+    if not weights:
+        return unknown("Not percent signal change: design.con does not tell the contrast's weights.")
+    shape = next((name for name in weights if name in design.shapes), None)
+    if shape:
+        return unknown(f"Not percent signal change: it weighs {shape}, which is a response's shape, not its height.")
+    heights = design.named_heights()
+    if not heights:
+        return unknown("Not percent signal change: design.mat, which holds the regressors' heights, is not there.")
+    return percent(mean, source, weights, heights)
+
+
+def _group_scaling(folder: FeatFolder, number: int, mean: Floats, source: str) -> Scaling:
+    """Scale a group contrast: the lower level's factor, and the group contrast's own weights."""
+    weights = folder.design.named_weights(number)
+    reason = "design.con does not tell the group contrast's weights" if not weights else ""
+    reason = reason or _covariate(folder.design, number)
+    total, words = weight_sum(weights) if not reason else (None, "")
+    if total is None:
+        return unknown(f"Not percent signal change: {reason or words}.")
+    lower = _lower_scaling(folder, mean, source)
+    if lower.units != PERCENT or lower.gain is None:
+        return lower
+    if abs(total - 1) < 1e-12:
+        return lower
+    text = f"{lower.source} / {total:g}, the sum of the group contrast's weights"
+    return replace(lower, source=text, gain=lower.gain / total)
+
+
+def _covariate(design: FeatDesign, number: int) -> str:
+    """Name a group regressor of the contrast that is no indicator of subjects; "" when all are."""
+    weights = design.weights.get(number)
+    for column in np.flatnonzero(weights) if weights is not None else ():
+        if column < design.matrix.shape[1] and not np.isin(design.matrix[:, column], (0.0, 1.0)).all():
+            name = design.columns[column] if column < len(design.columns) else f"EV{column + 1}"
+            return f"it weighs {name}, a covariate, in units of its own"
+    return ""
+
+
+def _lower_scaling(folder: FeatFolder, mean: Floats, source: str) -> Scaling:
+    """Find the lower level's factor: from an input's own design, or from design.lcon."""
+    below, (contrast, _) = folder.lower_folder(), lower_contrast(folder.root, folder.design.inputs)
+    if below is not None and contrast is not None:
+        design = read_design(below)
+        found = None if design.is_group else _first_level(design, contrast, mean, source)
+        if found is not None:
+            return replace(found, source=f"{found.source}; lower level: {below.name}")
+    height = lower_height(folder.root)
+    if height is None:
+        return unknown(
+            "Not percent signal change: the lower level's regressor height is not known (its folders are not where "
+            "design.fsf says, and there is no design.lcon)."
+        )
+    scaling = percent(mean, source, {"lower": 1.0}, {"lower": height})
+    words = f"{scaling.source}; the height is that of the lower contrast's effective regressor (design.lcon)"
+    return replace(scaling, source=words)

@@ -1,0 +1,5 @@
+"""Collections of NeuroVault."""
+
+from ibma_app.importers.neurovault.importer import IMPORTER
+
+__all__ = ["IMPORTER"]

@@ -1,0 +1,5 @@
+"""NIDM-Results packs."""
+
+from ibma_app.importers.nidm.importer import IMPORTER
+
+__all__ = ["IMPORTER"]

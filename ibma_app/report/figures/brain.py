@@ -1,0 +1,326 @@
+"""Pictures of maps: slice mosaics, glass brains and projections.
+
+Mosaics are cut by hand rather than with nilearn.plotting: one nearest-voxel
+look-up per picture (50 ms instead of seconds), any affine, and grids of ten
+voxels a side as well as whole brains. The template behind them is drawn once
+per page, under the pictures' transparent voxels.
+"""
+
+import functools
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.grid import Grid
+from ibma_app.report.figures.embed import EmbeddedBlocks
+from ibma_app.report.figures.picture import Panel, Picture, Scale, draw_bar
+from ibma_app.report.html import data_uri, encode_png
+
+Floats = NDArray[np.float64]
+
+N_TILES = 14
+TILES_PER_ROW = 7
+TILE_WIDTH, TILE_HEIGHT = 138.0, 190.0  # largest size of a tile, in the picture's own units
+LABEL_HEIGHT, BAR_HEIGHT, GAP = 18.0, 46.0, 4.0
+MOST_PIXELS = 160  # of a tile's side: finer grids are thinned
+OUTLINE = "#808790"  # readable on white and on black
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class SlicePlan:
+    """Where axial slices cut a grid: chosen once, used for every map on it."""
+
+    key: str
+    grid: Grid
+    index: NDArray[np.intp]  # (rows, H, columns * W) raveled voxel, -1 outside of the grid
+    levels: tuple[float, ...]  # z in mm of each tile
+    columns: int
+    tile: tuple[float, float]  # width, height in the picture's units
+    backdrop: tuple[Panel, ...]
+    mni: bool
+
+
+class Sheet:
+    """What the pictures of one page share: slice plans (one per grid), and the blocks of its viewers."""
+
+    def __init__(self) -> None:
+        self.plans: list[SlicePlan] = []
+        self.embedded = EmbeddedBlocks()
+
+    def plan(self, grid: Grid, space: str | None) -> SlicePlan:
+        """Return the plan for a grid, making it when it is new."""
+        mni = is_mni(space)
+        for plan in self.plans:
+            same = plan.mni == mni and plan.grid.matches(grid.affine, grid.shape)
+            if same and np.array_equal(plan.grid.mask, grid.mask):
+                return plan
+        self.plans.append(plan_slices(grid, f"backdrop{len(self.plans)}", mni=mni))
+        return self.plans[-1]
+
+
+def is_mni(space: str | None) -> bool:
+    """Whether a space has the adult MNI152 brain's shape, so that its template may lie behind."""
+    if space is None or not space.startswith(("MNI", "ICBM")):
+        return False
+    return not space.startswith(("MNIInfant", "MNIPediatric"))
+
+
+@functools.cache
+def load_template() -> tuple[Floats, Floats]:
+    """Load nilearn's MNI152 brain at 1 mm: volume (X, Y, Z) from 0 to 1, inverse affine (4, 4).
+
+    It is part of the nilearn package; nothing is fetched.
+    """
+    from nilearn.datasets import load_mni152_template
+
+    image = load_mni152_template(resolution=1)
+    return np.asarray(image.dataobj, dtype=np.float64), np.linalg.inv(image.affine)
+
+
+def plan_slices(grid: Grid, key: str = "backdrop", *, mni: bool = False) -> SlicePlan:
+    """Choose axial slices through the mask, and draw what lies behind the maps.
+
+    Pixels are voxels (nearest) wherever the grid is not rotated, so that no
+    value is shown that no voxel has.
+    """
+    voxels = np.argwhere(grid.mask if grid.mask.any() else np.ones(grid.shape, dtype=bool))
+    mm = voxels @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    low, high, step = mm.min(axis=0), mm.max(axis=0), world_steps(grid.affine)
+    n_levels = int(round((high[2] - low[2]) / step[2])) + 1
+    margin = 0.06 if n_levels > N_TILES else 0.0  # the outermost slices hold little
+    chosen = np.linspace(margin, 1 - margin, min(N_TILES, n_levels)) * (n_levels - 1)
+    levels = low[2] + step[2] * np.unique(np.rint(chosen))
+    n_rows = -(-len(levels) // TILES_PER_ROW)
+    columns = -(-len(levels) // n_rows)
+
+    step = np.maximum(step, (high - low + step) / MOST_PIXELS)
+    xs, ys = (_axis_with_margin(low[axis], high[axis], step[axis]) for axis in (0, 1))
+    width, height = len(xs) * step[0], len(ys) * step[1]
+    scale = min(TILE_WIDTH / width, TILE_HEIGHT / height)
+    plan = SlicePlan(
+        key=key,
+        grid=grid,
+        index=_voxels_of(grid, _tile_points(xs, ys, levels, n_rows, columns)),
+        levels=tuple(float(level) for level in levels),
+        columns=columns,
+        tile=(scale * width, scale * height),
+        backdrop=(),
+        mni=mni,
+    )
+    edges = (xs[0] - step[0] / 2, xs[-1] + step[0] / 2, ys[0] - step[1] / 2, ys[-1] + step[1] / 2)
+    backdrop = _template_rows(plan, edges) if mni else _mask_rows(plan)
+    return SlicePlan(**{**plan.__dict__, "backdrop": backdrop})
+
+
+def draw_mosaic(
+    plan: SlicePlan,
+    volume: Floats,
+    scale: Scale,
+    caption: str,
+    shown: NDArray[np.bool_] | None = None,
+) -> Picture:
+    """Draw a map (X, Y, Z) on the plan's slices, where ``shown`` (default: in the mask)."""
+    visible = plan.grid.mask if shown is None else plan.grid.mask & shown
+    inside = plan.index >= 0
+    values = np.where(inside, volume.ravel()[plan.index], 0.0)
+    seen = inside & visible.ravel()[plan.index]
+    panels = _row_panels(plan, scale.index(values, seen), scale.palette, with_backdrop=True)
+    width, height = plan.columns * plan.tile[0], panels[-1].y + panels[-1].height
+    return Picture(
+        width=max(width, 320.0),
+        height=height + BAR_HEIGHT,
+        panels=panels,
+        labels=_tile_labels(plan),
+        bar=draw_bar(scale, height + 10.0, max(width, 320.0)),
+        alt=f"Axial slices of {scale.label}",
+        caption=caption,
+    )
+
+
+def draw_glass(grid: Grid, volume: Floats, scale: Scale, caption: str, *, mni: bool) -> Picture:
+    """Draw maximum-intensity projections, inside nilearn's glass brain where the space has one."""
+    shown = np.where(grid.mask & (np.abs(volume) >= (scale.threshold or 0.0)), volume, 0.0)
+    if mni:
+        try:
+            uri = _glass_png(grid, shown, scale)
+        except (ValueError, IndexError, TypeError, np.linalg.LinAlgError) as error:
+            logger.warning("No glass brain on this grid (%s); projections are drawn instead.", error)
+        else:
+            width, height = 940.0, 250.0
+            bar = draw_bar(scale, height + 10.0, width)
+            alt = f"Glass brain of {scale.label}"
+            panels = (Panel(uri, 0.0, 0.0, width, height),)
+            return Picture(width, height + BAR_HEIGHT, panels, (), bar, alt, caption)
+    return _draw_projections(grid, shown, scale, caption)
+
+
+def _glass_png(grid: Grid, volume: Floats, scale: Scale) -> str:
+    """Draw nilearn's glass brain with outlines that read on light and on dark pages."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import nibabel
+    from nilearn.plotting import plot_glass_brain
+
+    image = nibabel.Nifti1Image(volume.astype(np.float32), grid.affine)
+    figure = plt.figure(figsize=(9.4, 2.5))
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "empty mask")  # nothing beyond the threshold: an empty brain says so
+            display = plot_glass_brain(
+                image,
+                display_mode="lyrz",
+                figure=figure,
+                threshold=scale.threshold or 1e-6 * scale.high,
+                cmap="RdBu_r",
+                vmin=-scale.high,
+                vmax=scale.high,
+                plot_abs=False,
+                symmetric_cbar=True,
+                colorbar=False,
+                annotate=True,
+            )
+        for cut in display.axes.values():
+            for patch in cut.ax.patches:
+                patch.set_edgecolor(OUTLINE)
+            for text in cut.ax.texts:
+                text.set(color=OUTLINE, size=9)
+                text.set_bbox(None)
+        stream = io.BytesIO()
+        figure.savefig(stream, dpi=130, transparent=True, metadata={"Software": None})
+    finally:
+        plt.close(figure)
+    return data_uri(stream.getvalue())
+
+
+def _draw_projections(grid: Grid, volume: Floats, scale: Scale, caption: str) -> Picture:
+    """Project the value farthest from 0 along each axis of the grid."""
+    import nibabel
+
+    order = nibabel.orientations.io_orientation(grid.affine)
+    canonical = nibabel.orientations.apply_orientation(volume, order)
+    mask = nibabel.orientations.apply_orientation(grid.mask, order)
+    size = world_steps(grid.affine)
+    views = (("from the right", 0, (1, 2)), ("from behind", 1, (0, 2)), ("from above", 2, (0, 1)))
+    spans = [(canonical.shape[a] * size[a], canonical.shape[b] * size[b]) for _, _, (a, b) in views]
+    unit = min(240.0 / max(span[0] for span in spans), 230.0 / max(span[1] for span in spans))
+    panels, labels, x = [], [], 0.0
+    for (name, axis, _), (wide, high) in zip(views, spans, strict=True):
+        farthest = np.expand_dims(np.abs(canonical).argmax(axis=axis), axis)
+        flat = np.take_along_axis(canonical, farthest, axis).squeeze(axis).T[::-1]
+        seen = mask.any(axis=axis).T[::-1]
+        pixels = scale.index(flat, seen & (flat != 0))
+        silhouette = data_uri(encode_png(seen.astype(np.uint8), _GREY))
+        for uri in (silhouette, data_uri(encode_png(pixels, scale.palette))):
+            panels.append(Panel(uri, x, LABEL_HEIGHT, unit * wide, unit * high))
+        labels.append((x, LABEL_HEIGHT - 5.0, name))
+        x += max(unit * wide, 90.0) + 4 * GAP
+    height = max(panel.y + panel.height for panel in panels)
+    width = max(x, 320.0)
+    bar = draw_bar(scale, height + 10.0, width)
+    alt = f"Projections of {scale.label}"
+    return Picture(width, height + BAR_HEIGHT, tuple(panels), tuple(labels), bar, alt, caption)
+
+
+_GREY = np.array([[0, 0, 0, 0], [128, 135, 144, 70]], dtype=np.uint8)  # mask without a template
+
+
+def world_steps(affine: Floats) -> Floats:
+    """Voxel size along the world axis that each grid axis is nearest to: (3,) mm."""
+    import nibabel
+
+    order = nibabel.orientations.io_orientation(affine)[:, 0].astype(int)
+    steps = np.empty(3)
+    steps[order] = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    return steps
+
+
+def _axis_with_margin(low: float, high: float, step: float) -> Floats:
+    """Pixel centres from low to high, and about 6 mm (at least one, at most a tenth) beyond."""
+    count = int(round((high - low) / step)) + 1
+    margin = max(1, min(int(6.0 / step), count // 10))
+    return np.asarray(low + step * np.arange(-margin, count + margin), dtype=np.float64)
+
+
+def _tile_points(xs: Floats, ys: Floats, levels: Floats, n_rows: int, columns: int) -> Floats:
+    """World coordinates of every pixel: (rows, H, columns * W, 3); NaN where there is no tile."""
+    points = np.full((n_rows, len(ys), columns * len(xs), 3), np.nan)
+    for tile, level in enumerate(levels):
+        row, column = divmod(tile, columns)
+        part = points[row, :, column * len(xs) : (column + 1) * len(xs)]
+        part[..., 0], part[..., 1], part[..., 2] = xs[None, :], ys[::-1, None], level
+    return points
+
+
+def _voxels_of(grid: Grid, points: Floats) -> NDArray[np.intp]:
+    """Nearest voxel of world points (..., 3), raveled; -1 outside of the grid."""
+    inverse = np.linalg.inv(grid.affine)
+    known = np.isfinite(points[..., 0])
+    found = np.rint(np.nan_to_num(points) @ inverse[:3, :3].T + inverse[:3, 3]).astype(np.intp)
+    inside = known & np.all((found >= 0) & (found < grid.shape), axis=-1)
+    held = np.where(inside[..., None], found, 0)
+    return np.where(inside, np.ravel_multi_index(tuple(np.moveaxis(held, -1, 0)), grid.shape), -1)
+
+
+def _row_panels(
+    plan: SlicePlan, pixels: NDArray[np.uint8], palette: NDArray[np.uint8], *, with_backdrop: bool
+) -> tuple[Panel, ...]:
+    """Encode rows of tiles (rows, H, columns * W), one under the other."""
+    height = plan.tile[1] + LABEL_HEIGHT + GAP
+    return tuple(
+        Panel(
+            uri=data_uri(encode_png(line, palette)),
+            x=0.0,
+            y=row * height + LABEL_HEIGHT,
+            width=plan.columns * plan.tile[0],
+            height=plan.tile[1],
+            backdrop=f"{plan.key}-{row}" if with_backdrop else "",
+        )
+        for row, line in enumerate(pixels)
+    )
+
+
+def _mask_rows(plan: SlicePlan) -> tuple[Panel, ...]:
+    """The mask as a grey shape, where no template fits the space."""
+    seen = (plan.index >= 0) & plan.grid.mask.ravel()[plan.index]
+    return _row_panels(plan, seen.astype(np.uint8), _GREY, with_backdrop=False)
+
+
+def _template_rows(plan: SlicePlan, edges: Sequence[float]) -> tuple[Panel, ...]:
+    """The MNI152 template on the plan's slices, at about 1.25 mm."""
+    from scipy.ndimage import map_coordinates
+
+    volume, inverse = load_template()
+    left, right, back, front = edges
+    counts = [max(2, int(round(min(span / 1.25, MOST_PIXELS)))) for span in (right - left, front - back)]
+    xs = left + (right - left) * (np.arange(counts[0]) + 0.5) / counts[0]
+    ys = back + (front - back) * (np.arange(counts[1]) + 0.5) / counts[1]
+    n_rows = plan.index.shape[0]
+    points = _tile_points(xs, ys, np.asarray(plan.levels), n_rows, plan.columns)
+    where = np.nan_to_num(points, nan=1e6) @ inverse[:3, :3].T + inverse[:3, 3]
+    light = map_coordinates(volume, np.moveaxis(where, -1, 0), order=1, mode="constant", cval=0.0)
+    pixels = np.where(light > 0.05, 1 + np.rint(62 * np.clip(light, 0, 1)), 0).astype(np.uint8)
+    greys = np.zeros((64, 4), dtype=np.uint8)
+    greys[1:, :3] = np.rint(np.linspace(70, 235, 63))[:, None]
+    greys[1:, 3] = 255
+    return _row_panels(plan, pixels, greys, with_backdrop=False)
+
+
+def _tile_labels(plan: SlicePlan) -> tuple[tuple[float, float, str], ...]:
+    """Heights of the slices; the first tells left from right too."""
+    whole = all(abs(level - round(level)) < 0.05 for level in plan.levels)
+    labels = []
+    for tile, level in enumerate(plan.levels):
+        row, column = divmod(tile, plan.columns)
+        y = row * (plan.tile[1] + LABEL_HEIGHT + GAP) + LABEL_HEIGHT - 5.0
+        text = (f"{round(level):d}" if whole else f"{level:.1f}").replace("-", "−")
+        labels.append((column * plan.tile[0] + 2.0, y, f"z {text} mm" if tile == 0 else text))
+    return tuple(labels)

@@ -1,0 +1,357 @@
+"""Methods text: what was run, in words that fit exactly, with its references.
+
+Paragraphs are plain text; pages show them as HTML, README.md and CITATION.md
+as Markdown.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ibma_app.core.design import Design
+from ibma_app.core.methods import Citation
+from ibma_app.core.results import EstimatorResult, Results
+from ibma_app.report.figures.charts import describe_test
+from ibma_app.report.html import format_number
+from ibma_app.report.text.significance import and_, decision_paragraph
+from ibma_app.report.text.wording import COMMON_TEST_WORDS, ESTIMATOR_WORDS, SETTINGS_IN_WORDS, TEST_WORDS, UNITS_WORDS
+
+DEFAULT_COVERAGE = {"subject": 1.0, "study": 0.75}
+"""Share of the maps that must cover a voxel when the user names none; runs: any map."""
+
+BIDS_CITATIONS = (
+    Citation(
+        key="gorgolewski2016",
+        authors="Gorgolewski KJ, Auer T, Calhoun VD, et al.",
+        year=2016,
+        title="The brain imaging data structure, a format for organizing and describing outputs of "
+        "neuroimaging experiments",
+        source="Scientific Data 3, 160044",
+        doi="10.1038/sdata.2016.44",
+    ),
+    Citation(
+        key="gorgolewski2017",
+        authors="Gorgolewski KJ, Alfaro-Almagro F, Auer T, et al.",
+        year=2017,
+        title="BIDS apps: improving ease of use, accessibility, and reproducibility of neuroimaging data "
+        "analysis methods",
+        source="PLOS Computational Biology 13(3), e1005209",
+        doi="10.1371/journal.pcbi.1005209",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class MethodsText:
+    """Paragraphs to paste, and what each of them cites."""
+
+    paragraphs: tuple[str, ...]
+    cited: tuple[tuple[Citation, ...], ...]  # by paragraph
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """Every citation once, in the order of use."""
+        return tuple({citation.text: citation for cited in self.cited for citation in cited}.values())
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The citations as lines of text."""
+        return tuple(citation.text for citation in self.citations)
+
+
+def methods_text(results: Results, version: str) -> MethodsText:
+    """Write the methods of one analysis.
+
+    Parameters
+    ----------
+    results : Results
+    version : str
+        Version of ibma-app that ran it.
+
+    Returns
+    -------
+    MethodsText
+        Input, coverage, design, one paragraph per estimator, inference, software.
+    """
+    findings = (finding for result in results.estimators for finding in result.findings)
+    decided = {citation.text: citation for finding in findings for citation in finding.citations}
+    told: list[tuple[str, tuple[Citation, ...]]] = [
+        (_input_paragraph(results), ()),
+        (_coverage_paragraph(results), ()),
+        (_design_paragraph(results.design, results.analysis.level), ()),
+        *((_estimator_paragraph(result, results), result.estimator.citations) for result in results.estimators),
+        (decision_paragraph(results), tuple(decided.values())),
+        (_software_paragraph(version), BIDS_CITATIONS),
+    ]
+    kept = [(text, cited) for text, cited in told if text]
+    return MethodsText(tuple(text for text, _ in kept), tuple(cited for _, cited in kept))
+
+
+def space_of(results: Results) -> str | None:
+    """The space of an analysis; where several of the MNI family were pooled, the first of them."""
+    if "space" in results.analysis.entities:
+        return results.analysis.entities["space"]
+    spaces = {row.entities.get("space", "") for row in results.analysis.observations}
+    return min(spaces) if spaces and all(space.startswith("MNI") for space in spaces) else None
+
+
+def readme_intro(version: str) -> str:
+    """Write the opening of an output dataset's README.md."""
+    return (
+        "# Combined fMRI statistic maps\n\n"
+        f"This BIDS derivative dataset was made by ibma-app {version}. It combines statistic maps voxel by voxel. "
+        "Files end in `_stat-<kind>_statmap.nii.gz`, where the kind is, for instance, `effect`, `variance` (squared "
+        "standard error), `t`, `z`, `p` or `n` (number of maps at the voxel); the JSON file beside each map says how "
+        "it was made and from what.\n\n"
+        "- `report.html`: index of the report's pages; open it first.\n"
+        "- `CITATION.md`: what to cite.\n"
+        "- `logs/`: options as resolved, log and versions of each run.\n\n"
+        "## Methods\n"
+    )
+
+
+def citation_intro(version: str) -> str:
+    """Write the opening of an output dataset's CITATION.md."""
+    return f"# What to cite\n\nMade with ibma-app {version}. The methods that were run come from:\n"
+
+
+def methods_markdown(results: Results, version: str) -> str:
+    """Write the methods of one analysis for README.md.
+
+    At the participant level nothing in it depends on who was analysed, so that
+    jobs that run in parallel write the same bytes.
+    """
+    if results.analysis.level == "participant":
+        last = "The numbers of each participant are in the methods text of its report page."
+        lines = ["### Participant level", "", *_markdown_paragraphs((*_general_paragraphs(results), last))]
+    else:
+        name = escape_markdown(results.analysis.name)
+        lines = [f"### Group level: {name}", "", *_markdown_paragraphs(methods_text(results, version).paragraphs)]
+    return "\n".join(lines)
+
+
+def references_markdown(results: Results) -> str:
+    """Write the references of one analysis for CITATION.md."""
+    level = results.analysis.level
+    title = "Participant level" if level == "participant" else f"Group level: {escape_markdown(results.analysis.name)}"
+    return "\n".join(
+        [f"### {title}", "", *(f"- {escape_markdown(text)}" for text in methods_text(results, "").references)]
+    )
+
+
+def escape_markdown(text: str) -> str:
+    """Keep text from being read as Markdown or HTML; web addresses stay as they are."""
+    parts = re.split(r"(https?://\S+)", text)
+    return "".join(
+        f"<{part}>" if index % 2 else re.sub(r"([\\`*_<>\[\]#|])", r"\\\1", part) for index, part in enumerate(parts)
+    )
+
+
+def _markdown_paragraphs(paragraphs: Iterable[str]) -> list[str]:
+    return [line for text in paragraphs for line in (escape_markdown(text), "")]
+
+
+def _general_paragraphs(results: Results) -> tuple[str, ...]:
+    """What holds for every participant alike."""
+    words = (_estimator_paragraph(result, results, numbers=False) for result in results.estimators)
+    return (*words, _coverage_paragraph(results))
+
+
+def _kinds(results: Results) -> list[str]:
+    """Tell which kinds of map were opened; all that there are, where that was not kept."""
+    surveys = (results.survey, *(fitted.survey for fitted in results.estimators))
+    opened = {uri for survey in surveys for one in survey for uri in one.uris}
+    pairs = [(kind, one) for row in results.analysis.observations for kind, one in row.statmaps.items()]
+    used = {kind for kind, one in pairs if opened.intersection(one.uris)}
+    return sorted(used or {kind for kind, _ in pairs})
+
+
+def _input_paragraph(results: Results) -> str:
+    """Which maps, of how many, in which units, and what was derived."""
+    analysis = results.analysis
+    n_maps = len(analysis.observations)
+    kinds = and_(_kinds(results))
+    units = {row.unit for row in analysis.observations}
+    if analysis.level != "participant":
+        noun = _noun(results)
+        count = f"{len(units)} {noun if len(units) == 1 else _plural(noun)}"
+        several = f" ({n_maps} rows of the design)" if n_maps != len(units) else ""
+        text = f"Statistic maps ({kinds}) of {count}{several} were combined at each voxel"
+        text += _sizes_clause(results)
+    elif n_maps > 1:
+        over = f" over {and_(analysis.combined)}" if analysis.combined else ""
+        text = f"For participant {and_(sorted(units))}, {n_maps} sets of maps ({kinds}) were combined{over}"
+    else:
+        text = f"For participant {and_(sorted(units))}, one set of maps ({kinds}) was passed on as it is"
+    named = ", ".join(f"{key} {label}" for key, label in analysis.entities.items())
+    text += f" [{named}]." if named else "."
+    return " ".join(part for part in (text, _derived_sentence(results), _units_sentence(results)) if part)
+
+
+def _sizes_clause(results: Results) -> str:
+    """Sample sizes of studies, where all are known."""
+    sizes = [row.sample_size for row in results.analysis.observations if row.sample_size]
+    if results.analysis.unit != "study" or len(sizes) != len(results.analysis.observations):
+        return ""
+    low, high = format_number(min(sizes)), format_number(max(sizes))
+    return f"; sample sizes were {low} to {high}" if low != high else f"; each sample size was {low}"
+
+
+def _derived_sentence(results: Results) -> str:
+    """Say what was computed from what, for how many maps."""
+    counts: dict[str, int] = {}
+    for row in results.survey:
+        for derived in row.derived:
+            counts[derived] = counts.get(derived, 0) + 1
+    if not counts:
+        return ""
+    told = "; ".join(f"{derived} ({count} {'map' if count == 1 else 'maps'})" for derived, count in counts.items())
+    return f"What was missing was derived: {told}."
+
+
+def _units_sentence(results: Results) -> str:
+    """Say in which units effects were, and on whose word."""
+    if not any("effect" in result.estimator.needs for result in results.estimators):
+        return "Units of the effects played no part, since z values were combined."
+    policy = str(results.settings.get("units_policy", results.settings.get("units", "check")))
+    units = sorted({row.units for row in results.survey})
+    if policy != "check" and policy in UNITS_WORDS:
+        return UNITS_WORDS[policy]
+    if units == ["unknown"] or not units:
+        return "The maps do not state the units of their effects, which were taken as alike."
+    return f"Effects were in these units: {and_(units)}."
+
+
+def _coverage_paragraph(results: Results) -> str:
+    """State the coverage rule, the mask, the grid and any smoothing."""
+    text = (
+        "A map was taken to cover a voxel where the values it needs are finite and not background, and its "
+        "variance, where one is used, is greater than zero; each voxel was fitted with the maps that cover "
+        "it."
+    )
+    parts = (text, _share_sentence(results), _mask_sentence(results), _grid_sentence(results.settings))
+    return " ".join(part for part in parts if part)
+
+
+def share_of_maps(results: Results) -> float | None:
+    """The share of the maps that must cover a voxel; None: any map."""
+    share = results.settings.get("min_coverage")
+    return DEFAULT_COVERAGE.get(results.analysis.unit) if share is None else float(share)
+
+
+def _share_sentence(results: Results) -> str:
+    """State how many maps must cover a voxel."""
+    share = share_of_maps(results)
+    if share is None or share == 0:
+        return "Voxels that at least one map covers were kept."
+    if share == 1:
+        return "Voxels that not all maps cover were left out."
+    return f"Voxels that fewer than {format_number(100 * share)} % of the maps cover were left out."
+
+
+def _mask_sentence(results: Results) -> str:
+    """State what else bounds the analysis than coverage."""
+    mask = results.settings.get("mask", "data")
+    space = space_of(results) or ""
+    if mask == "auto" and results.analysis.unit == "study" and space.startswith("MNI"):
+        return "The analysis was restricted to nilearn's MNI152 brain mask."
+    if mask in ("auto", "data", None, ""):
+        return ""
+    if mask == "template":
+        return f"The analysis was restricted to TemplateFlow's brain mask of {space}."
+    return f"The analysis was restricted to the mask {Path(str(mask)).name}."
+
+
+def _grid_sentence(settings: Mapping[str, Any]) -> str:
+    """State resampling to a named grid, and smoothing."""
+    grid, text = settings.get("grid", "common"), ""
+    if grid == "mni2mm":
+        text = "Maps on other grids were resampled linearly to nilearn's MNI152 2 mm grid."
+    elif grid not in ("common", None, ""):
+        text = f"Maps on other grids were resampled linearly to that of {Path(str(grid)).name}."
+    smoothing = settings.get("smoothing")
+    if smoothing:
+        kernel = f"a Gaussian kernel of {format_number(smoothing)} mm FWHM"
+        text += f"{' ' if text else ''}Effect maps were smoothed with {kernel}."
+    return text
+
+
+def _design_paragraph(design: Design, level: str) -> str:
+    """State formula, columns and tests; nothing where no design was asked."""
+    if level == "participant":
+        return ""
+    if design.one_sample:
+        tail = design.tests[0].tail if design.tests else "two-sided"
+        return f"The design was an intercept alone, the mean over all maps; its test was {tail}."
+    n_rows, n_columns = design.matrix.shape
+    columns = [name for name in design.columns if name not in design.nuisance]
+    listed = f": {', '.join(columns)}" if len(columns) <= 12 else ""
+    text = f"The design was '{design.formula}' ({n_rows} rows, {n_columns} columns{listed})."
+    if design.nuisance:
+        text += f" {len(design.nuisance)} subject columns were nuisance and were not tested."
+    if design.repeated:
+        text += " Several maps of one subject entered as repeated measures."
+    tests = [describe_test(test, design.columns) for test in design.tests]
+    told = "; ".join(f"{row.name} ({row.kind}, {row.tail}): {', '.join(row.weights)}" for row in tests[:12])
+    more = f"; and {len(tests) - 12} more" if len(tests) > 12 else ""
+    return f"{text} Tests: {told}{more}."
+
+
+def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: bool = True) -> str:
+    """Say what the estimator does, with the settings it ran with."""
+    level, noun = results.analysis.level, _noun(results)
+    estimator = result.estimator
+    key = (estimator.name, level) if (estimator.name, level) in ESTIMATOR_WORDS else (estimator.name, "")
+    settings = _settings_of(result)
+    text = f"Estimator: {estimator.title}."
+    mixed = "variance" in estimator.needs and estimator.name != "fixed-effects"
+    words = ESTIMATOR_WORDS.get(key) or (ESTIMATOR_WORDS["mixed", ""] if mixed else "")
+    if settings.get("weights") == "equal":
+        words = ESTIMATOR_WORDS["equal weights", ""]
+    text += " " + words.format(units=_plural(noun), unit=noun) if words else ""
+    text += " " + _test_words(settings, mixed=mixed)
+    told = ", ".join(
+        f"{name} = {value}" for name, value in settings.items() if (name, str(value)) not in SETTINGS_IN_WORDS
+    )
+    text = text.rstrip() + (f" Settings: {told}." if told else "")
+    reason = auto_reason(result)
+    if numbers and reason:
+        text += f" It was chosen automatically (--estimator auto): {reason.rstrip('.')}."
+    return text
+
+
+def _test_words(settings: Mapping[str, str], *, mixed: bool) -> str:
+    """Say how coefficients were tested, and what else the settings ask for."""
+    parts = [TEST_WORDS.get(settings.get("test", ""), "")] if mixed else []
+    if settings.get("weights") == "equal":  # its words do not name the test
+        parts.append(COMMON_TEST_WORDS.get(settings.get("test", ""), ""))
+    if settings.get("tau2_ci") == "yes":
+        parts.append("The 95 % interval of tau2 is by the Q profile.")
+    return " ".join(part for part in parts if part)
+
+
+def auto_reason(result: EstimatorResult) -> str:
+    """Why ``auto`` took the estimator; empty when it was asked for by name."""
+    return "" if result.reason == "asked for" else result.reason.removeprefix("auto:").strip()
+
+
+def _settings_of(result: EstimatorResult) -> Mapping[str, str]:
+    """The estimator's settings, its defaults where none was given."""
+    defaults = {name: setting.choices[0] for name, setting in result.estimator.settings.items()}
+    return {**defaults, **result.settings}
+
+
+def _software_paragraph(version: str) -> str:
+    return (
+        f"Computed with ibma-app {version}, a BIDS App that reads and writes the Brain Imaging Data Structure (BIDS)."
+    )
+
+
+def _noun(results: Results) -> str:
+    return results.analysis.unit if results.analysis.unit in ("run", "subject", "study") else "map"
+
+
+def _plural(noun: str) -> str:
+    return "studies" if noun == "study" else f"{noun}s"

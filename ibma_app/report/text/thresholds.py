@@ -1,0 +1,182 @@
+"""What it took to be significant, in every unit: z, t or F, p, and the effect at a typical voxel."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.results import Finding
+from ibma_app.report.html import format_number
+from ibma_app.report.maps import ResultMaps
+from ibma_app.report.text.facts import format_fwhm
+from ibma_app.stats.tails import p_to_z, t_to_z, z_to_log10p
+
+Floats = NDArray[np.float64]
+
+SMALLEST, NEEDED, FORMING = "smallest that is significant", "needed; no voxel reaches it", "clusters formed beyond it"
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The height that one inference asks for."""
+
+    inference: str
+    what: str  # what happens at the height
+    z: float | None
+    statistic: float | None  # t or F; None where dof differ between voxels
+    p: float | None  # uncorrected, in the test's tail
+    effect: float | None  # that the height amounts to at a voxel of median standard error
+    score: str  # what the whole cluster or voxel must exceed besides, in words
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The heights of all inferences on a test."""
+
+    statistic_name: str  # "t", "F" or "" where z itself is the statistic
+    rows: tuple[Threshold, ...]
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether any height can be told as an effect."""
+        return any(row.effect is not None for row in self.rows)
+
+    @property
+    def has_score(self) -> bool:
+        """Whether any inference asks for more than a height."""
+        return any(row.score for row in self.rows)
+
+    @property
+    def varies(self) -> bool:
+        """Whether a height has no one statistic."""
+        return any(row.z is not None and row.statistic is None for row in self.rows)
+
+
+def find_thresholds(maps: ResultMaps) -> Thresholds | None:
+    """Tell the heights of every inference on a test in all units; None without inference."""
+    if not maps.findings:
+        return None
+    name = next((kind for kind in ("F", "t") if maps.path(kind) is not None), "")
+    scale = _Scale(maps, name)
+    return Thresholds(name, tuple(_threshold(finding, maps, scale) for finding in maps.findings))
+
+
+class _Scale:
+    """From z to the statistic and the effect of one test's maps."""
+
+    def __init__(self, maps: ResultMaps, name: str) -> None:
+        self._name = name
+        self._rows = int(np.linalg.matrix_rank(maps.test.weights))
+        self._dof = _dof(maps) if name else np.array([np.inf])
+        variance = maps.values("variance")
+        self._errors = None if variance is None or name == "F" else np.sqrt(np.maximum(variance, 0.0))
+
+    def statistic(self, z: float) -> float | None:
+        """Give t or F with the upper tail of z, where all voxels share their dof."""
+        found = np.unique(self._statistics(z)) if self._name else np.empty(0)
+        return float(found[0]) if found.size == 1 and np.isfinite(found[0]) else None
+
+    def effect(self, z: float) -> float | None:
+        """Give the effect that reaches z at the median voxel."""
+        if self._errors is None:
+            return None
+        there = self._errors > 0
+        sizes = np.broadcast_to(self._statistics(z), self._errors.shape)[there] * self._errors[there]
+        return float(np.median(sizes)) if sizes.size and np.isfinite(sizes).all() else None
+
+    def _statistics(self, z: float) -> Floats:
+        """Statistic for each voxel's dof, (V,) or (1,)."""
+        from scipy import stats
+
+        tail = stats.norm.sf(z)
+        distinct, index = np.unique(self._dof, return_inverse=True)
+        if self._name == "F":
+            found = stats.f.isf(tail, self._rows, distinct)
+        else:
+            found = stats.t.isf(tail, distinct)
+        return np.asarray(found, dtype=np.float64)[index]
+
+
+def _dof(maps: ResultMaps) -> Floats:
+    """Degrees of freedom of the tested voxels: one number, or a map's (V,); inf where unknown."""
+    volume = maps.values("dof")
+    if volume is None:
+        number: Any = maps.sidecar("F" if maps.path("F") is not None else "t").get("DegreesOfFreedom")
+        known = isinstance(number, int | float) and not isinstance(number, bool) and number > 0
+        return np.array([float(number) if known else np.inf])
+    return np.where(volume > 0, volume, np.inf) if (volume > 0).any() else np.array([np.inf])
+
+
+def _threshold(finding: Finding, maps: ResultMaps, scale: _Scale) -> Threshold:
+    """Find the height of one inference, and tell it in all units."""
+    tail = "positive" if maps.test.is_f else maps.test.tail
+    what, z = _height(finding, tail)
+    if z is None:
+        return Threshold(finding.inference, what, None, None, None, None, _score(finding))
+    return Threshold(
+        inference=finding.inference,
+        what=what,
+        z=z,
+        statistic=scale.statistic(z),
+        p=float(10.0 ** -z_to_log10p(-z if tail == "negative" else z, tail)),
+        effect=scale.effect(z),
+        score=_score(finding),
+    )
+
+
+def _height(finding: Finding, tail: str) -> tuple[str, float | None]:
+    """Give the |z| that counts: cluster-forming, of the weakest significant voxel, or needed where none is."""
+    facts = finding.facts
+    if facts.get("ClusterFormingP") is not None:
+        given = facts.get("ClusterFormingZ")
+        return FORMING, float(given) if given is not None else _z_of(facts["ClusterFormingP"], tail)
+    if finding.z_threshold is not None:
+        return SMALLEST, abs(float(finding.z_threshold))
+    if facts.get("HeightThreshold") is not None:
+        return NEEDED, _z_of_height(float(facts["HeightThreshold"]), str(facts.get("RandomField", "")))
+    if facts.get("PThreshold") is not None:
+        return NEEDED, _z_of(facts["PThreshold"], tail)
+    if finding.inference == "max-stat" and facts.get("ScoreThreshold") is not None:
+        return NEEDED, float(facts["ScoreThreshold"])
+    return "no voxel is significant", None
+
+
+def _z_of(p: Any, tail: str) -> float:
+    return float(p_to_z(0.5 * float(p) if tail == "two-sided" else float(p)))
+
+
+def _z_of_height(height: float, field: str) -> float | None:
+    """Give z of a random field's height; None for F fields, whose first dof the facts tell in words only."""
+    if field.startswith("Gaussian"):
+        return height
+    if field.startswith("t field with "):
+        return float(t_to_z(height, float(field.split()[3])))
+    return None
+
+
+def _score(finding: Finding) -> str:
+    """Say what must be exceeded besides the height."""
+    facts = finding.facts
+    if facts.get("ExtentThreshold") is not None:
+        return f"at least {format_number(facts['ExtentThreshold'])} voxels"
+    if finding.inference == "max-stat" or facts.get("ScoreThreshold") is None:
+        return ""
+    units = f" {facts['ScoreUnits']}" if facts.get("ScoreUnits") else ""
+    return f"above {format_number(facts['ScoreThreshold'])}{units}"
+
+
+def smoothness_facts(maps: ResultMaps) -> list[tuple[str, Any]]:
+    """How smooth the noise is and how many resels were searched, where random field theory asked."""
+    facts = next((finding.facts for finding in maps.findings if "FWHM" in finding.facts), None)
+    if facts is None:
+        return []
+    sizes = np.sqrt((maps.grid.affine[:3, :3] ** 2).sum(axis=0))
+    voxels = np.asarray(facts["FWHM"], dtype=np.float64) / sizes
+    told: list[tuple[str, Any]] = [
+        ("Smoothness (FWHM)", format_fwhm(facts)),
+        ("in voxels", " × ".join(f"{width:.3g}" for width in voxels)),
+        ("Voxels per resel", float(np.prod(voxels))),
+    ]
+    names = ("Euler characteristic", "Resels: length", "Resels: surface", "Resels: volume")
+    return told + [(name, float(count)) for name, count in zip(names, facts["Resels"], strict=False)][1:]

@@ -1,0 +1,108 @@
+"""Fit an estimator to a stack, tile by tile, in threads or by workers elsewhere."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from ibma_app.core.block import VoxelBlock
+from ibma_app.core.design import Design
+from ibma_app.core.estimate import Estimate
+from ibma_app.core.methods import Estimator
+from ibma_app.stream.memory_plan import block_size
+from ibma_app.stream.stack import Stack
+from ibma_app.stream.workers.threads import Workers, do_jobs
+
+
+def estimate_maps(
+    stack: Stack,
+    estimator: Estimator,
+    design: Design,
+    settings: Mapping[str, str],
+    threads: int = 1,
+    on_progress: Callable[[int], None] | None = None,
+    workers: Workers | None = None,
+) -> Estimate:
+    """Fit an estimator at every voxel of a stack.
+
+    Parameters
+    ----------
+    stack : Stack
+        K maps, V voxels.
+    estimator : Estimator
+        Its ``fit`` is called on tiles; its kernels release the GIL.
+    design : Design
+        One row per row of the stack (take ``stack.kept`` of the observations').
+    settings : mapping of str to str
+        Passed to ``fit``.
+    threads : int
+        Tiles fitted at once.
+    on_progress : callable, optional
+        Called with the number of voxels of each tile when it is done.
+    workers : Workers, optional
+        Are sent the tiles, and fit them in the threads' place.
+
+    Returns
+    -------
+    Estimate
+        Of V voxels; the same bytes whoever fits them.
+    """
+    if design.matrix.shape[0] != stack.n_maps:
+        raise ValueError(f"The design has {design.matrix.shape[0]} rows, the stack {stack.n_maps} maps.")
+    size = block_size(stack.n_maps)
+    starts = range(0, stack.n_voxels, size)
+
+    fit = (estimator, design, dict(settings))
+
+    def read(start: int) -> VoxelBlock:
+        return stack.read(start, start + size)
+
+    def done(start: int, part: Estimate) -> None:
+        _fill(whole, part, start)
+        if on_progress is not None:
+            on_progress(min(size, stack.n_voxels - start))
+
+    first = _fit_tile(fit, read(0))  # alone: kernels compile once, and its fields tell what there is to allocate
+    whole: Estimate = _allocate(first, min(size, stack.n_voxels), stack.n_voxels)
+    done(0, first)
+    nbytes = size * stack.n_maps * 8 * (len(stack.kinds) + 1)
+    do_jobs(_fit_tile, fit, starts[1:], done, threads=threads, workers=workers, read=read, nbytes=nbytes)
+    return whole
+
+
+def _fit_tile(fit: tuple[Estimator, Design, Mapping[str, str]], block: VoxelBlock) -> Estimate:
+    """Fit one tile."""
+    estimator, design, settings = fit
+    result: Estimate = estimator.fit(block, design, **settings)
+    return result
+
+
+def _allocate(part: Any, n_part: int, n_voxels: int) -> Any:
+    """Make a record like ``part`` whose arrays are as long as the mask."""
+    if isinstance(part, np.ndarray):
+        if part.shape[:1] != (n_part,):
+            raise ValueError(f"An estimator returned {part.shape} values for {n_part} voxels.")
+        return np.zeros((n_voxels, *part.shape[1:]), dtype=part.dtype)
+    if isinstance(part, Mapping):
+        return {key: _allocate(value, n_part, n_voxels) for key, value in part.items()}
+    if is_dataclass(part) and not isinstance(part, type):
+        names = [entry.name for entry in fields(part)]
+        return type(part)(**{name: _allocate(getattr(part, name), n_part, n_voxels) for name in names})
+    return part
+
+
+def _fill(whole: Any, part: Any, start: int) -> None:
+    """Lay a tile's arrays into the whole ones."""
+    if isinstance(whole, np.ndarray):
+        whole[start : start + len(part)] = part
+    elif isinstance(whole, Mapping):
+        if whole.keys() != part.keys():
+            raise ValueError("An estimator returned other tests for another tile.")
+        for key in whole:
+            _fill(whole[key], part[key], start)
+    elif is_dataclass(whole) and not isinstance(whole, type):
+        for entry in fields(whole):
+            _fill(getattr(whole, entry.name), getattr(part, entry.name), start)
+    elif whole != part:
+        raise ValueError("An estimator returned other kinds of values for another tile.")

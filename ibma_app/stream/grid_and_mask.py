@@ -1,0 +1,218 @@
+"""The grid that maps are brought to, and the voxels that may be analysed."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.errors import DataError, DatasetError, IbmaError, InputError
+from ibma_app.core.grid import Grid
+from ibma_app.core.statmap import Observation
+from ibma_app.images.mni_masks import mni_brain
+from ibma_app.images.read import Geometry, read_geometry, read_image
+from ibma_app.images.regrid import regrid_mask, same_lattice
+from ibma_app.stream.convert import kinds_to_open
+
+GRIDS = ("common", "mni2mm")
+MASKS = ("auto", "data", "template")
+FINE = 1.5  # mm: below, the 1 mm brain mask is taken
+
+
+def is_mni(space: str | None) -> bool:
+    """Tell whether a space's label is of the MNI family (MNI152NLin6Asym, MNIPediatricAsym, SPM12's IXI549Space)."""
+    return str(space or "").upper().startswith(("MNI", "IXI549SPACE"))
+
+
+def choose_grid(
+    observations: Sequence[Observation],
+    policy: str | Path = "common",
+    unit: str = "subject",
+    needs: Collection[str] = (),
+) -> tuple[Grid, tuple[str, ...]]:
+    """Choose the grid of an analysis; every voxel is in its mask.
+
+    Parameters
+    ----------
+    observations : sequence of Observation
+        Their headers are read.
+    policy : "common", "mni2mm" or Path
+        ``--grid``. ``common``: the grid that all maps share (axes may run
+        the other way); where they do not, runs take the most common grid (the
+        others are left out later), subjects are an error, and studies go to
+        nilearn's MNI152 2 mm grid.
+    unit : "run", "subject" or "study"
+        What one observation is.
+    needs : collection of str
+        What estimators need: only the kinds opened for it count. Empty: all.
+
+    Returns
+    -------
+    grid : Grid
+        With the header codes of the first map that lies on it.
+    notes : tuple of str
+        What the user should know.
+
+    Raises
+    ------
+    DatasetError
+        Subjects' maps lie on different grids.
+    InputError, ReadWriteError, DataError
+        A map, or the grid's file, cannot be read.
+    """
+    if isinstance(policy, Path):
+        return read_geometry(policy).as_grid(), ()
+    if policy == "mni2mm":
+        return _mni_grid(), ()
+    groups = _by_grid(observations, unit, needs)
+    if len(groups) == 1:
+        return groups[0][0], ()
+    if unit == "study":
+        note = (
+            f"The studies' maps lie on {len(groups)} grids ({_first_files(groups)}); all are brought to the "
+            "MNI152 "
+            "2 mm grid by linear interpolation. Choose another with --grid FILE."
+        )
+        return _mni_grid(), (note,)
+    if unit == "run":
+        return max(groups, key=lambda group: len(group[1]))[0], ()
+    (first, (path, *_)), (second, (other, *_)) = groups[:2]
+    raise DatasetError(
+        f"The maps lie on different grids: {path} has {_describe(first)}, {other} has {_describe(second)}. "
+        "Name the "
+        f"grid that all are to be interpolated to with --grid FILE (e.g. --grid {path}) or --grid mni2mm, "
+        "or leave "
+        "some maps out."
+    )
+
+
+def choose_mask(grid: Grid, policy: str | Path, unit: str, spaces: Sequence[str | None]) -> NDArray[np.bool_]:
+    """Find the voxels that may be analysed, before the maps' own coverage is known.
+
+    Parameters
+    ----------
+    grid : Grid
+        Its grid.
+    policy : "auto", "data", "template" or Path
+        ``--mask``.
+    unit : "run", "subject" or "study"
+        What one observation is.
+    spaces : sequence of str or None
+        The observations' space labels.
+
+    Raises
+    ------
+    DataError
+        The mask is empty, or covers nothing of the grid.
+    InputError
+        The file, or the template's mask, cannot be had.
+    """
+    if isinstance(policy, Path):
+        return _file_mask(policy, grid, "--mask")
+    if policy == "template":
+        return _template_mask(grid, spaces)
+    if policy == "auto" and unit == "study" and spaces and all(is_mni(space) for space in spaces):
+        return grid.mask & _mni_brain(grid)
+    return grid.mask.copy()
+
+
+def _by_grid(observations: Sequence[Observation], unit: str, needs: Collection[str]) -> list[tuple[Grid, list[Path]]]:
+    """Group the files that would be opened by the grid they lie on, in the order they come."""
+    groups: list[tuple[Grid, list[Path]]] = []
+    failures: list[IbmaError] = []
+    for observation in observations:
+        try:
+            kinds = kinds_to_open(observation, needs) if needs else tuple(observation.statmaps)
+            found = [
+                (observation.statmaps[kind].path, read_geometry(observation.statmaps[kind].path)) for kind in kinds
+            ]
+        except IbmaError as error:
+            if unit != "run":
+                raise
+            failures.append(error)  # the run is named and left out when maps are read
+            continue
+        for path, geometry in found:
+            _join(groups, path, geometry)
+    if not groups:
+        raise failures[0] if failures else DatasetError("There are no maps to choose a grid from.")
+    return groups
+
+
+def _join(groups: list[tuple[Grid, list[Path]]], path: Path, geometry: Geometry) -> None:
+    for grid, paths in groups:
+        if grid.matches(geometry.affine, geometry.shape) or same_lattice(grid, geometry):
+            paths.append(path)
+            return
+    groups.append((geometry.as_grid(), [path]))
+
+
+def _describe(grid: Grid) -> str:
+    sizes = np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0))
+    rows = "; ".join(" ".join(f"{value:g}" for value in row) for row in grid.affine[:3].round(4))
+    shape, spacing = " x ".join(map(str, grid.shape)), " x ".join(f"{size:.4g}" for size in sizes)
+    return f"{shape} voxels of {spacing} mm (affine {rows})"
+
+
+def _first_files(groups: Sequence[tuple[Grid, list[Path]]]) -> str:
+    shown = [f"{' x '.join(map(str, grid.shape))}, e.g. {paths[0].name}" for grid, paths in groups[:3]]
+    return "; ".join(shown) + ("; ..." if len(groups) > 3 else "")
+
+
+def _mni_grid() -> Grid:
+    """Give nilearn's MNI152 2 mm grid, 99 x 117 x 95 voxels."""
+    mask, affine = mni_brain(2)
+    return Grid(affine, np.ones(mask.shape, dtype=bool), sform_code=4)
+
+
+def _mni_brain(grid: Grid) -> NDArray[np.bool_]:
+    """Give nilearn's MNI152 brain mask on a grid."""
+    finest = np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0)).min()
+    mask, affine = mni_brain(1 if finest < FINE else 2)
+    brain = regrid_mask(mask, Geometry(mask.shape, affine), grid)
+    if not brain.any():
+        raise DataError(
+            "No voxel of the maps lies in the MNI152 brain, though their names say an MNI space: their "
+            "affines do not "
+            "fit their space. Correct them, or analyse them as they are with --mask data."
+        )
+    return brain
+
+
+def _file_mask(path: Path, grid: Grid, option: str) -> NDArray[np.bool_]:
+    """Read a mask: finite and not 0 is inside."""
+    image = read_image(path)
+    inside = np.isfinite(image.data) & (image.data != 0)
+    if not inside.any():
+        raise DataError(f"The mask {path} ({option}) is empty: every voxel is 0.")
+    mask = grid.mask & regrid_mask(inside, image.geometry, grid)
+    if not mask.any():
+        raise DataError(f"The mask {path} ({option}) covers no voxel of the maps' grid: is it in another space?")
+    return mask
+
+
+def _template_mask(grid: Grid, spaces: Sequence[str | None]) -> NDArray[np.bool_]:
+    """Fetch TemplateFlow's brain mask of the one space that the maps are in."""
+    labels = sorted({str(space) for space in spaces})
+    if len(labels) != 1 or not spaces or spaces[0] is None:
+        raise DataError(
+            f"--mask template needs maps of one known space; these are in: {', '.join(labels)}. Choose one "
+            "with "
+            "--space, or give --mask FILE."
+        )
+    space, remedy = labels[0], "Give a mask with --mask FILE, or use --mask data."
+    try:
+        from templateflow import api
+
+        found = api.get(space, desc="brain", suffix="mask", extension=[".nii.gz"])
+    except ImportError:
+        raise InputError(
+            "--mask template needs the package templateflow, which is not installed (pip install "
+            f"templateflow). {remedy}"
+        ) from None
+    except Exception as error:  # noqa: BLE001  its network and cache fail in many ways
+        raise InputError(f"TemplateFlow could not give a brain mask of {space} ({error}). {remedy}") from None
+    paths = [Path(path) for path in (found if isinstance(found, list) else [found])]
+    usable = sorted((path for path in paths if path.is_file() and path.stat().st_size), key=lambda path: path.name)
+    if not usable:
+        raise InputError(f"TemplateFlow has no brain mask of {space} here (no network, no cache?). {remedy}")
+    return _file_mask(usable[0], grid, "--mask template")

@@ -1,0 +1,1 @@
+"""Nulls by relabelling: many refits of the same maps."""

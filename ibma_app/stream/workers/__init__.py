@@ -1,0 +1,1 @@
+"""Threads, processes and Dask workers, and what the machine allows."""

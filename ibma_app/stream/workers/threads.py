@@ -1,0 +1,113 @@
+"""Jobs in threads of this process (kernels release the GIL), or by workers elsewhere; results as they come."""
+
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from typing import Any, Protocol, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+Shared = TypeVar("Shared")
+
+
+class Workers(Protocol):
+    """Workers in other processes, perhaps on other machines (see `ibma_app.stream.workers.dask_pool.DaskPool`)."""
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that we may use here; None: nobody said."""
+
+    @property
+    def smallest_memory(self) -> int | None:
+        """Bytes that each worker may use; None: they do not say."""
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        jobs: Iterable[Any],
+        *,
+        shared: Any = None,
+        read: Callable[[Any], Any] | None = None,
+        nbytes: int = 0,
+    ) -> Generator[tuple[Any, Any | Exception]]:
+        """Call ``function`` with each job; yield the job and its result, or what it raised, as they finish."""
+
+
+def do_jobs(
+    function: Callable[[Shared, Any], Result],
+    shared: Shared,
+    jobs: Iterable[Job],
+    done: Callable[[Job, Result], None],
+    *,
+    threads: int = 1,
+    workers: Workers | None = None,
+    read: Callable[[Job], Any] | None = None,
+    nbytes: int = 0,
+) -> None:
+    """Call ``function(shared, job)`` with each job, here or by workers; the first failure ends it.
+
+    Parameters
+    ----------
+    function : callable
+        At module level, as workers import it.
+    shared : object
+        Sent once to each worker.
+    jobs : iterable
+    done : callable
+        Called in this thread with a job and its result, in the order in which they finish.
+    threads : int
+        How many work here, when there are no workers.
+    workers : Workers, optional
+    read : callable, optional
+        Turns a job into what ``function`` is given in its place: in the
+        threads that work here, and here before it is sent to a worker.
+    nbytes : int
+        What it then takes, at most.
+    """
+    if workers is None:
+        in_threads(lambda job: function(shared, read(job) if read else job), jobs, threads, done)
+        return
+    with closing(workers.run(function, jobs, shared=shared, read=read, nbytes=nbytes)) as finished:
+        for job, outcome in finished:
+            if isinstance(outcome, Exception):
+                raise outcome
+            done(job, outcome)
+
+
+def in_threads(
+    work: Callable[[Job], Result], jobs: Iterable[Job], threads: int, done: Callable[[Job, Result], None] | None = None
+) -> None:
+    """Do jobs, a few waiting at a time, so that a failure or ctrl-C ends soon; no thread outlives it.
+
+    Parameters
+    ----------
+    work : callable
+        Called with one job.
+    jobs : iterable
+    threads : int
+        1: in this thread, in order.
+    done : callable, optional
+        Called in this thread with a job and its result, in the order in which they finish.
+    """
+    take = done or (lambda job, result: None)
+    if threads <= 1:
+        for job in jobs:
+            take(job, work(job))
+        return
+    waiting: dict[Future[Result], Job] = {}
+
+    def take_finished() -> None:
+        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            take(waiting.pop(future), future.result())
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for job in jobs:
+                waiting[pool.submit(work, job)] = job
+                if len(waiting) >= 2 * threads:
+                    take_finished()
+            while waiting:
+                take_finished()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,1 @@
+"""``ibma-demo``: a small dataset of known truth, and what was recovered."""

@@ -1,0 +1,143 @@
+"""The demonstration's maps on disk: two BIDS derivative datasets written, results read back."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app import __version__
+from ibma_app.core.errors import InputError
+from ibma_app.core.grid import Grid
+from ibma_app.dataset.description import BIDS_VERSION, IGNORED
+from ibma_app.dataset.entities import output_name
+from ibma_app.dataset.write import Output, open_output, save_json, save_statmap, save_text, save_tsv
+from ibma_app.images.read import read_image
+from ibma_app.workflows.demo.simulate import SimulatedMap, Simulation, Truth
+
+Floats = NDArray[np.float64]
+
+COLUMNS: Mapping[str, Mapping[str, Any]] = {
+    "participant_id": {"Description": "Simulated participant"},
+    "age": {"Description": "Age; the effect in the left frontal region grows with it", "Units": "years"},
+    "group": {
+        "Description": "Group; it has no effect",
+        "Levels": {"control": "Every other participant", "patient": "The others"},
+    },
+    "study_id": {"Description": "Simulated study"},
+    "sample_size": {"Description": "Number of participants of the study"},
+    "mean_age": {"Description": "Mean age of the study's participants; it has no effect", "Units": "years"},
+}
+
+README = """# {name}
+
+Statistic maps simulated by ibma-demo of ibma-app {version}: no person was measured. They are what
+first-level software (or other studies) would share: for each {unit} an effect map in percent signal change
+and its sampling variance, with degrees of freedom in the sidecars. The truth that was put in lies beside this
+dataset, in `truth/`.
+
+{story}
+"""
+
+STORY_OF_SUBJECTS = """Two regions of the ventral temporal cortex are active and one of the medial parietal
+cortex is deactivated. In one left frontal region the effect grows with age. Persons differ (tau2), runs
+differ in noise, and the third person's second run does not cover the lower part of the brain."""
+
+STORY_OF_STUDIES = """Both insulae and the anterior midcingulate cortex are active, a medial frontal region
+is deactivated. In a right parietal region studies disagree: on average there is no effect, in each of them
+there is one. The studies have 12 to 64 participants; four of them do not cover the whole brain, and one
+shares t instead of the variance."""
+
+
+def write_subjects(folder: Path, simulation: Simulation, on_map: Callable[[], None]) -> None:
+    """Write the first-level dataset: maps of runs below ``sub-<label>/func``, participants.tsv."""
+    with open_output(folder) as output:
+        _write_dataset(output, "Simulated runs of subjects", "run", STORY_OF_SUBJECTS)
+        _write_table(output, "participants", simulation)
+        for one in simulation.maps:
+            _write_map(output, Path(f"sub-{one.entities['sub']}") / "func", one, simulation.truth.grid)
+            on_map()
+
+
+def write_studies(folder: Path, simulation: Simulation, on_map: Callable[[], None]) -> None:
+    """Write the collection of studies: maps below ``study-<label>``, studies.tsv."""
+    with open_output(folder) as output:
+        _write_dataset(output, "Simulated maps of studies", "study", STORY_OF_STUDIES)
+        _write_table(output, "studies", simulation)
+        for one in simulation.maps:
+            _write_map(output, Path(f"study-{one.entities['study']}"), one, simulation.truth.grid)
+            on_map()
+
+
+def write_truth(folder: Path, truths: Mapping[str, Truth]) -> None:
+    """Write what was put in, as maps to lay beside the results: ``<collection>_<quantity>.nii.gz``."""
+    with open_output(folder) as output:
+        for name, truth in truths.items():
+            quantities = {"effect": truth.effect, "tau2": truth.tau2, "slope": truth.slope}
+            for quantity, values in quantities.items():
+                if values is not None:
+                    save_statmap(output, f"{name}_{quantity}.nii.gz", values, truth.grid)
+
+
+def read_maps(folder: Path, pattern: str, kinds: Iterable[str], grid: Grid) -> dict[str, Floats]:
+    """Read result maps into the simulated brain.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the maps lie.
+    pattern : str
+        File name with ``{kind}`` in the place of each kind.
+    kinds : iterable of str
+        Of `pattern`.
+    grid : Grid
+        Of the simulation.
+
+    Returns
+    -------
+    dict
+        Kind -> (V,).
+
+    Raises
+    ------
+    InputError
+        A map is not there, or lies on another grid.
+    """
+    maps = {}
+    for kind in kinds:
+        path = folder / pattern.format(kind=kind)
+        image = read_image(path)
+        if not grid.matches(image.geometry.affine, image.geometry.shape):
+            raise InputError(f"{path} does not lie on the demonstration's grid. Run ibma-demo again.")
+        maps[kind] = grid.to_vector(image.data).astype(np.float64)
+    return maps
+
+
+def _write_dataset(output: Output, name: str, unit: str, story: str) -> None:
+    simulated = {"Name": "ibma-demo", "Version": __version__, "Description": "Simulated, of known truth"}
+    description = {
+        "Name": name,
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "License": "CC0-1.0",
+        "Authors": ["ibma-demo", "The ibma-app developers"],
+        "GeneratedBy": [simulated],
+    }
+    save_json(output, "dataset_description.json", description)
+    save_text(output, "README.md", README.format(name=name, version=__version__, unit=unit, story=story))
+    save_text(output, ".bidsignore", "\n".join(IGNORED))
+
+
+def _write_table(output: Output, name: str, simulation: Simulation) -> None:
+    """Write participants.tsv or studies.tsv, and the .json that explains its columns."""
+    columns = list(simulation.table)
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*simulation.table.values(), strict=True)]
+    save_tsv(output, f"{name}.tsv", columns, rows)
+    save_json(output, f"{name}.json", {column: COLUMNS[column] for column in columns})
+
+
+def _write_map(output: Output, folder: Path, one: SimulatedMap, grid: Grid) -> None:
+    entities = {**one.entities, "stat": one.kind}
+    save_statmap(output, folder / output_name(entities, "statmap"), one.values, grid)
+    save_json(output, folder / output_name(entities, "statmap", ".json"), one.metadata)

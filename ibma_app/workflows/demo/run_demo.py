@@ -1,0 +1,276 @@
+"""``ibma-demo``: a small dataset of known truth, both levels run on it, and how well they recover it."""
+
+import json
+import logging
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from ibma_app import __version__
+from ibma_app.core.errors import OutputError
+from ibma_app.dataset.entities import camel_case
+from ibma_app.workflows.demo.files import read_maps, write_studies, write_subjects, write_truth
+from ibma_app.workflows.demo.recovery import Check, Maps, check_participants, check_studies, check_subjects
+from ibma_app.workflows.demo.simulate import SPACE, Simulation, make_brain, simulate_studies, simulate_subjects
+from ibma_app.workflows.options.table import Options
+from ibma_app.workflows.run.terminal import progress
+from ibma_app.workflows.run_level import run_level
+
+log = logging.getLogger(__name__)
+
+MARKER = ".ibma-demo"  # by this file a folder is known as an earlier demonstration's
+OURS = ("data", "results")  # what a rerun replaces
+SEED = 20
+STEPS = 6
+TITLES = ("runs into subjects", "subjects into a group", "studies into a meta-analysis")
+FDR = "corr-fdr_mask"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the demonstration's parts lie."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """The simulated datasets, and the truth."""
+        return self.root / "data"
+
+    def results(self, name: str) -> Path:
+        """What ibma-app made of the dataset of this name."""
+        return self.root / "results" / name
+
+
+def run_demo(
+    output_dir: Path,
+    *,
+    nprocs: int | None = None,
+    voxel_mm: float = 4.0,
+    n_subjects: int = 16,
+    seed: int = SEED,
+) -> int:
+    """Make data, run both levels, and print how well they recover what was put in.
+
+    Parameters
+    ----------
+    output_dir : Path
+        New, empty, or an earlier demonstration's, which is replaced.
+    nprocs : int, optional
+        Cores to use; None: all we may use.
+    voxel_mm : float
+        Edge of a voxel.
+    n_subjects : int
+        At least 12.
+    seed : int
+        Same seed, same data.
+
+    Returns
+    -------
+    int
+        0 when every check holds; 1 when the recovery is wrong; a level's own
+        exit code when it failed.
+
+    Raises
+    ------
+    OutputError
+        OUTPUT_DIR holds something else, or cannot be written.
+    """
+    clock = time.perf_counter()
+    folders = Folders(output_dir)
+    _prepare(folders, seed)
+    subjects, studies = _make_data(folders, voxel_mm, n_subjects, seed)
+    for number, options in enumerate(_plan_levels(folders, nprocs), start=3):
+        with _step(number, TITLES[number - 3], _command(options)):
+            code = run_level(options, shlex.split(_command(options))[1:])
+        if code != 0:
+            return code
+    with _step(STEPS, "comparing what was found with what was put in"):
+        checks = compare(folders, subjects, studies)
+    console = _stdout()
+    _print_checks(console, checks)
+    wrong = [check for check in checks if not check.ok]
+    _print_end(console, folders, len(checks), len(wrong), time.perf_counter() - clock)
+    return 1 if wrong else 0
+
+
+def _prepare(folders: Folders, seed: int) -> None:
+    """Take a new or empty folder, or clear away an earlier demonstration."""
+    root, marker = folders.root, folders.root / MARKER
+    try:
+        if root.exists() and not root.is_dir():
+            raise OutputError(f"{root} is a file. Give ibma-demo a new folder.")
+        if root.is_dir() and not marker.is_file() and any(root.iterdir()):
+            raise OutputError(
+                f"{root} holds something else than an earlier demonstration (there is no {MARKER} in it); "
+                "nothing in it is touched. Give ibma-demo a new or empty folder."
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        about = {"MadeBy": "ibma-demo", "Version": __version__, "Seed": seed}
+        marker.write_text(json.dumps(about) + "\n", encoding="utf-8")
+        for name in OURS:
+            if (root / name).exists():
+                shutil.rmtree(root / name)
+    except OSError as error:
+        raise OutputError(
+            f"{root} cannot be made or written: {error.strerror or error}. Name another folder."
+        ) from error
+
+
+def _make_data(folders: Folders, voxel_mm: float, n_subjects: int, seed: int) -> tuple[Simulation, Simulation]:
+    """Simulate both datasets and write them, the truth beside them."""
+    grid = make_brain(voxel_mm)
+    with _step(1, f"simulating {n_subjects} subjects with 2 runs each, {grid.n_voxels} voxels"):
+        subjects = simulate_subjects(grid, n_subjects, seed)
+        with progress(len(subjects.maps), "maps") as step:
+            write_subjects(folders.data / "subjects", subjects, step)
+    studies = simulate_studies(grid, seed)
+    with _step(2, f"simulating {len(studies.truth.units)} studies"):
+        with progress(len(studies.maps), "maps") as step:
+            write_studies(folders.data / "studies", studies, step)
+        write_truth(folders.data / "truth", {"subjects": subjects.truth, "studies": studies.truth})
+    return subjects, studies
+
+
+def _plan_levels(folders: Folders, nprocs: int | None) -> tuple[Options, ...]:
+    """Say what is run: runs into subjects, subjects into a group, studies into a meta-analysis."""
+    participant = Options(
+        folders.data / "subjects", folders.results("subjects"), "participant", nprocs=nprocs, quiet=True
+    )
+    group = replace(
+        participant,
+        analysis_level="group",
+        formula="1 + center(age)",
+        test=("mean=intercept", "age=center(age)"),
+    )
+    studies = Options(
+        folders.data / "studies",
+        folders.results("studies"),
+        "group",
+        estimator=("reml", "stouffer-weighted"),
+        nprocs=nprocs,
+        quiet=True,
+    )
+    return participant, group, studies
+
+
+def _command(options: Options) -> str:
+    """Write a level as the command line that runs it."""
+    words = ["ibma-app", str(options.bids_dir), str(options.output_dir), options.analysis_level]
+    if options.formula != "1":
+        words += ["--formula", options.formula]
+    if options.test:
+        words += ["--test", *options.test]
+    if options.estimator != ("auto",):
+        words += ["--estimator", *options.estimator]
+    return shlex.join(words)
+
+
+def compare(folders: Folders, subjects: Simulation, studies: Simulation) -> list[Check]:
+    """Read the results and check them against both truths."""
+    truth = subjects.truth
+    results = folders.results("subjects")
+    name = f"task-faces_space-{SPACE}_contrast-facesGtHouses"
+    checks = list(check_participants(truth, _read_participants(results, name, subjects)))
+    # auto: effects with variances in one unit, hence REML
+    group = results / "group"
+    shared = _read(group, name, "desc-reml", ("n", "dof", "tau2"), subjects)
+    mean = _read(group, f"{name}_test-mean", "desc-reml", ("effect", "variance", "fdr"), subjects)
+    age = _read(group, f"{name}_test-age", "desc-reml", ("effect", "variance", "fdr"), subjects)
+    checks += check_subjects(truth, mean, age, shared)
+    group = folders.results("studies") / "group"
+    name = f"space-{SPACE}_contrast-painGtWarm"
+    kinds = ("effect", "variance", "dof", "tau2", "n", "pilower", "piupper", "fdr")
+    mixed = _read(group, name, "desc-reml", kinds, studies)
+    pooled = _read(group, name, f"desc-{camel_case('stouffer-weighted')}", ("fdr",), studies)
+    return [*checks, *check_studies(studies.truth, mixed, pooled)]
+
+
+def _read_participants(results: Path, name: str, subjects: Simulation) -> dict[str, Maps]:
+    """Read each subject's maps; its dof stand in the sidecar, or in a map where they differ by voxel."""
+    found: dict[str, Maps] = {}
+    grid = subjects.truth.grid
+    for label in subjects.truth.units:
+        folder = results / f"sub-{label}" / "func"
+        pattern = f"sub-{label}_{name}_stat-{{kind}}_statmap.nii.gz"
+        sidecar = folder / pattern.format(kind="t").replace(".nii.gz", ".json")
+        dof = json.loads(sidecar.read_text(encoding="utf-8"))["DegreesOfFreedom"]
+        kinds = ("effect", "variance", "dof") if dof == "voxelwise" else ("effect", "variance")
+        maps = read_maps(folder, pattern, kinds, grid)
+        found[label] = maps if "dof" in maps else {**maps, "dof": 0.0 * maps["effect"] + float(dof)}
+    return found
+
+
+def _read(group: Path, name: str, desc: str, kinds: tuple[str, ...], simulation: Simulation) -> Maps:
+    """Read maps of a group analysis; ``fdr`` is the mask of what is significant."""
+    grid = simulation.truth.grid
+    statmaps = tuple(kind for kind in kinds if kind != "fdr")
+    maps = read_maps(group, f"{name}_{desc}_stat-{{kind}}_statmap.nii.gz", statmaps, grid)
+    if "fdr" in kinds:
+        maps |= read_maps(group, f"{name}_{desc}_corr-{{kind}}_mask.nii.gz", ("fdr",), grid)
+    return maps
+
+
+@contextmanager
+def _step(number: int, what: str, command: str = "") -> Iterator[None]:
+    """Show on stderr which step runs, how far we are, and how long it took.
+
+    A line and not a live display: the levels show their own bars meanwhile.
+    """
+    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    bar = "━" * (4 * (number - 1)) + "╺" + "─" * (4 * (STEPS - number + 1) - 1)
+    console.print(f"{bar} {number}/{STEPS} {what}", style="cyan")
+    if command:
+        console.print(f"{' ' * (4 * STEPS)} $ {command}", style="dim")
+    start = time.perf_counter()
+    yield
+    console.print(f"{' ' * (4 * STEPS)} done in {time.perf_counter() - start:.1f} s", style="dim")
+
+
+def _stdout() -> Console:
+    """Open stdout; where it is no terminal, lines are as wide as they need."""
+    width = None if sys.stdout.isatty() else 140
+    return Console(file=sys.stdout, width=width, markup=False, highlight=False)
+
+
+def _print_checks(console: Console, checks: list[Check]) -> None:
+    """Print the table of recovery."""
+    table = Table(title="How well the truth was recovered", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("what", "expected", "found", "verdict"):
+        table.add_column(column)
+    level = ""
+    for check in checks:
+        if check.level != level:
+            level = check.level
+            table.add_row(level, style="bold")
+        verdict, style = ("ok", None) if check.ok else ("LOOK", "bold red")
+        table.add_row(f"  {check.what}", check.expected, check.found, verdict, style=style)
+    console.print(table)
+
+
+def _print_end(console: Console, folders: Folders, n_checks: int, n_wrong: int, seconds: float) -> None:
+    """Print the verdict, and where everything is."""
+    if n_wrong:
+        verdict = f"{n_wrong} of {n_checks} checks do not hold (LOOK): something is wrong."
+    else:
+        verdict = f"All {n_checks} checks hold."
+    root = folders.root.resolve()
+    lines = [
+        f"{verdict} {seconds:.0f} s.",
+        "Reports, to be opened in a browser:",
+        f"  {root / 'results' / 'subjects' / 'report.html'}",
+        f"  {root / 'results' / 'studies' / 'report.html'}",
+        f"Data: {root / 'data' / 'subjects'} and {root / 'data' / 'studies'}",
+        f"What was put in: {root / 'data' / 'truth'}",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True)

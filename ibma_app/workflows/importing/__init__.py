@@ -1,0 +1,1 @@
+"""``ibma-import``: results of other software as a BIDS dataset."""

@@ -1,0 +1,158 @@
+"""An imported contrast made ready: its kinds of map completed, its sidecars written out."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app import __version__
+from ibma_app.core.errors import DataError
+from ibma_app.core.grid import Grid
+from ibma_app.core.study import ImportedContrast
+from ibma_app.stream.freedom import z_to_t
+from ibma_app.workflows.write.sidecars import kind_units
+
+Floats = NDArray[np.float64]
+
+DESCRIPTIONS = {
+    "effect": "Effect (contrast of parameter estimates)",
+    "variance": "Sampling variance of the effect: its squared standard error",
+    "t": "t statistic",
+    "z": "z statistic",
+    "p": "p value",
+    "dof": "Degrees of freedom",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyMaps:
+    """What is written of one contrast."""
+
+    maps: Mapping[str, Floats]  # kind -> (V,) within the grid's mask, finite, background filled
+    grid: Grid
+    derived: Mapping[str, str]
+    n_covered: int  # voxels that have every kind of map
+
+    @staticmethod
+    def fill(kind: str) -> float:
+        """Return the value of background: 1 for p, 0 for the others."""
+        return 1.0 if kind == "p" else 0.0
+
+
+def plan_kinds(contrast: ImportedContrast) -> tuple[str, ...]:
+    """Tell which kinds of map are written, without reading any.
+
+    Effect, variance and t where there is an effect; else t, z or p. z goes
+    with t while the degrees of freedom are not known, as t alone says less.
+    """
+    there = set(contrast.maps)
+    known = contrast.dof is not None or "dof" in there
+    kinds: list[str] = []
+    if "effect" in there:
+        kinds = ["effect", "variance", "t"] if there & {"variance", "t", "z"} else ["effect", *(there & {"p"})]
+    elif there & {"t", "z"}:
+        kinds = ["t"] if "t" in there else ["z"]
+    elif "p" in there:
+        kinds = ["p"]
+    if "z" in there and "z" not in kinds and not known:
+        kinds.append("z")
+    if "dof" in there and kinds:
+        kinds.append("dof")
+    return tuple(kinds)
+
+
+def make_ready(contrast: ImportedContrast) -> ReadyMaps:
+    """Read a contrast's maps, derive what is missing, and blank what is no value.
+
+    The variance is derived as (effect / t)², with t from z where there is no
+    t; t as effect / sqrt(variance). A voxel without an effect, variance or t
+    is background in all three.
+
+    Raises
+    ------
+    DataError
+        The maps differ in shape.
+    """
+    wanted = plan_kinds(contrast)
+    mask = contrast.grid.mask
+    read = {kind: _within(mask, contrast, kind) for kind in contrast.maps}
+    derived = dict(contrast.derived)
+    with np.errstate(all="ignore"):
+        _derive(read, wanted, contrast, derived)
+    good = np.ones(int(mask.sum()), dtype=bool)
+    for kind in wanted:
+        good &= np.isfinite(read[kind]) & (np.abs(read[kind]) < float(np.finfo(np.float32).max))
+    if "variance" in wanted:
+        good &= read["variance"] > 0
+    covered = good & np.logical_or.reduce([read[kind] != ReadyMaps.fill(kind) for kind in wanted if kind != "dof"])
+    maps = {kind: np.where(good, read[kind], ReadyMaps.fill(kind)) for kind in wanted}
+    kept = {kind: text for kind, text in derived.items() if kind in wanted}
+    return ReadyMaps(maps, contrast.grid, kept, int(covered.sum()))
+
+
+def _within(mask: NDArray[np.bool_], contrast: ImportedContrast, kind: str) -> Floats:
+    """Read one map within the mask: (V,)."""
+    values = np.asarray(contrast.maps[kind])
+    if values.shape != mask.shape:
+        raise DataError(
+            f"{contrast.name}: its {kind} map has the shape {values.shape}, the contrast's other maps {mask.shape}, so "
+            f"they are of different analyses (read: {', '.join(contrast.sources)}). Remove what does not belong there."
+        )
+    return values[mask].astype(np.float64)
+
+
+def _derive(
+    read: dict[str, Floats], wanted: tuple[str, ...], contrast: ImportedContrast, derived: dict[str, str]
+) -> None:
+    """Add the kinds that are wanted and not there."""
+    if "t" in wanted and "t" not in read and "variance" not in read:
+        dof = read.get("dof", contrast.dof if contrast.dof is not None else np.inf)
+        read["t"] = z_to_t(read["z"], dof)
+        unknown = contrast.dof is None and "dof" not in read
+        derived["t"] = "z, taken as t: the degrees of freedom are not known" if unknown else "z and degrees of freedom"
+    if "variance" in wanted and "variance" not in read:
+        read["variance"] = (read["effect"] / read["t"]) ** 2
+        derived["variance"] = "(effect / t)^2" + (", t from z" if "t" in derived else "")
+    if "t" in wanted and "t" not in read:
+        read["t"] = read["effect"] / np.sqrt(read["variance"])
+        derived["t"] = "effect / sqrt(variance)"
+
+
+def make_sidecar(contrast: ImportedContrast, kind: str, ready: ReadyMaps, software: str, root: Path) -> dict[str, Any]:
+    """Write out what one map's sidecar says."""
+    sidecar: dict[str, Any] = {
+        "Description": f"{DESCRIPTIONS[kind]}, imported from {software}.",
+        "Sources": [locate_source(source, root) for source in contrast.sources],
+        "ContrastName": contrast.name,
+        "Units": kind_units(kind, contrast.units),
+        "UnitsSource": contrast.units_source,
+        "ScalingFactor": contrast.scaling_factor,
+        "RegressorHeight": contrast.regressor_height,
+        "ContrastWeights": dict(contrast.contrast_weights) if contrast.contrast_weights else None,
+        "DegreesOfFreedom": "voxelwise" if "dof" in ready.maps else _number(contrast.dof),
+        "SampleSize": _number(contrast.sample_size),
+        "Tail": contrast.tail if kind == "p" else None,
+        "Derived": ready.derived.get(kind),
+        "Notes": list(contrast.notes) or None,
+        "Software": {"Name": software, "ImportedBy": f"ibma-app {__version__}"},
+    }
+    return {key: value for key, value in sidecar.items() if value not in (None, "")}
+
+
+def _number(value: float | None) -> float | int | None:
+    """Write whole numbers without a point."""
+    if value is None:
+        return None
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def locate_source(source: str, root: Path) -> str:
+    """Return a source as a URI reference: relative to OUTPUT_DIR for files, as it is for addresses."""
+    if "://" in source:
+        return source
+    return quote(Path(os.path.relpath(os.path.abspath(source), os.path.realpath(root))).as_posix())  # noqa: PTH100

@@ -1,0 +1,243 @@
+"""Inference on an estimate: what each method needs, what it finds, and the files that tell it."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.atlas import Atlas
+from ibma_app.core.design import Test
+from ibma_app.core.estimate import Estimate, Field, Null, Significance, Smoothness
+from ibma_app.core.methods import Inference, InferenceSettings
+from ibma_app.core.results import Finding
+from ibma_app.dataset.write import save_json, save_tsv
+from ibma_app.inference.ari import bound_discoveries
+from ibma_app.inference.clusters import apply_min_extent, table_columns, tabulate_clusters
+from ibma_app.inference.nulls import summarise_null
+from ibma_app.stats.tails import z_to_log10p
+from ibma_app.stream.resampling.resample import count_relabellings, score_resamples
+from ibma_app.stream.smoothness import estimate_smoothness, has_residuals
+from ibma_app.stream.stack import Stack
+from ibma_app.workflows.run.resources import Crew
+from ibma_app.workflows.run.terminal import progress
+from ibma_app.workflows.write import sidecars
+from ibma_app.workflows.write.maps import Target, tail_of
+
+log = logging.getLogger(__name__)
+
+RANDOM_FIELDS = ("rft-voxel", "rft-cluster")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be inferred, and how: the same for every estimator and test of an analysis."""
+
+    inferences: tuple[Inference, ...]
+    settings: InferenceSettings
+    permutations: int
+    seed: int
+    atlases: tuple[Atlas, ...] = ()
+
+
+def infer_all(
+    target: Target, stack: Stack, estimate: Estimate, asked: Asked, crew: Crew
+) -> tuple[dict[tuple[str, str, str], Path], tuple[Finding, ...]]:
+    """Infer on every test, and write corrected maps, masks and cluster tables.
+
+    Returns
+    -------
+    dict
+        (test, inference, kind) -> path.
+    tuple of Finding
+        What each inference found.
+    """
+    smoothness = _smoothness(target, stack, estimate, asked, crew.threads)
+    files: dict[tuple[str, str, str], Path] = {}
+    findings = []
+    for test in target.design.tests:
+        field = make_field(target, estimate, test, smoothness)
+        null = _null(target, stack, test, asked, crew)
+        effect = estimate.tests[test.name].effect
+        name = test.name if target.named_tests else ""
+        for inference in asked.inferences:
+            significance = inference.infer(field, null if inference.score else None, asked.settings)
+            if asked.settings.min_extent > 0:
+                neighbours = _connectivity(significance, asked)
+                significance = apply_min_extent(field, significance, asked.settings.min_extent, connectivity=neighbours)
+            sidecar = _sidecar(target, test, inference, significance, field.tail, sidecars.constant_dof(estimate))
+            written = _write(target, test, inference, field, significance, effect, asked, sidecar)
+            files |= {(name, inference.name, kind): path for kind, path in written.items()}
+            findings.append(_finding(name, inference, significance, null))
+    return files, tuple(findings)
+
+
+def _finding(test: str, inference: Inference, significance: Significance, null: Null | None) -> Finding:
+    return Finding(
+        test=test,
+        inference=inference.name,
+        title=inference.title,
+        n_significant=int(np.count_nonzero(significance.significant)),
+        z_threshold=significance.z_threshold,
+        facts=significance.facts,
+        citations=inference.citations,
+        null=summarise_null(null, inference.name, significance.facts) if null and inference.score else None,
+    )
+
+
+def make_field(target: Target, estimate: Estimate, test: Test, smoothness: Smoothness | None = None) -> Field:
+    """Give one test to inference."""
+    fitted = estimate.tests[test.name]
+    dof = None
+    if fitted.statistic is not None and estimate.dof is not None:
+        there = estimate.dof[fitted.estimable]
+        if there.size and np.isfinite(there[0]) and (there == there[0]).all():
+            rows = float(np.linalg.matrix_rank(test.weights)) if fitted.statistic_name == "F" else 1.0
+            dof = (rows, float(there[0]))
+    tail = tail_of(test)
+    return Field(
+        z=fitted.z,
+        tail=tail,
+        estimable=fitted.estimable,
+        grid=target.grid,
+        log10_p=np.where(fitted.estimable, z_to_log10p(fitted.z, tail), 0.0),
+        statistic=fitted.statistic,
+        statistic_name=fitted.statistic_name,
+        dof=dof,
+        smoothness=smoothness,
+    )
+
+
+def _smoothness(target: Target, stack: Stack, estimate: Estimate, asked: Asked, threads: int) -> Smoothness | None:
+    """Estimate the smoothness of the noise, when random field theory asks for it."""
+    estimator = target.choice.estimator
+    if not any(i.name in RANDOM_FIELDS for i in asked.inferences) or not has_residuals(estimator):
+        return None
+    log.info("Estimating smoothness for random field theory.")
+    return estimate_smoothness(stack, estimator, target.design, estimate, threads=threads)
+
+
+def _null(target: Target, stack: Stack, test: Test, asked: Asked, crew: Crew) -> Null | None:
+    """Resample one test once for all inferences that need it."""
+    scores = {i.name: i.score for i in asked.inferences if i.score is not None}
+    if not scores:
+        return None
+    choice = target.choice
+    total = count_relabellings(target.design, test, choice.estimator, asked.permutations, asked.seed)
+    log.info("Resampling %s, test %s, for %s.", choice.estimator.name, test.name, ", ".join(scores))
+    with progress(total, f"resampling {test.name}") as step:
+        return score_resamples(
+            stack,
+            choice.estimator,
+            target.design,
+            test,
+            scores,
+            estimator_settings=choice.settings,
+            settings=asked.settings,
+            permutations=asked.permutations,
+            seed=asked.seed,
+            threads=crew.threads,
+            on_progress=lambda done: step("", done),
+            workers=crew.workers,
+            checkpoints=crew.checkpoints,
+        )
+
+
+def _connectivity(significance: Significance, asked: Asked) -> int:
+    """Give the neighbours that a method's clusters have."""
+    return int(significance.facts.get("Connectivity", asked.settings.options.get("connectivity", 26)))
+
+
+def _write(
+    target: Target,
+    test: Test,
+    inference: Inference,
+    field: Field,
+    significance: Significance,
+    effect: NDArray[np.float64] | None,
+    asked: Asked,
+    sidecar: Mapping[str, Any],
+) -> dict[str, Path]:
+    """Write one inference's maps, mask and table."""
+    title = inference.title
+    save = _saver(target, test, inference, sidecar)
+    written = {
+        "log10p": save("log10p", significance.log10_p, np.float32, f"Corrected -log10 p: {title}."),
+        "z": save("z", np.where(significance.significant, field.z, 0.0), np.float32,
+                  f"z where significant, else 0: {title}."),
+        "mask": save("mask", significance.significant, np.int16, f"1 where significant: {title}."),
+    }  # fmt: skip
+    bound = bound_discoveries(field, asked.settings.alpha) if inference.name == "ari" else None
+    rows = tabulate_clusters(
+        field,
+        significance,
+        effect,
+        connectivity=_connectivity(significance, asked),
+        atlases=asked.atlases,
+        tdp=bound,
+    )
+    columns = table_columns(asked.atlases, tdp=bound is not None)
+    path = target.path("clusters", ".tsv", test=test.name, corr=inference.name)
+    written["clusters"] = save_tsv(target.output, path, columns, [_rounded(row.cells()) for row in rows])
+    described = {column: CLUSTER_COLUMNS[column.split("_")[0] if "region" in column else column] for column in columns}
+    content = {**sidecar, "Description": f"Clusters and their peaks: {title}.", **described}
+    save_json(target.output, path.with_suffix(".json"), {**content, "Atlas": [atlas.name for atlas in asked.atlases]})
+    return written
+
+
+def _sidecar(
+    target: Target,
+    test: Test,
+    inference: Inference,
+    significance: Significance,
+    tail: str,
+    dof: float | str | None,
+) -> dict[str, Any]:
+    """Give what all files of one inference on one test say."""
+    extra = sidecars.inference_sidecar(
+        significance.facts, inference.name, inference.title, inference.citations, significance.z_threshold
+    )
+    common = sidecars.map_sidecar(target.common, "z", target.units, test=test, design=target.design, dof=dof, tail=tail)
+    drawn = {key: significance.facts[key] for key in ("Resamples", "Seed") if key in significance.facts}
+    return {**common, **drawn, **extra}
+
+
+def _saver(
+    target: Target, test: Test, inference: Inference, sidecar: Mapping[str, Any]
+) -> Callable[[str, NDArray[np.generic], type, str], Path]:
+    """Give the function that writes one map of an inference with its sidecar."""
+
+    def save(kind: str, values: NDArray[np.generic], dtype: type, description: str) -> Path:
+        suffix, stat = ("mask", "") if kind == "mask" else ("statmap", kind)
+        path = target.path(suffix, ".nii.gz", test=test.name, corr=inference.name, stat=stat)
+        content = {**sidecar, "Description": description, **({"Type": "ROI"} if kind == "mask" else {})}
+        return target.writer.save(path, values, target.grid, content, dtype=dtype)
+
+    return save
+
+
+def _rounded(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Round a cluster's place and size to what a reader can use; statistics keep their digits."""
+    places = {"x": 4, "y": 4, "z": 4, "volume_mm3": 3}
+    return {
+        key: round(value, places[key]) if key in places and value is not None else value for key, value in cells.items()
+    }
+
+
+CLUSTER_COLUMNS: Mapping[str, Any] = {
+    "cluster_id": {"Description": "Clusters by number, their further peaks (at least 8 mm apart) by letter."},
+    "x": {"Description": "Peak, RAS+", "Units": "mm"},
+    "y": {"Description": "Peak, RAS+", "Units": "mm"},
+    "z": {"Description": "Peak, RAS+", "Units": "mm"},
+    "peak_z": {"Description": "z statistic at the peak"},
+    "mean_z": {"Description": "Mean z statistic of the cluster"},
+    "peak_effect": {"Description": "Effect at the peak, in the effect map's units"},
+    "log10p": {"Description": "Corrected -log10 p at the peak"},
+    "volume_mm3": {"Description": "Volume of the cluster", "Units": "mm3"},
+    "n_voxels": {"Description": "Voxels of the cluster"},
+    "tdp": {"Description": "Lower bound of the cluster's true-discovery proportion (all-resolutions inference)"},
+    "region": {"Description": "Region of the peak, where an atlas was given"},
+}

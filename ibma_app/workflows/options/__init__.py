@@ -1,0 +1,1 @@
+"""The options: one table, and what reads it."""

@@ -1,0 +1,293 @@
+"""From the command line and the configuration file to ``Options``."""
+
+import argparse
+import json
+import math
+import re
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ibma_app.core.errors import InputError, UsageError, did_you_mean
+from ibma_app.estimators import ESTIMATORS, find_estimator
+from ibma_app.stream.workers.dask_pool import check_dask
+from ibma_app.stream.workers.machine import parse_size
+from ibma_app.workflows.options.table import LEVELS, OPTIONS, Option, Options
+
+DESCRIPTION = "Combine fMRI statistic maps, level by level: runs into subjects, subjects or studies into a group."
+EPILOG = """examples:
+  ibma-app derivatives/fitlins out participant
+  ibma-app derivatives/fitlins out group --formula '1 + center(age)'
+  ibma-app studies out group --estimator reml dl --inference fdr
+exit codes: 0 done, 1 some failed, 16 dataset structure, 18 nothing selected, 64 usage,
+  65 values or metadata, 66 input missing, 73 output not writable, 74 I/O error
+"""
+SETTING_TABLES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {  # keys, and their valid values where they are few
+    "inference": {"connectivity": (6, 18, 26), "tfce_e": (), "tfce_h": (), "tail_fit": (True, False)},
+    "inputs": {"contrast": ()},
+    "output": {"tau2_ci": (True, False)},
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but with our exit code and the menu of options."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `UsageError`, with the option that was meant."""
+        known = [flag for action in self._actions for flag in action.option_strings]
+        wrong = [word for word in re.findall(r"--[\w-]+", message) if word not in known]
+        raise UsageError(f"{message}.{did_you_mean(wrong, known)} See {self.prog} --help.")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of ``ibma-app`` from the table of options."""
+    from ibma_app import __version__
+
+    parser = Parser(
+        prog="ibma-app",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="ibma-app BIDS_DIR OUTPUT_DIR {participant,group} [options]",
+    )
+    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="a BIDS dataset, or a derivative")
+    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="where results go")
+    parser.add_argument("analysis_level", metavar="LEVEL", help="participant or group")
+    groups = {heading: parser.add_argument_group(heading) for heading in dict.fromkeys(o.heading for o in OPTIONS)}
+    for option in OPTIONS:
+        groups[option.heading].add_argument(*option.flags, **_argument(option))
+    groups["running"].add_argument("--version", action="version", version=f"ibma-app {__version__}")
+    groups["running"].add_argument(
+        "--bids-exec-spec",
+        action=_PrintDescriptor,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="print the Boutiques descriptor of this command line",
+    )
+    return parser
+
+
+class _PrintDescriptor(argparse.Action):
+    """Print the Boutiques descriptor and leave, as --version does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from ibma_app.workflows.options.boutiques import describe_command
+
+        sys.stdout.write(json.dumps(describe_command(), indent=4) + "\n")
+        parser.exit()
+
+
+def _argument(option: Option) -> dict[str, Any]:
+    """Say to argparse what an option is; unset options stay out of the namespace."""
+    menu = f": {', '.join(option.choices)}" if option.choices else ""
+    default = f" [{option.default_text}]" if option.default_text else ""
+    argument: dict[str, Any] = {
+        "dest": option.dest,
+        "default": argparse.SUPPRESS,
+        "help": option.meaning + menu + default,
+    }
+    if option.dest == "verbose":
+        return argument | {"action": "count"}
+    if option.kind is bool:
+        return argument | {"action": "store_true"}
+    if option.many:
+        argument |= {"nargs": "+", "action": "extend"}
+    return argument | {"metavar": option.metavar or "NAME", "type": option.kind}
+
+
+def parse_options(argv: Sequence[str]) -> Options:
+    """Parse a command line, its configuration file included.
+
+    Raises
+    ------
+    UsageError
+        An unknown option, name or value, here or in the configuration.
+    InputError
+        The configuration file is missing.
+    """
+    given = vars(build_parser().parse_args([_dashes(word) for word in argv]))
+    settings: dict[str, Any] = {}
+    if "config_file" in given:
+        configured, settings = read_config(given["config_file"])
+        given = configured | given
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    options = Options(**values, settings=settings)
+    _check(options)
+    if options.dask is not None:
+        check_dask(options.dask)
+    return options
+
+
+def _dashes(word: str) -> str:
+    """Take ``--participant_label`` for ``--participant-label``, as other BIDS-Apps do."""
+    if not word.startswith("--"):
+        return word
+    flag, *value = word.split("=", 1)
+    return "=".join([flag.replace("_", "-"), *value])
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a TOML configuration: the options it sets, and the tables of method settings.
+
+    Options stand at the top or, as our own logs write them, under ``[options]``.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"The configuration file {path} cannot be read: {error.strerror or error}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        hint = " Options beside tables of the same name stand under [options]." if "twice" in str(error) else ""
+        raise UsageError(f"The configuration file {path} is not valid TOML: {error}.{hint}") from None
+    options: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    stated = document.pop("options", {})
+    for key, value in [*document.items(), *stated.items()]:
+        if isinstance(value, dict):
+            settings[key] = value
+        else:
+            option = _find_option(key, path)
+            options[option.dest] = _configured_value(option, value, path)
+    _check_settings(settings, path)
+    return options, settings
+
+
+def _find_option(key: str, path: Path) -> Option:
+    by_dest = {option.dest: option for option in OPTIONS}
+    dest = key.replace("-", "_")
+    if dest in by_dest:
+        return by_dest[dest]
+    hint = did_you_mean([dest], by_dest)
+    raise UsageError(f"{path}: there is no option {key}.{hint} Options: {', '.join(sorted(by_dest))}.")
+
+
+def _configured_value(option: Option, value: Any, path: Path) -> Any:
+    values = value if isinstance(value, list) else [value]
+    wanted: tuple[type, ...] = {float: (int, float), Path: (str,)}.get(option.kind, (option.kind,))
+    if isinstance(value, list) and not option.many:
+        raise UsageError(f"{path}: {option.dest} takes one value, not {value}.")
+    for item in values:
+        if not isinstance(item, wanted) or (isinstance(item, bool) and option.kind is not bool):
+            raise UsageError(f"{path}: {option.dest} = {item!r} is not a {option.kind.__name__}.")
+    converted = tuple(option.kind(item) for item in values)
+    return converted if option.many else converted[0]
+
+
+def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
+    """Refuse tables, methods and settings that do not exist, with the menu."""
+    for table, content in settings.items():
+        if table == "atlas":
+            continue  # the atlas's own room reads it
+        _check_menu(f"{path}: [{table}]", table, ("estimator", *SETTING_TABLES, "atlas"))
+        if table == "estimator":
+            _check_estimators(content, path)
+            continue
+        for key, value in content.items():
+            _check_menu(f"{path}: [{table}] {key}", key, tuple(SETTING_TABLES[table]))
+            valid = SETTING_TABLES[table][key]
+            if valid:
+                _check_menu(f"{path}: [{table}] {key} = {value!r}", value, valid)
+
+
+def _check_estimators(content: Mapping[str, Any], path: Path) -> None:
+    """Check ``[estimator.NAME]`` tables against each method's own settings."""
+    for name, chosen in content.items():
+        _check_menu(f"{path}: [estimator.{name}]", name, ESTIMATORS)
+        if not isinstance(chosen, dict):
+            raise UsageError(f"{path}: the settings of {name} are a table: [estimator.{name}].")
+        menu = find_estimator(name).settings
+        for key, value in chosen.items():
+            _check_menu(f"{path}: [estimator.{name}] {key}", key, tuple(menu))
+            _check_menu(f"{path}: [estimator.{name}] {key} = {value!r}", value, menu[key].choices)
+
+
+def _check_menu(where: str, name: object, menu: Sequence[object]) -> None:
+    if not any(name == choice and type(name) is type(choice) for choice in menu):
+        words = [str(choice) for choice in menu]
+        hint = did_you_mean([str(name)], words)
+        raise UsageError(f"{where}: there is no {name!r}.{hint} Choose from: {', '.join(words) or 'nothing'}.")
+
+
+def _check(options: Options) -> None:
+    """Check names against the whole menu, and numbers against their range, at both levels."""
+    if options.analysis_level not in LEVELS:
+        raise UsageError(f"The level is participant or group, not {options.analysis_level!r}.")
+    for option in OPTIONS:
+        if option.choices:
+            value = getattr(options, option.dest)
+            for name in value if option.many else (value,):
+                _check_menu(option.flags[-1], name, option.choices)
+    _check_numbers(options)
+    for text, flag in ((options.test, "--test"), (options.compute, "--compute")):
+        for item in text or ():
+            if not re.match(r"^[^=]+=.+$", item):
+                raise UsageError(f"{flag} {item!r} lacks a name: write {flag} NAME=EXPRESSION.")
+    if options.no_report and options.reports_only:
+        raise UsageError("--no-report and --reports-only exclude each other: choose one.")
+    if "auto" in options.estimator and len(options.estimator) > 1:
+        raise UsageError("--estimator auto stands alone: it picks the estimators itself.")
+
+
+def _check_numbers(options: Options) -> None:
+    """Refuse numbers out of range (NaN included)."""
+    if options.mem is not None:
+        parse_size(options.mem)
+    for dest in ("alpha", "cluster_p"):
+        value = getattr(options, dest)
+        if not 0.0 < value < 1.0:
+            raise UsageError(f"--{dest.replace('_', '-')} is above 0 and below 1, not {value:g}.")
+    if options.min_coverage is not None and not 0.0 < options.min_coverage <= 1.0:
+        raise UsageError(f"--min-coverage is above 0 and at most 1, not {options.min_coverage:g}.")
+    for dest, least in (
+        ("smoothing", 0),
+        ("min_extent", 0),
+        ("nprocs", 1),
+        ("dof", 1),
+        ("permutations", 1),
+        ("seed", 0),
+    ):
+        value = getattr(options, dest)
+        if value is not None and not least <= value < math.inf:
+            raise UsageError(f"--{dest.replace('_', '-')} is at least {least}, not {value:g}.")
+
+
+def options_as_toml(options: Options) -> dict[str, Any]:
+    """Give the options as a document that, written as TOML, runs the same again."""
+    table: dict[str, Any] = {}
+    for option in OPTIONS:
+        value = getattr(options, option.dest)
+        if value is None or option.dest == "config_file":
+            continue
+        values = [_lasting(option, item) for item in (value if option.many else [value])]
+        table[option.dest] = values if option.many else values[0]
+    return {"options": table, **options.settings}
+
+
+def _lasting(option: Option, value: Any) -> Any:
+    """Make paths absolute, so that the options hold in any folder."""
+    if option.dest == "derivatives":
+        name, equals, path = value.rpartition("=")
+        return f"{name}{equals}{Path(path).absolute()}"
+    is_file = option.dest in ("mask", "grid", "dask") and Path(value).is_file()
+    return str(Path(value).absolute()) if isinstance(value, Path) or is_file else value
+
+
+def parse_demo(argv: Sequence[str]) -> tuple[Path, int | None]:
+    """Parse the command line of ``ibma-demo``: where to, and on how many cores."""
+    parser = Parser(
+        prog="ibma-demo",
+        description="Make a small dataset of known truth, run both levels on it, say how well they recover it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "output_dir",
+        type=Path,
+        metavar="OUTPUT_DIR",
+        help="a new or empty folder, or one of an earlier demonstration, which goes",
+    )
+    parser.add_argument("--nprocs", type=int, metavar="N", help="cores to use [all we may use]")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="-vv: tracebacks")
+    given = parser.parse_args(list(argv))
+    return given.output_dir, given.nprocs

@@ -1,0 +1,1 @@
+"""Which maps, which analyses, which estimators: before any map is read."""

@@ -1,0 +1,191 @@
+"""Which estimators an analysis gets, and why: ``auto``'s table, and what is refused."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ibma_app.core.errors import DataError, UsageError
+from ibma_app.core.methods import Estimator
+from ibma_app.core.statmap import Analysis, Observation
+from ibma_app.estimators import find_estimator
+from ibma_app.stream.convert import can_give
+from ibma_app.workflows.options.table import Options
+
+log = logging.getLogger(__name__)
+
+FEW_MAPS = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An estimator with its settings, and the reason it runs."""
+
+    estimator: Estimator
+    settings: Mapping[str, str]
+    reason: str
+    notes: tuple[str, ...] = ()
+
+
+def choose_estimators(analysis: Analysis, options: Options, *, repeated: bool, one_sample: bool) -> tuple[Choice, ...]:
+    """Pick (``auto``) or check (named) the estimators of one group analysis.
+
+    Raises
+    ------
+    DataError
+        Units that do not combine, or maps that do not give what is needed.
+    UsageError
+        An estimator that cannot answer the design.
+    """
+    if options.estimator == ("auto",):
+        names, reason = _automatic(analysis, options, repeated=repeated, one_sample=one_sample)
+    else:
+        names, reason = options.estimator, "asked for"
+    choices = tuple(_choice(name, reason, analysis, options) for name in dict.fromkeys(names))
+    for choice in choices:
+        _check_design(choice.estimator, options, repeated=repeated, one_sample=one_sample)
+        _check_maps(choice.estimator, analysis, options)
+    return choices
+
+
+def _choice(name: str, reason: str, analysis: Analysis, options: Options) -> Choice:
+    estimator = find_estimator(name)
+    defaults = {key: setting.choices[0] for key, setting in estimator.settings.items()}
+    chosen = {**defaults, **options.settings.get("estimator", {}).get(name, {})}
+    if "tau2_ci" in defaults and options.settings.get("output", {}).get("tau2_ci"):
+        chosen["tau2_ci"] = "yes"
+    notes = []
+    if "tau2" in estimator.gives and len(analysis.observations) < FEW_MAPS:
+        notes.append(
+            f"{name} estimates tau2 from {len(analysis.observations)} maps: with fewer than {FEW_MAPS} it is hardly "
+            "known, and intervals are wide."
+        )
+    if name == "fixed-effects":
+        notes.append("fixed-effects speaks of these maps only, not of the population they come from.")
+    return Choice(estimator, chosen, reason, tuple(notes))
+
+
+def units_problem(analysis: Analysis, options: Options) -> str | None:
+    """Tell why the effects do not share one unit, or None when they do."""
+    if options.units != "check":
+        return None
+    by_units: dict[str, list[str]] = {}
+    for observation in analysis.observations:
+        by_units.setdefault(observation.units, []).append(_name(analysis, observation))
+    if analysis.unit != "study":
+        by_units.pop("unknown", None)  # one dataset's subjects: one unit is assumed
+        return _listed(by_units) if len(by_units) > 1 else None
+    if len(by_units) == 1 and "unknown" not in by_units:
+        return None
+    return _listed(by_units)
+
+
+def _name(analysis: Analysis, observation: Observation) -> str:
+    return f"{'study' if analysis.unit == 'study' else 'sub'}-{observation.unit}"
+
+
+def _listed(by_units: Mapping[str, list[str]]) -> str:
+    parts = [f"{units}: {', '.join(sorted(labels))}" for units, labels in sorted(by_units.items())]
+    known = "differ or are unknown" if len(by_units) > 1 else "are unknown"
+    return f"the units of the effects {known} ({'; '.join(parts)})"
+
+
+def _automatic(
+    analysis: Analysis, options: Options, *, repeated: bool, one_sample: bool
+) -> tuple[tuple[str, ...], str]:
+    """Choose by what every map comes with, and by their units."""
+    rows = analysis.observations
+    problem = units_problem(analysis, options)
+    if options.units == "hedges-g":
+        return ("reml",), "auto: standardised effects (Hedges' g) with their variances, in one unit"
+    with_effect = all(can_give(row, "effect") for row in rows)
+    with_variance = all(can_give(row, "variance") for row in rows)
+    if with_effect and problem is None:
+        if repeated:
+            return ("ols",), "auto: repeated measures, whose sampling errors are correlated in an unknown way"
+        if options.smoothing:
+            return ("ols",), "auto: smoothing is for effect maps without their variances"
+        if with_variance:
+            return ("reml",), f"auto: every map comes with effect and variance{_unit_words(analysis, options)}"
+        return (
+            "ols",
+        ), f"auto: every map comes with an effect{_unit_words(analysis, options)}, not all with a variance"
+    if all(set(row.statmaps) <= {"p", "dof"} for row in rows):
+        return ("fisher",), "auto: every map comes with p only"
+    if all(can_give(row, "z") for row in rows):
+        why = problem if with_effect and problem else "not every map comes with an effect"
+        second = "stouffer-weighted" if all(row.sample_size for row in rows) else "stouffer"
+        names = ("stouffer-rfx", second) if one_sample else ("stouffer-rfx",)
+        return names, f"auto: {why}; z has none, so units cancel"
+    lacking = [f"{row.label} ({', '.join(sorted(row.statmaps))})" for row in rows if not can_give(row, "z")]
+    raise DataError(
+        f"No estimator fits what was shared: {problem or 'effects are not shared by all'}, and these give no z: "
+        f"{'; '.join(lacking)} (e.g. {analysis.observations[0].path}). Add t or z maps, or state one unit with "
+        "--units assume-same."
+    )
+
+
+def _unit_words(analysis: Analysis, options: Options) -> str:
+    """Say how it is known that the effects share a unit."""
+    if options.units == "assume-same":
+        return " (in one unit, on the user's word)"
+    stated = all(row.units != "unknown" for row in analysis.observations)
+    return " in one unit" if stated else " (units not stated, taken as one within a dataset)"
+
+
+def _check_design(estimator: Estimator, options: Options, *, repeated: bool, one_sample: bool) -> None:
+    name = estimator.name
+    if repeated and name != "ols":
+        raise UsageError(
+            f"Repeated measures take --estimator ols only, not {name}: the sampling errors of one subject's maps are "
+            "correlated, and how is not shared."
+        )
+    if not one_sample and not estimator.takes_designs:
+        raise UsageError(
+            f"--estimator {name} answers one question (is there an effect?) and takes no --formula but 1. "
+            "With designs use reml, ols or stouffer-rfx."
+        )
+    if options.smoothing and name != "ols":
+        raise UsageError(
+            f"--smoothing is for --estimator ols only, not {name}: smoothing an effect changes its variance in a way "
+            "that the variance map does not show."
+        )
+
+
+def _check_maps(estimator: Estimator, analysis: Analysis, options: Options) -> None:
+    """Refuse effects of several units, and missing kinds, before anything is read."""
+    if "effect" in estimator.needs:
+        problem = units_problem(analysis, options)
+        if problem:
+            raise DataError(
+                f"--estimator {estimator.name} combines effects, but {problem}. Say --units assume-same if you know "
+                "that they share one unit, --units hedges-g for standardised effects, or use the Z family "
+                "(--estimator stouffer-rfx)."
+            )
+    for row in analysis.observations:
+        for need in estimator.needs:
+            _check_need(estimator, row, need, options)
+
+
+def _check_need(estimator: Estimator, row: Observation, need: str, options: Options) -> None:
+    """Refuse a row that cannot give one of the kinds an estimator needs."""
+    if options.units == "hedges-g" and need in ("effect", "variance"):
+        return
+    if need == "sample_size":
+        if row.sample_size is None:
+            raise DataError(
+                f"--estimator {estimator.name} weights by sample size, and {row.path} has none. Give SampleSize in its "
+                "sidecar or sample_size in studies.tsv, or use --estimator stouffer."
+            )
+        return
+    if can_give(row, need) or (need == "z" and estimator.name == "fisher" and can_give(row, "p")):
+        return
+    has = ", ".join(sorted(row.statmaps))
+    remedies = {
+        "effect": "Use the Z family (--estimator stouffer-rfx), or add stat-effect maps.",
+        "variance": "Add a stat-variance map (or stat-t, from which it is derived), or use --estimator ols.",
+        "z": "Add a stat-z map (or stat-t, or effect and variance).",
+    }
+    raise DataError(
+        f"{row.label} has no {need}: of {row.path} there are only these kinds: {has}. --estimator {estimator.name} "
+        f"needs it. {remedies[need]}"
+    )

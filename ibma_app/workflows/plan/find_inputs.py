@@ -1,0 +1,225 @@
+"""From options to the observations that can be combined."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ibma_app.core.errors import DataError, InputError, NothingSelectedError, OutputError, UsageError
+from ibma_app.core.statmap import Dataset, Observation, StatMap
+from ibma_app.dataset.datasets import find_datasets, find_own_maps, find_table
+from ibma_app.dataset.description import read_own_description
+from ibma_app.dataset.entities import same_label
+from ibma_app.dataset.filters import read_filter_file, read_labels
+from ibma_app.dataset.observations import observe
+from ibma_app.dataset.query import Query, explain_nothing, find_statmaps
+from ibma_app.designs.tables import Table, read_table, sample_sizes
+from ibma_app.workflows.options.table import Options
+from ibma_app.workflows.plan.compute_contrasts import compute_effects
+from ibma_app.workflows.run.resources import file_or_word
+
+log = logging.getLogger(__name__)
+
+LABELS = {
+    "sub": "participant_label",
+    "ses": "session_label",
+    "study": "study_label",
+    "task": "task_id",
+    "contrast": "contrast",
+    "space": "space",
+}
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What the options select: maps by observation, where they come from, their table."""
+
+    datasets: tuple[Dataset, ...]
+    observations: tuple[Observation, ...]
+    table: Table | None = None  # participants.tsv or studies.tsv, or --covariates
+    table_path: Path | None = None
+
+
+def gather(options: Options) -> Gathered:
+    """Find the maps that the options select.
+
+    Raises
+    ------
+    NothingSelectedError
+        With the query, what each filter left, and the values there are.
+    """
+    _check_folders(options)
+    datasets = find_datasets(
+        options.bids_dir,
+        options.derivatives,
+        options.output_dir,
+        options.analysis_level,
+        skip_validation=options.skip_bids_validation,
+    )
+    own = datasets[0] if datasets[0].name == "" else None
+    query = build_query(options)
+    statmaps = _search(options, query, datasets if own is None else (own,))
+    if own is None and options.analysis_level == "group" and any("run" in one.entities for one in statmaps):
+        own = find_own_maps(options.output_dir)  # -d names the first level, as it did at the participant level
+        if own is not None:
+            datasets = (own, *datasets)
+            statmaps = _search(options, query, (own,))
+    _tell_unmatched(query, statmaps)
+    key = "study_id" if any("study" in statmap.entities for statmap in statmaps) else "participant_id"
+    table_path = options.covariates or find_table(datasets, options.bids_dir, _TABLES[key])
+    table = read_table(table_path, key) if table_path else None
+    observations = observe(
+        statmaps,
+        "study" if key == "study_id" else "sub",
+        dof=options.dof,
+        sample_sizes=sample_sizes(table),
+    )
+    observations = _drop_orphans(observations, options)
+    if _computes(options):
+        observations = _add_computed(observations, options)
+    if own:
+        _tell_missing(own, datasets[1:], options, observations)
+    return Gathered(datasets, observations, table, table_path)
+
+
+_TABLES = {"study_id": "studies.tsv", "participant_id": "participants.tsv"}
+
+
+def _check_folders(options: Options) -> None:
+    """Keep OUTPUT_DIR out of the user's data.
+
+    Raises
+    ------
+    UsageError
+        OUTPUT_DIR is BIDS_DIR, or a subject's or study's folder in it; another folder to write lies in BIDS_DIR.
+    InputError
+        ``--mask`` or ``--grid`` names no file.
+    OutputError
+        OUTPUT_DIR is another dataset, or holds maps that are not ours: the folders were swapped.
+    """
+    bids_dir, output = options.bids_dir.resolve(), options.output_dir.resolve()
+    inside = output.relative_to(bids_dir).parts if output.is_relative_to(bids_dir) else None
+    if inside == () or (inside and inside[0].startswith(("sub-", "study-", "node-"))):
+        raise UsageError(
+            f"OUTPUT_DIR ({options.output_dir}) is BIDS_DIR or lies among its maps, and BIDS_DIR is never written to. "
+            f"Give another folder, e.g. {options.bids_dir / 'derivatives' / 'ibma'}."
+        )
+    for dest in ("bids_database_dir", "work_dir"):
+        folder = getattr(options, dest)
+        if (
+            folder is not None
+            and folder.resolve().is_relative_to(bids_dir)
+            and not folder.resolve().is_relative_to(output)
+        ):
+            flag = f"--{dest.replace('_', '-')}"
+            raise UsageError(f"{flag} {folder} lies in BIDS_DIR, which is never written to. Name another folder.")
+    for dest, words in (("mask", "auto, data or template"), ("grid", "common or mni2mm")):
+        named = file_or_word(getattr(options, dest))
+        if isinstance(named, Path) and not named.is_file():
+            raise InputError(f"--{dest} {named}: there is no such file. Give a file, or one of the words {words}.")
+    if not read_own_description(output) and any(
+        next(folder.rglob("*_statmap.nii*"), None) for key in ("sub-*", "study-*") for folder in output.glob(key)
+    ):
+        raise OutputError(
+            f"OUTPUT_DIR {options.output_dir} holds maps that ibma-app did not write. Were BIDS_DIR and OUTPUT_DIR "
+            "swapped? Give an empty folder, or one of our own."
+        )
+
+
+def _tell_unmatched(query: Query, statmaps: Sequence[StatMap]) -> None:
+    """Name the labels asked for that no map carries."""
+    for key, wanted in query.labels.items():
+        there = {one.entities[key] for one in statmaps if key in one.entities}
+        lost = [label for label in wanted if not any(same_label(key, label, found) for found in there)]
+        if lost:
+            log.warning("No selected map has %s- %s (there are: %s).", key, ", ".join(lost), ", ".join(sorted(there)))
+
+
+def _drop_orphans(observations: tuple[Observation, ...], options: Options) -> tuple[Observation, ...]:
+    """Leave out a variance or dof whose effect (t, z, p) was not selected: alone it says nothing."""
+    kept = tuple(o for o in observations if set(o.statmaps) - {"variance", "dof"})
+    orphans = [str(o.path) for o in observations if not set(o.statmaps) - {"variance", "dof"}]
+    if orphans:
+        log.warning("%d map(s) of variance or dof without an effect, t, z or p beside them are left out (e.g. %s).",
+                    len(orphans), orphans[0])  # fmt: skip
+    if not kept:
+        only = f"Only variances or dof were found, no effect, t, z or p (e.g. {orphans[0]})."
+        if options.bids_filter_file is not None:
+            queries = json.dumps(read_filter_file(options.bids_filter_file))
+            raise NothingSelectedError(
+                f"{only} Does the filter file {options.bids_filter_file} leave them out? {queries}"
+            )
+        raise DataError(only)
+    return kept
+
+
+def _computes(options: Options) -> bool:
+    """Tell whether new contrasts are made: ``--contrast`` then chooses among all, once they are."""
+    return bool(options.compute) and options.analysis_level == "group"
+
+
+def _add_computed(observations: tuple[Observation, ...], options: Options) -> tuple[Observation, ...]:
+    """Compute new effect maps, then keep the contrasts asked for."""
+    every, notes = compute_effects(observations, options.compute or ())
+    for note in notes:
+        log.warning("%s", note)
+    if options.contrast is None:
+        return every
+    wanted = read_labels(options.contrast, "contrast")
+    kept = tuple(o for o in every if o.entities.get("contrast") in wanted)
+    if not kept:
+        there = sorted({o.entities.get("contrast", "(none)") for o in every})
+        raise NothingSelectedError(f"--contrast {' '.join(wanted)} selects nothing. Contrasts: {', '.join(there)}.")
+    return kept
+
+
+def _search(options: Options, query: Query, sources: tuple[Dataset, ...]) -> tuple[StatMap, ...]:
+    """Find the maps in these datasets, but not what our own group level wrote."""
+    output = options.output_dir
+    excluded = (output / "group", output / "logs") if sources[0].name == "" else (output,)
+    statmaps = find_statmaps(sources, query, exclude=excluded)
+    if not statmaps:
+        raise NothingSelectedError(explain_nothing(sources, query, exclude=excluded))
+    return statmaps
+
+
+def build_query(options: Options) -> Query:
+    """Put the label options, the filter file and ``[inputs]`` into one query."""
+    labels = {
+        key: read_labels(getattr(options, dest), key)
+        for key, dest in LABELS.items()
+        if getattr(options, dest) is not None and not (key == "contrast" and _computes(options))
+    }
+    return Query(
+        labels=labels,
+        filters=read_filter_file(options.bids_filter_file) if options.bids_filter_file else {},
+        contrast_entity=options.settings.get("inputs", {}).get("contrast", "contrast"),
+        database_dir=options.bids_database_dir,
+        level=options.analysis_level,
+    )
+
+
+def _tell_missing(
+    own: Dataset, datasets: tuple[Dataset, ...], options: Options, observations: tuple[Observation, ...]
+) -> None:
+    """List the subjects that the input has and the participant level did not bring."""
+    there = {o.entities.get("sub") for o in observations}
+    first_level = {
+        path.name.removeprefix("sub-")
+        for dataset in datasets
+        for folder in (dataset.root, *dataset.root.glob("node-*"))
+        for path in folder.glob("sub-*")
+        if path.is_dir()
+    }
+    log.info("Using the participant maps in %s.", own.root)
+    if options.participant_label is not None:
+        first_level &= set(read_labels(options.participant_label, "sub"))
+    missing = sorted(first_level - there)
+    if missing:
+        log.warning(
+            "%d subject(s) of the input have no selected participant map in %s and are not combined: %s.",
+            len(missing),
+            own.root,
+            ", ".join(missing),
+        )

@@ -1,0 +1,160 @@
+"""``--reports-only``: pages, figures, README and CITATION again, from the maps in OUTPUT_DIR.
+
+BIDS_DIR is not looked at: it may be gone.
+"""
+
+import logging
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ibma_app.core.errors import InputError, NothingSelectedError
+from ibma_app.core.results import Results
+from ibma_app.dataset.description import read_own_description
+from ibma_app.dataset.entities import same_label
+from ibma_app.dataset.filters import read_labels
+from ibma_app.dataset.write import Output, open_output
+from ibma_app.workflows.options.table import COMBINING, INFERRING, OPTIONS, TESTING, Options
+from ibma_app.workflows.plan.find_inputs import LABELS
+from ibma_app.workflows.run.log import as_ibma_error, run_folder, tell_outcome
+from ibma_app.workflows.run.resources import open_processes, resources_for
+from ibma_app.workflows.run.terminal import progress
+from ibma_app.workflows.write import reports
+from ibma_app.workflows.write.saved_results import Kept, find_records, read_document, read_record
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One page: picklable, for a process of its own."""
+
+    name: str  # of the page, without ending
+    records: tuple[Path, ...]
+    output: Output
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A page made again: what its methods are told from, by which version, and how long it took."""
+
+    results: Results
+    version: str
+    seconds: float
+
+
+def rebuild_reports(options: Options, words: Sequence[str] = ()) -> int:
+    """Make the pages of one level again; return the exit code.
+
+    Raises
+    ------
+    NothingSelectedError
+        No run has kept an analysis of this level that the filters select.
+    OutputError
+        OUTPUT_DIR is another program's dataset.
+    """
+    pages = _select_pages(options)
+    _tell_ignored(options)
+    if options.dry_run:
+        sys.stdout.writelines(f"{options.output_dir / name}.html\n" for name in pages)
+        return 0
+    with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
+        reports.mark_ignored(output)
+        work = [Job(name, records, output) for name, records in pages.items()]
+        resources = resources_for(options, len(work))
+        made: dict[str, Outcome] = {}
+        with open_processes(options, resources, __name__) as pool, progress(len(work), "pages") as step:
+            for job, outcome in pool.run(rebuild_page, work):
+                step(job.name)
+                if isinstance(outcome, Exception):
+                    record.failures[job.name] = as_ibma_error(outcome)
+                    if options.stop_on_first_crash:
+                        break
+                else:
+                    made[job.name] = outcome
+                    record.done.append(job.name)
+                    record.seconds[job.name] = outcome.seconds
+        told = [made[name] for name in pages if name in made]
+        if options.analysis_level == "participant":
+            told = told[:1]  # the methods of one stand for all
+        reports.end_dataset(output, [one.results for one in told], report=True, versions=[o.version for o in told])
+        tell_outcome(record, "pages", len(work))
+    if record.done:
+        log.info("Report: %s", options.output_dir / "report.html")
+    return record.exit_code
+
+
+def rebuild_page(job: Job) -> Outcome:
+    """Make one page from its records and their maps."""
+    start = time.perf_counter()
+    kept = [read_record(path, job.output.root) for path in job.records]
+    first = kept[0]
+    if first.results.analysis.level == "participant":
+        label = first.results.analysis.entities["sub"]
+        reports.write_subject_page(job.output, label, [one.results for one in kept], _join_versions(kept))
+    else:
+        reports.write_group_page(job.output, first.results, first.software)
+    return Outcome(first.results, first.software["ibma-app"], time.perf_counter() - start)
+
+
+def _join_versions(kept: Sequence[Kept]) -> Mapping[str, str]:
+    """Give the software of a page: where runs differ, every version that took part."""
+    names = dict.fromkeys(name for one in kept for name in one.software)
+    return {
+        name: ", ".join(dict.fromkeys(one.software[name] for one in kept if name in one.software)) for name in names
+    }
+
+
+def _select_pages(options: Options) -> dict[str, tuple[Path, ...]]:
+    """Find the records that the filters select, by the page they belong to."""
+    read_own_description(options.output_dir)
+    level, output_dir = options.analysis_level, options.output_dir
+    records = find_records(output_dir, level)
+    if not records:
+        raise NothingSelectedError(
+            f"{output_dir / 'logs'} holds no finished analysis of the {level} level, so there is no page to make "
+            f"again. Run the level first (ibma-app BIDS_DIR {output_dir} {level}); runs of versions without "
+            "--reports-only kept nothing."
+        )
+    wanted = {key: read_labels(value, key) for key, dest in LABELS.items() if (value := getattr(options, dest))}
+    pages: dict[str, list[Path]] = defaultdict(list)
+    there: dict[str, set[str]] = {key: set() for key in wanted}
+    for name, path in records.items():
+        labels = _labels_of(path, wanted) if wanted else {}
+        for key, found in labels.items():
+            there[key] |= found
+        if all(any(same_label(key, a, b) for a in labels[key] for b in wanted[key]) for key in wanted):
+            pages[name.partition("_")[0] if level == "participant" else name].append(path)
+    if not pages:
+        asked = ", ".join(f"{key}- {' '.join(labels)}" for key, labels in wanted.items())
+        known = "; ".join(f"{key}- {', '.join(sorted(found)) or '(none)'}" for key, found in there.items())
+        raise NothingSelectedError(f"Of {len(records)} finished analyses none has {asked}. There are: {known}.")
+    return {name: tuple(paths) for name, paths in pages.items()}
+
+
+def _labels_of(path: Path, keys: Iterable[str]) -> dict[str, set[str]]:
+    """Tell which labels an analysis and its maps carry, by key."""
+    try:
+        analysis: dict[str, Any] = read_document(path)["Results"]["analysis"]
+        rows = [analysis["entities"], *(row["entities"] for row in analysis["observations"])]
+        return {key: {row[key] for row in rows if key in row} for key in keys}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be used: it lacks {error}. Run the analysis again.") from None
+
+
+def _tell_ignored(options: Options) -> None:
+    """Say which options change nothing: what was computed stays as it was."""
+    defaults = {field.name: field.default for field in fields(options)}
+    others = ("derivatives", "bids_filter_file", "bids_database_dir", "dof")
+    ignored = [
+        f"--{option.dest.replace('_', '-')}"
+        for option in OPTIONS
+        if (option.heading in (COMBINING, TESTING, INFERRING) or option.dest in others)
+        and getattr(options, option.dest) != defaults[option.dest]
+    ]
+    if ignored:
+        log.warning("--reports-only shows what was computed; these options change nothing: %s.", ", ".join(ignored))

@@ -1,0 +1,116 @@
+"""How many cores and how much memory a run takes, who works for it, and where its temporary files go."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ibma_app.core.errors import OutputError
+from ibma_app.dataset.write import Output, replace_file
+from ibma_app.stream.resampling.checkpoints import FOLDER, Checkpoints
+from ibma_app.stream.workers.dask_pool import DaskPool, open_dask
+from ibma_app.stream.workers.machine import available_cores, default_memory, parse_size, return_freed_memory
+from ibma_app.stream.workers.process_pool import Pool, open_pool
+from ibma_app.workflows.options.table import Options
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What all processes of a run may use together."""
+
+    nprocs: int
+    memory: int  # bytes
+    work_dir: Path | None  # None: where a worker elsewhere has its own
+
+    @property
+    def memory_per_process(self) -> int:
+        """An equal share of the memory, in bytes."""
+        return self.memory // self.nprocs
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who works for a group analysis, and what outlasts it if they are killed."""
+
+    threads: int
+    workers: DaskPool | None
+    checkpoints: Checkpoints
+
+    @property
+    def lasts(self) -> bool:
+        """Whether there is still somebody to work."""
+        return self.workers is None or self.workers.lasts
+
+
+def resources_for(options: Options, jobs: int | None = None) -> Resources:
+    """Resolve ``--nprocs``, ``--mem`` and ``--work-dir``; no more processes than jobs.
+
+    Raises
+    ------
+    OutputError
+        The work folder cannot be made or written.
+    """
+    return_freed_memory()
+    nprocs = options.nprocs or available_cores()
+    nprocs = max(1, nprocs if jobs is None else min(nprocs, jobs))
+    memory = parse_size(options.mem) if options.mem else default_memory()
+    return Resources(nprocs, memory, _work_dir(options))
+
+
+@contextmanager
+def open_workers(options: Options, resources: Resources) -> Iterator[DaskPool | None]:
+    """Open Dask's workers, when asked for (``--dask``)."""
+    if options.dask is None:
+        yield None
+        return
+    with open_dask(
+        options.dask, nprocs=resources.nprocs, memory=resources.memory, work_dir=resources.work_dir
+    ) as workers:
+        yield workers
+
+
+@contextmanager
+def open_processes(options: Options, resources: Resources, module: str) -> Iterator[Pool | DaskPool]:
+    """Open what does jobs of their own: Dask's workers, else processes with a module loaded."""
+    with open_workers(options, resources) as workers:
+        if workers is not None:
+            yield workers
+            return
+        with open_pool(resources.nprocs, preload=(module,), initializer=return_freed_memory) as pool:
+            yield pool
+
+
+@contextmanager
+def open_crew(options: Options, resources: Resources, output: Output) -> Iterator[Crew]:
+    """Open what works on one analysis at a time, with checkpoints in OUTPUT_DIR."""
+
+    def keep(name: str, content: bytes) -> None:
+        replace_file(output, Path(FOLDER) / name, lambda path: _write(path, content))
+
+    with open_workers(options, resources) as workers:
+        yield Crew(resources.nprocs, workers, Checkpoints(output.root / FOLDER, keep))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _work_dir(options: Options) -> Path:
+    folder = options.work_dir or Path(os.environ.get("SLURM_TMPDIR") or tempfile.gettempdir())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"The work folder {folder} cannot be made or written ({error.strerror or error}). Name another with "
+            "--work-dir."
+        ) from None
+    return folder
+
+
+def file_or_word(text: str) -> str | Path:
+    """Take ``--grid`` and ``--mask``: one of their words, else a file."""
+    return text if text in ("common", "mni2mm", "auto", "data", "template") else Path(text)

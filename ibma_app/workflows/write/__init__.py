@@ -1,0 +1,1 @@
+"""What an analysis leaves in OUTPUT_DIR."""

@@ -1,0 +1,186 @@
+"""The files of an analysis: maps, sidecars, tables."""
+
+import logging
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.design import Design, Test
+from ibma_app.core.estimate import Estimate
+from ibma_app.core.grid import Grid
+from ibma_app.core.results import EstimatorResult, Finding, MapSurvey
+from ibma_app.core.statmap import Analysis
+from ibma_app.dataset.entities import camel_case, output_name
+from ibma_app.dataset.write import Output, save_json, save_tsv
+from ibma_app.dataset.writer import MapWriter
+from ibma_app.stats.tails import z_to_log10p
+from ibma_app.workflows.plan.choose_estimators import Choice
+from ibma_app.workflows.write import sidecars
+
+log = logging.getLogger(__name__)
+
+Vector = NDArray[np.generic]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Where an estimator's files go, and what all of their sidecars say."""
+
+    output: Output
+    writer: MapWriter
+    folder: Path  # of OUTPUT_DIR, relative
+    analysis: Analysis
+    design: Design
+    grid: Grid
+    choice: Choice
+    common: Mapping[str, Any]
+    units: str
+    named_tests: bool  # whether names carry test-
+
+    def path(self, suffix: str, extension: str, *, test: str = "", corr: str = "", stat: str = "") -> Path:
+        """Name a file of this estimator, relative to OUTPUT_DIR."""
+        entities = dict(self.analysis.entities)
+        if test and self.named_tests:
+            entities["test"] = test
+        if self.analysis.level == "group":
+            entities["desc"] = camel_case(self.choice.estimator.name)
+        if corr:
+            entities["corr"] = camel_case(corr)
+        if stat:
+            entities["stat"] = stat
+        return self.folder / output_name(entities, suffix, extension)
+
+
+def earlier_files(target: Target) -> set[Path]:
+    """Find what earlier runs wrote of this analysis and estimator (sidecars aside)."""
+    stem, desc = target.analysis.name, camel_case(target.choice.estimator.name)
+    pattern = re.compile(rf"{re.escape(stem)}{'_' if stem else ''}(test-[^_]+_)?desc-{desc}_.*\.(nii\.gz|tsv)")
+    folder = target.output.root / target.folder
+    return {path for path in folder.glob("*") if pattern.fullmatch(path.name)} if folder.is_dir() else set()
+
+
+def write_maps(target: Target, estimate: Estimate) -> dict[tuple[str, str, str], Path]:
+    """Hand every map of an estimate, with its sidecar, to the target's writer.
+
+    Returns
+    -------
+    dict
+        (test, "", kind) -> path in OUTPUT_DIR, where the map is once the writer has finished.
+    """
+    files: dict[tuple[str, str, str], Path] = {}
+    dof = sidecars.constant_dof(estimate)
+    for test, kind, values, fill in _maps(target.design, estimate, dof, target.analysis.level):
+        name = test.name if test else ""
+        path = target.path("statmap", ".nii.gz", test=name, stat=kind)
+        tail = None if test is None else tail_of(test)
+        sidecar = sidecars.map_sidecar(
+            target.common, kind, target.units, test=test, design=target.design, dof=dof, tail=tail
+        )
+        files[name if target.named_tests else "", "", kind] = target.writer.save(
+            path, values, target.grid, sidecar, fill=fill, dtype=np.int16 if kind == "n" else np.float32
+        )
+    return files
+
+
+def tail_of(test: Test) -> str:
+    """Give a test's tail; F tests are upper-tail."""
+    return "positive" if test.is_f else test.tail
+
+
+def _maps(
+    design: Design, estimate: Estimate, dof: float | str | None, level: str
+) -> Iterator[tuple[Test | None, str, Vector, float]]:
+    """List the maps of an estimate: the test they belong to, kind, values, what stands outside the mask."""
+    for test in design.tests:
+        fitted = estimate.tests[test.name]
+        if fitted.effect is not None and fitted.variance is not None:
+            yield test, "effect", fitted.effect, 0.0
+            yield test, "variance", fitted.variance, 0.0
+        if fitted.statistic is not None:
+            yield test, fitted.statistic_name, fitted.statistic, 0.0
+        yield test, "z", fitted.z, 0.0
+        log10_p = np.where(fitted.estimable, z_to_log10p(fitted.z, tail_of(test)), 0.0)
+        yield test, "p", 10.0**-log10_p, 1.0
+        if level == "group":
+            yield test, "log10p", log10_p, 0.0
+    yield None, "n", estimate.n, 0.0
+    if estimate.dof is not None and (level == "group" or dof == "voxelwise"):
+        yield None, "dof", np.where(np.isfinite(estimate.dof), estimate.dof, 0.0), 0.0
+    if level == "group":
+        shared = {
+            "tau2": estimate.tau2,
+            "q": estimate.q,
+            "qlog10p": estimate.q_log10p,
+            "i2": estimate.i2,
+            "h2": estimate.h2,
+            "tau2lower": estimate.tau2_lower,
+            "tau2upper": estimate.tau2_upper,
+        }
+        yield from ((None, kind, values, 0.0) for kind, values in shared.items() if values is not None)
+        yield from _prediction(design, estimate)
+
+
+def _prediction(design: Design, estimate: Estimate) -> Iterator[tuple[Test | None, str, Vector, float]]:
+    """Give the prediction interval to the test that is the mean itself."""
+    mean = next((test for test in design.tests if test.weights.tolist() == [[1.0]]), None)
+    if design.one_sample and mean and estimate.pilower is not None and estimate.piupper is not None:
+        yield mean, "pilower", estimate.pilower, 0.0
+        yield mean, "piupper", estimate.piupper, 0.0
+
+
+def write_design(target: Target, survey: Sequence[MapSurvey]) -> Path:
+    """Write the design table: one row per map, with its file and its weight's inputs."""
+    analysis, design = target.analysis, target.design
+    unit = "study_id" if analysis.unit == "study" else "participant_id"
+    prefix = "study-" if analysis.unit == "study" else "sub-"
+    kept = [key for key in analysis.combined if any(key in o.entities for o in analysis.observations)]
+    header = [unit, *kept, *design.columns, "file", "sample_size", "dof", "n_voxels", "median_variance"]
+    rows: list[dict[str, Any]] = []
+    for index, (observation, row) in enumerate(zip(analysis.observations, survey, strict=True)):
+        values = (
+            f"{prefix}{observation.unit}",
+            *(observation.entities.get(key) for key in kept),
+            *(_number(value) for value in design.matrix[index]),
+            row.uris[0],
+            row.sample_size,
+            row.dof,
+            row.covered,
+            row.median_variance,
+        )
+        rows.append(dict(zip(header, values, strict=True)))
+    path = target.path("design", ".tsv")
+    written = save_tsv(target.output, path, header, rows)
+    description = {
+        **target.common,
+        "Description": "The design matrix: one row per map, with its file and its weight's inputs.",
+        unit: {"Description": f"The {analysis.unit} that the row's map belongs to"},
+        **{column: {"Description": "Column of the design matrix"} for column in design.columns},
+        "file": {"Description": "The map (its first file), as BIDS URI"},
+        "sample_size": {"Description": "People behind the map"},
+        "dof": {"Description": "Degrees of freedom of the map"},
+        "n_voxels": {"Description": "Voxels of the mask that the map covers"},
+        "median_variance": {"Description": "Median sampling variance over those voxels"},
+        "Formula": design.formula,
+    }
+    save_json(target.output, path.with_suffix(".json"), description)
+    return written
+
+
+def _number(value: float) -> float | int:
+    return int(value) if math.isfinite(value) and float(value).is_integer() else float(value)
+
+
+def estimator_result(
+    choice: Choice,
+    files: Mapping[tuple[str, str, str], Path],
+    findings: tuple[Finding, ...],
+    notes: tuple[str, ...],
+) -> EstimatorResult:
+    """Sum up one estimator for the report."""
+    return EstimatorResult(choice.estimator, choice.settings, choice.reason, dict(files), findings, notes)

@@ -1,0 +1,85 @@
+"""The dataset around the maps: description, README, citations, report pages."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ibma_app import __version__
+from ibma_app.core.results import Results
+from ibma_app.core.statmap import Dataset
+from ibma_app.dataset.description import write_bidsignore, write_citation, write_description, write_readme
+from ibma_app.dataset.write import Output, save_text
+from ibma_app.workflows.run.log import software_versions
+
+
+def begin_dataset(output: Output, datasets: Sequence[Dataset]) -> None:
+    """Make OUTPUT_DIR a BIDS derivative before any map is written into it."""
+    write_description(output, version=__version__, datasets=datasets)
+    write_bidsignore(output)
+
+
+def mark_ignored(output: Output) -> None:
+    """Keep .bidsignore complete where an earlier version wrote it."""
+    write_bidsignore(output)
+
+
+def end_dataset(
+    output: Output, finished: Sequence[Results], *, report: bool, versions: Sequence[str] | None = None
+) -> None:
+    """Write README, CITATION and the report's index, once something is finished.
+
+    One participant's results stand for all: their methods are the same.
+    ``versions`` are those of ibma-app that computed each; None: this one.
+    """
+    from ibma_app.report.text import methods
+
+    named = {"participant" if r.analysis.level == "participant" else f"group_{r.analysis.name}": r for r in finished}
+    if not named:
+        return
+    computed_by = versions or [__version__] * len(named)
+    texts = {
+        key: methods.methods_markdown(results, version)
+        for (key, results), version in zip(named.items(), computed_by, strict=True)
+    }
+    write_readme(output, methods.readme_intro(__version__), texts)
+    references = {key: methods.references_markdown(results) for key, results in named.items()}
+    write_citation(output, methods.citation_intro(__version__), references)
+    if report:
+        from ibma_app.report.pages import write_index
+
+        write_index(output.root, _saver(output), version=__version__)
+
+
+def _house_matplotlib(output: Output) -> None:
+    """Give matplotlib a folder where HOME cannot be written, so that it does not complain."""
+    try:
+        writable = os.access(Path.home(), os.W_OK)
+    except RuntimeError:  # no HOME, and a uid without a name
+        writable = False
+    if not writable:
+        os.environ.setdefault("MPLCONFIGDIR", str(output.temporary / "matplotlib"))
+
+
+def write_group_page(output: Output, results: Results, software: Mapping[str, str] | None = None) -> Path:
+    """Write the page of one group analysis, computed by ``software`` (None: by what runs now)."""
+    _house_matplotlib(output)
+    from ibma_app.report.pages import write_analysis_page
+
+    page = f"group_{results.analysis.name}.html"
+    used = software or software_versions()
+    return write_analysis_page(results, page, _saver(output), version=used["ibma-app"], software=used)
+
+
+def write_subject_page(
+    output: Output, label: str, finished: Sequence[Results], software: Mapping[str, str] | None = None
+) -> Path:
+    """Write the page of one participant; ``software`` as for `write_group_page`."""
+    _house_matplotlib(output)
+    from ibma_app.report.pages import write_participant_page
+
+    used = software or software_versions()
+    return write_participant_page(label, finished, _saver(output), version=used["ibma-app"], software=used)
+
+
+def _saver(output: Output) -> Callable[[Path, str], Path]:
+    return lambda path, text: save_text(output, path, text)

@@ -1,0 +1,175 @@
+"""What the sidecar of each written file says."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ibma_app.core.design import Design, Test
+from ibma_app.core.estimate import Estimate
+from ibma_app.core.methods import Citation
+from ibma_app.core.results import MapSurvey
+from ibma_app.core.statmap import Analysis
+from ibma_app.workflows.plan.choose_estimators import Choice
+from ibma_app.workflows.run.log import software_versions
+
+DESCRIPTIONS = {
+    "effect": "Effect (the combined contrast estimate)",
+    "variance": "Sampling variance of the effect (squared standard error)",
+    "t": "t statistic",
+    "F": "F statistic",
+    "z": "z statistic",
+    "p": "Uncorrected p value",
+    "log10p": "Uncorrected -log10 p",
+    "n": "Number of maps that cover the voxel",
+    "dof": "Degrees of freedom",
+    "tau2": "Heterogeneity: variance of the true effects (tau squared)",
+    "q": "Cochran's Q statistic of heterogeneity",
+    "qlog10p": "-log10 p of Cochran's Q",
+    "i2": "I squared: share of the variability that is heterogeneity, in percent",
+    "h2": "H squared: total over typical sampling variability",
+    "pilower": "Lower bound of the 95 % prediction interval of a new effect",
+    "piupper": "Upper bound of the 95 % prediction interval of a new effect",
+    "tau2lower": "Lower bound of the 95 % confidence interval of tau squared (Q-profile)",
+    "tau2upper": "Upper bound of the 95 % confidence interval of tau squared (Q-profile)",
+}
+STANDARD_SPACES = ("MNI", "IXI549Space", "ICBM", "Talairach", "fs", "OASIS", "NIHPD", "UNC", "WHS")  # BIDS knows these
+SQUARED = ("variance", "tau2", "tau2lower", "tau2upper")
+IN_UNITS = ("effect", "pilower", "piupper")
+
+
+def common_units(analysis: Analysis, policy: str) -> str:
+    """Give the unit that the effects share, or ``unknown``."""
+    if policy == "hedges-g":
+        return "Hedges' g"
+    found = {observation.units for observation in analysis.observations}
+    return found.pop() if len(found) == 1 else "unknown"
+
+
+def kind_units(kind: str, units: str) -> str:
+    """Give the unit of a kind of map, from that of its effects."""
+    if kind in IN_UNITS:
+        return units
+    if kind in SQUARED:
+        return units if units == "unknown" else f"({units})^2"
+    return "percent" if kind == "i2" else "1"
+
+
+def analysis_sidecar(
+    analysis: Analysis,
+    design: Design,
+    survey: Sequence[MapSurvey],
+    choice: Choice,
+    units_policy: str,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Give what every file of one estimator says about where it comes from."""
+    sidecar: dict[str, Any] = {
+        "Sources": [uri for row in survey for uri in row.uris],
+        "Estimator": {
+            "Name": choice.estimator.name,
+            "Title": choice.estimator.title,
+            "Settings": dict(choice.settings),
+            "Citation": citations(choice.estimator.citations),
+            "Reason": choice.reason,
+        },
+        "NumberOfMaps": len(survey),
+    }
+    if "contrast" in analysis.entities:
+        sidecar["Contrast"] = analysis.entities["contrast"]
+    names = {str(m.metadata["ContrastName"]) for o in analysis.observations for m in o.statmaps.values()
+             if "ContrastName" in m.metadata}  # fmt: skip
+    if len(names) == 1:
+        sidecar["ContrastName"] = names.pop()
+    sidecar["Formula"] = design.formula
+    size = sample_size(analysis)
+    if size is not None:
+        sidecar["SampleSize"] = size
+    if analysis.unit == "study":
+        sidecar["UnitsPolicy"] = units_policy
+    reference = _spatial_reference(analysis, survey)
+    if reference:
+        sidecar["SpatialReference"] = reference
+    if notes:
+        sidecar["Warnings"] = list(dict.fromkeys(notes))
+    sidecar["Derived"] = {row.label: list(row.derived) for row in survey if row.derived}
+    sidecar["Software"] = software_versions()
+    return sidecar
+
+
+def _spatial_reference(analysis: Analysis, survey: Sequence[MapSurvey]) -> str | None:
+    """Give what BIDS asks of maps in a space of one's own: the inputs' word, else the first map, whose grid it is."""
+    stated = {str(m.metadata["SpatialReference"]) for o in analysis.observations for m in o.statmaps.values()
+              if "SpatialReference" in m.metadata}  # fmt: skip
+    if len(stated) == 1:
+        return stated.pop()
+    space = analysis.entities.get("space")
+    if space is None or space.startswith(STANDARD_SPACES) or not survey[0].uris:
+        return None
+    return survey[0].uris[0]
+
+
+def sample_size(analysis: Analysis) -> float | int | None:
+    """Count the people behind a result: 1, the subjects, or the studies' sample sizes summed."""
+    if analysis.level == "participant":
+        return 1
+    if analysis.unit == "subject":
+        return len({observation.unit for observation in analysis.observations})
+    sizes = {o.unit: o.sample_size for o in analysis.observations}
+    known = [size for size in sizes.values() if size is not None]
+    if len(known) < len(sizes):
+        return None
+    total = sum(known)
+    return int(total) if float(total).is_integer() else total
+
+
+def map_sidecar(common: Mapping[str, Any], kind: str, units: str, *, test: Test | None, design: Design,
+                dof: float | str | None, tail: str | None) -> dict[str, Any]:  # fmt: skip
+    """Give one map's sidecar: the common part, and what is its own."""
+    sidecar: dict[str, Any] = {
+        "Description": f"{DESCRIPTIONS[kind]}, by {common['Estimator']['Title']}.",
+        **common,
+    }
+    if test is not None:
+        sidecar["Test"] = test.name
+        sidecar["TestWeights"] = [
+            {column: float(w) for column, w in zip(design.columns, row, strict=True) if w} for row in test.weights
+        ]
+        sidecar["Tail"] = tail
+    sidecar["Units"] = kind_units(kind, units)
+    if dof is not None:
+        sidecar["DegreesOfFreedom"] = dof
+    return sidecar
+
+
+def inference_sidecar(facts: Mapping[str, Any], name: str, title: str, sources: Sequence[Citation],
+                      threshold: float | None) -> dict[str, Any]:  # fmt: skip
+    """Give the ``Inference`` key: what was corrected for, and how."""
+    return {
+        "Inference": {
+            "Name": name,
+            "Title": title,
+            **facts,
+            "ZThreshold": threshold,
+            "Citation": citations(sources),
+        }
+    }
+
+
+def citations(sources: Sequence[Citation]) -> list[str]:
+    """Write citations as lines."""
+    return [source.text for source in sources]
+
+
+def constant_dof(estimate: Estimate) -> float | str | None:
+    """Tell the dof where maps are: one number, "voxelwise", or None when there is none."""
+    if estimate.dof is None:
+        return None
+    there = np.unique(estimate.dof[(estimate.n > 0) & (estimate.dof > 0)])
+    there = there[np.isfinite(there)]
+    if there.size == 0:
+        return None
+    if there.size > 1:
+        return "voxelwise"
+    value = float(there[0])
+    return int(value) if value.is_integer() else value

@@ -1,0 +1,283 @@
+"""FEAT folders: real ones, and those that code makes as FEAT writes them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ibma_app.core.errors import DataError, InputError, ReadWriteError
+from ibma_app.core.study import NATIVE, ImportRequest
+from ibma_app.importers.fsl.design import FeatDesign, read_design
+from ibma_app.importers.fsl.importer import read, recognises
+from ibma_app.stats.tails import t_to_z
+
+CONTRASTS = {"A": [1.0, 0.0], "A gt B": [2.0, -2.0]}
+
+
+@pytest.fixture(scope="module")
+def make(maker: Callable[[str], Any]) -> Any:
+    return maker("feat_folder")
+
+
+@pytest.fixture
+def maps(make: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(1)
+    inside = np.zeros(make.SHAPE)
+    inside[1:-1, 1:-1, 1:-1] = 1
+    return {name: (rng.standard_normal(make.SHAPE) * inside, rng.random(make.SHAPE) * inside) for name in CONTRASTS}
+
+
+@pytest.fixture
+def mean(make: Any) -> np.ndarray:
+    return 9000 + 2000 * np.random.default_rng(2).random(make.SHAPE)
+
+
+def test_feats_t_and_z_with_its_dof(shared: Path):
+    folder = shared / "realdata" / "feat_ds011" / "ds011_sub-01_fsl_default.feat"
+    assert recognises(str(folder))
+    study = read(str(folder), ImportRequest())
+    assert (study.software, study.level) == ("FSL (FEAT 6.00)", "subject")
+    assert [contrast.name for contrast in study.contrasts] == [
+        "tone counting vs baseline",
+        "tone counting probe vs baseline",
+    ]
+    for number, contrast in enumerate(study.contrasts, start=1):
+        assert (contrast.dof, contrast.space, contrast.units) == (102.0, NATIVE, "percent")
+        t = np.asarray(nib.load(folder / "stats" / f"tstat{number}.nii.gz").dataobj)
+        z = np.asarray(nib.load(folder / "stats" / f"zstat{number}.nii.gz").dataobj)
+        inside = np.isfinite(contrast.maps["effect"]) & (t != 0)
+        assert inside.sum() > 35_000
+        ours = contrast.maps["effect"][inside] / np.sqrt(contrast.maps["variance"][inside])
+        np.testing.assert_allclose(ours, t[inside], rtol=1e-5)
+        # FSL's t to z is float32 and an approximation in the tail; 1.5e-6 was found at |z| to 7.5
+        np.testing.assert_allclose(t_to_z(ours, 102.0), z[inside], rtol=1e-5, atol=1e-6)
+
+
+def test_percent_of_a_real_folder_follows_mean_and_height(shared: Path):
+    folder = shared / "realdata" / "feat_ds011" / "ds011_sub-01_fsl_default.feat"
+    contrast = read(str(folder), ImportRequest()).contrasts[0]
+    mean = np.asarray(nib.load(folder / "mean_func.nii.gz").dataobj, dtype=float)
+    cope = np.asarray(nib.load(folder / "stats" / "cope1.nii.gz").dataobj, dtype=float)
+    inside = contrast.grid.mask
+    np.testing.assert_allclose(
+        contrast.maps["effect"][inside], (100 * 0.8807876 * cope / np.where(mean > 0, mean, np.nan))[inside], rtol=1e-6
+    )
+    assert contrast.contrast_weights == {"tone_counting": 1.0}
+
+
+def test_gaps_in_the_numbers_and_no_dof(shared: Path):
+    study = read(str(shared / "realdata" / "feat_two_runs" / "run1.feat"), ImportRequest())
+    names = [f"{task}_000{i}" for task in ("actie", "interoception", "situation") for i in (1, 2, 3)]
+    assert [contrast.name for contrast in study.contrasts] == names
+    for contrast in study.contrasts:
+        assert (contrast.dof, contrast.space, contrast.units) == (None, NATIVE, "unknown")
+        assert set(contrast.maps) == {"effect", "variance"}
+    assert study.contrasts[3].contrast_weights == {"EV21": 1.0}
+
+
+@pytest.mark.parametrize("space", [None, "MNI152NLin6Asym"])
+def test_native_maps_are_refused_for_studies(shared: Path, space: str | None):
+    folder = shared / "realdata" / "feat_two_runs" / "run1.feat"
+    with pytest.raises(DataError, match=r"native.*featregapply"):
+        read(str(folder), ImportRequest(for_study=True, space=space))
+
+
+def test_registered_maps_are_taken(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
+    folder = make.make_feat(tmp_path / "a.feat", CONTRASTS, maps, mean=mean, registered=True)
+    contrast = read(str(folder), ImportRequest(for_study=True)).contrasts[0]
+    assert contrast.space == "MNI152NLin6Asym"
+    assert "reg_standard" in contrast.sources[0]
+    native = read(str(folder), ImportRequest(space="native")).contrasts[0]
+    assert native.space == NATIVE
+
+
+def test_percent_divides_by_the_weights_sum(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
+    folder = make.make_feat(tmp_path / "a.feat", CONTRASTS, maps, mean=mean)
+    for contrast, total in zip(read(str(folder), ImportRequest()).contrasts, (1, 2), strict=True):
+        cope, varcope = maps[contrast.name]
+        factor = 100 * make.HEIGHT / (mean * total)
+        inside = varcope > 0
+        np.testing.assert_allclose(contrast.maps["effect"][inside], (cope * factor)[inside], rtol=1e-6)
+        np.testing.assert_allclose(contrast.maps["variance"][inside], (varcope * factor**2)[inside], rtol=1e-6)
+        assert (contrast.units, contrast.regressor_height) == ("percent", make.HEIGHT)
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "options", "reason"),
+    [
+        ({"A": [1.0, 0.0], "A gt B": [1.0, -0.5]}, {}, "negative ones to -0.5"),
+        (CONTRASTS, {"heights": (1.0, 2.0)}, "heights of its regressors differ"),
+        (CONTRASTS, {"deriv_yn1": 1, "evs_orig": 1}, "shape"),
+        (CONTRASTS, {"mean": None}, "mean_func"),
+    ],
+    ids=["sums", "heights", "derivative", "mean"],
+)
+def test_what_is_not_established_is_unknown(
+    make: Any, maps: Any, mean: np.ndarray, tmp_path: Path, contrasts: Any, options: Any, reason: str
+):
+    folder = make.make_feat(tmp_path / "a.feat", contrasts, maps, **{"mean": mean} | options)
+    contrast = read(str(folder), ImportRequest()).contrasts[1]
+    assert contrast.units == "unknown"
+    assert reason in contrast.units_source
+    np.testing.assert_array_equal(contrast.maps["effect"], maps["A gt B"][0].astype(np.float32))
+
+
+def test_without_dof_it_is_points_less_rank(make: Any, maps: Any, tmp_path: Path):
+    contrast = read(str(make.make_feat(tmp_path / "a.feat", CONTRASTS, maps, dof=None)), ImportRequest()).contrasts[0]
+    assert contrast.dof == make.POINTS - 2
+    assert "points less its rank" in contrast.notes[0]
+
+
+def test_dof_may_be_an_image(make: Any, maps: Any, tmp_path: Path):
+    folder = make.make_feat(tmp_path / "a.feat", CONTRASTS, maps)
+    inside = maps["A"][1] > 0
+    make.save_image(folder / "stats" / "tdof_t1.nii.gz", inside * 17.0)
+    make.save_image(folder / "stats" / "tdof_t2.nii.gz", inside * np.linspace(10, 20, inside.size).reshape(make.SHAPE))
+    one, two = read(str(folder), ImportRequest()).contrasts
+    assert (one.dof, "dof" in one.maps) == (17.0, False)
+    assert (two.dof, "dof" in two.maps) == (None, True)
+
+
+def test_f_tests_and_missing_copes_are_listed(make: Any, maps: Any, tmp_path: Path):
+    folder = make.make_feat(tmp_path / "a.feat", CONTRASTS, maps)
+    make.save_image(folder / "stats" / "zfstat1.nii.gz", maps["A"][0])
+    (folder / "stats" / "cope2.nii.gz").unlink()
+    study = read(str(folder), ImportRequest())
+    assert [contrast.name for contrast in study.contrasts] == ["A"]
+    assert ["F test 1" in study.listed[0], "cope2 is not in" in study.listed[1]] == [True, True]
+
+
+def test_group_folders_take_the_lower_levels_name_and_height(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
+    folder = tmp_path / "group.gfeat" / "cope3.feat"
+    make.make_feat(folder, {"group mean": [1.0]}, {"A": maps["A"]}, heights=(1.0,), mean=mean, level=2, mixed_yn=2)
+    (folder / "design.lev").write_text("Lower-level contrast 3 (faces gt houses)\n")
+    contrast = read(str(folder.parent), ImportRequest(for_study=True)).contrasts[0]
+    assert (contrast.name, contrast.sample_size, contrast.space) == ("faces gt houses", 60.0, "MNI152NLin6Asym")
+    assert contrast.units == "unknown"
+    assert "lower level" in contrast.units_source
+    (folder / "design.lcon").write_text("0.75\n")
+    contrast = read(str(folder), ImportRequest(for_study=True)).contrasts[0]
+    inside = maps["A"][1] > 0
+    np.testing.assert_allclose(contrast.maps["effect"][inside], (75 * maps["A"][0] / mean)[inside], rtol=1e-6)
+
+
+def test_group_folders_read_the_first_level_that_is_still_there(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
+    first = make.make_feat(tmp_path / "sub-01.feat", CONTRASTS, maps, mean=mean)
+    folder = make.make_feat(
+        tmp_path / "g.gfeat" / "cope2.feat", {"mean": [1.0]}, {"A": maps["A"]}, heights=(1.0,), mean=mean, level=2
+    )
+    with (folder / "design.fsf").open("a") as file:
+        file.write(f'set feat_files(1) "{first}"\n')
+    contrast = read(str(folder), ImportRequest()).contrasts[0]
+    assert contrast.name == "A gt B"  # 2 and -2: half
+    inside = maps["A"][1] > 0
+    factor = 100 * make.HEIGHT / (2 * mean)
+    np.testing.assert_allclose(contrast.maps["effect"][inside], (maps["A"][0] * factor)[inside], rtol=1e-6)
+
+
+def test_loose_copes_are_paired(make: Any, maps: Any, tmp_path: Path):
+    for number, (cope, varcope) in enumerate(maps.values(), start=1):
+        make.save_image(tmp_path / f"sub-01_cope{number}.nii.gz", cope)
+        make.save_image(tmp_path / f"sub-01_varcope{number}.nii", varcope)
+    (tmp_path / "dof").write_text("33\n")
+    study = read(str(tmp_path), ImportRequest())
+    assert [set(contrast.maps) for contrast in study.contrasts] == [{"effect", "variance"}] * 2
+    assert study.contrasts[0].dof == 33
+    (alone,) = read(str(tmp_path / "sub-01_varcope2.nii"), ImportRequest()).contrasts
+    assert alone.sources == study.contrasts[1].sources
+
+
+def test_design_fsf_is_read_and_never_run(tmp_path: Path):
+    (tmp_path / "design.fsf").write_text('exec touch harm\nset fmri(level) [exec touch harm]\nset fmri(tr) "2.0"\n')
+    design = read_design(tmp_path)
+    assert design.settings == {"level": "[exec touch harm]", "tr": "2.0"}
+    assert not (tmp_path / "harm").exists()
+
+
+def test_damage_is_told(make: Any, maps: Any, tmp_path: Path):
+    folder = make.make_feat(tmp_path / "a.feat", CONTRASTS, maps)
+    whole = (folder / "stats" / "cope1.nii.gz").read_bytes()
+    (folder / "stats" / "cope1.nii.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ReadWriteError, match=r"cope1.*truncated"):
+        read(str(folder), ImportRequest())
+    (folder / "design.con").write_text("/Matrix\n1 0\n1\n")
+    with pytest.raises(ReadWriteError, match=r"design\.con is damaged"):
+        read(str(folder), ImportRequest())
+    with pytest.raises(InputError, match="no FEAT folder"):
+        read(str(tmp_path), ImportRequest())
+
+
+@pytest.mark.parametrize(
+    ("settings", "names", "has_height"),
+    [
+        # one EV as two gamma functions (FEAT's basis functions), or two of a custom basis (FLOBS): shapes
+        ({"evs_orig": 1, "convolve1": 4, "basisfnum1": 2}, ["A (Gamma basis 1)", "A (Gamma basis 2)"], False),
+        ({"evs_orig": 1, "convolve1": 7, "basisfnum1": 3}, ["A (custom basis 1)", "A (custom basis 2)"], False),
+        ({"evs_orig": 1, "convolve1": 0, "shape1": 1, "nharmonics1": 1}, ["A", "A (harmonic 1)"], False),
+        # the settings do not add up to the design's columns: which one is a shape cannot be told
+        ({"evs_orig": 1, "convolve1": 6, "basisfnum1": 5}, ["EV1", "EV2"], False),
+        # one function alone, a gamma and a double-gamma HRF: heights
+        ({"convolve1": 4, "basisfnum1": 1, "convolve2": 4, "basisfnum2": 1}, ["A (Gamma basis 1)", "B"], True),
+        ({"convolve1": 2, "convolve2": 3, "basisfnum1": 3}, ["A", "B"], True),
+    ],
+)
+def test_basis_functions_have_no_height(
+    make: Any, maps: Any, mean: np.ndarray, tmp_path: Path, settings: Any, names: list[str], has_height: bool
+):
+    folder = make.make_feat(tmp_path / "a.feat", CONTRASTS, maps, mean=mean, **settings)
+    first, second = read(str(folder), ImportRequest()).contrasts
+    assert list(first.contrast_weights) == names[:1]
+    assert next(iter(second.contrast_weights)) == names[0]
+    assert {first.units, second.units} == {"percent" if has_height else "unknown"}
+    assert has_height or "shape" in first.units_source
+
+
+def test_a_group_folder_without_its_own_mean_takes_that_above(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
+    folder = tmp_path / "group.gfeat" / "cope1.feat"
+    make.make_feat(folder, {"mean": [1.0]}, {"A": maps["A"]}, heights=(1.0,), mean=mean, level=2, mixed_yn=2)
+    (folder / "design.lcon").write_text("1.5\n")
+    (folder / "mean_func.nii.gz").rename(folder.parent / "mean_func.nii.gz")
+    (contrast,) = read(str(folder.parent), ImportRequest(for_study=True)).contrasts
+    assert (contrast.units, contrast.regressor_height) == ("percent", 1.5)
+
+
+def test_inputs_that_are_cope_images_say_which_contrast_it_is(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
+    first = make.make_feat(tmp_path / "sub-01.feat", CONTRASTS, maps, mean=mean)
+    folder = make.make_feat(  # FEAT calls the only folder cope1.feat then, whatever cope went in
+        tmp_path / "g.gfeat" / "cope1.feat", {"mean": [1.0]}, {"A": maps["A"]}, heights=(1.0,), mean=mean, level=2
+    )
+    design = (folder / "design.fsf").read_text()
+    for image in ("stats/cope2.nii.gz", "reg_standard/stats/cope2"):
+        (folder / "design.fsf").write_text(f'{design}set feat_files(1) "{first}/{image}"\n')
+        contrast = read(str(folder), ImportRequest()).contrasts[0]
+        assert contrast.name == "A gt B"
+        inside = maps["A"][1] > 0
+        factor = 100 * make.HEIGHT / (2 * mean)  # its weights sum to 2
+        np.testing.assert_allclose(contrast.maps["effect"][inside], (maps["A"][0] * factor)[inside], rtol=1e-6)
+
+
+_ONES, _GROUP = np.ones(14), np.r_[np.ones(8), np.zeros(6)]
+_AGE, _PAIRS = np.linspace(-1, 1, 14), np.tile(np.eye(7), (2, 1))
+
+
+@pytest.mark.parametrize(
+    ("columns", "weights", "n", "groups"),
+    [
+        ([_ONES], [1], 14, {}),
+        ([_GROUP, 1 - _GROUP], [1, -1], 14, {"n1": 8, "n2": 6}),
+        ([_GROUP, 1 - _GROUP], [1, 0], 8, {}),
+        ([_GROUP, 1 - _GROUP], [0.5, 0.5], 14, {}),
+        ([_ONES, _GROUP], [0, 1], 14, {"n1": 8, "n2": 6}),  # the second is what the first group has more
+        ([_ONES, _AGE], [1, 0], 14, {}),
+        ([_ONES, _AGE], [0, 1], 14, {}),
+        ([np.r_[np.ones(7), -np.ones(7)], *_PAIRS.T], [1] + [0] * 7, 7, {}),  # FSL's paired t: a column a subject
+    ],
+)
+def test_subjects_of_group_contrasts(
+    columns: list[np.ndarray], weights: list[float], n: float, groups: dict[str, float]
+):
+    design = FeatDesign(weights={1: np.array(weights, dtype=float)}, matrix=np.column_stack(columns))
+    assert design.subjects(1) == (n, groups)

@@ -1,0 +1,152 @@
+"""Pictures: each pixel is its voxel's colour, and designs read as written."""
+
+import base64
+import io
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from ibma_app.core.design import Design, Test
+from ibma_app.core.grid import Grid
+from ibma_app.report.figures.brain import draw_glass, draw_mosaic, is_mni, plan_slices
+from ibma_app.report.figures.charts import describe_test, draw_design
+from ibma_app.report.figures.picture import positive_scale, signed_scale
+from ibma_app.report.html import encode_png, format_number, sort_key, split_words
+
+
+def pixels(uri: str) -> np.ndarray:
+    return matplotlib.image.imread(io.BytesIO(base64.b64decode(uri.split(",")[1])), format="png")
+
+
+def test_png_reads_back():
+    rng = np.random.default_rng(1)
+    palette = rng.integers(0, 256, (256, 4)).astype(np.uint8)
+    indices = rng.integers(0, 256, (13, 7)).astype(np.uint8)
+    stream = io.BytesIO(encode_png(indices, palette))
+    back = matplotlib.image.imread(stream, format="png")  # matplotlib's reader: independent of our writer
+    np.testing.assert_array_equal(np.rint(255 * back), palette[indices])
+
+
+@pytest.mark.parametrize("flip", [1, -1])
+def test_mosaic_shows_each_voxel_where_it_lies(flip):
+    affine = np.diag([3.0 * flip, 3.0, 3.0, 1.0])
+    affine[:3, 3] = (-9.0 * flip, -12.0, 5.0)
+    grid = Grid(affine, np.ones((5, 6, 4), dtype=bool))
+    volume = np.zeros(grid.shape)
+    volume[4, 1, 2] = 1.0
+    plan = plan_slices(grid)
+    picture = draw_mosaic(plan, volume, signed_scale(volume, "z"), "caption")
+    assert plan.levels == (5.0, 8.0, 11.0, 14.0)
+    row = pixels(picture.panels[0].uri)
+    # red has no green; the zeros around it are white
+    found = np.argwhere((row[..., 1] < 0.1) & (row[..., 3] > 0))
+    assert len(found) == 1
+    width = row.shape[1] // plan.columns
+    y, x = found[0]
+    assert x // width == 2  # the third slice
+    column = 1 + (4 if flip == 1 else 0)  # a margin of one voxel; left is left
+    assert (x % width, y) == (column, row.shape[0] - 1 - (1 + 1))
+
+
+def test_outside_of_the_mask_is_transparent(grid_maker):
+    grid = grid_maker((8, 8, 8), 4.0)
+    plan = plan_slices(grid)
+    row = pixels(draw_mosaic(plan, np.ones(grid.shape), positive_scale(np.ones(9), "n"), "").panels[0].uri)
+    shown = row[..., 3] > 0
+    levels = min(8, plan.columns)
+    assert shown.sum() == (grid.mask[:, :, :levels]).sum()
+
+
+def test_oblique_grids_are_cut_too():
+    angle = np.deg2rad(25)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = 2.0 * turn
+    grid = Grid(affine, np.ones((12, 14, 9), dtype=bool))
+    plan = plan_slices(grid)
+    row = pixels(draw_mosaic(plan, np.ones(grid.shape), positive_scale(np.ones(9), "n"), "").panels[0].uri)
+    area = (row[..., 3] > 0).sum() / plan.columns
+    assert area == pytest.approx(12 * 14, rel=0.05)  # voxel columns of 2 mm: edges are cut by pixels
+
+
+def test_scales():
+    values = np.concatenate([np.linspace(-1, 1, 1000), [50.0]])
+    scale = signed_scale(values, "z")
+    assert scale.high == -scale.low == pytest.approx(1.0, abs=0.03)
+    assert scale.clips[1]
+    assert signed_scale(values, "z", threshold=3.0).high >= 3.0
+    assert signed_scale(np.zeros(5), "z").high == 1.0
+    constant = positive_scale(np.full(4, 7.0), "n", low=0.0, high=7.0)
+    assert (constant.low, constant.high) == (0.0, 7.0)
+
+
+def test_glass_brain_falls_back_to_projections(grid_maker):
+    grid = grid_maker((4, 4, 4), 3.0, hole=False)
+    volume = np.zeros(grid.shape)
+    volume[0, 0, 0] = -2.0
+    scale = signed_scale(volume, "z")
+    inside = draw_glass(grid, volume, scale, "", mni=True)
+    beside = draw_glass(grid, volume, scale, "", mni=False)
+    assert len(inside.panels) == 1
+    assert [text for _, _, text in beside.labels] == ["from the right", "from behind", "from above"]
+    blue = pixels(beside.panels[1].uri)
+    assert blue[-1, 0, 2] > blue[-1, 0, 0]  # negative: blue, at the lower left
+    assert (blue[..., 3] > 0).sum() == 1
+
+
+def test_spaces_with_the_adult_template():
+    assert is_mni("MNI152NLin2009cAsym")
+    assert not is_mni("MNIPediatricAsym")
+    assert not is_mni("T1w")
+    assert not is_mni(None)
+
+
+def test_design_picture_and_words():
+    matrix = np.column_stack([np.ones(4), [-2.0, -1.0, 1.0, 2.0]])
+    tests = (
+        Test("old", np.array([[0.0, 1.0]])),
+        Test("both", np.array([[1.0, -0.5], [0.0, 1.0]]), is_f=True),
+    )
+    design = Design(matrix, ("Intercept", "age"), tests, formula="1 + age")
+    picture = draw_design(design, ("a", "b", "c", "d"))
+    assert [cell.text for cell in picture.blocks[0].cells][1::2] == ["−2", "−1", "1", "2"]
+    assert [name for _, name in picture.blocks[0].rows] == ["a", "b", "c", "d"]
+    first, last = pixels(picture.blocks[0].uri)[[0, -1], 1]
+    assert first[2] > first[0]  # blue: negative
+    assert last[0] > last[2]
+    assert describe_test(tests[1], design.columns).weights == ("Intercept − 0.5·age", "age")
+
+
+def test_big_designs_are_coloured_only():
+    design = Design(np.eye(500), tuple(f"c{i}" for i in range(500)), (Test("t", np.eye(500)[:1]),))
+    picture = draw_design(design, tuple("r" * 500))
+    assert picture.blocks[0].cells == ()
+    assert picture.columns == ()
+    assert pixels(picture.blocks[0].uri).shape[:2] == (500, 500)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (1234567, "1,234,567"),
+        (0.123456, "0.1235"),
+        (float("nan"), "–"),
+        (-0.0, "0"),
+        (-62.0, "-62"),
+        (1e-7, "1e-07"),
+        ("voxelwise", "voxelwise"),
+        (True, "True"),
+        (np.float32(2.5), "2.5"),
+        (np.int16(3), "3"),
+    ],
+)
+def test_numbers_are_written_for_readers(value, text):
+    assert format_number(value) == text
+
+
+def test_labels_sort_as_read():
+    assert sorted(["sub-10", "sub-2", "sub-a"], key=sort_key) == ["sub-2", "sub-10", "sub-a"]
+    assert split_words("NumberOfTests") == "number of tests"
+    assert split_words("FDRLevel") == "FDR level"

@@ -1,0 +1,180 @@
+"""What inferences tell: legible on the page, true in the methods text, warnings at the top."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ibma_app.core.estimate import Field, Null, Smoothness
+from ibma_app.core.methods import InferenceSettings
+from ibma_app.core.results import Finding
+from ibma_app.inference import INFERENCES, find_inference
+from ibma_app.report.inputs import short_labels
+from ibma_app.report.text.facts import describe_control, describe_facts, describe_settings
+from ibma_app.report.text.methods import methods_text
+from ibma_app.report.text.notes import notes_of
+from ibma_app.report.text.significance import scheme_words
+
+RESAMPLED = ("max-stat", "cluster-size", "cluster-mass", "tfce")
+SEED = 7
+
+
+@pytest.fixture(scope="module")
+def run(grid_maker):
+    """Really infer on a small map, and give the finding."""
+    grid = grid_maker((8, 8, 8), 3.0)
+    z = np.random.default_rng(SEED).normal(size=grid.n_voxels)
+    z[:40] += 5.0
+    t = Field(
+        z=z,
+        tail="two-sided",
+        estimable=np.ones(z.size, dtype=bool),
+        grid=grid,
+        log10_p=np.abs(z),  # any will do: only words are looked at
+        statistic=z,
+        statistic_name="t",
+        dof=(1.0, 19.0),
+        smoothness=Smoothness((2.0, 2.5, 3.0), grid.n_voxels, 20),
+    )
+
+    def infer(name, test="", resamples=200, *, exhaustive=False, scheme="sign flips", cluster_p=0.001) -> Finding:
+        maxima = np.sort(np.random.default_rng(1).gamma(2.0, 3.0, resamples))
+        null = Null(
+            maxima=dict.fromkeys(RESAMPLED, maxima),
+            observed={key: np.abs(z) for key in RESAMPLED},
+            exhaustive=exhaustive,
+            scheme=scheme,
+            seed=None if exhaustive else 11,
+        )
+        inference = find_inference(name)
+        found = inference.infer(t, null, InferenceSettings(cluster_p=cluster_p))
+        count = int(found.significant.sum())
+        return Finding(test, name, inference.title, count, found.z_threshold, found.facts, inference.citations)
+
+    return infer
+
+
+def with_findings(results, *findings):
+    return replace(results, estimators=tuple(replace(one, findings=tuple(findings)) for one in results.estimators))
+
+
+def words(results):
+    return " ".join(methods_text(results, "1").paragraphs)
+
+
+@pytest.mark.parametrize("name", INFERENCES)
+def test_every_fact_is_told_in_words(run, name):
+    facts = run(name).facts
+    told = describe_facts(facts)
+    for label, text in told:
+        assert not re.search(r"[a-z][A-Z]{1}[a-z]", label), label  # no NameOfAKey
+        assert label[0].isupper() or label[0] == "|"
+        assert text not in ("True", "False", "None")
+        assert "[" not in text
+    assert describe_control(facts)
+    assert len({label for label, _ in told}) == len(told)
+
+
+def test_facts_with_units():
+    told = dict(
+        describe_facts(
+            {
+                "FWHM": [14.21, 14.24, 14.505], "FWHMUnits": "mm", "Resels": [1.0, 33.4, 363.8, 1274.68],
+                "Resamples": 5000, "Exhaustive": False, "Seed": 0, "ScoreThreshold": 58.0, "ScoreUnits": "voxels",
+                "ClusterFormingP": 0.001, "ClusterFormingZ": 3.2905, "TrueDiscoveries": 707, "OfTomorrow": True,
+                "Note": "look", "ExtentThreshold": None,
+            }
+        )
+    )  # fmt: skip
+    assert told == {
+        "FWHM": "14.2 × 14.2 × 14.5 mm",
+        "Resels of the volume": "1275",
+        "Relabellings": "5,000, drawn at random, seed 0",
+        "Score that is significant": "above 58 voxels",
+        "Clusters formed at p": "0.001 (|z| > 3.291)",
+        "Truly active in the whole mask": "at least 707 voxels",
+        "Of tomorrow": "yes",
+    }
+    assert dict(describe_facts({"Resamples": 256, "Exhaustive": True})) == {"Relabellings": "256, all distinct ones"}
+
+
+def test_methods_tell_random_fields_and_clusters(tmp_path, group_results, run):
+    results = with_findings(group_results(tmp_path), run("rft-voxel"), run("rft-cluster"), run("cluster-mass"))
+    text = words(results)
+    assert "t field with 19 degrees of freedom, both signs" in text
+    assert "was 6 × 7.5 × 9 mm FWHM" in text  # 2, 2.5 and 3 voxels of 3 mm
+    assert "For rft-cluster, clusters were formed of voxels of one sign at uncorrected p < 0.001 (|z| > 3.291)" in text
+    assert "with 18 neighbours" in text
+    assert "with 26 neighbours; their mass is the sum of |z| above that threshold" in text
+    assert "200 were used, the unchanged data and others drawn at random with seed 11" in text
+    assert "the smallest that can be reached is 0.005" in text
+
+
+def test_methods_tell_tfce_ari_and_exhaustive_resampling(tmp_path, group_results, run):
+    findings = run("tfce", resamples=64, exhaustive=True), run("ari")
+    text = words(with_findings(group_results(tmp_path), *findings))
+    assert "all 64 distinct ones were used" in text
+    assert "seed" not in text
+    assert "extent exponent E = 0.5, height exponent H = 2 and 6 neighbours" in text
+    assert "confidence 95 %" in text
+    assert "symmetric about zero, not" not in text  # reml keeps its question
+
+
+def test_schemes_that_differ_are_told_for_each_test(tmp_path, group_results, run):
+    findings = (
+        run("max-stat", "intercept", scheme="sign flips of residuals"),
+        run("max-stat", "age", scheme="permutations (Freedman-Lane) within blocks"),
+    )
+    text = words(with_findings(group_results(tmp_path, moderator=True), *findings))
+    assert "For test intercept, relabellings were made by flipping the signs of the residuals" in text
+    assert "For test age, relabellings were made by permuting the residuals under the null (Freedman and Lane)" in text
+    assert "Freedman and Lane), within blocks only" in text
+    assert text.count("a corrected p is the share") == 1
+
+
+def test_flipping_changes_the_question_of_combined_evidence(tmp_path, group_results, run):
+    results = with_findings(group_results(tmp_path), run("max-stat"))
+    part = results.estimators[0]
+    for name in ("stouffer", "fisher"):
+        renamed = replace(results, estimators=(replace(part, estimator=replace(part.estimator, name=name)),))
+        assert f"With sign flips, {name} asks whether the z values of the maps are symmetric about zero" in words(
+            renamed
+        )
+
+
+def test_scheme_words_by_design():
+    assert scheme_words("sign flips", one_sample=True) == "flipping the signs of the maps"
+    assert "tested regressors" in scheme_words("sign flips", one_sample=False)
+    assert "stayed together" in scheme_words("permutations of the tested regressors", one_sample=False)
+    assert "whole exchangeability blocks" in scheme_words("sign flips of whole blocks", one_sample=True)
+    assert scheme_words("bootstraps", one_sample=True) == "bootstraps"
+
+
+def test_warnings_of_inferences_are_at_the_top(tmp_path, group_results, run):
+    few = {"resamples": 8, "exhaustive": True}
+    findings = [run(name, test, **few) for test in ("intercept", "age") for name in ("max-stat", "tfce")]
+    findings.append(run("rft-cluster", "age", cluster_p=0.01))
+    notes = notes_of(with_findings(group_results(tmp_path, moderator=True), *findings))
+    sources = {note.source: note.text for note in notes}
+    assert "nothing can be significant" in sources["reml, max-stat, tfce, test intercept, age"]
+    assert "too many clusters" in sources["reml, rft-cluster, test age"]
+
+
+def test_settings_in_words():
+    told = dict(describe_settings({"test": "knha", "tau2_ci": "no", "depth": "3"}))
+    assert told == {"Test": "Knapp-Hartung", "Depth": "3"}
+    assert dict(describe_settings({"tau2_ci": "yes"})) == {"95 % interval of tau²": "by Q profile"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "short"),
+    [
+        (["sub-01_task-x", "sub-02_task-x"], ["sub-01", "sub-02"]),
+        (["sub-01_run-1", "sub-01_run-2", "sub-02_run-1"], ["sub-01_run-1", "sub-01_run-2", "sub-02_run-1"]),
+        (["a_b", "b_a"], ["a_b", "b_a"]),  # nothing would be left
+        (["sub-01_task-x"], ["sub-01_task-x"]),
+    ],
+)
+def test_labels_lose_what_all_share(labels, short):
+    assert short_labels(labels) == short

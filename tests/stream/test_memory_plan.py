@@ -1,0 +1,127 @@
+"""Memory is shared out before anything is read, and what was promised is held."""
+
+import itertools
+import re
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ibma_app.core.errors import UsageError
+from ibma_app.designs.build import one_sample_design
+from ibma_app.estimators import find_estimator
+from ibma_app.stream import memory_plan, stack
+from ibma_app.stream.estimate import estimate_maps
+from ibma_app.stream.grid_and_mask import choose_grid
+from ibma_app.stream.memory_plan import MemoryNeeds, block_size, plan_memory
+from ibma_app.stream.similarity import compare_maps
+from ibma_app.stream.stack import stack_maps
+from ibma_app.stream.workers.machine import parse_size
+
+BRAIN = MemoryNeeds(
+    n_maps=3000, volume=902_629, base=902_629, voxels=228_483, stacked=3000 * 228_483 * 9, opened=2, kept=2
+)
+GIB = 1024**3
+
+
+def test_a_laptop_takes_thousands_of_maps_from_disk():
+    shared = plan_memory(BRAIN, 2 * GIB, 2)
+    assert shared.on_disk
+    assert (shared.readers, shared.threads) == (2, 2)
+    assert 0 < shared.window <= GIB / 4
+    assert not plan_memory(BRAIN, 64 * GIB, 2).on_disk
+
+
+@pytest.mark.parametrize(
+    "load", [BRAIN, MemoryNeeds(2, 902_629, 902_629, 300_000, 10**7), MemoryNeeds(10**5, 9, 9, 9, 9 * 10**5)]
+)
+def test_what_cannot_be_done_is_refused_with_the_least_that_would_do(load):
+    with pytest.raises(UsageError, match="need at least") as told:
+        plan_memory(load, load.least - 1, 8)
+    named = re.search(r"--mem (\d+M)", told.value.message)
+    assert named
+    assert parse_size(named[1]) < load.least + 2**20
+    shared = plan_memory(load, parse_size(named[1]), 8)
+    assert shared.readers >= 1
+    assert shared.threads >= 1
+
+
+def test_each_of_several_processes_needs_it():
+    with pytest.raises(UsageError, match=r"by each process.*fewer --nprocs") as told:
+        plan_memory(BRAIN, BRAIN.least // 2, 1, processes=4)
+    named = re.search(r"--mem (\d+M)", told.value.message)
+    assert named
+    assert parse_size(named[1]) // 4 >= BRAIN.least
+
+
+def test_more_memory_never_does_less():
+    least = BRAIN.least
+    found = [plan_memory(BRAIN, int(least * factor), 16) for factor in (1, 1.5, 2, 4, 8, 64)]
+    for one, more in itertools.pairwise(found):
+        assert one.readers <= more.readers
+        assert one.threads <= more.threads
+        assert one.on_disk >= more.on_disk
+    assert found[-1].threads == 16
+
+
+def test_what_resampling_holds_is_counted():
+    resampled = replace(BRAIN, resampled=True)
+    assert resampled.least > 4 * 3000 * 228_483 > BRAIN.least
+    with pytest.raises(UsageError, match=r"2\.7 GiB"):
+        plan_memory(resampled, GIB, 2)
+    assert plan_memory(resampled, 3 * GIB, 64).threads < plan_memory(BRAIN, 3 * GIB, 64).threads
+
+
+def test_threads_are_those_of_the_final_mask(observe, rng, monkeypatch):
+    """The first map covers little; the mask that three of four maps cover is large."""
+    shape = (20, 20, 20)
+    small = np.zeros(shape)
+    small[:3, :3, :3] = rng.normal(size=(3, 3, 3))
+    rows = [observe(f"{k}", {"effect": rng.normal(size=shape) if k else small}) for k in range(4)]
+    grid, _ = choose_grid(rows, "common", "study", ("effect",))
+    loads = []
+    plain = plan_memory
+    monkeypatch.setattr(stack, "plan_memory", lambda load, *limits: loads.append(load) or plain(load, *limits))
+    with stack_maps(rows, grid, ("effect",), unit="study") as stacked:
+        assert stacked.n_voxels == 8000
+    assert [load.voxels for load in loads] == [33, 8000]
+
+
+def test_tiles_depend_on_the_maps_alone():
+    assert [block_size(k) for k in (2, 512, 513, 3000, 10**6)] == [8192, 8192, 4096, 1024, 256]
+
+
+@pytest.mark.parametrize("nprocs", [1, 3])
+def test_the_promise_is_held(observe, rng, tmp_path, nprocs, monkeypatch):
+    """At the least memory that is accepted, and from disk, the arrays of a run stay within 1.3 times of it.
+
+    The kernels of numba allocate a tile's scratch that tracemalloc does not
+    see; all else is seen, buffers of the decompressor included.
+    """
+    shape, n_maps = (40, 40, 30), 60
+    inside = rng.random(shape) < 0.4
+    rows = []
+    for k in range(n_maps):
+        effect = np.where(inside, rng.normal(size=shape), 0).astype(np.float32)
+        variance = np.where(inside, rng.gamma(5.0, 0.2, size=shape), 0).astype(np.float32)
+        rows.append(observe(f"{k:02d}", {"effect": effect, "variance": variance}))
+    grid, _ = choose_grid(rows, "common", "subject", ("effect", "variance"))
+    design, reml = one_sample_design(n_maps), find_estimator("reml")
+    n_voxels = int(inside.sum())
+    load = MemoryNeeds(n_maps, inside.size, inside.size, n_voxels, n_maps * n_voxels * 9, 2, 2)
+    monkeypatch.setattr(memory_plan, "STACK_SHARE", 0.0)
+    monkeypatch.setattr(memory_plan, "KEPT", 0)  # what the C library keeps is seen by nobody here
+    peaks = []
+    for memory in (load.least, 2 * load.least):
+        tracemalloc.start()
+        with stack_maps(
+            rows, grid, ("effect", "variance"), unit="subject", memory=memory, nprocs=nprocs, work_dir=tmp_path
+        ) as stacked:
+            assert stacked.on_disk
+            compare_maps(stacked)
+            estimate = estimate_maps(stacked, reml, design, {}, threads=min(nprocs, stacked.side_by_side))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert peaks[-1] <= 1.3 * memory
+        assert estimate.n.size == n_voxels
