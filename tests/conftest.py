@@ -16,8 +16,10 @@ import pytest
 from numpy.typing import ArrayLike
 
 import ibma_app
+from ibma_app.core.statmap import Dataset, Observation, StatMap
 
 ROOT = Path(__file__).resolve().parents[1]
+LPS_4MM = np.array([[-4.0, 0, 0, 10], [0, 4.0, 0, -12], [0, 0, 4.0, -8], [0, 0, 0, 1]])
 
 # no deadline: a first example may compile a kernel; derandomized in CI: a red run can be repeated
 hypothesis.settings.register_profile("here", deadline=None)
@@ -190,3 +192,27 @@ def maker() -> Callable[[str], Any]:
         return loaded[name]
 
     return load
+
+
+@pytest.fixture
+def observe(tmp_path) -> Callable[..., Observation]:
+    """Return ``observe(unit, {kind: volume or Path}, affine=..., metadata=..., **fields) -> Observation``."""
+
+    def make(unit, volumes, *, affine=LPS_4MM, metadata=None, entities=None, **fields):
+        named = {"sub": unit, "contrast": "c", **(entities or {})}
+        statmaps = {}
+        for kind, volume in volumes.items():
+            path = volume
+            if not isinstance(volume, Path):
+                stem = "_".join(f"{key}-{label}" for key, label in named.items())
+                path = tmp_path / f"{stem}_stat-{kind}_statmap.nii.gz"
+                nib.Nifti1Image(np.asarray(volume), affine).to_filename(path)
+            statmaps[kind] = StatMap(path, kind, Dataset("maps", tmp_path), named, metadata or {})
+        return Observation(unit=unit, entities=named, statmaps=statmaps, **fields)
+
+    return make
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20)
