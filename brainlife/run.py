@@ -73,7 +73,7 @@ def plan_commands(config: Mapping[str, Any]) -> list[list[str]]:
         words.append(f"--{dest.replace('_', '-')}")
         if options[dest].many:  # a text field holds several, in quotes where they hold spaces
             words += shlex.split(value) if isinstance(value, str) else [str(item) for item in value]
-        elif options[dest].kind is not bool and dest != "verbose":
+        elif options[dest].kind is not bool and not options[dest].counted:
             words.append(str(value))
     return [[str(bids), str(OUTPUT), name, *words] for name in levels[level]]
 

@@ -30,12 +30,12 @@ from ibma_app.stream.smoothness import has_residuals
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.workflows.choose_peaks import gather_peaks
 from ibma_app.workflows.infer import RANDOM_FIELDS, Asked, infer_all
-from ibma_app.workflows.options.table import Options
+from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_group
 from ibma_app.workflows.plan.choose_estimators import Choice, choose_estimators
 from ibma_app.workflows.plan.find_inputs import Gathered, gather
 from ibma_app.workflows.run.log import RunRecord, as_ibma_error, run_folder, tell_outcome
-from ibma_app.workflows.run.resources import Crew, Resources, file_or_word, open_crew, resources_for
+from ibma_app.workflows.run.resources import Crew, Resources, open_crew, resources_for
 from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
 from ibma_app.workflows.write.maps import Target, earlier_files, estimator_result, write_design, write_maps

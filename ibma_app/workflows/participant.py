@@ -17,12 +17,12 @@ from ibma_app.stream.estimate import estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.stream.workers.dask_pool import DaskPool
-from ibma_app.workflows.options.table import Options
+from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_participants
 from ibma_app.workflows.plan.choose_estimators import Choice
 from ibma_app.workflows.plan.find_inputs import gather
 from ibma_app.workflows.run.log import as_ibma_error, run_folder, tell_outcome
-from ibma_app.workflows.run.resources import Resources, file_or_word, open_processes, resources_for
+from ibma_app.workflows.run.resources import Resources, open_processes, resources_for
 from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
 from ibma_app.workflows.write.maps import Target, estimator_result, write_maps

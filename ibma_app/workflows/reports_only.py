@@ -8,7 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +148,12 @@ def _labels_of(path: Path, keys: Iterable[str]) -> dict[str, set[str]]:
 
 def _tell_ignored(options: Options) -> None:
     """Say which options change nothing: what was computed stays as it was."""
-    defaults = {field.name: field.default for field in fields(options)}
     others = ("derivatives", "bids_filter_file", "bids_database_dir", "dof")
     ignored = [
         f"--{option.dest.replace('_', '-')}"
         for option in OPTIONS
         if (option.heading in (COMBINING, TESTING, INFERRING) or option.dest in others)
-        and getattr(options, option.dest) != defaults[option.dest]
+        and getattr(options, option.dest) != option.default
     ]
     if ignored:
         log.warning("--reports-only shows what was computed; these options change nothing: %s.", ", ".join(ignored))

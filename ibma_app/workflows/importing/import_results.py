@@ -23,7 +23,7 @@ from ibma_app.importers import IMPORTERS, find_importer
 from ibma_app.importers.images import outside_mni
 from ibma_app.stream.grid_and_mask import is_mni
 from ibma_app.workflows.importing.make_maps import ReadyMaps, locate_source, make_ready, make_sidecar, plan_kinds
-from ibma_app.workflows.options.parse_import import ImportOptions
+from ibma_app.workflows.options.table import ImportOptions
 from ibma_app.workflows.run.log import messages
 from ibma_app.workflows.run.terminal import progress
 

@@ -64,7 +64,7 @@ def _describe_option(option: Option) -> dict[str, Any]:
         "command-line-flag": next(flag for flag in option.flags if flag.startswith("--")),
         "optional": True,
     }
-    if option.dest == "verbose":
+    if option.counted:
         return entry | {"type": "Flag"}  # -vv, for developers, cannot be said
     if option.kind is int:
         entry["integer"] = True
@@ -78,7 +78,7 @@ def _describe_option(option: Option) -> dict[str, Any]:
 def _in_words(option: Option) -> str:
     default = f" [{option.default_text}]" if option.default_text else ""
     form = f" ({option.metavar})" if option.metavar else ""
-    return (option.meaning + form + default).replace("%%", "%")
+    return option.meaning + form + default
 
 
 def _finish(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ibma_app.core.errors import InputError, UsageError, did_you_mean
 from ibma_app.estimators import ESTIMATORS, find_estimator
 from ibma_app.stream.workers.dask_pool import check_dask
 from ibma_app.stream.workers.machine import parse_size
-from ibma_app.workflows.options.table import LEVELS, OPTIONS, Option, Options
+from ibma_app.workflows.options.table import LEVELS, OPTIONS, RUNNING, Option, Options
 
 DESCRIPTION = "Combine fMRI statistic maps, level by level: runs into subjects, subjects or studies into a group."
 EPILOG = """examples:
@@ -56,11 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="a BIDS dataset, or a derivative")
     parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="where results go")
     parser.add_argument("analysis_level", metavar="LEVEL", help="participant or group")
-    groups = {heading: parser.add_argument_group(heading) for heading in dict.fromkeys(o.heading for o in OPTIONS)}
-    for option in OPTIONS:
-        groups[option.heading].add_argument(*option.flags, **_argument(option))
-    groups["running"].add_argument("--version", action="version", version=f"ibma-app {__version__}")
-    groups["running"].add_argument(
+    groups = add_options(parser, OPTIONS)
+    groups[RUNNING].add_argument("--version", action="version", version=f"ibma-app {__version__}")
+    groups[RUNNING].add_argument(
         "--bids-exec-spec",
         action=_PrintDescriptor,
         nargs=0,
@@ -80,6 +78,14 @@ class _PrintDescriptor(argparse.Action):
         parser.exit()
 
 
+def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> dict[str, Any]:
+    """Add options to a parser; return its groups by heading."""
+    groups = {heading: parser.add_argument_group(heading) for heading in dict.fromkeys(o.heading for o in options)}
+    for option in options:
+        groups[option.heading].add_argument(*option.flags, **_argument(option))
+    return groups
+
+
 def _argument(option: Option) -> dict[str, Any]:
     """Say to argparse what an option is; unset options stay out of the namespace."""
     menu = f": {', '.join(option.choices)}" if option.choices else ""
@@ -87,9 +93,9 @@ def _argument(option: Option) -> dict[str, Any]:
     argument: dict[str, Any] = {
         "dest": option.dest,
         "default": argparse.SUPPRESS,
-        "help": option.meaning + menu + default,
+        "help": (option.meaning + menu + default).replace("%", "%%"),
     }
-    if option.dest == "verbose":
+    if option.counted:
         return argument | {"action": "count"}
     if option.kind is bool:
         return argument | {"action": "store_true"}
@@ -108,7 +114,7 @@ def parse_options(argv: Sequence[str]) -> Options:
     InputError
         The configuration file is missing.
     """
-    given = vars(build_parser().parse_args([_dashes(word) for word in argv]))
+    given = vars(build_parser().parse_args([with_hyphens(word) for word in argv]))
     settings: dict[str, Any] = {}
     if "config_file" in given:
         configured, settings = read_config(given["config_file"])
@@ -121,7 +127,7 @@ def parse_options(argv: Sequence[str]) -> Options:
     return options
 
 
-def _dashes(word: str) -> str:
+def with_hyphens(word: str) -> str:
     """Take ``--participant_label`` for ``--participant-label``, as other BIDS-Apps do."""
     if not word.startswith("--"):
         return word

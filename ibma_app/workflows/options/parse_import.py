@@ -5,13 +5,13 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ibma_app.core.errors import UsageError
 from ibma_app.dataset.entities import contrast_label
 from ibma_app.importers import IMPORTERS
-from ibma_app.workflows.options.parse import Parser
+from ibma_app.workflows.options.parse import Parser, add_options, with_hyphens
+from ibma_app.workflows.options.table import IMPORT_OPTIONS, RUNNING, ImportOptions
 
 EPILOG = """examples:
   ibma-import fsl sub-01_run-1.feat maps --participant-label 01 --run 1 --task-id faces
@@ -21,38 +21,6 @@ exit codes: 0 done, 1 some sources failed, 18 no such contrast, 64 usage, 65 val
   73 OUTPUT_DIR not writable, 74 I/O error
 """
 _LABEL = re.compile(r"[a-zA-Z0-9+]+")
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """What ``ibma-import`` was asked for."""
-
-    software: str
-    sources: tuple[str, ...]
-    output_dir: Path
-    participant_label: str | None = None
-    session_label: str | None = None
-    run: str | None = None
-    study_label: str | None = None
-    task_id: str | None = None
-    space: str | None = None
-    sample_size: float | None = None
-    contrast: tuple[str, ...] = ()
-    dry_run: bool = False
-    verbose: int = 0
-    quiet: bool = False
-
-    @property
-    def entities(self) -> dict[str, str]:
-        """The entities that the command line gives, by their short keys."""
-        given = {
-            "sub": self.participant_label,
-            "study": self.study_label,
-            "ses": self.session_label,
-            "task": self.task_id,
-            "run": self.run,
-        }
-        return {key: label for key, label in given.items() if label is not None}
 
 
 def build_import_parser() -> argparse.ArgumentParser:
@@ -69,21 +37,8 @@ def build_import_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("software", metavar="SOFTWARE", help=", ".join(IMPORTERS))
     parser.add_argument("paths", metavar="SOURCE... OUTPUT_DIR", nargs="+", help="what to import; where to")
-    whose = parser.add_argument_group("whose maps they are")
-    whose.add_argument("--participant-label", metavar="LABEL", help="a subject's")
-    whose.add_argument("--session-label", metavar="LABEL", help="of this session")
-    whose.add_argument("--run", metavar="N", help="of this run")
-    whose.add_argument("--study-label", metavar="LABEL", help="a study's (a group result)")
-    whose.add_argument("-t", "--task-id", metavar="LABEL", help="of this task")
-    whose.add_argument("--space", metavar="LABEL", help="the template they lie in [what the source says]")
-    whose.add_argument("--sample-size", type=float, metavar="N", help="subjects of the study [what the source says]")
-    whose.add_argument("--contrast", nargs="+", action="extend", default=[], metavar="NAME[=LABEL]",
-                       help="only these, and what they are called in file names [all]")  # fmt: skip
-    running = parser.add_argument_group("running")
-    running.add_argument("--dry-run", action="store_true", help="show what was recognised; write nothing")
-    running.add_argument("-v", "--verbose", action="count", default=0, help="more messages; -vv: tracebacks too")
-    running.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")
-    running.add_argument("--version", action="version", version=f"ibma-import {__version__}")
+    groups = add_options(parser, IMPORT_OPTIONS)
+    groups[RUNNING].add_argument("--version", action="version", version=f"ibma-import {__version__}")
     return parser
 
 
@@ -95,7 +50,7 @@ def parse_import(argv: Sequence[str]) -> ImportOptions:
     UsageError
         An unknown option, software or label; neither source nor OUTPUT_DIR.
     """
-    given = vars(build_import_parser().parse_args([_dashes(word) for word in argv]))
+    given = vars(build_import_parser().parse_args([with_hyphens(word) for word in argv]))
     paths = given.pop("paths")
     if given["software"] not in IMPORTERS:
         raise UsageError(f"There is no importer {given['software']!r}; choose from: {', '.join(IMPORTERS)}.")
@@ -103,21 +58,15 @@ def parse_import(argv: Sequence[str]) -> ImportOptions:
         raise UsageError("Give a SOURCE and an OUTPUT_DIR (both before --contrast). See ibma-import --help.")
     for dest, prefix in (("participant_label", "sub"), ("session_label", "ses"), ("run", "run"),
                          ("study_label", "study"), ("task_id", "task"), ("space", "space")):  # fmt: skip
-        if given[dest] is not None:
+        if dest in given:
             given[dest] = _label(f"--{dest.replace('_', '-')}", given[dest], prefix)
     options = ImportOptions(
-        **given | {"contrast": tuple(given["contrast"])},
+        **given | {"contrast": tuple(given.get("contrast", ()))},
         sources=tuple(paths[:-1]),
         output_dir=Path(os.path.abspath(paths[-1])),  # noqa: PTH100 - Path.resolve would follow links
     )
     _check(options)
     return options
-
-
-def _dashes(word: str) -> str:
-    """Take ``--participant_label`` for ``--participant-label``."""
-    flag, equals, value = word.partition("=")
-    return f"{flag.replace('_', '-')}{equals}{value}" if word.startswith("--") else word
 
 
 def _label(flag: str, text: str, prefix: str) -> str:

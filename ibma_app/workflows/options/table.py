@@ -1,113 +1,73 @@
-"""The options: one table from which parser, help, docs and configuration are made.
+"""The options of ``ibma-app`` and ``ibma-import``: parser, help, docs and configuration are made from these fields.
 
-``python -m ibma_app.workflows.options.table`` prints the table for docs/options.md.
+``python -m ibma_app.workflows.options.table`` prints docs/options.md.
 """
 
 import sys
+import types
+import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ibma_app.estimators import ESTIMATORS
 from ibma_app.inference import INFERENCES
 
 LEVELS = ("participant", "group")
+INPUTS, COMBINING, TESTING, INFERRING, RUNNING = (
+    "which maps", "how they are combined", "design and tests", "inference", "running",
+)  # fmt: skip
+WHOSE = "whose maps they are"
+
+Value = TypeVar("Value")
+Texts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option of the command line (and, under its long name, of the configuration)."""
+    """One option of a command line (and, under its long name, of the configuration)."""
 
-    flags: tuple[str, ...]
+    dest: str  # the field's name
+    flags: Texts
+    kind: type  # str, int, float, Path or bool (a switch)
+    many: bool
+    default: Any
     meaning: str
     heading: str
-    kind: type = str  # str, int, float, Path or bool (a switch)
-    many: bool = False
-    choices: tuple[str, ...] = ()
+    choices: Texts = ()
     metavar: str = ""
-    default: Any = None
     default_text: str = ""
-
-    @property
-    def dest(self) -> str:
-        """The field of ``Options`` that it fills."""
-        return next(flag for flag in self.flags if flag.startswith("--"))[2:].replace("-", "_")
+    counted: bool = False  # -vv says more than -v
 
 
-INPUTS, COMBINING, TESTING, INFERRING, RUNNING = (
-    "which maps", "how they are combined", "design and tests", "inference", "running",
-)  # fmt: skip
+def _option(
+    default: Value, heading: str, meaning: str, *, short: str = "", stated: str | None = None, **more: Any
+) -> Value:
+    """Make an option of a field: its flag is the field's name, its type the annotation.
 
-OPTIONS: tuple[Option, ...] = (
-    Option(("-d", "--derivatives"), "datasets that hold the maps", INPUTS, many=True, metavar="[NAME=]PATH",
-           default_text="BIDS_DIR itself if it is a derivative, else BIDS_DIR/derivatives/*"),
-    Option(("--participant-label",), "keep only these participants", INPUTS, many=True, metavar="LABEL",
-           default_text="all; a file with one label a line does too"),
-    Option(("--session-label",), "keep only these sessions", INPUTS, many=True, metavar="LABEL", default_text="all"),
-    Option(("--study-label",), "keep only these studies", INPUTS, many=True, metavar="LABEL", default_text="all"),
-    Option(("-t", "--task-id"), "keep only these tasks", INPUTS, many=True, metavar="LABEL", default_text="all"),
-    Option(("--contrast",), "keep only these contrasts", INPUTS, many=True, metavar="LABEL", default_text="all"),
-    Option(("--space",), "keep only maps in these spaces", INPUTS, many=True, metavar="LABEL",
-           default_text="the only one there is"),
-    Option(("--bids-filter-file",), "JSON of PyBIDS queries by kind of map", INPUTS, Path, metavar="FILE"),
-    Option(("--bids-database-dir",), "keep the PyBIDS index here", INPUTS, Path, metavar="DIR"),
-    Option(("--dof",), "degrees of freedom of t maps that say none", INPUTS, float, metavar="N"),
-    Option(("--combine",), "participant level: what is combined over", COMBINING, many=True,
-           choices=("run", "session", "task"), default=("run",), default_text="run"),
-    Option(("--pool",), "group level: entities that do not keep maps apart", COMBINING, many=True,
-           metavar="ENTITY", default_text="subjects: none; studies: task, and space within MNI"),
-    Option(("--compute",), "new effect maps per subject from its contrasts", COMBINING, many=True,
-           metavar="LABEL=EXPR"),
-    Option(("--smoothing",), "FWHM in mm, effect maps of ols only", COMBINING, float, metavar="FWHM", default=0.0,
-           default_text="0"),
-    Option(("--estimator",), "group level: one or more of these", COMBINING, many=True,
-           choices=("auto", *ESTIMATORS), default=("auto",), default_text="auto"),
-    Option(("--units",), "what to do about the units of effects", COMBINING,
-           choices=("check", "assume-same", "hedges-g"), default="check", default_text="check"),
-    Option(("--mask",), "analysis mask: FILE, auto, data or template", COMBINING, metavar="MASK", default="auto",
-           default_text="auto"),
-    Option(("--min-coverage",), "share of the maps that must cover a voxel", COMBINING, float, metavar="F",
-           default_text="participant level: any map; subjects 1.0; studies 0.75"),
-    Option(("--grid",), "for maps on several grids: common, mni2mm or FILE", COMBINING, metavar="GRID",
-           default="common", default_text="common"),
-    Option(("--formula",), "the design, e.g. '1 + age + C(group)'", TESTING, metavar="TEXT", default="1",
-           default_text="1"),
-    Option(("--covariates",), "another table for the formula", TESTING, Path, metavar="FILE",
-           default_text="participants.tsv / studies.tsv"),
-    Option(("--test",), "contrasts of the design's columns; commas make an F test", TESTING, many=True,
-           metavar="NAME=EXPR", default_text="every column"),
-    Option(("--contrast-file",), "the same as JSON", TESTING, Path, metavar="FILE"),
-    Option(("--inference",), "one or more of these", INFERRING, many=True, choices=INFERENCES,
-           default=("fdr", "bonferroni"), default_text="fdr bonferroni"),
-    Option(("--alpha",), "level after correction", INFERRING, float, metavar="P", default=0.05, default_text="0.05"),
-    Option(("--cluster-p",), "cluster-forming threshold", INFERRING, float, metavar="P", default=0.001,
-           default_text="0.001"),
-    Option(("--tail",), "direction of t tests", INFERRING, choices=("two-sided", "positive", "negative"),
-           default="two-sided", default_text="two-sided"),
-    Option(("--min-extent",), "voxels: smaller clusters leave tables and thresholded maps", INFERRING, int,
-           metavar="N", default=0, default_text="0"),
-    Option(("--permutations",), "resamples of the inferences that resample", INFERRING, int, metavar="R", default=5000,
-           default_text="5000"),
-    Option(("--seed",), "of the resamples", INFERRING, int, metavar="N", default=0, default_text="0"),
-    Option(("--nprocs",), "cores to use", RUNNING, int, metavar="N", default_text="all we may use"),
-    Option(("--mem",), "memory for all processes together, e.g. 8G", RUNNING, metavar="SIZE",
-           default_text="80 %% of what is free"),
-    Option(("--dask",), "workers of a Dask cluster: the scheduler's address or file, or local", RUNNING,
-           metavar="ADDRESS", default_text="none: this machine's cores"),
-    Option(("-w", "--work-dir"), "for temporary files", RUNNING, Path, metavar="DIR",
-           default_text="under $SLURM_TMPDIR or $TMPDIR, removed at the end"),
-    Option(("--config-file",), "TOML: any of these, and each method's settings", RUNNING, Path, metavar="FILE"),
-    Option(("--dry-run",), "show what would be combined; write nothing", RUNNING, bool, default=False),
-    Option(("--no-report",), "write no report pages", RUNNING, bool, default=False),
-    Option(("--reports-only",), "make the report again from the maps in OUTPUT_DIR; BIDS_DIR is not read", RUNNING,
-           bool, default=False),
-    Option(("--skip-bids-validation",), "accept a dataset without a proper description", RUNNING, bool,
-           default=False),
-    Option(("--stop-on-first-crash",), "stop at the first failure", RUNNING, bool, default=False),
-    Option(("-v", "--verbose"), "more messages; -vv: tracebacks too", RUNNING, int, default=0),
-    Option(("-q", "--quiet"), "warnings and errors only", RUNNING, bool, default=False),
-)  # fmt: skip
+    Parameters
+    ----------
+    default : object
+    heading, meaning : str
+    short : str
+        A flag of one letter beside the long one.
+    stated : str, optional
+        The default in words; None: as it is.
+    **more
+        ``choices``, ``metavar``, ``counted`` of `Option`.
+    """
+    words = {"heading": heading, "meaning": meaning, "default_text": _state(default) if stated is None else stated}
+    return field(default=default, metadata={**words, "short": short, **more})
+
+
+def _state(default: object) -> str:
+    """Write a default for a reader; nothing where there is none."""
+    if default is None or isinstance(default, bool):
+        return ""
+    if isinstance(default, tuple):
+        return " ".join(default)
+    return default if isinstance(default, str) else f"{default:g}"
 
 
 @dataclass(frozen=True)
@@ -117,49 +77,155 @@ class Options:
     bids_dir: Path
     output_dir: Path
     analysis_level: str
-    derivatives: tuple[str, ...] | None = None
-    participant_label: tuple[str, ...] | None = None
-    session_label: tuple[str, ...] | None = None
-    study_label: tuple[str, ...] | None = None
-    task_id: tuple[str, ...] | None = None
-    contrast: tuple[str, ...] | None = None
-    space: tuple[str, ...] | None = None
-    bids_filter_file: Path | None = None
-    bids_database_dir: Path | None = None
-    dof: float | None = None
-    combine: tuple[str, ...] = ("run",)
-    pool: tuple[str, ...] | None = None
-    compute: tuple[str, ...] | None = None
-    smoothing: float = 0.0
-    estimator: tuple[str, ...] = ("auto",)
-    units: str = "check"
-    mask: str = "auto"
-    min_coverage: float | None = None
-    grid: str = "common"
-    formula: str = "1"
-    covariates: Path | None = None
-    test: tuple[str, ...] | None = None
-    contrast_file: Path | None = None
-    inference: tuple[str, ...] = ("fdr", "bonferroni")
-    alpha: float = 0.05
-    cluster_p: float = 0.001
-    tail: str = "two-sided"
-    min_extent: int = 0
-    permutations: int = 5000
-    seed: int = 0
-    nprocs: int | None = None
-    mem: str | None = None
-    dask: str | None = None
-    work_dir: Path | None = None
-    config_file: Path | None = None
-    dry_run: bool = False
-    no_report: bool = False
-    reports_only: bool = False
-    skip_bids_validation: bool = False
-    stop_on_first_crash: bool = False
-    verbose: int = 0
-    quiet: bool = False
+    derivatives: Texts | None = _option(
+        None, INPUTS, "datasets that hold the maps", short="-d", metavar="[NAME=]PATH",
+        stated="BIDS_DIR itself if it is a derivative, else BIDS_DIR/derivatives/*",
+    )  # fmt: skip
+    participant_label: Texts | None = _option(
+        None, INPUTS, "keep only these participants", metavar="LABEL",
+        stated="all; a file with one label a line does too",
+    )  # fmt: skip
+    session_label: Texts | None = _option(None, INPUTS, "keep only these sessions", metavar="LABEL", stated="all")
+    study_label: Texts | None = _option(None, INPUTS, "keep only these studies", metavar="LABEL", stated="all")
+    task_id: Texts | None = _option(None, INPUTS, "keep only these tasks", short="-t", metavar="LABEL", stated="all")
+    contrast: Texts | None = _option(None, INPUTS, "keep only these contrasts", metavar="LABEL", stated="all")
+    space: Texts | None = _option(
+        None, INPUTS, "keep only maps in these spaces", metavar="LABEL", stated="the only one there is"
+    )
+    bids_filter_file: Path | None = _option(None, INPUTS, "JSON of PyBIDS queries by kind of map", metavar="FILE")
+    bids_database_dir: Path | None = _option(None, INPUTS, "keep the PyBIDS index here", metavar="DIR")
+    dof: float | None = _option(None, INPUTS, "degrees of freedom of t maps that say none", metavar="N")
+
+    combine: Texts = _option(
+        ("run",), COMBINING, "participant level: what is combined over", choices=("run", "session", "task")
+    )
+    pool: Texts | None = _option(
+        None, COMBINING, "group level: entities that do not keep maps apart", metavar="ENTITY",
+        stated="subjects: none; studies: task, and space within MNI",
+    )  # fmt: skip
+    compute: Texts | None = _option(
+        None, COMBINING, "new effect maps per subject from its contrasts", metavar="LABEL=EXPR"
+    )
+    smoothing: float = _option(0.0, COMBINING, "FWHM in mm, effect maps of ols only", metavar="FWHM")
+    estimator: Texts = _option(("auto",), COMBINING, "group level: one or more of these", choices=("auto", *ESTIMATORS))
+    units: str = _option(
+        "check", COMBINING, "what to do about the units of effects", choices=("check", "assume-same", "hedges-g")
+    )
+    mask: str = _option("auto", COMBINING, "analysis mask: FILE, auto, data or template", metavar="MASK")
+    min_coverage: float | None = _option(
+        None, COMBINING, "share of the maps that must cover a voxel", metavar="F",
+        stated="participant level: any map; subjects 1.0; studies 0.75",
+    )  # fmt: skip
+    grid: str = _option("common", COMBINING, "for maps on several grids: common, mni2mm or FILE", metavar="GRID")
+
+    formula: str = _option("1", TESTING, "the design, e.g. '1 + age + C(group)'", metavar="TEXT")
+    covariates: Path | None = _option(
+        None, TESTING, "another table for the formula", metavar="FILE", stated="participants.tsv / studies.tsv"
+    )
+    test: Texts | None = _option(
+        None, TESTING, "contrasts of the design's columns; commas make an F test", metavar="NAME=EXPR",
+        stated="every column",
+    )  # fmt: skip
+    contrast_file: Path | None = _option(None, TESTING, "the same as JSON", metavar="FILE")
+
+    inference: Texts = _option(("fdr", "bonferroni"), INFERRING, "one or more of these", choices=INFERENCES)
+    alpha: float = _option(0.05, INFERRING, "level after correction", metavar="P")
+    cluster_p: float = _option(0.001, INFERRING, "cluster-forming threshold", metavar="P")
+    tail: str = _option("two-sided", INFERRING, "direction of t tests", choices=("two-sided", "positive", "negative"))
+    min_extent: int = _option(0, INFERRING, "voxels: smaller clusters leave tables and thresholded maps", metavar="N")
+    permutations: int = _option(5000, INFERRING, "resamples of the inferences that resample", metavar="R")
+    seed: int = _option(0, INFERRING, "of the resamples", metavar="N")
+
+    nprocs: int | None = _option(None, RUNNING, "cores to use", metavar="N", stated="all we may use")
+    mem: str | None = _option(
+        None, RUNNING, "memory for all processes together, e.g. 8G", metavar="SIZE", stated="80 % of what is free"
+    )
+    dask: str | None = _option(
+        None, RUNNING, "workers of a Dask cluster: the scheduler's address or file, or local", metavar="ADDRESS",
+        stated="none: this machine's cores",
+    )  # fmt: skip
+    work_dir: Path | None = _option(
+        None, RUNNING, "for temporary files", short="-w", metavar="DIR",
+        stated="under $SLURM_TMPDIR or $TMPDIR, removed at the end",
+    )  # fmt: skip
+    config_file: Path | None = _option(None, RUNNING, "TOML: any of these, and each method's settings", metavar="FILE")
+    dry_run: bool = _option(False, RUNNING, "show what would be combined; write nothing")
+    no_report: bool = _option(False, RUNNING, "write no report pages")
+    reports_only: bool = _option(
+        False, RUNNING, "make the report again from the maps in OUTPUT_DIR; BIDS_DIR is not read"
+    )
+    skip_bids_validation: bool = _option(False, RUNNING, "accept a dataset without a proper description")
+    stop_on_first_crash: bool = _option(False, RUNNING, "stop at the first failure")
+    verbose: int = _option(0, RUNNING, "more messages; -vv: tracebacks too", short="-v", stated="", counted=True)
+    quiet: bool = _option(False, RUNNING, "warnings and errors only", short="-q")
     settings: Mapping[str, Any] = field(default_factory=dict)  # the configuration's tables
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """The options of ``ibma-import``."""
+
+    software: str
+    sources: Texts
+    output_dir: Path
+    participant_label: str | None = _option(None, WHOSE, "a subject's", metavar="LABEL")
+    session_label: str | None = _option(None, WHOSE, "of this session", metavar="LABEL")
+    run: str | None = _option(None, WHOSE, "of this run", metavar="N")
+    study_label: str | None = _option(None, WHOSE, "a study's (a group result)", metavar="LABEL")
+    task_id: str | None = _option(None, WHOSE, "of this task", short="-t", metavar="LABEL")
+    space: str | None = _option(None, WHOSE, "the template they lie in", metavar="LABEL", stated="what the source says")
+    sample_size: float | None = _option(
+        None, WHOSE, "subjects of the study", metavar="N", stated="what the source says"
+    )
+    contrast: Texts = _option(
+        (), WHOSE, "only these, and what they are called in file names", metavar="NAME[=LABEL]", stated="all"
+    )
+    dry_run: bool = _option(False, RUNNING, "show what was recognised; write nothing")
+    verbose: int = _option(0, RUNNING, "more messages; -vv: tracebacks too", short="-v", stated="", counted=True)
+    quiet: bool = _option(False, RUNNING, "warnings and errors only", short="-q")
+
+    @property
+    def entities(self) -> dict[str, str]:
+        """The entities that the command line gives, by their short keys."""
+        given = {
+            "sub": self.participant_label,
+            "study": self.study_label,
+            "ses": self.session_label,
+            "task": self.task_id,
+            "run": self.run,
+        }
+        return {key: label for key, label in given.items() if label is not None}
+
+
+def list_options(record: type) -> tuple[Option, ...]:
+    """List the options that a record's fields stand for."""
+    return tuple(_read_option(entry) for entry in fields(record) if "meaning" in entry.metadata)
+
+
+def _read_option(entry: Field[Any]) -> Option:
+    """Read an option from its field."""
+    more = dict(entry.metadata)
+    members = typing.get_args(entry.type) if isinstance(entry.type, types.UnionType) else (entry.type,)
+    kind: Any = next(member for member in members if member is not types.NoneType)
+    many = typing.get_origin(kind) is tuple
+    flags = (more.pop("short"), f"--{entry.name.replace('_', '-')}")
+    return Option(
+        dest=entry.name,
+        flags=tuple(flag for flag in flags if flag),
+        kind=typing.get_args(kind)[0] if many else kind,
+        many=many,
+        default=entry.default,
+        **more,
+    )
+
+
+OPTIONS = list_options(Options)
+IMPORT_OPTIONS = list_options(ImportOptions)
+
+
+def file_or_word(text: str) -> str | Path:
+    """Take a value of ``--grid`` or ``--mask`` for one of their words, else for a file."""
+    return text if text in ("common", "mni2mm", "auto", "data", "template") else Path(text)
 
 
 def describe_options() -> str:
@@ -176,7 +242,7 @@ def describe_options() -> str:
         for option in (option for option in OPTIONS if option.heading == heading):
             flags = ", ".join(f"`{flag}`" for flag in option.flags)
             menu = f": {', '.join(f'`{choice}`' for choice in option.choices)}" if option.choices else ""
-            default = option.default_text.replace("%%", "%").replace("|", "\\|")
+            default = option.default_text.replace("|", "\\|")
             lines.append(f"| {flags} | {option.meaning}{menu} | {default} |")
     lines += [
         "| `--version` | the version | |",

@@ -15,9 +15,8 @@ from ibma_app.dataset.filters import read_filter_file, read_labels
 from ibma_app.dataset.observations import observe
 from ibma_app.dataset.query import Query, explain_nothing, find_statmaps
 from ibma_app.designs.tables import Table, read_table, sample_sizes
-from ibma_app.workflows.options.table import Options
+from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.compute_contrasts import compute_effects
-from ibma_app.workflows.run.resources import file_or_word
 
 log = logging.getLogger(__name__)
 

@@ -109,8 +109,3 @@ def _work_dir(options: Options) -> Path:
             "--work-dir."
         ) from None
     return folder
-
-
-def file_or_word(text: str) -> str | Path:
-    """Take ``--grid`` and ``--mask``: one of their words, else a file."""
-    return text if text in ("common", "mni2mm", "auto", "data", "template") else Path(text)
