@@ -176,12 +176,12 @@ def cli(run_python: Callable[..., Ran]) -> Callable[..., Ran]:
 
 @pytest.fixture(scope="session")
 def maker() -> Callable[[str], Any]:
-    """Return ``maker(name)``: the module tests/importers/<name>.py, which makes folders as other software does."""
+    """Return ``maker(name)``: the module <name>.py of tests/importers, which makes folders as other software does."""
     loaded: dict[str, Any] = {}
 
     def load(name: str) -> Any:
         if name not in loaded:
-            path = ROOT / "tests" / "importers" / f"{name}.py"
+            (path,) = (ROOT / "tests" / "importers").rglob(f"{name}.py")
             spec = importlib.util.spec_from_file_location(f"made_by_{name}", path)
             assert spec is not None
             assert spec.loader is not None

@@ -143,7 +143,15 @@ def test_the_newest_record_counts(out: Path, cli) -> None:
     assert "ibma-app 9.8.7" in text  # the version that computed it
 
 
-@pytest.mark.parametrize("damage", [b"", b"no gzip", gzip.compress(b"{}"), gzip.compress(b'{"Format": 99}')])
+DAMAGED = {
+    "empty": b"",
+    "no gzip": b"no gzip",
+    "nothing in it": gzip.compress(b"{}"),
+    "of the future": gzip.compress(b'{"Format": 99}'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_record_is_an_input_error(tmp_path: Path, damage: bytes) -> None:
     record = tmp_path / "group_a.json.gz"
     record.write_bytes(damage)
