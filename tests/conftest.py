@@ -216,3 +216,22 @@ def observe(tmp_path) -> Callable[..., Observation]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20)
+
+
+@pytest.fixture(scope="session")
+def smoothness_of() -> Callable[..., Any]:
+    """Return ``smoothness_of(residuals, mask) -> Width``, of residuals (K, V) that are all in memory.
+
+    Each voxel's are over the root of their sum of squares; voxels that are not finite are not used.
+    """
+    from ibma_app.stats.resels import extended_axes, fwhm_of, sum_roughness
+
+    def measure(residuals, mask):
+        places = np.full(mask.shape, -1, dtype=np.int64)
+        places[mask] = np.arange(np.count_nonzero(mask))
+        axes = extended_axes(mask)
+        sound = np.isfinite(residuals).all(axis=0) & ((residuals**2).sum(axis=0) > 0.0)
+        covered = np.ones(residuals.shape[::-1], dtype=bool)
+        return fwhm_of(sum_roughness(residuals.T, covered, sound, places, axes, mask.shape[0]), axes)
+
+    return measure

@@ -1,9 +1,12 @@
-"""Why a map does not cover a voxel: the codes that reading, regridding and the survey share."""
+"""How many maps must cover a voxel, and why a map does not: what several rooms share."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+MIN_COVERAGE = {"run": 0.0, "subject": 1.0, "study": 0.75}
+"""Share of the maps that must cover a voxel when the user names none; 0: any map."""
 
 Reasons = NDArray[np.uint8]
 Indices = NDArray[np.integer[Any]]

@@ -12,7 +12,8 @@ TAILS = ("two-sided", "positive", "negative")
 class Test:
     """One hypothesis about the design's columns: a t test (one row) or an F test.
 
-    ``tail`` counts for t tests; an F test is always upper-tail.
+    Every test of several rows is an F test; a single row may ask for it. F
+    tests are upper-tail whatever ``tail`` says: theirs is "positive".
     """
 
     __test__ = False  # pytest: not a test class
@@ -20,7 +21,12 @@ class Test:
     name: str
     weights: NDArray[np.float64]  # (Q, P)
     tail: str = "two-sided"
-    is_f: bool = False  # True for every test of several rows; a single row may ask for it
+    is_f: bool = False
+
+    def __post_init__(self) -> None:
+        if self.is_f or np.atleast_2d(self.weights).shape[0] > 1:
+            object.__setattr__(self, "is_f", True)
+            object.__setattr__(self, "tail", "positive")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,11 @@
-"""BIDS file names: key-value pairs taken apart, put together, and labels made valid."""
+"""BIDS file names: key-value pairs taken apart and put together."""
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from ibma_app.core.errors import DatasetError
+from ibma_app.core.labels import contrast_label, is_label
 
 LONG_NAMES: Mapping[str, str] = {
     "subject": "sub",
@@ -55,7 +54,6 @@ _LAST = ("space", "res", "den", "contrast", "test", "desc", "corr", "stat")
 INDICES = frozenset({"run", "echo", "flip", "inv"})
 _EXTENSIONS = (".nii.gz", ".tsv.gz", ".nii", ".json", ".tsv")
 _KEY = re.compile(r"[a-zA-Z0-9]+")
-_LABEL = re.compile(r"[a-zA-Z0-9+]+")
 
 
 class NameParts(NamedTuple):
@@ -73,7 +71,7 @@ def short_name(entity: str) -> str:
 
 
 def split_name(filename: str) -> NameParts:
-    """Take a file name apart without judging it (see `parse_name`).
+    """Take a file name apart without judging it.
 
     Faulty labels are kept as they stand, so that filters can still leave the file out.
     """
@@ -106,7 +104,7 @@ def split_name(filename: str) -> NameParts:
 @lru_cache(maxsize=65536)  # a large dataset repeats its labels
 def _is_sound(key: str, label: str) -> bool:
     """Whether both are alphanumeric."""
-    return bool(_KEY.fullmatch(key) and _LABEL.fullmatch(label))
+    return bool(_KEY.fullmatch(key) and is_label(label))
 
 
 def _lonely_piece(entities: Mapping[str, str], piece: str) -> str:
@@ -123,33 +121,6 @@ def _bad_label(key: str, label: str) -> str:
     proposal = contrast_label(label)
     cure = f'rename to "{key}-{proposal}"' if proposal else f'give "{key}" a label'
     return f'"{key}-{label}" is not a key and an alphanumeric label; {cure}'
-
-
-def parse_name(filename: str) -> tuple[dict[str, str], str, str]:
-    """Take a BIDS file name apart: any key-value pairs, known to BIDS or not.
-
-    Parameters
-    ----------
-    filename : str
-        A file name, with or without folders in front. HALFpipe's
-        ``taskcontrast-`` counts as ``contrast-``.
-
-    Returns
-    -------
-    entities : dict
-        Labels by short key, in the name's order.
-    suffix, extension : str
-        ``"statmap"``, ``".nii.gz"``.
-
-    Raises
-    ------
-    DatasetError
-        When a label is not alphanumeric (``+`` is allowed), a piece has no key, or a key comes twice.
-    """
-    parts = split_name(filename)
-    if parts.fault:
-        raise DatasetError(f"{filename}: not a BIDS name: {parts.fault} (and its .json likewise).")
-    return parts.entities, parts.suffix, parts.extension
 
 
 def same_label(key: str, one: str, other: str) -> bool:
@@ -169,29 +140,3 @@ def output_name(entities: Mapping[str, str], suffix: str, extension: str = ".nii
     """Put a file name together, entities in BIDS order."""
     pairs = [f"{key}-{label}" for key, label in order_entities(entities).items()]
     return "_".join([*pairs, suffix]) + extension
-
-
-def camel_case(name: str) -> str:
-    """Make a menu name a label: ``stouffer-rfx`` -> ``stoufferRfx``."""
-    first, *rest = [piece for piece in re.split(r"[^a-zA-Z0-9]+", name) if piece]
-    return first + "".join(piece[0].upper() + piece[1:] for piece in rest)
-
-
-def make_label(text: str) -> str:
-    """Keep the alphanumerics of a column's or test's name: ``C(group)[T.b]`` -> ``CgroupTb``."""
-    plain = unicodedata.normalize("NFKD", text)
-    return "".join(letter for letter in plain if letter.isascii() and letter.isalnum())
-
-
-def contrast_label(name: str) -> str:
-    """Make a contrast's name a label as nilearn does: ``Incongr>Cong`` -> ``incongrGtCong``.
-
-    The rule is that of nilearn's ``save_glm_to_bids`` (0.9.2 and later; its
-    first word is lowercase), but letters beyond ASCII lose their accents,
-    since BIDS labels have none.
-    """
-    spelled = name
-    for sign, word in (("-", " Minus "), ("+", " Plus "), (">", " Gt "), ("<", " Lt "), ("_", " ")):
-        spelled = spelled.replace(sign, word)
-    first, *rest = spelled.split(" ")
-    return make_label(first.lower() + "".join(word.title() for word in rest))

@@ -1,21 +1,20 @@
 """What to keep: labels of the command line, BIDS filter files, and why nothing was left."""
 
 import json
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ibma_app.core.errors import InputError, UsageError
+from ibma_app.core.labels import contrast_label, is_label
 from ibma_app.core.statmap import KINDS
-from ibma_app.dataset.entities import LONG_NAMES, contrast_label, same_label, short_name
+from ibma_app.dataset.entities import LONG_NAMES, same_label, short_name
 
 ANY = "*"
 """In a filter file: with the entity, whatever its label; ``null`` is without it."""
 
 _NAME_PARTS = ("suffix", "extension", "stat")
 _WORDS = {"Query.ANY": ANY, "Query.NONE": None, "Query.REQUIRED": ANY}
-_LABEL = re.compile(r"[a-zA-Z0-9+]+")
 _SHOWN = 20
 
 
@@ -139,7 +138,7 @@ def _read_lines(path: Path) -> list[str]:
 def _read_label(text: str, key: str, value: str) -> str:
     """Take the prefix off a label and check it."""
     label = text.removeprefix(f"{key}-")
-    if _LABEL.fullmatch(label):
+    if is_label(label):
         return label
     made = contrast_label(label) if key == "contrast" else ""
     if not made:

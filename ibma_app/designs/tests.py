@@ -11,6 +11,7 @@ import numpy as np
 
 from ibma_app.core.design import TAILS, Test
 from ibma_app.core.errors import DataError, InputError, UsageError
+from ibma_app.core.labels import make_label
 from ibma_app.designs.expressions import Floats, find_column, parse_rows
 from ibma_app.designs.formulas import formula_entities as formula_entities
 
@@ -31,11 +32,6 @@ class TestSpec:
     tail: str | None = None  # None: that of the run
     is_f: bool = False  # True: an F test even of a single row
     origin: str = "--test"  # or the contrast file
-
-
-def make_label(name: str) -> str:
-    """Return the alphanumerics of a name, for file names: ``C(group)[T.b]`` -> ``CgroupTb``."""
-    return re.sub(r"[^A-Za-z0-9]", "", name)
 
 
 def parse_tests(texts: Sequence[str]) -> Mapping[str, TestSpec]:
@@ -244,7 +240,7 @@ def _resolve(label: str, spec: TestSpec, columns: Sequence[str], tail: str) -> T
     if is_f and spec.tail == "negative":
         msg = f"{where} is an F test, which has no negative tail."
         raise UsageError(msg)
-    return Test(label, weights, "positive" if is_f else spec.tail or tail, is_f)
+    return Test(label, weights, spec.tail or tail, is_f)
 
 
 def _row_weights(row: Row, columns: Sequence[str], where: str) -> Floats:

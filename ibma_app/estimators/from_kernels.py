@@ -44,7 +44,7 @@ def frame_of(design: Design) -> Frame:
     DataError
         When it is not of full rank.
     """
-    tests = [(test.weights, test.is_f or np.atleast_2d(test.weights).shape[0] > 1) for test in design.tests]
+    tests = [(test.weights, test.is_f) for test in design.tests]
     try:
         return frame_design(design.matrix, tests)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 import re
 
+from ibma_app.core.labels import make_label
 from ibma_app.core.study import NATIVE
 
 MNI = "MNI152"
@@ -82,7 +83,7 @@ def template_label(name: str) -> str:
         A label; `core.study.NATIVE` for a subject's own space; "" when the
         name does not tell. Names that are not known become their letters and digits.
     """
-    letters = "".join(re.findall(r"[A-Za-z0-9]+", name))
+    letters = make_label(name)
     key = letters.lower().removesuffix("coordinatesystem")
     if key in _LABELS:
         return _LABELS[key]

@@ -13,7 +13,7 @@ def inference_view(maps: ResultMaps, *, pictured: bool) -> dict[str, Any]:
     """Thresholds and smoothness of one test; with ``pictured`` its nulls and the QQ plot of p too."""
     plots: list[Graph] = []
     if pictured:
-        two_sided = not maps.test.is_f and maps.test.tail == "two-sided"
+        two_sided = maps.test.tail == "two-sided"
         nulls = (draw_null(finding, two_sided=two_sided) for finding in maps.findings)
         found = find_quantiles(maps)
         plots = [plot for plot in (*nulls, draw_quantiles(found) if found else None) if plot is not None]

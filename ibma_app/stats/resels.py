@@ -254,26 +254,3 @@ def fwhm_of(sums: Floats, axes: Bools) -> Width:
     fwhm[axes] = np.prod(along) ** power / (resels**power * along)
     x, y, z = fwhm
     return Width((float(x), float(y), float(z)), int(total[COUNT]))
-
-
-def smoothness_of(residuals: Floats, mask: Bools) -> Width:
-    """Estimate the FWHM of residual maps that are all there.
-
-    Parameters
-    ----------
-    residuals : ndarray, shape (K, V)
-        Residuals of a fit, each voxel's over the root of their sum of squares,
-        in the mask's C order. Not finite: not used.
-    mask : ndarray of bool, shape (X, Y, Z)
-
-    Raises
-    ------
-    ValueError
-        As `fwhm_of`.
-    """
-    places = np.full(mask.shape, -1, dtype=np.int64)
-    places[mask] = np.arange(np.count_nonzero(mask))
-    axes = extended_axes(mask)
-    sound = np.isfinite(residuals).all(axis=0) & ((residuals**2).sum(axis=0) > 0.0)
-    covered = np.ones(residuals.shape[::-1], dtype=bool)
-    return fwhm_of(sum_roughness(residuals.T, covered, sound, places, axes, mask.shape[0]), axes)

@@ -179,16 +179,6 @@ def _chi2_to_log10p(q: Floats, dof: Floats, out: Floats) -> None:
 
 
 @compiled
-def _f_to_log10p(f: Floats, dof1: Floats, dof2: Floats, out: Floats) -> None:
-    """Loop over `log_f_tail`; 0 where dof are not positive."""
-    for i in range(f.size):
-        out[i] = 0.0
-        if dof1[i] > 0.0 and dof2[i] > 0.0 and f[i] > 0.0:
-            log_tail, upper = log_f_tail(f[i], dof1[i], dof2[i])
-            out[i] = -(log_tail if upper else log1mexp(log_tail)) / _LOG_10
-
-
-@compiled
 def _log_sf(z: Floats, out: Floats) -> None:
     """Loop over `log_normal_sf`."""
     for i in range(z.size):
@@ -278,19 +268,6 @@ def z_to_log10p(z: ArrayLike, tail: str) -> Floats:
     if tail == "two-sided":
         return np.maximum(-(z_to_log_sf(np.abs(values)) + LOG_2) / _LOG_10, 0.0)
     return np.maximum(-z_to_log_sf(values if tail == "positive" else -values) / _LOG_10, 0.0)
-
-
-def t_to_log10p(t: ArrayLike, dof: ArrayLike, tail: str) -> Floats:
-    """Return -log10 p of t in that tail; dof as in `t_to_z`."""
-    return z_to_log10p(t_to_z(t, dof), tail)
-
-
-def f_to_log10p(f: ArrayLike, dof1: ArrayLike, dof2: ArrayLike) -> Floats:
-    """Return -log10 P(F > f); dof as in `f_to_z`."""
-    shape, flat = _aligned(f, dof1, dof2)
-    out = np.empty(flat[0].size)
-    _f_to_log10p(*flat, out)
-    return np.maximum(out, 0.0).reshape(shape)
 
 
 def chi2_to_log10p(q: ArrayLike, dof: ArrayLike) -> Floats:

@@ -14,8 +14,6 @@ from ibma_app.images.read import Geometry, read_geometry, read_image
 from ibma_app.images.regrid import regrid_mask, same_lattice
 from ibma_app.stream.convert import kinds_to_open
 
-GRIDS = ("common", "mni2mm")
-MASKS = ("auto", "data", "template")
 FINE = 1.5  # mm: below, the 1 mm brain mask is taken
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.block import Floats, VoxelBlock
-from ibma_app.core.coverage import Indices
+from ibma_app.core.coverage import MIN_COVERAGE, Indices
 from ibma_app.core.errors import DataError, IbmaError, UsageError
 from ibma_app.core.grid import Grid
 from ibma_app.core.results import MapSurvey
@@ -33,7 +33,6 @@ from ibma_app.stream.survey import (
 )
 from ibma_app.stream.workers.machine import default_memory
 
-MIN_COVERAGE = {"run": 0.0, "subject": 1.0, "study": 0.75}
 ROW_KINDS = ("effect", "variance", "z")
 WHOLE, CANDIDATES = 0, 1  # layouts of the stored rows
 

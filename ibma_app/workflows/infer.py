@@ -25,7 +25,7 @@ from ibma_app.stream.stack import Stack
 from ibma_app.workflows.run.resources import Crew
 from ibma_app.workflows.run.terminal import progress
 from ibma_app.workflows.write import sidecars
-from ibma_app.workflows.write.maps import Target, tail_of
+from ibma_app.workflows.write.maps import Target
 
 log = logging.getLogger(__name__)
 
@@ -97,13 +97,12 @@ def make_field(target: Target, estimate: Estimate, test: Test, smoothness: Smoot
         if there.size and np.isfinite(there[0]) and (there == there[0]).all():
             rows = float(np.linalg.matrix_rank(test.weights)) if fitted.statistic_name == "F" else 1.0
             dof = (rows, float(there[0]))
-    tail = tail_of(test)
     return Field(
         z=fitted.z,
-        tail=tail,
+        tail=test.tail,
         estimable=fitted.estimable,
         grid=target.grid,
-        log10_p=np.where(fitted.estimable, z_to_log10p(fitted.z, tail), 0.0),
+        log10_p=np.where(fitted.estimable, z_to_log10p(fitted.z, test.tail), 0.0),
         statistic=fitted.statistic,
         statistic_name=fitted.statistic_name,
         dof=dof,

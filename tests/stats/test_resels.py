@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ibma_app.stats.resels import count_resels, extended_axes, fwhm_of, smoothness_of, sum_roughness
+from ibma_app.stats.resels import count_resels, extended_axes, fwhm_of, sum_roughness
 
 PINNED = json.loads((Path(__file__).parents[1] / "reference" / "rft_spm.json").read_text(encoding="utf-8"))
 SMOOTHNESS = {row["mask"]: row for row in PINNED["smoothness"]}
@@ -48,14 +48,14 @@ def test_resels_equal_spm(name):
 
 
 @pytest.mark.parametrize("name", SMOOTHNESS)
-def test_smoothness_equals_spm(name):
+def test_smoothness_equals_spm(name, smoothness_of):
     mask, row = make_mask(name), SMOOTHNESS[name]
     found = smoothness_of(make_residuals(mask, row["n"]), mask)
     # the same arithmetic but for the order of sums
     np.testing.assert_allclose(found.fwhm, row["FWHM"], rtol=1e-9)
 
 
-def test_a_slice_lies_in_any_plane():
+def test_a_slice_lies_in_any_plane(smoothness_of):
     mask = make_mask("slice")
     residuals = make_residuals(mask, 8)
     flat = smoothness_of(residuals, mask).fwhm
@@ -109,7 +109,7 @@ def test_partial_coverage_equals_a_loop_over_voxels():
     np.testing.assert_allclose(found.fwhm, expected, rtol=1e-9)
 
 
-def test_known_width_is_found():
+def test_known_width_is_found(smoothness_of):
     # 12 independent maps smoothed with FWHM 6, 5 and 4 voxels; differences over a whole voxel see
     # the field as a little smoother than its derivatives do (2 to 5 % here), the rest is sampling error
     rng = np.random.default_rng(1)
@@ -127,7 +127,7 @@ def test_known_width_is_found():
     assert (np.array(found.fwhm) > np.array(inside.fwhm)).all()
 
 
-def test_one_voxel_and_no_neighbours():
+def test_one_voxel_and_no_neighbours(smoothness_of):
     mask = np.zeros((3, 3, 3), dtype=bool)
     mask[1, 1, 1] = True
     assert smoothness_of(np.ones((4, 1)) / 2, mask) == ((1.0, 1.0, 1.0), 0)

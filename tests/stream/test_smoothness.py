@@ -8,7 +8,6 @@ from ibma_app.core.design import Design, Test
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Estimate
 from ibma_app.estimators import ESTIMATORS, find_estimator
-from ibma_app.stats.resels import smoothness_of
 from ibma_app.stream import smoothness
 from ibma_app.stream.estimate import estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid
@@ -50,7 +49,7 @@ def open_stack(observe, volumes, tmp_path):
     return open_
 
 
-def expected_width(stack, weights=None):
+def expected_width(stack, smoothness_of, weights=None):
     """SPM's rule on residuals by numpy's least squares (complete coverage)."""
     block = stack.read(0, stack.n_voxels)
     values = block.z if block.effect is None else block.effect
@@ -64,7 +63,7 @@ def expected_width(stack, weights=None):
 
 
 @pytest.mark.parametrize("name", ["ols", "stouffer-rfx", "fixed-effects", "reml"])
-def test_equals_residuals_by_least_squares(open_stack, name):
+def test_equals_residuals_by_least_squares(open_stack, smoothness_of, name):
     estimator = find_estimator(name)
     with open_stack(estimator.needs) as stack:
         estimate = estimate_maps(stack, estimator, design_of(K), {})
@@ -73,7 +72,7 @@ def test_equals_residuals_by_least_squares(open_stack, name):
         if "variance" in estimator.needs:
             tau2 = 0.0 if estimate.tau2 is None else estimate.tau2
             weights = 1 / (stack.read(0, stack.n_voxels).variance + tau2)
-        expected = expected_width(stack, weights)
+        expected = expected_width(stack, smoothness_of, weights)
     # exact but for rounding of two least-squares solvers
     np.testing.assert_allclose(found.fwhm, expected.fwhm, rtol=1e-9)
     assert found.n_voxels == expected.n_voxels

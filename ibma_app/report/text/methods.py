@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ibma_app.core.coverage import MIN_COVERAGE
 from ibma_app.core.design import Design
 from ibma_app.core.methods import Citation
 from ibma_app.core.results import EstimatorResult, Results
@@ -17,9 +18,6 @@ from ibma_app.report.figures.charts import describe_test
 from ibma_app.report.html import format_number
 from ibma_app.report.text.significance import and_, decision_paragraph
 from ibma_app.report.text.wording import COMMON_TEST_WORDS, ESTIMATOR_WORDS, SETTINGS_IN_WORDS, TEST_WORDS, UNITS_WORDS
-
-DEFAULT_COVERAGE = {"subject": 1.0, "study": 0.75}
-"""Share of the maps that must cover a voxel when the user names none; runs: any map."""
 
 BIDS_CITATIONS = (
     Citation(
@@ -235,16 +233,16 @@ def _coverage_paragraph(results: Results) -> str:
     return " ".join(part for part in parts if part)
 
 
-def share_of_maps(results: Results) -> float | None:
-    """The share of the maps that must cover a voxel; None: any map."""
+def share_of_maps(results: Results) -> float:
+    """The share of the maps that must cover a voxel; 0: any map."""
     share = results.settings.get("min_coverage")
-    return DEFAULT_COVERAGE.get(results.analysis.unit) if share is None else float(share)
+    return MIN_COVERAGE[results.analysis.unit] if share is None else float(share)
 
 
 def _share_sentence(results: Results) -> str:
     """State how many maps must cover a voxel."""
     share = share_of_maps(results)
-    if share is None or share == 0:
+    if share == 0:
         return "Voxels that at least one map covers were kept."
     if share == 1:
         return "Voxels that not all maps cover were left out."

@@ -110,7 +110,7 @@ def _dof(maps: ResultMaps) -> Floats:
 
 def _threshold(finding: Finding, maps: ResultMaps, scale: _Scale) -> Threshold:
     """Find the height of one inference, and tell it in all units."""
-    tail = "positive" if maps.test.is_f else maps.test.tail
+    tail = maps.test.tail
     what, z = _height(finding, tail)
     if z is None:
         return Threshold(finding.inference, what, None, None, None, None, _score(finding))

@@ -38,7 +38,7 @@ class Scheme:
     @property
     def rows(self) -> int:
         """Q of an F test; 0 of a t test."""
-        return self.partition.effective.shape[1] if _is_f(self.test) else 0
+        return self.partition.effective.shape[1] if self.test.is_f else 0
 
     def prepare(self, block: VoxelBlock) -> VoxelBlock:
         """Take the nuisance out of a block's least-squares data, once for all relabellings."""
@@ -65,7 +65,7 @@ class Scheme:
         effective = (self.partition.effective * signs[:, None])[order]
         matrix = np.column_stack([effective, self.partition.nuisance])
         weights = np.eye(effective.shape[1], matrix.shape[1])
-        test = replace(self.test, weights=weights, is_f=_is_f(self.test))
+        test = replace(self.test, weights=weights)
         return block, replace(self.design, matrix=matrix, tests=(test,))
 
     def weights(self, rows: slice = EVERY) -> tuple[Floats, Floats]:
@@ -131,8 +131,7 @@ def plan_scheme(design: Design, test: Test, estimator: Estimator, permutations: 
     partition = partition_design(design.matrix, test.weights)
     blocks, whole = design.exchangeability, design.whole_blocks and design.exchangeability is not None
     kind = LEAST_SQUARES.get(estimator.name)
-    tail = "positive" if _is_f(test) else test.tail
-    symmetric = _is_f(test) or test.tail == "two-sided"
+    symmetric = test.is_f or test.tail == "two-sided"
     everywhere = np.zeros(design.matrix.shape[0], dtype=np.int64)
     flips = constant_within(partition, everywhere if blocks is None else blocks)
     if flips:
@@ -145,7 +144,7 @@ def plan_scheme(design: Design, test: Test, estimator: Estimator, permutations: 
         words = "permutations (Freedman-Lane)" if kind else "permutations of the tested regressors"
     words += " of whole blocks" if whole else " within blocks" if blocks is not None and not flips else ""
     alone = replace(design, tests=(test,))
-    return Scheme(alone, partition, relabellings, kind, words, tail)
+    return Scheme(alone, partition, relabellings, kind, words, test.tail)
 
 
 def count_ties(scheme: Scheme) -> int:
@@ -165,7 +164,3 @@ def count_ties(scheme: Scheme) -> int:
         kept = ((nuisance @ nuisance[0].T) ** 2).sum(axis=(1, 2))
         same &= kept > nuisance.shape[1] * (1 - 1e-9)
     return max(int(np.count_nonzero(same)), 1)
-
-
-def _is_f(test: Test) -> bool:
-    return test.is_f or np.atleast_2d(test.weights).shape[0] > 1

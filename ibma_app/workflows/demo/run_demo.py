@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ibma_app import __version__
 from ibma_app.core.errors import OutputError
-from ibma_app.dataset.entities import camel_case
+from ibma_app.core.labels import camel_case
 from ibma_app.workflows.demo.files import read_maps, write_studies, write_subjects, write_truth
 from ibma_app.workflows.demo.recovery import Check, Maps, check_participants, check_studies, check_subjects
 from ibma_app.workflows.demo.simulate import SPACE, Simulation, make_brain, simulate_studies, simulate_subjects

@@ -13,9 +13,10 @@ from rich.table import Table
 
 from ibma_app import __version__
 from ibma_app.core.errors import DatasetError, IbmaError, InputError, NothingSelectedError, UsageError
+from ibma_app.core.labels import contrast_label, is_label, make_label
 from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
 from ibma_app.dataset.description import write_bidsignore, write_readme
-from ibma_app.dataset.entities import contrast_label, make_label, output_name
+from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.imported import describe_import, find_earlier, remove_stale, update_rows
 from ibma_app.dataset.write import Output, open_output, save_json, save_statmap
 from ibma_app.images.spaces import MNI
@@ -173,7 +174,7 @@ def _choose(contrasts: Sequence[ImportedContrast], wanted: Sequence[str]) -> dic
         if not found:
             there = "; ".join(dict.fromkeys(contrast.name for contrast in contrasts)) or "none"
             raise NothingSelectedError(f"--contrast {text!r}: there is no such contrast. There are: {there}.")
-        if label is not None and make_label(label) != label:
+        if label is not None and not is_label(label):
             proposal = contrast_label(label)
             raise UsageError(f"--contrast {text!r}: a label has letters and digits only. Perhaps {proposal}?")
         chosen |= {id(contrast): label or contrast.label for contrast in found}

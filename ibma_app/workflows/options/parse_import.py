@@ -3,12 +3,11 @@
 import argparse
 import math
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ibma_app.core.errors import UsageError
-from ibma_app.dataset.entities import contrast_label
+from ibma_app.core.labels import contrast_label, is_label
 from ibma_app.importers import IMPORTERS
 from ibma_app.workflows.options.parse import Parser, add_options, with_hyphens
 from ibma_app.workflows.options.table import IMPORT_OPTIONS, RUNNING, ImportOptions
@@ -20,7 +19,6 @@ EPILOG = """examples:
 exit codes: 0 done, 1 some sources failed, 18 no such contrast, 64 usage, 65 values or metadata, 66 source missing,
   73 OUTPUT_DIR not writable, 74 I/O error
 """
-_LABEL = re.compile(r"[a-zA-Z0-9+]+")
 
 
 def build_import_parser() -> argparse.ArgumentParser:
@@ -72,7 +70,7 @@ def parse_import(argv: Sequence[str]) -> ImportOptions:
 def _label(flag: str, text: str, prefix: str) -> str:
     """Take a label with or without its prefix; refuse what is none."""
     label = text.removeprefix(f"{prefix}-")
-    if not _LABEL.fullmatch(label):
+    if not is_label(label):
         proposal = contrast_label(label)
         hint = f" Perhaps {proposal}?" if proposal else ""
         raise UsageError(f"{flag} {text!r}: a label has letters and digits only.{hint}")

@@ -1,6 +1,5 @@
 """New effect maps from a subject's contrasts (``--compute LABEL=EXPR``)."""
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, UsageError
+from ibma_app.core.labels import is_label
 from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.designs.expressions import parse_rows
 
@@ -75,7 +75,7 @@ def _parse(expression: str, contrasts: Sequence[str], text: str) -> NDArray[np.f
 
 
 def _check_label(label: str, contrasts: Sequence[str], text: str) -> None:
-    if not re.fullmatch(r"[a-zA-Z0-9+]+", label):
+    if not is_label(label):
         raise UsageError(f"--compute {text!r}: the label {label!r} is not alphanumeric, as BIDS labels are.")
     if label in contrasts:
         raise UsageError(f"--compute {text!r}: there is a contrast {label} already. Choose another label.")

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from ibma_app.core.design import Design, Test
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.grid import Grid
+from ibma_app.core.labels import camel_case
 from ibma_app.core.results import EstimatorResult, Finding, MapSurvey
 from ibma_app.core.statmap import Analysis
-from ibma_app.dataset.entities import camel_case, output_name
+from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.write import Output, save_json, save_tsv
 from ibma_app.dataset.writer import MapWriter
 from ibma_app.stats.tails import z_to_log10p
@@ -78,7 +79,7 @@ def write_maps(target: Target, estimate: Estimate) -> dict[tuple[str, str, str],
     for test, kind, values, fill in _maps(target.design, estimate, dof, target.analysis.level):
         name = test.name if test else ""
         path = target.path("statmap", ".nii.gz", test=name, stat=kind)
-        tail = None if test is None else tail_of(test)
+        tail = None if test is None else test.tail
         sidecar = sidecars.map_sidecar(
             target.common, kind, target.units, test=test, design=target.design, dof=dof, tail=tail
         )
@@ -86,11 +87,6 @@ def write_maps(target: Target, estimate: Estimate) -> dict[tuple[str, str, str],
             path, values, target.grid, sidecar, fill=fill, dtype=np.int16 if kind == "n" else np.float32
         )
     return files
-
-
-def tail_of(test: Test) -> str:
-    """Give a test's tail; F tests are upper-tail."""
-    return "positive" if test.is_f else test.tail
 
 
 def _maps(
@@ -105,7 +101,7 @@ def _maps(
         if fitted.statistic is not None:
             yield test, fitted.statistic_name, fitted.statistic, 0.0
         yield test, "z", fitted.z, 0.0
-        log10_p = np.where(fitted.estimable, z_to_log10p(fitted.z, tail_of(test)), 0.0)
+        log10_p = np.where(fitted.estimable, z_to_log10p(fitted.z, test.tail), 0.0)
         yield test, "p", 10.0**-log10_p, 1.0
         if level == "group":
             yield test, "log10p", log10_p, 0.0

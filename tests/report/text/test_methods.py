@@ -11,7 +11,6 @@ from ibma_app.core.methods import Citation
 from ibma_app.report.pages import write_analysis_page
 from ibma_app.report.text.citations import bibtex, merge_texts, paste_texts
 from ibma_app.report.text.methods import (
-    DEFAULT_COVERAGE,
     escape_markdown,
     methods_markdown,
     methods_text,
@@ -103,11 +102,6 @@ def test_participant_words(tmp_path, participant_results):
 def test_options_are_in_the_words(tmp_path, group_results, settings, said):
     results = group_results(tmp_path)
     assert said in words(replace(results, settings={**results.settings, **settings}))
-
-
-def test_default_coverage_is_the_one_that_runs():
-    stack = pytest.importorskip("ibma_app.stream.stack")
-    assert {unit: stack.MIN_COVERAGE[unit] for unit in DEFAULT_COVERAGE} == DEFAULT_COVERAGE
 
 
 def test_references_come_once(tmp_path, group_results):
