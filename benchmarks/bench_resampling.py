@@ -92,19 +92,18 @@ def time_ours(stack, threads, estimator="ols", counts=OURS):
     from ibma_app.core.methods import InferenceSettings
     from ibma_app.estimators import find_estimator
     from ibma_app.inference import find_inference
+    from ibma_app.stream.estimate import Model
     from ibma_app.stream.resampling.resample import score_resamples
+    from ibma_app.stream.workers.resources import Resources
 
     test = Test("mean", np.ones((1, 1)))
     design = Design(np.ones((stack.n_maps, 1)), ("Intercept",), (test,))
-    found = {}
+    model, found = Model(find_estimator(estimator), design), {}
     for label, (short, long) in counts.items():
         scores = {name: find_inference(name).score for name in SCORES[label]}
 
         def run(count, scores=scores):
-            score_resamples(
-                stack, find_estimator(estimator), design, test, scores, estimator_settings={},
-                settings=InferenceSettings(), permutations=count, threads=threads,
-            )  # fmt: skip
+            score_resamples(stack, model, test, scores, InferenceSettings(permutations=count), Resources(threads))
 
         run(2)  # compiles
         found[label] = per_resample(run, short, long, 3).tolist()

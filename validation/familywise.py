@@ -26,7 +26,7 @@ from ibma_app.core.methods import InferenceSettings  # noqa: E402
 from ibma_app.core.results import MapSurvey  # noqa: E402
 from ibma_app.estimators import find_estimator  # noqa: E402
 from ibma_app.inference import INFERENCES, find_inference  # noqa: E402
-from ibma_app.stream.estimate import estimate_maps  # noqa: E402
+from ibma_app.stream.estimate import Model, estimate_maps  # noqa: E402
 from ibma_app.stream.resampling.resample import score_resamples  # noqa: E402
 from ibma_app.stream.row_store import RowStore  # noqa: E402
 from ibma_app.stream.smoothness import estimate_smoothness  # noqa: E402
@@ -124,18 +124,16 @@ def find(job: Job) -> list[bool]:
     """Tell which methods find something in one data set."""
     analysis = job.analysis
     stack = simulate(job, np.random.default_rng([job.number, job.n_maps, analysis.groups, analysis.side]))
-    estimator, design, settings = find_estimator(analysis.estimator), make_design(job), InferenceSettings(alpha=ALPHA)
-    estimate = estimate_maps(stack, estimator, design, {})
-    smoothness = estimate_smoothness(stack, estimator, design, estimate)
+    design, settings = make_design(job), InferenceSettings(alpha=ALPHA, permutations=job.resamples, seed=job.number)
+    model = Model(find_estimator(analysis.estimator), design)
+    estimate = estimate_maps(stack, model)
+    smoothness = estimate_smoothness(stack, model, estimate)
     field = make_field(SimpleNamespace(grid=stack.grid), estimate, design.tests[0], smoothness)
     methods = [find_inference(name) for name in analysis.methods]
     scores = {method.name: method.score for method in methods if method.score}
     null = None
     if scores:
-        null = score_resamples(
-            stack, estimator, design, design.tests[0], scores, estimator_settings={}, settings=settings,
-            permutations=job.resamples, seed=job.number,
-        )  # fmt: skip
+        null = score_resamples(stack, model, design.tests[0], scores, settings)
     return [bool(m.infer(field, null if m.score else None, settings).significant.any()) for m in methods]
 
 

@@ -62,6 +62,8 @@ class InferenceSettings:
     alpha: float = 0.05
     cluster_p: float = 0.001
     min_extent: int = 0
+    permutations: int = 5000  # R: all distinct relabellings when there are no more
+    seed: int = 0  # of random relabellings
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -1,7 +1,7 @@
-"""Fit an estimator to a stack, tile by tile, in threads or by workers elsewhere."""
+"""Fit a model to a stack, tile by tile, in threads or by workers elsewhere."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -12,48 +12,54 @@ from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Estimator
 from ibma_app.stream.memory_plan import block_size
 from ibma_app.stream.stack import Stack
-from ibma_app.stream.workers.threads import Workers, do_jobs
+from ibma_app.stream.workers.resources import ONE_THREAD, Resources
+from ibma_app.stream.workers.threads import do_jobs
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What is fitted: an estimator with its settings, on a design of K rows."""
+
+    estimator: Estimator
+    design: Design
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def fit(self, block: VoxelBlock) -> Estimate:
+        """Fit it at the voxels of a block."""
+        result: Estimate = self.estimator.fit(block, self.design, **self.settings)
+        return result
 
 
 def estimate_maps(
     stack: Stack,
-    estimator: Estimator,
-    design: Design,
-    settings: Mapping[str, str],
-    threads: int = 1,
+    model: Model,
+    resources: Resources = ONE_THREAD,
     on_progress: Callable[[int], None] | None = None,
-    workers: Workers | None = None,
 ) -> Estimate:
-    """Fit an estimator at every voxel of a stack.
+    """Fit a model at every voxel of a stack.
 
     Parameters
     ----------
     stack : Stack
         K maps, V voxels.
-    estimator : Estimator
-        Its ``fit`` is called on tiles; its kernels release the GIL.
-    design : Design
-        One row per row of the stack (take ``stack.kept`` of the observations').
-    settings : mapping of str to str
-        Passed to ``fit``.
-    threads : int
-        Tiles fitted at once.
+    model : Model
+        Its design has one row per row of the stack (take ``stack.kept`` of the
+        observations'). It is fitted to tiles; the kernels release the GIL.
+    resources : Resources
+        Its threads fit tiles at the same time, or its workers are sent the tiles.
     on_progress : callable, optional
         Called with the number of voxels of each tile when it is done.
-    workers : Workers, optional
-        Are sent the tiles, and fit them in the threads' place.
 
     Returns
     -------
     Estimate
         Of V voxels; the same bytes whoever fits them.
     """
-    if design.matrix.shape[0] != stack.n_maps:
-        raise ValueError(f"The design has {design.matrix.shape[0]} rows, the stack {stack.n_maps} maps.")
+    n_rows = model.design.matrix.shape[0]
+    if n_rows != stack.n_maps:
+        raise ValueError(f"The design has {n_rows} rows, the stack {stack.n_maps} maps.")
     size = block_size(stack.n_maps)
     starts = range(0, stack.n_voxels, size)
-
-    fit = (estimator, design, dict(settings))
 
     def read(start: int) -> VoxelBlock:
         return stack.read(start, start + size)
@@ -63,19 +69,12 @@ def estimate_maps(
         if on_progress is not None:
             on_progress(min(size, stack.n_voxels - start))
 
-    first = _fit_tile(fit, read(0))  # alone: kernels compile once, and its fields tell what there is to allocate
+    first = model.fit(read(0))  # alone: kernels compile once, and its fields tell what there is to allocate
     whole: Estimate = _allocate(first, min(size, stack.n_voxels), stack.n_voxels)
     done(0, first)
     nbytes = size * stack.n_maps * 8 * (len(stack.kinds) + 1)
-    do_jobs(_fit_tile, fit, starts[1:], done, threads=threads, workers=workers, read=read, nbytes=nbytes)
+    do_jobs(Model.fit, model, starts[1:], done, resources, read=read, nbytes=nbytes)
     return whole
-
-
-def _fit_tile(fit: tuple[Estimator, Design, Mapping[str, str]], block: VoxelBlock) -> Estimate:
-    """Fit one tile."""
-    estimator, design, settings = fit
-    result: Estimate = estimator.fit(block, design, **settings)
-    return result
 
 
 def _allocate(part: Any, n_part: int, n_voxels: int) -> Any:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from ibma_app.core.block import Floats, VoxelBlock
 from ibma_app.core.design import Design, Test
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Estimator
 from ibma_app.core.results import Combined, MapAtPeak, PeakEvidence
+from ibma_app.stream.estimate import Model
 from ibma_app.stream.stack import Stack
 
 REFITTED_ALL = 60
@@ -32,26 +32,19 @@ class _Solved(NamedTuple):
 
 
 def read_peaks(
-    stack: Stack,
-    estimator: Estimator,
-    design: Design,
-    estimate: Estimate,
-    settings: Mapping[str, str],
-    test: Test,
-    places: Mapping[int, str],
+    stack: Stack, model: Model, estimate: Estimate, test: Test, places: Mapping[int, str]
 ) -> tuple[PeakEvidence, ...]:
     """Read the maps at a test's peaks, and refit there without each map in turn.
 
-    The refits are the estimator's own, with the same design and settings, on a
-    block where one map does not cover the voxel (metafor's ``leave1out``,
+    The refits are the model's own, on a block where one map does not cover the voxel (metafor's ``leave1out``,
     designs with moderators too).
 
     Parameters
     ----------
     stack : Stack
         K maps, V voxels.
-    estimator, design, settings
-        As the estimate was made.
+    model : Model
+        Of which the estimate was made.
     estimate : Estimate
         Of the V voxels.
     test : Test
@@ -66,7 +59,7 @@ def read_peaks(
     """
     fitted = estimate.tests[test.name]
     inside = np.argwhere(stack.grid.mask)
-    alone = replace(design, tests=(test,))
+    alone = replace(model, design=replace(model.design, tests=(test,)))
     peaks = []
     for at, name in places.items():
         if not fitted.estimable[at]:
@@ -74,7 +67,7 @@ def read_peaks(
         block = stack.read(at, at + 1)
         tau2 = None if estimate.tau2 is None else float(estimate.tau2[at])
         combined = _combined(estimate, test, at)
-        maps = _maps_at(block, estimator, alone, settings, combined, tau2 or 0.0)
+        maps = _maps_at(block, alone, combined, tau2 or 0.0)
         x, y, z = (stack.grid.affine @ np.append(inside[at], 1.0))[:3]
         i, j, k = inside[at]
         peaks.append(
@@ -87,10 +80,10 @@ def read_peaks(
                 maps=maps,
                 tau2=tau2,
                 q=_at(estimate.q, at),
-                q_dof=None if estimate.q is None else _left_dof(block, design),
+                q_dof=None if estimate.q is None else _left_dof(block, model.design),
                 q_log10p=_at(estimate.q_log10p, at),
                 i2=_at(estimate.i2, at),
-                prediction=_prediction(estimate, alone, at),
+                prediction=_prediction(estimate, alone.design, at),
             )
         )
     return tuple(peaks)
@@ -124,15 +117,9 @@ def _combined(estimate: Estimate, test: Test, at: int) -> Combined:
     )
 
 
-def _maps_at(
-    block: VoxelBlock,
-    estimator: Estimator,
-    alone: Design,
-    settings: Mapping[str, str],
-    combined: Combined,
-    tau2: float,
-) -> tuple[MapAtPeak, ...]:
-    """Tell what each map that covers the voxel says, and what there is without it."""
+def _maps_at(block: VoxelBlock, model: Model, combined: Combined, tau2: float) -> tuple[MapAtPeak, ...]:
+    """Tell what each map that covers the voxel says, and what there is without it; the model has one test."""
+    estimator, alone = model.estimator, model.design
     rows = np.flatnonzero(block.covered[:, 0])
     kind = block.effect if "effect" in estimator.needs else block.z
     assert kind is not None  # it has been fitted
@@ -140,7 +127,7 @@ def _maps_at(
     variance = block.variance[rows, 0] if "variance" in estimator.needs and block.variance is not None else None
     sizes = block.sample_size[rows] if "sample_size" in estimator.needs and block.sample_size is not None else None
     weights = None
-    if variance is not None and settings.get("weights") != "equal":
+    if variance is not None and model.settings.get("weights") != "equal":
         weights = 1.0 / (variance + tau2)
     elif sizes is not None:
         weights = np.sqrt(sizes)
@@ -151,7 +138,7 @@ def _maps_at(
     afford = int(REFIT_COST // (matrix.shape[0] * matrix.shape[1] ** 2))
     most = min(afford, rows.size if rows.size <= REFITTED_ALL else REFITTED)
     left = np.sort(rows[np.argsort(-again.shift, kind="stable")[:most]])
-    without = _leave_out(block, estimator, alone, settings, left)
+    without = _leave_out(block, model, left)
     plain = alone.tests_mean(alone.tests[0]) or not (known and estimator.takes_designs)
     return tuple(
         MapAtPeak(
@@ -190,16 +177,13 @@ def _adds_up(again: _Solved, combined: Combined, sized: Floats | None, values: F
     return True
 
 
-def _leave_out(
-    block: VoxelBlock, estimator: Estimator, alone: Design, settings: Mapping[str, str], rows: NDArray[np.intp]
-) -> dict[int, Combined]:
+def _leave_out(block: VoxelBlock, model: Model, rows: NDArray[np.intp]) -> dict[int, Combined]:
     """Refit one voxel without each of some maps: a block of as many voxels, each lacking one map."""
     covered = np.repeat(block.covered, rows.size, axis=1)
     covered[rows, np.arange(rows.size)] = False
     kinds = {name: getattr(block, name) for name in ("effect", "variance", "z")}
     spread = {name: None if values is None else np.where(covered, values, 0.0) for name, values in kinds.items()}
     lacking = VoxelBlock(covered=covered, dof=block.dof, sample_size=block.sample_size, **spread)
-    estimate: Estimate = estimator.fit(lacking, alone, **settings)
-    test = alone.tests[0]
+    estimate, test = model.fit(lacking), model.design.tests[0]
     estimable = estimate.tests[test.name].estimable
     return {int(row): _combined(estimate, test, index) for index, row in enumerate(rows) if estimable[index]}

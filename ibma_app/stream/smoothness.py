@@ -1,19 +1,20 @@
 """How smooth the noise of a fit is: standardised residuals of a stack, a few planes at a time."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Estimate, Smoothness
 from ibma_app.core.methods import Estimator
 from ibma_app.stats.resels import extended_axes, fwhm_of, sum_roughness
 from ibma_app.stats.residuals import standardised_residuals
+from ibma_app.stream.estimate import Model
 from ibma_app.stream.memory_plan import block_size
 from ibma_app.stream.stack import Stack
+from ibma_app.stream.workers.resources import ONE_THREAD, Resources
+from ibma_app.stream.workers.threads import in_threads
 
 Floats = NDArray[np.float64]
 
@@ -29,14 +30,9 @@ def has_residuals(estimator: Estimator) -> bool:
 
 
 def estimate_smoothness(
-    stack: Stack,
-    estimator: Estimator,
-    design: Design,
-    estimate: Estimate,
-    threads: int = 1,
-    on_progress: Callable[[int], None] | None = None,
+    stack: Stack, model: Model, estimate: Estimate, resources: Resources = ONE_THREAD
 ) -> Smoothness:
-    """Estimate the FWHM of an estimator's residuals, as SPM does (Kiebel et al. 1999).
+    """Estimate the FWHM of a model's residuals, as SPM does (Kiebel et al. 1999).
 
     Residuals of mixed models are divided by the root of variance + tau2 first.
     Differences are taken where the same maps cover both voxels. A slab of
@@ -46,15 +42,12 @@ def estimate_smoothness(
     ----------
     stack : Stack
         K maps, V voxels.
-    estimator : Estimator
-    design : Design
-        One row per row of the stack.
+    model : Model
+        Its design has one row per row of the stack.
     estimate : Estimate
         Its fit: ``tau2`` is used.
-    threads : int
-        Slabs worked on at once; the result does not depend on it.
-    on_progress : callable, optional
-        Called with the number of voxels of each slab when it is done.
+    resources : Resources
+        Its threads work on slabs at the same time; the result does not depend on them.
 
     Returns
     -------
@@ -67,6 +60,7 @@ def estimate_smoothness(
     DataError
         When there is nothing to estimate it from.
     """
+    estimator = model.estimator
     if not has_residuals(estimator):
         raise UsageError(f"{estimator.name} fits no linear model: there are no residuals to find the smoothness of.")
     mask = stack.grid.mask
@@ -78,24 +72,17 @@ def estimate_smoothness(
         first, last = slab
         end = min(last + 1, mask.shape[0])  # one plane more, for the differences into it
         start, stop = int(first_voxel[first]), int(first_voxel[end])
-        residuals, covered, sound = _residuals(stack, estimator, design, estimate, kept, start, stop)
+        residuals, covered, sound = _residuals(stack, model, estimate, kept, slice(start, stop))
         places = np.full(mask[first:end].shape, -1, dtype=np.int64)
         places[mask[first:end]] = np.arange(stop - start)
         sums = sum_roughness(residuals, covered, sound, places, axes, last - first, stack.n_maps / kept.size)
         return sums
 
-    found = []
+    found: dict[tuple[int, int], Floats] = {}
     slabs = list(_slabs(first_voxel, min(SLAB, VALUES // kept.size)))
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
-        try:
-            for slab, sums in zip(slabs, pool.map(work, slabs), strict=True):
-                found.append(sums)
-                if on_progress is not None:
-                    on_progress(int(first_voxel[slab[1]] - first_voxel[slab[0]]))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    in_threads(work, slabs, resources.threads, found.__setitem__)
     try:
-        width = fwhm_of(np.vstack(found), axes)
+        width = fwhm_of(np.vstack([found[slab] for slab in slabs]), axes)
     except ValueError as error:
         raise DataError(
             f"The smoothness of the residuals of {estimator.name} cannot be estimated: {error}. Random field theory "
@@ -115,15 +102,10 @@ def _slabs(first_voxel: NDArray[np.int64], size: int) -> Iterator[tuple[int, int
 
 
 def _residuals(
-    stack: Stack,
-    estimator: Estimator,
-    design: Design,
-    estimate: Estimate,
-    kept: NDArray[np.int64],
-    start: int,
-    stop: int,
+    stack: Stack, model: Model, estimate: Estimate, kept: NDArray[np.int64], voxels: slice
 ) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Fit voxels ``start`` to ``stop``, a tile at a time, and keep the residuals of some maps."""
+    """Fit some neighbouring voxels, a tile at a time, and keep the residuals of some maps."""
+    start, stop, needs = voxels.start, voxels.stop, model.estimator.needs
     residuals = np.empty((stop - start, kept.size))
     covered = np.empty((stop - start, stack.n_maps), dtype=bool)
     sound = np.empty(stop - start, dtype=bool)
@@ -131,13 +113,13 @@ def _residuals(
     for tile in range(start, stop, size):
         end = min(tile + size, stop)
         block = stack.read(tile, end)
-        values = block.effect if "effect" in estimator.needs else block.z
-        variance = block.variance if "variance" in estimator.needs else None
+        values = block.effect if "effect" in needs else block.z
+        variance = block.variance if "variance" in needs else None
         if values is None:
-            raise ValueError(f"The maps were read without what {estimator.name} needs.")
+            raise ValueError(f"The maps were read without what {model.estimator.name} needs.")
         tau2 = None if estimate.tau2 is None else estimate.tau2[tile:end]
         fitted, sound[tile - start : end - start] = standardised_residuals(
-            values, variance, block.covered, design.matrix, tau2
+            values, variance, block.covered, model.design.matrix, tau2
         )
         residuals[tile - start : end - start] = fitted[:, kept]
         covered[tile - start : end - start] = block.covered.T

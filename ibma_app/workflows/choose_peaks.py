@@ -34,12 +34,11 @@ def gather_peaks(target: Target, stack: Stack, estimate: Estimate, files: Files)
         What was written, the cluster tables among it.
     """
     most = max(FEWEST_PEAKS, min(MOST_PEAKS, MOST_ROWS // max(1, stack.n_maps)))
-    choice = target.choice
     found: list[PeakEvidence] = []
     for test in target.design.tests[:MOST_TESTS]:
         places = choose_peaks(target.grid, estimate, test, _tables(files, test.name if target.named_tests else ""))
         few = dict(list(places.items())[:most])
-        found += read_peaks(stack, choice.estimator, target.design, estimate, choice.settings, test, few)
+        found += read_peaks(stack, target.model, estimate, test, few)
     return tuple(found)
 
 

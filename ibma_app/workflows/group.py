@@ -21,13 +21,14 @@ from ibma_app.designs.tables import collect_covariates, two_groups
 from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, parse_tests, read_contrast_file
 from ibma_app.images.atlas import atlas_at_hand, read_atlases
 from ibma_app.inference import find_inference
-from ibma_app.stream.estimate import estimate_maps
+from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.hedges_g import Sample, find_sample
 from ibma_app.stream.resampling.relabelling import LEAST_SQUARES
 from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.smoothness import has_residuals
 from ibma_app.stream.stack import Stack, stack_maps
+from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.choose_peaks import gather_peaks
 from ibma_app.workflows.infer import RANDOM_FIELDS, Asked, infer_all
 from ibma_app.workflows.options.table import Options, file_or_word
@@ -35,7 +36,7 @@ from ibma_app.workflows.plan.analyses import plan_group
 from ibma_app.workflows.plan.choose_estimators import Choice, choose_estimators
 from ibma_app.workflows.plan.find_inputs import Gathered, gather
 from ibma_app.workflows.run.log import RunRecord, as_ibma_error, run_folder, tell_outcome
-from ibma_app.workflows.run.resources import Crew, Resources, open_crew, resources_for
+from ibma_app.workflows.run.resources import make_checkpoints, open_workers, resources_for
 from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
 from ibma_app.workflows.write.maps import Target, earlier_files, estimator_result, write_design, write_maps
@@ -59,10 +60,12 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
     with (
         open_output(options.output_dir) as output,
         run_folder(output, options, words) as record,
-        open_crew(options, resources, output) as crew,
+        open_workers(options, resources) as workers,
     ):
+        checkpoints = make_checkpoints(output)
+        resources = replace(resources, workers=workers, checkpoints=checkpoints)
         reports.begin_dataset(output, gathered.datasets)
-        run = Run(options, gathered, tests, output, resources, crew, record.folder / "results", atlases)
+        run = Run(options, gathered, tests, output, resources, record.folder / "results", atlases)
         finished: list[Results] = []
         for number, analysis in enumerate(analyses, start=1):
             log.info(
@@ -77,7 +80,8 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
                 results = combine_group(analysis, run)
             except Exception as error:  # noqa: BLE001  the other analyses are done all the same
                 record.failures[analysis.name] = as_ibma_error(error)
-                if options.stop_on_first_crash or len(analyses) == 1 or not crew.lasts:
+                lost = workers is not None and not workers.connected
+                if options.stop_on_first_crash or len(analyses) == 1 or lost:
                     break
             else:
                 finished.append(results)
@@ -85,7 +89,7 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
             record.seconds[analysis.name] = time.perf_counter() - start
         reports.end_dataset(output, finished, report=not options.no_report)
         if not record.failures:
-            crew.checkpoints.remove()
+            checkpoints.remove()
         tell_outcome(record, "analyses", len(analyses))
     if not options.no_report and record.done:
         log.info("Report: %s", options.output_dir / "report.html")
@@ -109,7 +113,6 @@ class Run:
     tests: Mapping[str, TestSpec]
     output: Output
     resources: Resources
-    crew: Crew
     records: Path  # where finished analyses are kept, relative to OUTPUT_DIR
     atlases: tuple[Atlas, ...] = ()
 
@@ -127,10 +130,10 @@ class Run:
                 alpha=self.options.alpha,
                 cluster_p=self.options.cluster_p,
                 min_extent=self.options.min_extent,
+                permutations=self.options.permutations,
+                seed=self.options.seed,
                 options=self.options.settings.get("inference", {}),
             ),
-            permutations=self.options.permutations,
-            seed=self.options.seed,
             atlases=self.atlases or tuple(atlas for atlas in at_hand if atlas),
         )  # fmt: skip
 
@@ -198,7 +201,7 @@ def _combine(
         work_dir=run.resources.work_dir,
         memory=run.resources.memory,
         default_dof=options.dof,
-        nprocs=run.resources.nprocs,
+        nprocs=run.resources.threads,
         interpolate=options.grid != "common" or None,
         samples=samples,
         tests=len(design.tests),
@@ -267,21 +270,14 @@ def _fit(
 ) -> EstimatorResult:
     """Fit one estimator, infer on its tests, and write what they give."""
     options = run.options
-    crew = replace(run.crew, threads=min(run.crew.threads, stack.side_by_side))  # as memory allows
+    resources = replace(run.resources, threads=min(run.resources.threads, stack.side_by_side))  # as memory allows
     name = choice.estimator.name
     log.info("Fitting %s (%s) on %d voxels.", name, choice.reason, stack.n_voxels)
     with progress(stack.n_voxels, name) as step:
-        estimate = estimate_maps(
-            stack,
-            choice.estimator,
-            design,
-            choice.settings,
-            threads=crew.threads,
-            on_progress=lambda voxels: step("", voxels),
-            workers=crew.workers,
-        )
+        model = Model(choice.estimator, design, choice.settings)
+        estimate = estimate_maps(stack, model, resources, lambda voxels: step("", voxels))
     common = sidecars.analysis_sidecar(analysis, design, stack.survey, choice, options.units, warnings)
-    with open_writer(run.output, crew.threads) as writer:
+    with open_writer(run.output, resources.threads) as writer:
         target = Target(
             output=run.output,
             writer=writer,
@@ -296,7 +292,7 @@ def _fit(
         )
         earlier = earlier_files(target)
         files = write_maps(target, estimate)
-        inferred, findings = infer_all(target, stack, estimate, run.asked(analysis, choice), crew)
+        inferred, findings = infer_all(target, stack, estimate, run.asked(analysis, choice), resources)
     files |= inferred
     files["", "", "design"] = write_design(target, stack.survey)
     notes = _left_notes(earlier - set(files.values()), name)

@@ -22,7 +22,7 @@ from ibma_app.stats.tails import z_to_log10p
 from ibma_app.stream.resampling.resample import count_relabellings, score_resamples
 from ibma_app.stream.smoothness import estimate_smoothness, has_residuals
 from ibma_app.stream.stack import Stack
-from ibma_app.workflows.run.resources import Crew
+from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.run.terminal import progress
 from ibma_app.workflows.write import sidecars
 from ibma_app.workflows.write.maps import Target
@@ -38,13 +38,11 @@ class Asked:
 
     inferences: tuple[Inference, ...]
     settings: InferenceSettings
-    permutations: int
-    seed: int
     atlases: tuple[Atlas, ...] = ()
 
 
 def infer_all(
-    target: Target, stack: Stack, estimate: Estimate, asked: Asked, crew: Crew
+    target: Target, stack: Stack, estimate: Estimate, asked: Asked, resources: Resources
 ) -> tuple[dict[tuple[str, str, str], Path], tuple[Finding, ...]]:
     """Infer on every test, and write corrected maps, masks and cluster tables.
 
@@ -55,12 +53,12 @@ def infer_all(
     tuple of Finding
         What each inference found.
     """
-    smoothness = _smoothness(target, stack, estimate, asked, crew.threads)
+    smoothness = _smoothness(target, stack, estimate, asked, resources)
     files: dict[tuple[str, str, str], Path] = {}
     findings = []
     for test in target.design.tests:
         field = make_field(target, estimate, test, smoothness)
-        null = _null(target, stack, test, asked, crew)
+        null = _null(target, stack, test, asked, resources)
         effect = estimate.tests[test.name].effect
         name = test.name if target.named_tests else ""
         for inference in asked.inferences:
@@ -110,38 +108,26 @@ def make_field(target: Target, estimate: Estimate, test: Test, smoothness: Smoot
     )
 
 
-def _smoothness(target: Target, stack: Stack, estimate: Estimate, asked: Asked, threads: int) -> Smoothness | None:
+def _smoothness(
+    target: Target, stack: Stack, estimate: Estimate, asked: Asked, resources: Resources
+) -> Smoothness | None:
     """Estimate the smoothness of the noise, when random field theory asks for it."""
-    estimator = target.choice.estimator
-    if not any(i.name in RANDOM_FIELDS for i in asked.inferences) or not has_residuals(estimator):
+    if not any(i.name in RANDOM_FIELDS for i in asked.inferences) or not has_residuals(target.choice.estimator):
         return None
     log.info("Estimating smoothness for random field theory.")
-    return estimate_smoothness(stack, estimator, target.design, estimate, threads=threads)
+    return estimate_smoothness(stack, target.model, estimate, resources)
 
 
-def _null(target: Target, stack: Stack, test: Test, asked: Asked, crew: Crew) -> Null | None:
+def _null(target: Target, stack: Stack, test: Test, asked: Asked, resources: Resources) -> Null | None:
     """Resample one test once for all inferences that need it."""
     scores = {i.name: i.score for i in asked.inferences if i.score is not None}
     if not scores:
         return None
-    choice = target.choice
-    total = count_relabellings(target.design, test, choice.estimator, asked.permutations, asked.seed)
-    log.info("Resampling %s, test %s, for %s.", choice.estimator.name, test.name, ", ".join(scores))
+    total = count_relabellings(target.model, test, asked.settings)
+    log.info("Resampling %s, test %s, for %s.", target.choice.estimator.name, test.name, ", ".join(scores))
     with progress(total, f"resampling {test.name}") as step:
         return score_resamples(
-            stack,
-            choice.estimator,
-            target.design,
-            test,
-            scores,
-            estimator_settings=choice.settings,
-            settings=asked.settings,
-            permutations=asked.permutations,
-            seed=asked.seed,
-            threads=crew.threads,
-            on_progress=lambda done: step("", done),
-            workers=crew.workers,
-            checkpoints=crew.checkpoints,
+            stack, target.model, test, scores, asked.settings, resources, lambda done: step("", done)
         )
 
 

@@ -13,16 +13,17 @@ from ibma_app.dataset.write import Output, open_output
 from ibma_app.dataset.writer import MapWriter
 from ibma_app.designs.build import one_sample_design
 from ibma_app.estimators import find_estimator
-from ibma_app.stream.estimate import estimate_maps
+from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.stream.workers.dask_pool import DaskPool
+from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_participants
 from ibma_app.workflows.plan.choose_estimators import Choice
 from ibma_app.workflows.plan.find_inputs import gather
 from ibma_app.workflows.run.log import as_ibma_error, run_folder, tell_outcome
-from ibma_app.workflows.run.resources import Resources, open_processes, resources_for
+from ibma_app.workflows.run.resources import open_processes, resources_for
 from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
 from ibma_app.workflows.write.maps import Target, estimator_result, write_maps
@@ -79,13 +80,13 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
             progress(len(jobs), "participants") as step,
         ):
             log.info("Combining %d participant(s), %d at a time.", len(jobs), min(pool.nprocs, len(jobs)))
-            combine = combine_participant
+            combine, each = combine_participant, resources.split()
             if isinstance(pool, DaskPool) and not pool.local:
                 combine = combine_elsewhere
                 # the worker's limit holds for its libraries too, and Dask ends it before it is reached
-                limit = int(0.6 * pool.smallest_memory) if pool.smallest_memory else resources.memory_per_process
-                resources = Resources(1, limit, options.work_dir)
-            work = [Job(label, analyses, options, output, resources, kept) for label, analyses in jobs.items()]
+                limit = int(0.6 * pool.smallest_memory) if pool.smallest_memory else each.memory
+                each = Resources(memory=limit, work_dir=options.work_dir)
+            work = [Job(label, analyses, options, output, each, kept) for label, analyses in jobs.items()]
             for job, outcome in pool.run(combine, work):
                 step(f"sub-{job.label}")
                 name = f"sub-{job.label}"
@@ -149,14 +150,14 @@ def combine_runs(analysis: Analysis, job: Job) -> Results:
         mask_policy=file_or_word(options.mask),
         min_coverage=options.min_coverage,
         work_dir=job.resources.work_dir,
-        memory=job.resources.memory_per_process,
-        processes=job.resources.nprocs,
+        memory=job.resources.memory,
+        processes=job.resources.processes,
         default_dof=options.dof,
         interpolate=options.grid != "common" or None,
     ) as stack:
         kept = replace(analysis, observations=tuple(analysis.observations[index] for index in stack.kept))
         design = one_sample_design(len(kept.observations))
-        estimate = estimate_maps(stack, choice.estimator, design, choice.settings, threads=1)
+        estimate = estimate_maps(stack, Model(choice.estimator, design, choice.settings))
         notes = (*kept.notes, *grid_notes, *stack.notes, *_dof_notes(stack))
         common = sidecars.analysis_sidecar(kept, design, stack.survey, choice, options.units, notes)
         target = Target(

@@ -9,10 +9,11 @@ from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate, TestEstimate
 from ibma_app.core.methods import Estimator
 from ibma_app.stream import memory_plan
-from ibma_app.stream.estimate import estimate_maps
+from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.memory_plan import block_size
 from ibma_app.stream.stack import stack_maps
+from ibma_app.stream.workers.resources import Resources
 
 SHAPE = (9, 8, 7)
 
@@ -47,7 +48,7 @@ def test_tiles_are_put_together(stack, design, monkeypatch, threads):
     monkeypatch.setattr(memory_plan, "BLOCK", 32)
     monkeypatch.setattr(memory_plan, "SMALLEST_BLOCK", 32)
     told = []
-    found = estimate_maps(stack, MEAN, design, {"scale": "3"}, threads, told.append)
+    found = estimate_maps(stack, Model(MEAN, design, {"scale": "3"}), Resources(threads), told.append)
     assert sum(told) == stack.n_voxels
     assert len(told) == -(-stack.n_voxels // 32)
     for entry in dataclasses.fields(Estimate):
@@ -74,12 +75,12 @@ def test_a_failing_fit_ends_the_run(stack, design, monkeypatch):
         return mean_fit(block, design)
 
     with pytest.raises(FloatingPointError):
-        estimate_maps(stack, dataclasses.replace(MEAN, fit=fit), design, {}, threads=2)
+        estimate_maps(stack, Model(dataclasses.replace(MEAN, fit=fit), design), Resources(threads=2))
 
 
 def test_a_design_of_other_length_is_a_mistake(stack):
     with pytest.raises(ValueError, match="rows"):
-        estimate_maps(stack, MEAN, Design(np.ones((3, 1)), ("intercept",), ()), {})
+        estimate_maps(stack, Model(MEAN, Design(np.ones((3, 1)), ("intercept",), ())))
 
 
 def test_tiles_depend_on_the_number_of_maps_alone():

@@ -12,12 +12,13 @@ from ibma_app.core.errors import UsageError
 from ibma_app.designs.build import one_sample_design
 from ibma_app.estimators import find_estimator
 from ibma_app.stream import memory_plan, stack
-from ibma_app.stream.estimate import estimate_maps
+from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.memory_plan import MemoryNeeds, block_size, plan_memory
 from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.stack import stack_maps
 from ibma_app.stream.workers.machine import parse_size
+from ibma_app.stream.workers.resources import Resources
 
 BRAIN = MemoryNeeds(
     n_maps=3000, volume=902_629, base=902_629, voxels=228_483, stacked=3000 * 228_483 * 9, opened=2, kept=2
@@ -107,7 +108,7 @@ def test_the_promise_is_held(observe, rng, tmp_path, nprocs, monkeypatch):
         variance = np.where(inside, rng.gamma(5.0, 0.2, size=shape), 0).astype(np.float32)
         rows.append(observe(f"{k:02d}", {"effect": effect, "variance": variance}))
     grid, _ = choose_grid(rows, "common", "subject", ("effect", "variance"))
-    design, reml = one_sample_design(n_maps), find_estimator("reml")
+    reml = Model(find_estimator("reml"), one_sample_design(n_maps))
     n_voxels = int(inside.sum())
     load = MemoryNeeds(n_maps, inside.size, inside.size, n_voxels, n_maps * n_voxels * 9, 2, 2)
     monkeypatch.setattr(memory_plan, "STACK_SHARE", 0.0)
@@ -120,7 +121,7 @@ def test_the_promise_is_held(observe, rng, tmp_path, nprocs, monkeypatch):
         ) as stacked:
             assert stacked.on_disk
             compare_maps(stacked)
-            estimate = estimate_maps(stacked, reml, design, {}, threads=min(nprocs, stacked.side_by_side))
+            estimate = estimate_maps(stacked, reml, Resources(threads=min(nprocs, stacked.side_by_side)))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert peaks[-1] <= 1.3 * memory

@@ -10,7 +10,7 @@ from scipy import stats
 
 from ibma_app.core.design import Design, Test
 from ibma_app.estimators import find_estimator
-from ibma_app.stream.estimate import estimate_maps
+from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.peak_evidence import REFITTED, REFITTED_ALL, read_peaks
 
 PINNED = json.loads((Path(__file__).parents[1] / "reference" / "leave1out.json").read_text())
@@ -26,9 +26,9 @@ def one_sample(n, weight=1.0, **more):
 
 
 def evidence(stack, name, design, settings=None, place=1):
-    estimator, settings = find_estimator(name), settings or {}
-    estimate = estimate_maps(stack, estimator, design, settings)
-    (peak,) = read_peaks(stack, estimator, design, estimate, settings, design.tests[-1], {place: "largest z"})
+    model = Model(find_estimator(name), design, settings or {})
+    estimate = estimate_maps(stack, model)
+    (peak,) = read_peaks(stack, model, estimate, design.tests[-1], {place: "largest z"})
     return peak, estimate
 
 
@@ -138,7 +138,9 @@ def test_f_test_has_z_without_each_map(stack_of, rng):
         mean = w[there] @ effect[there, 1] / w[there].sum()
         np.testing.assert_allclose([peak.maps[i].fitted for i in np.flatnonzero(there)], mean, rtol=1e-5)
     alone = replace(design, matrix=matrix[1:])
-    refit = estimate_maps(stack_of(MASK, effect=effect[1:], variance=variance[1:]), find_estimator("reml"), alone, {})
+    refit = estimate_maps(
+        stack_of(MASK, effect=effect[1:], variance=variance[1:]), Model(find_estimator("reml"), alone)
+    )
     assert peak.maps[0].without.z == pytest.approx(refit.tests["any"].z[1], rel=1e-9)
 
 

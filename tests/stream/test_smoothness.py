@@ -9,10 +9,11 @@ from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Estimate
 from ibma_app.estimators import ESTIMATORS, find_estimator
 from ibma_app.stream import smoothness
-from ibma_app.stream.estimate import estimate_maps
+from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.smoothness import estimate_smoothness, has_residuals
 from ibma_app.stream.stack import stack_maps
+from ibma_app.stream.workers.resources import Resources
 
 SHAPE = (12, 11, 10)
 K = 9
@@ -66,8 +67,9 @@ def expected_width(stack, smoothness_of, weights=None):
 def test_equals_residuals_by_least_squares(open_stack, smoothness_of, name):
     estimator = find_estimator(name)
     with open_stack(estimator.needs) as stack:
-        estimate = estimate_maps(stack, estimator, design_of(K), {})
-        found = estimate_smoothness(stack, estimator, design_of(K), estimate)
+        model = Model(estimator, design_of(K))
+        estimate = estimate_maps(stack, model)
+        found = estimate_smoothness(stack, model, estimate)
         weights = None
         if "variance" in estimator.needs:
             tau2 = 0.0 if estimate.tau2 is None else estimate.tau2
@@ -83,27 +85,25 @@ def test_equals_residuals_by_least_squares(open_stack, smoothness_of, name):
 @pytest.mark.parametrize("slab", [1, 150, 10**6])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_slabs_and_threads_change_nothing(open_stack, rng, monkeypatch, slab, threads):
-    estimator, design = find_estimator("ols"), design_of(K)
+    model = Model(find_estimator("ols"), design_of(K))
     hide = np.zeros((K, *SHAPE), dtype=bool)
     hide[2, :5] = hide[5, :, 6:] = True
     with open_stack(["effect"], hide) as stack:
         estimate = Estimate({}, np.zeros(stack.n_voxels, dtype=np.int16))
-        whole = estimate_smoothness(stack, estimator, design, estimate)
+        whole = estimate_smoothness(stack, model, estimate)
         monkeypatch.setattr(smoothness, "SLAB", slab)
-        told = []
-        found = estimate_smoothness(stack, estimator, design, estimate, threads, told.append)
+        found = estimate_smoothness(stack, model, estimate, Resources(threads=threads))
         assert found == whole
-        assert sum(told) == stack.n_voxels
         assert 0 < found.n_voxels < stack.n_voxels / 1.3
 
 
 def test_some_maps_speak_for_many(open_stack, monkeypatch):
-    estimator, design = find_estimator("ols"), design_of(K)
+    model = Model(find_estimator("ols"), design_of(K))
     with open_stack(["effect"]) as stack:
         estimate = Estimate({}, np.zeros(stack.n_voxels, dtype=np.int16))
-        every = estimate_smoothness(stack, estimator, design, estimate)
+        every = estimate_smoothness(stack, model, estimate)
         monkeypatch.setattr(smoothness, "MOST_MAPS", 6)
-        some = estimate_smoothness(stack, estimator, design, estimate)
+        some = estimate_smoothness(stack, model, estimate)
     assert some.n_maps == 6
     # 6 of 9 residual maps: sampling error of a width is a few percent
     np.testing.assert_allclose(some.fwhm, every.fwhm, rtol=0.15)
@@ -115,7 +115,9 @@ def test_estimators_without_residuals_are_refused(open_stack):
     assert without == {"stouffer", "stouffer-weighted", "fisher", "tippett"}
     with open_stack(["z"]) as stack, pytest.raises(UsageError, match="stouffer fits no linear model"):
         estimate_smoothness(
-            stack, find_estimator("stouffer"), design_of(K), Estimate({}, np.zeros(stack.n_voxels, dtype=np.int16))
+            stack,
+            Model(find_estimator("stouffer"), design_of(K)),
+            Estimate({}, np.zeros(stack.n_voxels, dtype=np.int16)),
         )
 
 
@@ -123,4 +125,4 @@ def test_no_residual_degrees_of_freedom(open_stack):
     estimator = find_estimator("ols")
     design = Design(np.eye(K), tuple("abcdefghi"), ())
     with open_stack(["effect"]) as stack, pytest.raises(DataError, match=r"cannot be estimated.*larger mask"):
-        estimate_smoothness(stack, estimator, design, Estimate({}, np.zeros(stack.n_voxels, dtype=np.int16)))
+        estimate_smoothness(stack, Model(estimator, design), Estimate({}, np.zeros(stack.n_voxels, dtype=np.int16)))

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stream.resampling.checkpoints import Checkpoints
-from ibma_app.stream.workers.threads import Workers, do_jobs
+from ibma_app.stream.workers.resources import Resources, Workers
+from ibma_app.stream.workers.threads import do_jobs
 
 Floats = NDArray[np.float64]
 
@@ -46,11 +47,8 @@ class Resampler(Protocol):
 def score_all(
     resampler: Resampler,
     maxima: Floats,
-    on_progress: Callable[[int], None],
-    *,
-    threads: int = 1,
-    workers: Workers | None = None,
-    checkpoints: Checkpoints | None = None,
+    resources: Resources,
+    on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Floats]:
     """Score every relabelling whose scores are missing.
 
@@ -59,12 +57,10 @@ def score_all(
     resampler : Resampler
     maxima : ndarray, shape (S, D)
         The largest scores of each relabelling, the identity first; NaN: missing. Filled in.
-    on_progress : callable
+    resources : Resources
+        Its checkpoints save ``maxima`` when that is due, and at the end, a failure included.
+    on_progress : callable, optional
         Called with how many relabellings were done.
-    threads : int
-    workers : Workers, optional
-    checkpoints : Checkpoints, optional
-        Save ``maxima`` when that is due, and at the end, a failure included.
 
     Returns
     -------
@@ -74,19 +70,19 @@ def score_all(
     drawn, size = maxima.shape[1], resampler.size
     jobs = [range(start, min(start + size, drawn)) for start in range(1, drawn, size)]
     missing = [job for job in jobs if np.isnan(maxima[:, job.start : job.stop]).any()]
-    observed, maxima[:, 0] = resampler.identity(threads)
-    on_progress(drawn - sum(map(len, missing)))
-    if workers is not None and not _holds(workers, resampler.nbytes):
-        workers = None
+    observed, maxima[:, 0] = resampler.identity(resources.threads)
+    report = on_progress or (lambda count: None)
+    report(drawn - sum(map(len, missing)))
+    checkpoints, resources = resources.checkpoints, _for_jobs(resampler, resources)
 
     def done(job: range, found: Floats) -> None:
         maxima[:, job.start : job.stop] = found
-        on_progress(len(job))
+        report(len(job))
         if checkpoints is not None:
             checkpoints.save()
 
     try:
-        do_jobs(_score, resampler, missing, done, threads=resampler.side_by_side(threads), workers=workers)
+        do_jobs(_score, resampler, missing, done, resources)
     finally:
         if checkpoints is not None:
             checkpoints.save(ending=True)
@@ -95,6 +91,14 @@ def score_all(
 
 def _score(resampler: Resampler, job: range) -> Floats:
     return resampler.score(job)
+
+
+def _for_jobs(resampler: Resampler, resources: Resources) -> Resources:
+    """Take as many threads as there may be jobs at once, and workers only where they can hold the data."""
+    workers = resources.workers
+    if workers is not None and not _holds(workers, resampler.nbytes):
+        workers = None
+    return replace(resources, threads=resampler.side_by_side(resources.threads), workers=workers)
 
 
 def _holds(workers: Workers, nbytes: int) -> bool:

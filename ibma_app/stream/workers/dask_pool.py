@@ -66,7 +66,7 @@ class DaskPool:
         return sum(self._known.values())
 
     @property
-    def lasts(self) -> bool:
+    def connected(self) -> bool:
         """Whether the scheduler is still there."""
         return bool(self._client.status == "running")
 

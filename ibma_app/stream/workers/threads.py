@@ -1,36 +1,15 @@
 """Jobs in threads of this process (kernels release the GIL), or by workers elsewhere; results as they come."""
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
+
+from ibma_app.stream.workers.resources import ONE_THREAD, Resources
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 Shared = TypeVar("Shared")
-
-
-class Workers(Protocol):
-    """Workers in other processes, perhaps on other machines (see `ibma_app.stream.workers.dask_pool.DaskPool`)."""
-
-    @property
-    def memory(self) -> int | None:
-        """Bytes that we may use here; None: nobody said."""
-
-    @property
-    def smallest_memory(self) -> int | None:
-        """Bytes that each worker may use; None: they do not say."""
-
-    def run(
-        self,
-        function: Callable[..., Any],
-        jobs: Iterable[Any],
-        *,
-        shared: Any = None,
-        read: Callable[[Any], Any] | None = None,
-        nbytes: int = 0,
-    ) -> Generator[tuple[Any, Any | Exception]]:
-        """Call ``function`` with each job; yield the job and its result, or what it raised, as they finish."""
 
 
 def do_jobs(
@@ -38,9 +17,8 @@ def do_jobs(
     shared: Shared,
     jobs: Iterable[Job],
     done: Callable[[Job, Result], None],
+    resources: Resources = ONE_THREAD,
     *,
-    threads: int = 1,
-    workers: Workers | None = None,
     read: Callable[[Job], Any] | None = None,
     nbytes: int = 0,
 ) -> None:
@@ -55,19 +33,18 @@ def do_jobs(
     jobs : iterable
     done : callable
         Called in this thread with a job and its result, in the order in which they finish.
-    threads : int
-        How many work here, when there are no workers.
-    workers : Workers, optional
+    resources : Resources
+        Its workers do the jobs, or, when it has none, its threads.
     read : callable, optional
         Turns a job into what ``function`` is given in its place: in the
         threads that work here, and here before it is sent to a worker.
     nbytes : int
         What it then takes, at most.
     """
-    if workers is None:
-        in_threads(lambda job: function(shared, read(job) if read else job), jobs, threads, done)
+    if resources.workers is None:
+        in_threads(lambda job: function(shared, read(job) if read else job), jobs, resources.threads, done)
         return
-    with closing(workers.run(function, jobs, shared=shared, read=read, nbytes=nbytes)) as finished:
+    with closing(resources.workers.run(function, jobs, shared=shared, read=read, nbytes=nbytes)) as finished:
         for job, outcome in finished:
             if isinstance(outcome, Exception):
                 raise outcome

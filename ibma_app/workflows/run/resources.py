@@ -1,10 +1,9 @@
-"""How many cores and how much memory a run takes, who works for it, and where its temporary files go."""
+"""How many cores and how much memory a run takes, what workers it has, and where its temporary files go."""
 
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ibma_app.core.errors import OutputError
@@ -13,35 +12,8 @@ from ibma_app.stream.resampling.checkpoints import FOLDER, Checkpoints
 from ibma_app.stream.workers.dask_pool import DaskPool, open_dask
 from ibma_app.stream.workers.machine import available_cores, default_memory, parse_size, return_freed_memory
 from ibma_app.stream.workers.process_pool import Pool, open_pool
+from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.options.table import Options
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What all processes of a run may use together."""
-
-    nprocs: int
-    memory: int  # bytes
-    work_dir: Path | None  # None: where a worker elsewhere has its own
-
-    @property
-    def memory_per_process(self) -> int:
-        """An equal share of the memory, in bytes."""
-        return self.memory // self.nprocs
-
-
-@dataclass(frozen=True)
-class Crew:
-    """Who works for a group analysis, and what outlasts it if they are killed."""
-
-    threads: int
-    workers: DaskPool | None
-    checkpoints: Checkpoints
-
-    @property
-    def lasts(self) -> bool:
-        """Whether there is still somebody to work."""
-        return self.workers is None or self.workers.lasts
 
 
 def resources_for(options: Options, jobs: int | None = None) -> Resources:
@@ -66,7 +38,7 @@ def open_workers(options: Options, resources: Resources) -> Iterator[DaskPool | 
         yield None
         return
     with open_dask(
-        options.dask, nprocs=resources.nprocs, memory=resources.memory, work_dir=resources.work_dir
+        options.dask, nprocs=resources.threads, memory=resources.memory, work_dir=resources.work_dir
     ) as workers:
         yield workers
 
@@ -78,19 +50,17 @@ def open_processes(options: Options, resources: Resources, module: str) -> Itera
         if workers is not None:
             yield workers
             return
-        with open_pool(resources.nprocs, preload=(module,), initializer=return_freed_memory) as pool:
+        with open_pool(resources.threads, preload=(module,), initializer=return_freed_memory) as pool:
             yield pool
 
 
-@contextmanager
-def open_crew(options: Options, resources: Resources, output: Output) -> Iterator[Crew]:
-    """Open what works on one analysis at a time, with checkpoints in OUTPUT_DIR."""
+def make_checkpoints(output: Output) -> Checkpoints:
+    """Make checkpoints that lie in OUTPUT_DIR."""
 
     def keep(name: str, content: bytes) -> None:
         replace_file(output, Path(FOLDER) / name, lambda path: _write(path, content))
 
-    with open_workers(options, resources) as workers:
-        yield Crew(resources.nprocs, workers, Checkpoints(output.root / FOLDER, keep))
+    return Checkpoints(output.root / FOLDER, keep)
 
 
 def _write(path: Path, content: bytes) -> None:

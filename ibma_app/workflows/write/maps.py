@@ -21,6 +21,7 @@ from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.write import Output, save_json, save_tsv
 from ibma_app.dataset.writer import MapWriter
 from ibma_app.stats.tails import z_to_log10p
+from ibma_app.stream.estimate import Model
 from ibma_app.workflows.plan.choose_estimators import Choice
 from ibma_app.workflows.write import sidecars
 
@@ -43,6 +44,11 @@ class Target:
     common: Mapping[str, Any]
     units: str
     named_tests: bool  # whether names carry test-
+
+    @property
+    def model(self) -> Model:
+        """What is fitted."""
+        return Model(self.choice.estimator, self.design, self.choice.settings)
 
     def path(self, suffix: str, extension: str, *, test: str = "", corr: str = "", stat: str = "") -> Path:
         """Name a file of this estimator, relative to OUTPUT_DIR."""

@@ -10,9 +10,11 @@ from ibma_app.core.errors import OutputError
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.estimators import find_estimator
 from ibma_app.inference import find_inference
+from ibma_app.stream.estimate import Model
 from ibma_app.stream.resampling import checkpoints as checkpoint
 from ibma_app.stream.resampling.checkpoints import Checkpoints, digest
 from ibma_app.stream.resampling.resample import score_resamples
+from ibma_app.stream.workers.resources import Resources
 
 NAMES = ("max-stat", "tfce")
 DESIGN = Design(np.ones((10, 1)), ("intercept",), (Test("m", np.eye(1)),))
@@ -50,14 +52,13 @@ def resample(stack_of):
     values = rng.normal(size=(10, 125))
     variance = rng.uniform(0.5, 2, values.shape)
 
-    def run(estimator="ols", checkpoints=None, names=NAMES, values=values, cluster_p=0.02, **options):
+    def run(estimator="ols", checkpoints=None, names=NAMES, values=values, threads=1, on_progress=None, **options):
         stack = stack_of(np.ones((5, 5, 5), dtype=bool), effect=values, variance=variance)
         scores = {name: find_inference(name).score for name in names}
-        return score_resamples(
-            stack, find_estimator(estimator), DESIGN, DESIGN.tests[0], scores, estimator_settings={},
-            settings=InferenceSettings(cluster_p=cluster_p), checkpoints=checkpoints,
-            **{"permutations": 100, **options},
-        )  # fmt: skip
+        settings = InferenceSettings(**{"cluster_p": 0.02, "permutations": 100, **options})
+        resources = Resources(threads=threads, checkpoints=checkpoints)
+        model = Model(find_estimator(estimator), DESIGN)
+        return score_resamples(stack, model, DESIGN.tests[0], scores, settings, resources, on_progress)
 
     run.values = values
     return run

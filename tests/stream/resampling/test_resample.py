@@ -1,7 +1,8 @@
-"""Resampling against plain enumeration, and against itself on other roads."""
+"""Resampling against plain enumeration, and the faster path against the general one."""
 
 import itertools
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.estimators import find_estimator
 from ibma_app.inference import find_inference
-from ibma_app.stream import estimate as run
 from ibma_app.stream import memory_plan
-from ibma_app.stream.resampling import fast_ols as quick
-from ibma_app.stream.resampling import resample
+from ibma_app.stream.estimate import Model, estimate_maps
+from ibma_app.stream.resampling import fast_ols, refit
 from ibma_app.stream.resampling.resample import count_relabellings, score_resamples
+from ibma_app.stream.workers.resources import Resources
 
 NAMES = ("max-stat", "cluster-size", "cluster-mass", "tfce")
 SETTINGS = InferenceSettings(cluster_p=0.02)  # small volumes have few clusters beyond 0.001
@@ -42,12 +43,13 @@ def smooth_maps(n_maps, shape=(8, 7, 6), seed=0, shift=0.0):
 def resample_maps():
     """Return ``run(stack, estimator, design, names=NAMES, **options) -> Null`` of the design's first test."""
 
-    def call(stack, estimator, design, names=NAMES, *, settings=SETTINGS, given=None, **options):
+    def call(
+        stack, estimator, design, names=NAMES, *, given=None, settings=SETTINGS, threads=1, on_progress=None, **options
+    ):
         scores = {name: find_inference(name).score for name in names}
-        return score_resamples(
-            stack, find_estimator(estimator), design, design.tests[0], scores,
-            estimator_settings=given or {}, settings=settings, **options,
-        )  # fmt: skip
+        model = Model(find_estimator(estimator), design, given or {})
+        settings = replace(settings, **options)
+        return score_resamples(stack, model, design.tests[0], scores, settings, Resources(threads=threads), on_progress)
 
     return call
 
@@ -114,13 +116,14 @@ def test_threads_and_tiles_change_nothing(stack_of, resample_maps, monkeypatch, 
     assert (one.resamples, one.exhaustive, one.seed) == (40, False, 5)
     monkeypatch.setattr(memory_plan, "BLOCK", 64)
     monkeypatch.setattr(memory_plan, "SMALLEST_BLOCK", 64)
-    monkeypatch.setattr(resample, "MAPS", 3)
-    monkeypatch.setattr(resample, "PEAKS", 5)
-    monkeypatch.setattr(quick, "SPARSE", 7)
-    monkeypatch.setattr(quick, "DENSE", 3)
+    monkeypatch.setattr(refit, "MAPS", 3)
+    monkeypatch.setattr(refit, "PEAKS", 5)
+    monkeypatch.setattr(fast_ols, "SPARSE", 7)
+    monkeypatch.setattr(fast_ols, "DENSE", 3)
     told = []
     two = resample_maps(stack, estimator, intercept(10), names, threads=3, on_progress=told.append, **given)
-    assert sum(told) == 40 == count_relabellings(intercept(10), intercept(10).tests[0], find_estimator(estimator), 40)
+    model, settings = Model(find_estimator(estimator), intercept(10)), InferenceSettings(permutations=40)
+    assert sum(told) == 40 == count_relabellings(model, intercept(10).tests[0], settings)
     for name in names:
         np.testing.assert_allclose(two.maxima[name], one.maxima[name], rtol=1e-12)
     other = resample_maps(stack, estimator, intercept(10), names, permutations=40, seed=6)
@@ -132,7 +135,7 @@ def test_many_high_voxels(stack_of, resample_maps, monkeypatch):
     stack = stack_of(mask, effect=y)
     few, settings = NAMES[:3], InferenceSettings(cluster_p=0.3)
     one = resample_maps(stack, "ols", intercept(10), few, permutations=100, settings=settings)
-    monkeypatch.setattr(quick, "MOST", 20)
+    monkeypatch.setattr(fast_ols, "MOST", 20)
     two = resample_maps(stack, "ols", intercept(10), few, permutations=100, settings=settings)
     for name in few:
         np.testing.assert_allclose(two.maxima[name], one.maxima[name], rtol=1e-9)
@@ -200,7 +203,7 @@ def test_what_is_observed_is_the_estimate(stack_of, resample_maps, estimator, we
     stack = stack_of(mask, effect=y, z=y, variance=variance)
     design = moderated(12, np.array(weights, dtype=float))
     null = resample_maps(stack, estimator, design, ("max-stat",), permutations=3)
-    fitted = run.estimate_maps(stack, find_estimator(estimator), design, {}).tests["test"]
+    fitted = estimate_maps(stack, Model(find_estimator(estimator), design)).tests["test"]
     expected = np.abs(fitted.z) if len(weights) == 1 else fitted.z
     np.testing.assert_allclose(null.observed["max-stat"], expected, rtol=SINGLE, atol=1e-6)
 
@@ -220,19 +223,19 @@ def test_two_groups_are_permuted(stack_of, resample_maps):
     np.testing.assert_allclose(np.sort(null.maxima["max-stat"]), np.sort(peaks), rtol=SINGLE)
 
 
-def test_both_roads_lead_to_the_same_numbers(stack_of, resample_maps):
+def test_both_paths_give_the_same_numbers(stack_of, resample_maps):
     mask, y = smooth_maps(9, shift=1.0)
     design = moderated(9, [[0.0, 1.0, 0.0]])
-    quick_null = resample_maps(stack_of(mask, effect=y), "ols", design, permutations=30)
+    fast = resample_maps(stack_of(mask, effect=y), "ols", design, permutations=30)
     one_hole = y.copy()
-    hole = int(np.argmin(np.abs(quick_null.observed["max-stat"])))
+    hole = int(np.argmin(np.abs(fast.observed["max-stat"])))
     one_hole[0, hole] = np.nan
     slow = resample_maps(stack_of(mask, effect=one_hole), "ols", design, permutations=30)
     for name in ("max-stat", "cluster-size"):  # one voxel differs
-        close = np.isclose(slow.maxima[name], quick_null.maxima[name], rtol=1e-5)
+        close = np.isclose(slow.maxima[name], fast.maxima[name], rtol=1e-5)
         assert close.mean() > 0.8, name
     near = np.delete(np.arange(y.shape[1]), hole)
-    np.testing.assert_allclose(slow.observed["max-stat"][near], quick_null.observed["max-stat"][near], rtol=SINGLE)
+    np.testing.assert_allclose(slow.observed["max-stat"][near], fast.observed["max-stat"][near], rtol=SINGLE)
 
 
 def test_reml_is_fitted_in_every_flip(stack_of, resample_maps):

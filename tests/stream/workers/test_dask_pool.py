@@ -18,12 +18,13 @@ from ibma_app.core.methods import InferenceSettings
 from ibma_app.estimators import find_estimator
 from ibma_app.inference import find_inference
 from ibma_app.stream import memory_plan
-from ibma_app.stream.estimate import estimate_maps
+from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.resampling import one_pass as onepass
 from ibma_app.stream.resampling.resample import score_resamples
 from ibma_app.stream.row_store import open_store
 from ibma_app.stream.workers import dask_pool as pools
 from ibma_app.stream.workers.dask_pool import check_dask, open_dask
+from ibma_app.stream.workers.resources import Resources
 
 pytest.importorskip("distributed", reason="needs Dask: pip install 'ibma-app[dask]'")
 
@@ -202,12 +203,12 @@ def test_a_scheduler_that_vanishes_is_told(elsewhere, jobs, told, how):
     outcomes = {}
     with open_dask(str(file)) as workers:
         assert not workers.local
-        assert workers.lasts
+        assert workers.connected
         for job, outcome in workers.run(jobs.add, [(n, 0.1) for n in range(30)], shared={"array": np.array([0])}):
             outcomes[job[0]] = outcome
             if len(outcomes) == 3:
                 scheduler.send_signal(how)
-        assert not workers.lasts
+        assert not workers.connected
     assert sorted(outcomes) == list(range(30)), "every job has an outcome"
     done = {n: outcome for n, outcome in outcomes.items() if not isinstance(outcome, Exception)}
     assert 3 <= len(done) < 30
@@ -279,16 +280,17 @@ def test_tiles_and_resamples_are_the_same_bytes(two, maps, monkeypatch, name, de
     monkeypatch.setattr(memory_plan, "BLOCK", 64)
     monkeypatch.setattr(memory_plan, "SMALLEST_BLOCK", 64)
     estimator, test = find_estimator(name), design.tests[0]
-    fits = [estimate_maps(maps[0], estimator, design, {}, workers=workers) for workers in (None, two)]
+    model = Model(estimator, design)
+    fits = [estimate_maps(maps[0], model, Resources(workers=workers)) for workers in (None, two)]
     for field in ("z", "effect", "variance"):
         here, there = (getattr(fit.tests[test.name], field) for fit in fits)
         assert (here is None) == (there is None)
         assert here is None or here.tobytes() == there.tobytes()
     for names in (("max-stat",), NAMES):
         scores = {one: find_inference(one).score for one in names}
-        given = {"estimator_settings": {}, "settings": InferenceSettings(cluster_p=0.02), "permutations": 70, "seed": 2}
+        settings = InferenceSettings(cluster_p=0.02, permutations=70, seed=2)
         nulls = [
-            score_resamples(stack, estimator, design, test, scores, threads=2, workers=workers, **given)
+            score_resamples(stack, model, test, scores, settings, Resources(threads=2, workers=workers))
             for stack, workers in ((maps[0], None), (maps[0], two), (maps[1], two))
         ]
         for one in names:
@@ -300,9 +302,10 @@ def test_small_workers_are_sent_nothing(two, stack_of, told, monkeypatch):
     monkeypatch.setattr(onepass, "SHARE", 1e-9)
     stack = stack_of(np.ones((5, 5, 5), dtype=bool), effect=np.random.default_rng(0).normal(size=(8, 125)))
     design = Design(np.ones((8, 1)), ("intercept",), (Test("m", np.eye(1)),))
+    scores = {"max-stat": find_inference("max-stat").score}
     null = score_resamples(
-        stack, find_estimator("ols"), design, design.tests[0], {"max-stat": find_inference("max-stat").score},
-        estimator_settings={}, settings=InferenceSettings(), permutations=50, workers=two,
+        stack, Model(find_estimator("ols"), design), design.tests[0], scores,
+        InferenceSettings(permutations=50), Resources(workers=two),
     )  # fmt: skip
     assert null.resamples == 50
     assert "done here, by threads" in told.text
