@@ -24,7 +24,7 @@ class OlsFit(NamedTuple):
 
 
 @inner
-def _residual_sum(
+def residual_sum(
     y: Floats, b: int, columns: Floats, slot: int, k: int, rank: int, small: Floats
 ) -> tuple[float, float]:
     """Fit one voxel on an orthonormal basis; return residual and total sums of squares.
@@ -77,7 +77,7 @@ def _fit(
                 continue
             for i in range(k):
                 y[b, i] = y[b, index[slot, i]]  # index[i] >= i
-            rss, total = _residual_sum(y, b, columns, slot, k, rank, small)
+            rss, total = residual_sum(y, b, columns, slot, k, rank, small)
             scale = rss / (k - rank)
             if rss <= IDENTICAL * total:
                 identical[voxel] = True
