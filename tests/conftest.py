@@ -208,7 +208,7 @@ def observe(tmp_path) -> Callable[..., Observation]:
                 path = tmp_path / f"{stem}_stat-{kind}_statmap.nii.gz"
                 nib.Nifti1Image(np.asarray(volume), affine).to_filename(path)
             statmaps[kind] = StatMap(path, kind, Dataset("maps", tmp_path), named, metadata or {})
-        return Observation(unit=unit, entities=named, statmaps=statmaps, **fields)
+        return Observation(unit_label=unit, entities=named, statmaps=statmaps, **fields)
 
     return make
 

@@ -56,7 +56,7 @@ class Observation:
     map), ``tail`` that of a p map.
     """
 
-    unit: str  # participant or study label, without prefix
+    unit_label: str  # of the participant or study, without prefix
     entities: Mapping[str, str]
     statmaps: Mapping[str, StatMap]  # by kind
     dof: float | None = None

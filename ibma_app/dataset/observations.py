@@ -94,7 +94,7 @@ def _observe_one(
     units = _find_text(kinds, "Units", ("effect", "variance"))
     tail = _find_text(kinds, "Tail", ("p",))
     return Observation(
-        unit=unit,
+        unit_label=unit,
         entities=entities,
         statmaps=kinds,
         dof=freedom.value,

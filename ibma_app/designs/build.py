@@ -78,7 +78,7 @@ def build_design(
     nuisance = _nuisance(terms)
     asked = _choose_tests(tests or {}, columns, nuisance, tail, formula)
     if repeated is None:
-        repeated = len({observation.unit for observation in observations}) < len(observations)
+        repeated = len({observation.unit_label for observation in observations}) < len(observations)
     if repeated:
         _check_within_subjects(matrix, asked, observations, covariates, formula)
     notes = _notes_on_text(terms, data, observations)
@@ -195,7 +195,7 @@ def _check_within_subjects(
     subject's maps: the test is within subjects. The residuals hold no
     variance between subjects when the design spans the subjects' indicators.
     """
-    subjects = pd.factorize(np.array([observation.unit for observation in observations], dtype=object))[0]
+    subjects = pd.factorize(np.array([observation.unit_label for observation in observations], dtype=object))[0]
     indicators = (subjects[:, None] == np.arange(subjects.max() + 1)).astype(float)
     key = covariates.columns[0]
     if not lies_within(indicators, matrix).all():
@@ -241,7 +241,7 @@ def _exchangeability(
         return pd.factorize(labels)[0].astype(np.int64), bool(negative.all())
     if not repeated:
         return None, False
-    units = np.array([observation.unit for observation in observations], dtype=object)
+    units = np.array([observation.unit_label for observation in observations], dtype=object)
     return pd.factorize(units)[0].astype(np.int64), False
 
 

@@ -104,7 +104,7 @@ def collect_covariates(
     table : DataFrame, optional
         From `read_table`; observations that it lacks get missing values.
     key : {"participant_id", "study_id"}
-        What ``Observation.unit`` is.
+        What ``Observation.unit_label`` is.
     table_path : Path, optional
         The table's file, for messages; by default what `read_table` noted.
     formula : str, optional
@@ -122,7 +122,7 @@ def collect_covariates(
     DataError
         When the formula uses a covariate that is unknown or missing.
     """
-    units = [observation.unit for observation in observations]
+    units = [observation.unit_label for observation in observations]
     columns: dict[str, pd.Series] = {key: pd.Series(units, dtype=object)}
     columns |= _entity_columns(observations)
     sizes = [observation.sample_size for observation in observations]
@@ -179,7 +179,7 @@ def require_complete(observations: Sequence[Observation], covariates: pd.DataFra
         missing = covariates[name].isna()
         if missing.any():
             pairs = zip(observations, missing, strict=True)
-            lacking = list(dict.fromkeys(observation.unit for observation, gone in pairs if gone))
+            lacking = list(dict.fromkeys(observation.unit_label for observation, gone in pairs if gone))
             rowless = [unit for unit in lacking if unit in covariates.attrs.get("absent", ())]
             text = f"The covariate {name!r} is missing for {_listed(lacking, prefix)} in {where}"
             text += f" ({_listed(rowless, prefix)}: no row)" if rowless else ""

@@ -268,7 +268,7 @@ def _count(number: int, one: str, many: str = "") -> str:
 def _units_of(results: Results) -> str:
     """How many subjects or studies there are, in words."""
     unit = results.analysis.unit
-    number = len({row.unit for row in results.analysis.observations})
+    number = len({row.unit_label for row in results.analysis.observations})
     return _count(number, unit, "studies" if unit == "study" else "")
 
 
@@ -282,7 +282,7 @@ def _count_facts(results: Results) -> list[Fact]:
     """Subjects or studies, and maps where these are more."""
     analysis = results.analysis
     name = {"study": "Studies", "subject": "Subjects"}.get(analysis.unit, "Units")
-    number = len({row.unit for row in analysis.observations})
+    number = len({row.unit_label for row in analysis.observations})
     facts: list[Fact] = [(name, number)]
     if len(analysis.observations) != number:
         facts.append(("Maps", len(analysis.observations)))

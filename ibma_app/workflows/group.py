@@ -255,7 +255,7 @@ def prepare(
 ) -> tuple[Design, tuple[Choice, ...]]:
     """Build an analysis's design and choose its estimators, before any map is read."""
     key = f"{'study' if analysis.unit == 'study' else 'participant'}_id"
-    units = [observation.unit for observation in analysis.observations]
+    units = [observation.unit_label for observation in analysis.observations]
     repeated = len(set(units)) < len(units)
     covariates = collect_covariates(analysis.observations, gathered.table, key, gathered.table_path)
     design = build_design(
@@ -332,7 +332,7 @@ def _samples(
     """Tell whom each map speaks of, when effects are to be standardised (``--units hedges-g``)."""
     if options.units != "hedges-g" or "effect" not in needs:
         return None
-    return tuple(find_sample(o, *two_groups(gathered.table, o.unit)) for o in analysis.observations)
+    return tuple(find_sample(o, *two_groups(gathered.table, o.unit_label)) for o in analysis.observations)
 
 
 def _settings(analysis: Analysis, options: Options) -> dict[str, object]:

@@ -29,7 +29,7 @@ def test_kinds_come_together():
     one, two = observe(maps, "sub")
     assert list(one.statmaps) == ["effect", "variance", "t"]
     assert one.entities == {"sub": "01", "contrast": "a"}
-    assert (one.unit, one.dof, one.dof_source, one.sample_size, one.units) == (
+    assert (one.unit_label, one.dof, one.dof_source, one.sample_size, one.units) == (
         "01",
         102.0,
         "sidecar",

@@ -17,7 +17,7 @@ def observe():
         dataset = Dataset("maps", Path("maps"))
         path = dataset.root / f"{name}_stat-effect_statmap.nii.gz"
         statmaps = {"effect": StatMap(path, "effect", dataset, names)}
-        return Observation(unit=unit, entities=names, statmaps=statmaps, sample_size=sample_size)
+        return Observation(unit_label=unit, entities=names, statmaps=statmaps, sample_size=sample_size)
 
     return make
 

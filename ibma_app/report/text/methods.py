@@ -171,7 +171,7 @@ def _input_paragraph(results: Results) -> str:
     analysis = results.analysis
     n_maps = len(analysis.observations)
     kinds = and_(_kinds(results))
-    units = {row.unit for row in analysis.observations}
+    units = {row.unit_label for row in analysis.observations}
     if analysis.level != "participant":
         noun = _noun(results)
         count = f"{len(units)} {noun if len(units) == 1 else _plural(noun)}"

@@ -175,10 +175,10 @@ def _refuse_scattered_contrasts(
 def _refuse_duplicates(rows: Sequence[Observation], unit: str, repeated: set[str]) -> None:
     seen: dict[tuple[str, ...], Observation] = {}
     for row in rows:
-        key = (row.unit, *(row.entities.get(entity, "") for entity in sorted(repeated)))
+        key = (row.unit_label, *(row.entities.get(entity, "") for entity in sorted(repeated)))
         if key in seen:
             raise DatasetError(
-                f"Two maps of one {unit} ({row.unit}) meet in one analysis: {seen[key].path} and {row.path}. "
+                f"Two maps of one {unit} ({row.unit_label}) meet in one analysis: {seen[key].path} and {row.path}. "
                 "Keep one with --bids-filter-file, keep them apart with --pool, or name what tells them apart in "
                 "--formula (repeated measures)."
             )

@@ -80,7 +80,7 @@ def units_problem(analysis: Analysis, options: Options) -> str | None:
 
 
 def _name(analysis: Analysis, observation: Observation) -> str:
-    return f"{'study' if analysis.unit == 'study' else 'sub'}-{observation.unit}"
+    return f"{'study' if analysis.unit == 'study' else 'sub'}-{observation.unit_label}"
 
 
 def _listed(by_units: Mapping[str, list[str]]) -> str:

@@ -96,7 +96,7 @@ def _compute(
     for found in siblings.values():
         first = next(iter(found.values()))
         if len(found) < len(needed):
-            lacking.append(first.unit)
+            lacking.append(first.unit_label)
             continue
         units = {o.units for o in found.values()}
         if len(units) > 1:

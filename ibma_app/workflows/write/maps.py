@@ -146,7 +146,7 @@ def write_design(target: Target, survey: Sequence[MapSurvey]) -> Path:
     rows: list[dict[str, Any]] = []
     for index, (observation, row) in enumerate(zip(analysis.observations, survey, strict=True)):
         values = (
-            f"{prefix}{observation.unit}",
+            f"{prefix}{observation.unit_label}",
             *(observation.entities.get(key) for key in kept),
             *(_number(value) for value in design.matrix[index]),
             row.uris[0],

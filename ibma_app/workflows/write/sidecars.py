@@ -114,8 +114,8 @@ def sample_size(analysis: Analysis) -> float | int | None:
     if analysis.level == "participant":
         return 1
     if analysis.unit == "subject":
-        return len({observation.unit for observation in analysis.observations})
-    sizes = {o.unit: o.sample_size for o in analysis.observations}
+        return len({observation.unit_label for observation in analysis.observations})
+    sizes = {o.unit_label: o.sample_size for o in analysis.observations}
     known = [size for size in sizes.values() if size is not None]
     if len(known) < len(sizes):
         return None
