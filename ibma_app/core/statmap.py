@@ -52,14 +52,13 @@ class StatMap:
 class Observation:
     """One row of a design: all kinds of map that one run, subject or study gave.
 
-    ``dof`` is the sidecar's number (None: unknown, or voxelwise in a ``dof``
-    map), ``tail`` that of a p map.
+    ``tail`` is that of a p map.
     """
 
     unit_label: str  # of the participant or study, without prefix
     entities: Mapping[str, str]
     statmaps: Mapping[str, StatMap]  # by kind
-    dof: float | None = None
+    dof: float | None = None  # of every voxel; None: unknown, or voxelwise in a ``dof`` map
     dof_source: str = "unknown"  # "map", "sidecar", "--dof", "SampleSize - 1", "unknown"
     sample_size: float | None = None
     units: str = "unknown"
@@ -70,6 +69,13 @@ class Observation:
         """A short name for messages and tables: the entities that tell rows apart."""
         keys = ("sub", "study", "ses", "task", "run", "contrast", "desc")
         return "_".join(f"{key}-{self.entities[key]}" for key in keys if key in self.entities)
+
+    @property
+    def dof_text(self) -> str:
+        """The degrees of freedom as tables have them: a number, ``voxelwise`` or ``unknown``."""
+        if "dof" in self.statmaps:
+            return "voxelwise"
+        return "unknown" if self.dof is None else f"{self.dof:g}"
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from ibma_app.stats.compiled import compiled
 from ibma_app.stats.logtails import (
@@ -37,6 +38,7 @@ _NEAREST_ONE = 1.0 - 2.0**-53
 _NODES = 64  # of t per unit; the error of quintic interpolation is below 1e-12
 _REACH = 8  # beyond, t are few
 _MOST_DOF = 1e6
+_FAR = 20.0  # |z| whose probability is not left to stdtrit: SciPy before 1.17 stops at 1e-100
 _NO_NODES = np.zeros((_NODES * _REACH + 1, 3))
 
 
@@ -217,6 +219,29 @@ def t_to_z(t: ArrayLike, dof: ArrayLike) -> Floats:
     log_b = np.array([log_beta(0.5 * dof, 0.5) if 0.0 < dof < np.inf else 0.0 for dof in dofs.tolist()])
     _t_to_z_by_dof(t_flat, which.reshape(-1), dofs, log_b, slots, nodes, out)
     return out.reshape(shape)
+
+
+def z_to_t(z: ArrayLike, dof: ArrayLike) -> Floats:
+    """Return the t of the same upper-tail probability as z; the inverse of `t_to_z`.
+
+    Within |z| < 20 `scipy.special.stdtrit` inverts the probability; further out
+    `t_to_z` is inverted by bisection on log t.
+    """
+    z, dof = np.broadcast_arrays(np.asarray(z, dtype=np.float64), np.asarray(dof, dtype=np.float64))
+    size = np.abs(z)
+    with np.errstate(all="ignore"):
+        t = -special.stdtrit(dof, special.ndtr(-size))
+    t = np.where(np.isinf(dof), size, t)
+    far = np.flatnonzero((size >= _FAR) & np.isfinite(dof) & np.isfinite(size))
+    if far.size:
+        low, high = np.zeros(far.size), np.full(far.size, 700.0)
+        for _ in range(60):  # 700 / 2**60: the last bit of log t
+            middle = 0.5 * (low + high)
+            below = t_to_z(np.exp(middle), dof.flat[far]) < size.flat[far]
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        t = t.copy()
+        t.flat[far] = np.exp(high)
+    return np.copysign(t, z)
 
 
 def f_to_z(f: ArrayLike, dof1: ArrayLike, dof2: ArrayLike) -> Floats:

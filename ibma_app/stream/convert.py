@@ -20,8 +20,7 @@ from ibma_app.core.coverage import (
 )
 from ibma_app.core.errors import DataError
 from ibma_app.core.statmap import Observation, StatMap
-from ibma_app.stats.tails import p_to_z, t_to_z
-from ibma_app.stream.freedom import Dof, find_dof, z_to_t
+from ibma_app.stats.tails import p_to_z, t_to_z, z_to_t
 
 Floats = NDArray[np.float64]
 
@@ -53,8 +52,6 @@ class Converted:
     # precision where the file's own values are passed on, else double
     covered: Indices  # (N,) flat indices of those voxels into reasons, ascending
     reasons: NDArray[np.uint8]  # the maps' shape, or the shape of the voxels asked for: an index into REASONS
-    dof: float  # of the whole map; inf: unknown, or voxelwise in values
-    dof_text: str  # "12", "voxelwise" or "unknown"
     derived: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     signed: bool = True  # False: z is isf(p) of a p without a sign
@@ -115,9 +112,7 @@ def convert_maps(
     observation: Observation,
     volumes: Mapping[str, NDArray[Any]],
     needs: Collection[str],
-    *,
-    default_dof: float | None = None,
-    wanted: Callable[[Reasons], tuple[Reasons, Indices, Indices]] | None = None,
+    select: Callable[[Reasons], tuple[Reasons, Indices, Indices]] | None = None,
 ) -> Converted:
     """Make what estimators need of one observation's maps, and tell which voxels it covers.
 
@@ -133,12 +128,10 @@ def convert_maps(
         The kinds that `kinds_to_open` chose, all of one shape.
     needs : collection of str
         As for `kinds_to_open`.
-    default_dof : float, optional
-        ``--dof``.
-    wanted : callable, optional
-        Chooses voxels of ``volumes``, which are then flat (`prepare.Wanted`).
-        What is said of a whole map (the median of its variances, the range of
-        its p) stays said of all of it.
+    select : callable, optional
+        Picks voxels of ``volumes``, which are then flat (`prepare.VoxelSelection`).
+        The median of the variances and the range of p are always those of the
+        whole map.
 
     Raises
     ------
@@ -147,25 +140,24 @@ def convert_maps(
     """
     if "p" in volumes:
         check_p(observation, volumes["p"])
-    dof = find_dof(observation, default_dof)
     derived: list[str] = []
     reasons = _first_reasons(volumes)
-    if wanted is not None:
-        reasons, inside, taken = wanted(reasons)
+    if select is not None:
+        reasons, inside, taken = select(reasons)
     else:
         inside = taken = np.asarray(np.flatnonzero(reasons == COVERED))
     known = {kind: volume.reshape(-1).take(taken) for kind, volume in volumes.items()}  # as precise as the files
-    local_dof = _double(known, "dof") if "dof" in known else dof.value
+    dof = _double(known, "dof") if "dof" in known else np.inf if observation.dof is None else observation.dof
     given: dict[str, NDArray[Any]] = {}
     if "effect" in needs:
         given["effect"] = known["effect"]
     with np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore"):
         if "variance" in needs:
-            given["variance"] = _variance(observation, known, local_dof, derived)
+            given["variance"] = _variance(observation, known, dof, derived)
         if "z" in needs:
-            given["z"] = _z(observation, known, local_dof, derived)
+            given["z"] = _z(observation, known, dof, derived)
         if "t" in needs:
-            given["t"] = _t(observation, known, local_dof, derived)
+            given["t"] = _t(observation, known, dof, derived)
     if "dof" in known:
         given["dof"] = known["dof"]
     covered: Indices = inside
@@ -179,10 +171,8 @@ def convert_maps(
         values=given,
         covered=covered,
         reasons=reasons,
-        dof=dof.value,
-        dof_text=dof.text,
         derived=tuple(derived),
-        notes=_dof_notes(observation, dof, needs),
+        notes=_dof_notes(observation, needs),
         signed="z" not in needs or not _unsigned(observation),
     )
 
@@ -362,13 +352,16 @@ def _z_of_p(observation: Observation, known: Mapping[str, NDArray[Any]], derived
     return np.asarray(p_to_z(_double(known, "p")), dtype=np.float64)
 
 
-def _dof_notes(observation: Observation, dof: Dof, needs: Collection[str]) -> tuple[str, ...]:
+def _dof_notes(observation: Observation, needs: Collection[str]) -> tuple[str, ...]:
     """Say where a dof was assumed, or was wanted and is unknown."""
     if not ("dof" in needs or _turns_t_and_z(observation, needs)):
         return ()
-    if dof.source == "SampleSize - 1":
-        return (f"{observation.label}: dof {dof.text} taken from SampleSize - 1, as neither map nor sidecar says it.",)
-    if dof.source == "unknown" and _turns_t_and_z(observation, needs):
+    if observation.dof_source == "SampleSize - 1":
+        return (
+            f"{observation.label}: dof {observation.dof_text} taken from SampleSize - 1, as neither map nor sidecar "
+            "says it.",
+        )
+    if observation.dof_text == "unknown" and _turns_t_and_z(observation, needs):
         return (
             f"{observation.label}: dof unknown, so t is taken as z, which overstates the evidence of small "
             "samples "

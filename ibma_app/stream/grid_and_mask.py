@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, DatasetError, IbmaError, InputError
 from ibma_app.core.grid import Grid
-from ibma_app.core.statmap import Observation
+from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.images.mni_masks import mni_brain
 from ibma_app.images.read import Geometry, read_geometry, read_image
 from ibma_app.images.regrid import regrid_mask, same_lattice
@@ -84,13 +84,19 @@ def choose_grid(
     )
 
 
+def limit_grid(grid: Grid, policy: str | Path, analysis: Analysis) -> Grid:
+    """Give a grid the mask of `choose_mask` for an analysis."""
+    spaces = [observation.entities.get("space") for observation in analysis.observations]
+    return grid.with_mask(choose_mask(grid, policy, analysis.unit, spaces))
+
+
 def choose_mask(grid: Grid, policy: str | Path, unit: str, spaces: Sequence[str | None]) -> NDArray[np.bool_]:
     """Find the voxels that may be analysed, before the maps' own coverage is known.
 
     Parameters
     ----------
     grid : Grid
-        Its grid.
+        Only voxels of its mask may be analysed.
     policy : "auto", "data", "template" or Path
         ``--mask``.
     unit : "run", "subject" or "study"

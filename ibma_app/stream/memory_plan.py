@@ -89,12 +89,12 @@ def block_size(n_maps: int) -> int:
     return size
 
 
-def plan_memory(load: MemoryNeeds, memory: int, nprocs: int, processes: int = 1) -> MemoryPlan:
+def plan_memory(needs: MemoryNeeds, memory: int, nprocs: int, processes: int = 1) -> MemoryPlan:
     """Decide what may be done at once in so much memory; results never depend on it.
 
     Parameters
     ----------
-    load : MemoryNeeds
+    needs : MemoryNeeds
     memory : int
         Bytes, beside what the interpreter and its libraries take.
     nprocs : int
@@ -107,19 +107,19 @@ def plan_memory(load: MemoryNeeds, memory: int, nprocs: int, processes: int = 1)
     UsageError
         Even one thing after another takes more.
     """
-    least = load.least
+    least = needs.least
     if least > memory:
         each, fewer = (" by each process", ", take fewer --nprocs") if processes > 1 else ("", "")
         raise UsageError(
-            f"{load.n_maps} maps of {load.voxels} voxels need at least {_size(least)} of memory; {_size(memory)} may "
+            f"{needs.n_maps} maps of {needs.voxels} voxels need at least {_size(least)} of memory; {_size(memory)} may "
             f"be used{each}. Give more with --mem {_round_up(least) * processes}M{fewer}, or combine fewer maps at "
             "a time."
         )
-    on_disk = load.stacked > STACK_SHARE * memory or load.stacked + least > memory
-    left = memory - (0 if on_disk else load.stacked)
-    threads = _most(lambda n: max(load.fitting(n), load.resampling(n)), nprocs, left)
-    window = int(min(WINDOW_SHARE * memory, left - load.fitting(threads))) if on_disk else 0
-    return MemoryPlan(on_disk, _most(load.reading, nprocs, left), threads, max(window, 0))
+    on_disk = needs.stacked > STACK_SHARE * memory or needs.stacked + least > memory
+    left = memory - (0 if on_disk else needs.stacked)
+    threads = _most(lambda n: max(needs.fitting(n), needs.resampling(n)), nprocs, left)
+    window = int(min(WINDOW_SHARE * memory, left - needs.fitting(threads))) if on_disk else 0
+    return MemoryPlan(on_disk, _most(needs.reading, nprocs, left), threads, max(window, 0))
 
 
 def _most(takes: Callable[[int], int], nprocs: int, memory: int) -> int:

@@ -1,9 +1,7 @@
 """One map after another: read, converted, brought to the grid, handed over in order."""
 
 import math
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.coverage import COVERED, Indices, Reasons
+from ibma_app.core.coverage import COVERED, MIN_COVERAGE, Indices, Reasons
 from ibma_app.core.errors import DataError, DatasetError, IbmaError
 from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Observation, StatMap
@@ -21,15 +19,18 @@ from ibma_app.stream.convert import Converted, convert_maps, kinds_to_open
 from ibma_app.stream.hedges_g import Sample, hedges_g
 from ibma_app.stream.memory_plan import MemoryNeeds
 from ibma_app.stream.survey import ReadMap, pack_suspect
+from ibma_app.stream.workers.threads import in_order
+
+ROW_KINDS = ("effect", "variance", "z")
 
 
-class Wanted:
-    """Picks voxels of flat volumes; and remembers which of them the last map covered, as maps are often alike there.
+class VoxelSelection:
+    """Picks voxels of flat volumes, and remembers which of them the last map covered: the next is often alike.
 
     Parameters
     ----------
     at : ndarray of int, (V,)
-        Flat indices of the voxels that are wanted, in the order of the result.
+        Flat indices of the voxels that are picked, in the order of the result.
     """
 
     def __init__(self, at: Indices) -> None:
@@ -37,37 +38,69 @@ class Wanted:
         self._last: tuple[Reasons, tuple[Reasons, Indices, Indices]] | None = None
 
     def __call__(self, reasons: Reasons) -> tuple[Reasons, Indices, Indices]:
-        """Give the wanted voxels' reasons (V,), which of them are covered (N,), and where in the volumes those are.
+        """Return the picked voxels' reasons (V,), which of them are covered (N,), and where in the volumes those are.
 
-        The same arrays for maps that are alike: they are not to be written to.
+        For maps that are alike these are the same arrays: they must not be written to.
         """
         last = self._last
         if last is not None and np.array_equal(last[0], reasons):
             return last[1]
-        wanted = reasons.take(self._at)
-        inside = np.flatnonzero(wanted == COVERED)
-        found = wanted, inside, self._at.take(inside)
+        picked = reasons.take(self._at)
+        inside = np.flatnonzero(picked == COVERED)
+        found = picked, inside, self._at.take(inside)
         self._last = reasons, found
         return found
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked of every map."""
+    """How the maps of one analysis are read, and brought to one grid and one kind."""
 
-    grid: Grid
-    needs: tuple[str, ...]
-    base: NDArray[np.int64]  # flat indices of the voxels that may be analysed
-    interpolate: bool
-    smoothing: float
-    default_dof: float | None
-    samples: tuple[Sample, ...] | None = None  # with them, t becomes Hedges' g
+    grid: Grid  # its mask: the voxels that may be analysed
+    needs: tuple[str, ...]  # of "effect", "variance", "z", "dof", "sample_size": what the estimators need, together
+    unit: str  # what one map is: "run", "subject" or "study"
+    min_coverage: float | None = None  # share of the maps that must cover a voxel; None: the unit's default
+    regrid: bool = False  # interpolate maps of other grids, whatever the unit; else only studies are
+    smoothing: float = 0.0  # FWHM of the kernel for effect maps, mm
+    samples: tuple[Sample, ...] | None = None  # one per map: t becomes Hedges' g and its variance
+
+    @property
+    def share(self) -> float:
+        """Share of the maps that must cover a voxel."""
+        return MIN_COVERAGE[self.unit] if self.min_coverage is None else self.min_coverage
+
+    @property
+    def interpolates(self) -> bool:
+        """Whether maps of other grids are brought to the grid; else they are errors."""
+        return self.regrid or self.unit == "study"
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether a map that lacks something or cannot be read is named and left out while another remains."""
+        return self.unit == "run"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that are stacked, of "effect", "variance", "z"."""
+        return tuple(kind for kind in ROW_KINDS if kind in self.needs)
 
     @cached_property
-    def in_files(self) -> Wanted:
-        """Those voxels, as they lie in a file, whose first axis runs fastest."""
-        shape = self.grid.shape
-        return Wanted(np.ravel_multi_index(np.unravel_index(self.base, shape), shape, order="F"))
+    def read_needs(self) -> tuple[str, ...]:
+        """What has to be read; standardised effects and their variances are made of t."""
+        every = tuple(need for need in (*ROW_KINDS, "dof", "sample_size") if need in self.needs)
+        if self.samples is None:
+            return every
+        return ("t", *(need for need in every if need not in ("effect", "variance")))
+
+    @cached_property
+    def base(self) -> NDArray[np.int64]:
+        """Flat indices of the voxels that may be analysed."""
+        return np.flatnonzero(self.grid.mask)
+
+    @cached_property
+    def in_files(self) -> VoxelSelection:
+        """Those voxels as they lie in a file, whose first axis runs fastest."""
+        return VoxelSelection(self.grid.file_order)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,40 +117,25 @@ class Prepared:
 
 
 def prepare_maps(
-    observations: Sequence[Observation], plan: Plan, readers: int, *, skip: bool, wanted: range | None = None
+    observations: Sequence[Observation], plan: Plan, readers: int, first: int = 0
 ) -> Iterator[Prepared | IbmaError]:
-    """Read maps (those ``wanted``) ahead in threads, a few at a time, and hand them over in order."""
-    indices = range(len(observations)) if wanted is None else wanted
+    """Read maps from the ``first`` on, a few ahead in threads, and yield them in order."""
 
     def prepare(index: int) -> Prepared | IbmaError:
         try:
-            return _prepare(index, observations[index], plan, skip_empty=skip)
+            return _prepare(index, observations[index], plan)
         except IbmaError as error:
-            if not skip:
+            if not plan.leaves_out:
                 raise
             label = observations[index].label
             return type(error)(f"{label} is left out: {error.message}" if len(observations) > 1 else error.message)
 
-    if readers <= 1 or len(indices) < 2:
-        yield from map(prepare, indices)
-        return
-    ahead: deque[Future[Prepared | IbmaError]] = deque()
-    with ThreadPoolExecutor(min(readers, len(indices))) as pool:
-        try:
-            for index in indices:
-                ahead.append(pool.submit(prepare, index))
-                if len(ahead) > readers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
+    yield from in_order(prepare, range(first, len(observations)), readers)
 
 
-def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bool) -> Prepared:
+def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
     """Read one observation's files and give its values within the base mask."""
-    kinds = kinds_to_open(observation, plan.needs)
+    kinds = kinds_to_open(observation, plan.read_needs)
     volumes, geometry = _read_kinds(observation, kinds)
     converted, worked = _bring_to_grid(index, observation, volumes, geometry, plan)
     if plan.samples is not None:
@@ -125,7 +143,7 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
     notes, covered = converted.notes, converted.covered.size
     if not covered:
         empty = f"{observation.path} has no voxel with a value within the mask (all are 0, NaN or outside of it)."
-        if skip_empty:
+        if plan.leaves_out:
             raise DataError(empty)
         notes = (*notes, empty)
     uris = tuple(uri for kind in kinds for uri in observation.statmaps[kind].uris)
@@ -134,8 +152,6 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
         observation,
         uris,
         (*_computed(observation), *converted.derived),
-        converted.dof,
-        converted.dof_text,
         converted.signed,
         covered,
         pack_suspect(converted.values, converted.reasons),
@@ -144,17 +160,13 @@ def _prepare(index: int, observation: Observation, plan: Plan, *, skip_empty: bo
     return Prepared(read, converted.values, converted.covered, converted.reasons, notes, volume, worked)
 
 
-def weigh_maps(
-    observations: Sequence[Observation], plan: Plan, kept: int, first: Prepared | IbmaError, early: int
-) -> MemoryNeeds:
-    """Tell what an analysis takes, judged by its first map.
+def weigh_maps(observations: Sequence[Observation], plan: Plan, first: Prepared | IbmaError, early: int) -> MemoryNeeds:
+    """Estimate the memory that an analysis needs, from its first map.
 
     Parameters
     ----------
     observations : sequence of Observation
     plan : Plan
-    kept : int
-        Kinds of map that are stacked.
     first : Prepared or IbmaError
         The first map; an error where there is none.
     early : int
@@ -166,7 +178,7 @@ def weigh_maps(
         covered, volume, worked = first.covered.size, first.volume, first.worked
     # Where every map must cover a voxel, no mask is larger than the first map's; else this is a guess.
     voxels = covered if early == 1 else min(base, int(1.25 * covered))
-    kept += any("dof" in observation.statmaps for observation in observations)
+    kept = len(plan.kinds) + any("dof" in observation.statmaps for observation in observations)
     computed = any(one.statmaps["effect"].terms for one in observations[:1] if "effect" in one.statmaps)
     return MemoryNeeds(
         n_maps=n_maps,
@@ -186,7 +198,7 @@ def _bring_to_grid(
     """Give what lies in the base mask, converted; and tell whether whole volumes were worked on."""
     aligned = plan.grid.matches(geometry.affine, geometry.shape)
     turned = not aligned and same_lattice(plan.grid, geometry)
-    if not (aligned or turned or plan.interpolate):
+    if not (aligned or turned or plan.interpolates):
         raise DatasetError(
             f"{observation.path} lies on another grid ({' x '.join(map(str, geometry.shape))} voxels) than the "
             f"analysis ({' x '.join(map(str, plan.grid.shape))}). Name a grid for all with --grid FILE."
@@ -195,9 +207,9 @@ def _bring_to_grid(
         volumes = {kind: reorient(volume, geometry, plan.grid) for kind, volume in volumes.items()}
     if (aligned or turned) and not plan.smoothing:  # the usual way: the files' order, and no volumes in between
         flat = {kind: volume.reshape(-1, order="F") for kind, volume in volumes.items()}
-        converted = convert_maps(observation, flat, plan.needs, default_dof=plan.default_dof, wanted=plan.in_files)
+        converted = convert_maps(observation, flat, plan.read_needs, plan.in_files)
         return _standardise(index, converted, plan), False
-    converted = _standardise(index, convert_maps(observation, volumes, plan.needs, default_dof=plan.default_dof), plan)
+    converted = _standardise(index, convert_maps(observation, volumes, plan.read_needs), plan)
     arrays, reasons, derived = converted.arrays, converted.reasons, list(converted.derived)
     if not (aligned or turned):
         arrays, reasons = regrid(arrays, reasons, geometry, plan.grid)

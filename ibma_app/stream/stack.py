@@ -1,24 +1,21 @@
 """Many maps as one table of maps by voxels: every file is read once, memory stays bounded."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.block import Floats, VoxelBlock
-from ibma_app.core.coverage import MIN_COVERAGE, Indices
+from ibma_app.core.coverage import Indices
 from ibma_app.core.errors import DataError, IbmaError, UsageError
 from ibma_app.core.grid import Grid
 from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Observation
-from ibma_app.stream.grid_and_mask import choose_mask
-from ibma_app.stream.hedges_g import Sample
 from ibma_app.stream.memory_plan import plan_memory
 from ibma_app.stream.prepare import Plan, Prepared, prepare_maps, weigh_maps
 from ibma_app.stream.row_store import RowStore, open_store
@@ -31,9 +28,8 @@ from ibma_app.stream.survey import (
     unique_costs,
     variance_note,
 )
-from ibma_app.stream.workers.machine import default_memory
+from ibma_app.stream.workers.resources import ONE_THREAD, Resources
 
-ROW_KINDS = ("effect", "variance", "z")
 WHOLE, CANDIDATES = 0, 1  # layouts of the stored rows
 
 
@@ -117,24 +113,11 @@ class Stack:
 @contextmanager
 def stack_maps(
     observations: Sequence[Observation],
-    grid: Grid,
-    needs: Collection[str],
+    plan: Plan,
+    resources: Resources = ONE_THREAD,
     *,
-    unit: str,
-    mask_policy: str | Path = "auto",
-    min_coverage: float | None = None,
-    smoothing: float = 0.0,
-    work_dir: Path | None = None,
-    memory: int | None = None,
-    default_dof: float | None = None,
-    nprocs: int = 1,
-    processes: int = 1,
-    skip_bad: bool | None = None,
-    interpolate: bool | None = None,
-    samples: Sequence[Sample] | None = None,
     tests: int = 1,
     resampled: bool = False,
-    on_progress: Callable[[int], None] | None = None,
 ) -> Iterator[Stack]:
     """Read the maps of one analysis, each file exactly once, and lay them out for reading by voxels.
 
@@ -146,38 +129,15 @@ def stack_maps(
     ----------
     observations : sequence of Observation
         The rows of the design, K of them.
-    grid : Grid
-        From `choose_grid`; its mask bounds the analysis.
-    needs : collection of str
-        Of "effect", "variance", "z", "sample_size", "dof" (all that the
-        estimators ask for, together). Runs with variances always get dof.
-    unit : "run", "subject" or "study"
-        What one observation is.
-    mask_policy, min_coverage, smoothing, work_dir, default_dof
-        ``--mask``, ``--min-coverage`` (None: the unit's), ``--smoothing``
-        (mm), ``--work-dir``, ``--dof``.
-    memory : int, optional
-        Bytes we may use (``--mem``); larger stacks go to float32 files in a
-        private folder under ``work_dir``, removed at exit.
-    nprocs : int
-        Threads that read, as far as memory allows.
-    processes : int
-        How many stack maps at the same time, each in so much memory.
-    skip_bad : bool, optional
-        Leave out (and name) a map that lacks something, is on another grid or
-        cannot be read, as long as another remains. Default: runs only.
-    interpolate : bool, optional
-        Bring maps of other grids to ``grid``; else they are errors. Default:
-        studies only; pass True when the user names a grid.
-    samples : sequence of Sample, optional
-        With ``--units hedges-g``, one per observation (`hedges.find_sample`):
-        effect and variance are then Hedges' g and its variance, from t.
+    plan : Plan
+    resources : Resources
+        Maps are read by its threads, as far as its memory allows. A stack that
+        is too large for that goes to float32 files in a private folder under
+        its ``work_dir``, removed at exit.
     tests : int
         How many the design has: their maps take memory, too.
     resampled : bool
         Whether least squares are to be resampled: all maps in memory.
-    on_progress : callable, optional
-        Called with 1 after each map.
 
     Yields
     ------
@@ -192,88 +152,62 @@ def stack_maps(
     InputError, ReadWriteError, OutputError
         Files that cannot be read; a work folder that cannot be used.
     UsageError
-        Memory does not suffice whatever is done.
+        Memory does not suffice whatever is done, or variances would be smoothed.
     """
-    if smoothing and any(need in needs for need in ("variance", "z")):
+    if plan.smoothing and any(need in plan.needs for need in ("variance", "z")):
         raise UsageError("--smoothing is for effect maps without variances (--estimator ols): it changes the variance.")
-    if unit == "run" and "variance" in needs:
-        needs = {*needs, "dof"}
-    spaces = [observation.entities.get("space") for observation in observations]
-    base_mask = choose_mask(grid, mask_policy, unit, spaces)
-    plan = Plan(
-        grid=grid,
-        needs=_read_needs(needs, standardised=samples is not None),
-        base=np.flatnonzero(base_mask),
-        interpolate=unit == "study" if interpolate is None else interpolate,
-        smoothing=smoothing,
-        default_dof=default_dof,
-        samples=None if samples is None else tuple(samples),
-    )
-    skip = unit == "run" if skip_bad is None else skip_bad
-    share = MIN_COVERAGE[unit] if min_coverage is None else min_coverage
-    kinds = tuple(kind for kind in ROW_KINDS if kind in needs)
-    first = _first_maps(observations, plan, skip=skip)
-    load = weigh_maps(observations, plan, len(kinds), first[-1], _n_early(len(observations), share))
-    load = replace(load, tests=tests, resampled=resampled)
-    limits = default_memory() if memory is None else memory, nprocs, processes
-    shared = plan_memory(load, *limits)
-    with open_store(work_dir, on_disk=shared.on_disk, size=load.stacked, window=shared.window) as store:
-        builder = _Builder(plan, store, len(observations), share)
-        later = range(len(first), len(observations))
-        for prepared in chain(
-            _handed(first), prepare_maps(observations, plan, shared.readers, skip=skip, wanted=later)
-        ):
+    first = _first_maps(observations, plan)
+    memory_needs = weigh_maps(observations, plan, first[-1], _n_early(len(observations), plan.share))
+    memory_needs = replace(memory_needs, tests=tests, resampled=resampled)
+    limits = resources.bytes_to_use, resources.threads, resources.processes
+    memory_plan = plan_memory(memory_needs, *limits)
+    with open_store(
+        resources.work_dir, on_disk=memory_plan.on_disk, size=memory_needs.stacked, window=memory_plan.window
+    ) as store:
+        builder = _Builder(plan, store, len(observations))
+        later = prepare_maps(observations, plan, memory_plan.readers, len(first))
+        for prepared in chain(_pop_each(first), later):
             if isinstance(prepared, IbmaError):
                 builder.leave_out(prepared)
             else:
                 builder.add(prepared)
-            if on_progress is not None:
-                on_progress(1)
-        # now that the mask is known, and no longer judged by the first map
-        yield builder.finish(kinds, lambda voxels: plan_memory(replace(load, voxels=voxels), *limits).threads)
+        # now that the mask is known, and no longer estimated from the first map
+        yield builder.finish(lambda voxels: plan_memory(replace(memory_needs, voxels=voxels), *limits).threads)
 
 
-def _first_maps(observations: Sequence[Observation], plan: Plan, *, skip: bool) -> list[Prepared | IbmaError]:
-    """Read maps until there is one: it tells how large the others will be."""
+def _first_maps(observations: Sequence[Observation], plan: Plan) -> list[Prepared | IbmaError]:
+    """Read maps until one can be used: the size of the others is estimated from it."""
     found: list[Prepared | IbmaError] = []
-    for prepared in prepare_maps(observations, plan, 1, skip=skip):
+    for prepared in prepare_maps(observations, plan, 1):
         found.append(prepared)
         if isinstance(prepared, Prepared):
             break
     return found
 
 
-def _handed(maps: list[Prepared | IbmaError]) -> Iterator[Prepared | IbmaError]:
-    """Hand maps over without keeping them."""
+def _pop_each(maps: list[Prepared | IbmaError]) -> Iterator[Prepared | IbmaError]:
+    """Yield maps without keeping them."""
     while maps:
         yield maps.pop(0)
 
 
 def _n_min(share: float, n_maps: int) -> int:
-    """Tell how many maps must cover a voxel."""
+    """Return how many maps must cover a voxel."""
     return max(1, math.ceil(share * n_maps - 1e-9))
 
 
 def _n_early(n_maps: int, share: float) -> int:
-    """Tell how many maps cover between them every voxel that enough maps cover."""
+    """Return how many maps cover between them every voxel that enough maps cover."""
     return n_maps - _n_min(share, n_maps) + 1
-
-
-def _read_needs(needs: Collection[str], *, standardised: bool) -> tuple[str, ...]:
-    """Tell what has to be read; standardised effects and variances come from t."""
-    every = tuple(need for need in (*ROW_KINDS, "dof", "sample_size") if need in needs)
-    if not standardised:
-        return every
-    return ("t", *(need for need in every if need not in ("effect", "variance")))
 
 
 class _Builder:
     """Takes prepared maps in order, and finds the final mask."""
 
-    def __init__(self, plan: Plan, store: RowStore, n_planned: int, share: float) -> None:
-        self.plan, self.store, self.share = plan, store, share
+    def __init__(self, plan: Plan, store: RowStore, n_planned: int) -> None:
+        self.plan, self.store = plan, store
         # Fewer maps than planned (some left out) never need more early rows than this.
-        self.n_early = _n_early(n_planned, share)
+        self.n_early = _n_early(n_planned, plan.share)
         self.count = np.zeros(plan.base.size, dtype=np.int32)
         self._alike: Indices | None = None  # what the last map covers, and others of those before it
         self._n_alike = 0  # those are not yet counted
@@ -312,23 +246,23 @@ class _Builder:
         self._alike, self._n_alike = covered, 1
 
     def _lay_out(self, values: NDArray[Any], covered: Indices) -> NDArray[Any]:
-        """Lay a map's values out over the layout of the day, NaN where it has none."""
-        wanted = self.candidates
-        if covered.size == self.count.size if wanted is None else np.array_equal(covered, wanted):
+        """Lay a map's values out over the base mask, or the candidates once they are known; NaN where it has none."""
+        candidates = self.candidates
+        if covered.size == self.count.size if candidates is None else np.array_equal(covered, candidates):
             return values
         row = np.full(self.count.size, np.nan, dtype=values.dtype)
         row[covered] = values
-        return row if wanted is None else row[wanted]
+        return row if candidates is None else row[candidates]
 
-    def finish(self, kinds: tuple[str, ...], threads: Callable[[int], int]) -> Stack:
-        """Find the final mask, survey the maps, and hand over the stack."""
+    def finish(self, threads: Callable[[int], int]) -> Stack:
+        """Find the final mask, survey the maps, and make the stack; ``threads`` says how many there may be of V."""
         if not self.maps:
             raise self._all_bad()
         self._count_in(None)
         for error in self.errors:
             self.notes.append(error.message)
         refuse_thresholded(self.maps, self.count)
-        n_min = _n_min(self.share, len(self.maps))
+        n_min = _n_min(self.plan.share, len(self.maps))
         final = np.flatnonzero(self.count >= n_min)
         layouts = {WHOLE: np.arange(self.count.size)}
         if self.candidates is not None:
@@ -338,31 +272,31 @@ class _Builder:
         if not final.size:
             raise empty_mask(self.maps, costs, n_min)
         self.store.select({layout: np.searchsorted(voxels, final) for layout, voxels in layouts.items()})
-        survey = tuple(survey_map(read, row, self.store, final.size, kinds) for row, read in enumerate(self.maps))
+        kinds, rows = self.plan.kinds, enumerate(self.maps)
+        survey = tuple(survey_map(read, row, self.store, final.size, kinds) for row, read in rows)
         if n_min > 1:
             survey = tuple(replace(one, cost=costs.get(one.label, 0)) for one in survey)
         self.store.drop("reason")
         late = (coverage_note(costs, final.size, int(np.count_nonzero(self.count))), variance_note(survey))
         self.notes.extend(note for note in late if note)
-        return self._stack(kinds, final, survey, threads(final.size))
+        return self._stack(final, survey, threads(final.size))
 
-    def _stack(
-        self, kinds: tuple[str, ...], final: NDArray[np.int64], survey: tuple[MapSurvey, ...], threads: int
-    ) -> Stack:
+    def _stack(self, final: NDArray[np.int64], survey: tuple[MapSurvey, ...], threads: int) -> Stack:
         mask = np.zeros(self.plan.grid.mask.size, dtype=bool)
         mask[self.plan.base[final]] = True
         sizes = [read.observation.sample_size for read in self.maps]
         voxelwise = tuple(row for row in range(len(self.maps)) if self.store.has("dof", row))
-        unread = any(read.dof_text == "voxelwise" and row not in voxelwise for row, read in enumerate(self.maps))
+        unread = any(row.dof == "voxelwise" and index not in voxelwise for index, row in enumerate(survey))
+        dof = [np.inf if read.observation.dof is None else read.observation.dof for read in self.maps]
         return Stack(
             grid=replace(self.plan.grid, mask=mask.reshape(self.plan.grid.shape)),
             survey=survey,
             notes=tuple(self.notes),
-            kinds=kinds,
+            kinds=self.plan.kinds,
             kept=tuple(read.index for read in self.maps),
             signed=tuple(read.signed for read in self.maps),
             sample_size=None if None in sizes else np.asarray(sizes, dtype=np.float64),
-            dof=None if unread else np.asarray([[read.dof] for read in self.maps]),
+            dof=None if unread else np.asarray(dof, dtype=np.float64)[:, None],
             _store=self.store,
             _voxelwise=voxelwise,
             side_by_side=threads,

@@ -35,8 +35,6 @@ class ReadMap:
     observation: Observation
     uris: tuple[str, ...]
     derived: tuple[str, ...]
-    dof: float
-    dof_text: str
     signed: bool
     covered: int  # voxels of the base mask
     suspect: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None  # packed bits: covered, empty
@@ -124,7 +122,7 @@ def survey_map(read: ReadMap, row: int, store: RowStore, n_voxels: int, kinds: C
         covered=int(counts[COVERED]),
         losses={REASONS[code]: int(n) for code, n in enumerate(counts) if code != COVERED and n},
         derived=read.derived,
-        dof=read.dof_text,
+        dof=read.observation.dof_text,
         sample_size=read.observation.sample_size,
         units=read.observation.units,
         median_abs_effect=medians["effect"],

@@ -22,8 +22,9 @@ from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, pars
 from ibma_app.images.atlas import atlas_at_hand, read_atlases
 from ibma_app.inference import find_inference
 from ibma_app.stream.estimate import Model, estimate_maps
-from ibma_app.stream.grid_and_mask import choose_grid
+from ibma_app.stream.grid_and_mask import choose_grid, limit_grid
 from ibma_app.stream.hedges_g import Sample, find_sample
+from ibma_app.stream.prepare import Plan
 from ibma_app.stream.resampling.relabelling import LEAST_SQUARES
 from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.smoothness import has_residuals
@@ -190,23 +191,17 @@ def _combine(
     samples = _samples(analysis, run.gathered, needs, options)
     opened = tuple("t" if samples and need in ("effect", "variance") else need for need in needs)
     grid, grid_notes = choose_grid(analysis.observations, file_or_word(options.grid), unit=analysis.unit, needs=opened)
-    with stack_maps(
-        analysis.observations,
-        grid,
-        needs,
+    plan = Plan(
+        grid=limit_grid(grid, file_or_word(options.mask), analysis),
+        needs=needs,
         unit=analysis.unit,
-        mask_policy=file_or_word(options.mask),
         min_coverage=options.min_coverage,
+        regrid=options.grid != "common",
         smoothing=options.smoothing,
-        work_dir=run.resources.work_dir,
-        memory=run.resources.memory,
-        default_dof=options.dof,
-        nprocs=run.resources.threads,
-        interpolate=options.grid != "common" or None,
         samples=samples,
-        tests=len(design.tests),
-        resampled=any(run.resamples(choice) for choice in choices),
-    ) as stack:
+    )
+    resampled = any(run.resamples(choice) for choice in choices)
+    with stack_maps(analysis.observations, plan, run.resources, tests=len(design.tests), resampled=resampled) as stack:
         design, sign_notes = _upper_tail(design, stack, analysis)
         similarity = compare_maps(stack)
         odd = [flag.text for flag in similarity.flags] if similarity else ()

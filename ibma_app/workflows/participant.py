@@ -14,7 +14,8 @@ from ibma_app.dataset.writer import MapWriter
 from ibma_app.designs.build import one_sample_design
 from ibma_app.estimators import find_estimator
 from ibma_app.stream.estimate import Model, estimate_maps
-from ibma_app.stream.grid_and_mask import choose_grid
+from ibma_app.stream.grid_and_mask import choose_grid, limit_grid
+from ibma_app.stream.prepare import Plan
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.stream.workers.dask_pool import DaskPool
 from ibma_app.stream.workers.resources import Resources
@@ -142,19 +143,14 @@ def combine_runs(analysis: Analysis, job: Job) -> Results:
     _check_units(analysis)
     grid, grid_notes = choose_grid(analysis.observations, file_or_word(options.grid), unit="run", needs=NEEDS)
     choice = _choice(options)
-    with stack_maps(
-        analysis.observations,
-        grid,
-        NEEDS,
+    plan = Plan(
+        grid=limit_grid(grid, file_or_word(options.mask), analysis),
+        needs=NEEDS,
         unit="run",
-        mask_policy=file_or_word(options.mask),
         min_coverage=options.min_coverage,
-        work_dir=job.resources.work_dir,
-        memory=job.resources.memory,
-        processes=job.resources.processes,
-        default_dof=options.dof,
-        interpolate=options.grid != "common" or None,
-    ) as stack:
+        regrid=options.grid != "common",
+    )
+    with stack_maps(analysis.observations, plan, job.resources) as stack:
         kept = replace(analysis, observations=tuple(analysis.observations[index] for index in stack.kept))
         design = one_sample_design(len(kept.observations))
         estimate = estimate_maps(stack, Model(choice.estimator, design, choice.settings))

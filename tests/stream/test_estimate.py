@@ -12,6 +12,7 @@ from ibma_app.stream import memory_plan
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.memory_plan import block_size
+from ibma_app.stream.prepare import Plan
 from ibma_app.stream.stack import stack_maps
 from ibma_app.stream.workers.resources import Resources
 
@@ -38,7 +39,7 @@ def stack(observe, rng):
     volumes = rng.normal(size=(4, *SHAPE))
     volumes[2, :3] = 0
     rows = [observe(f"{k}", {"effect": volume}) for k, volume in enumerate(volumes)]
-    with stack_maps(rows, choose_grid(rows)[0], ["effect"], unit="subject", min_coverage=0.5) as opened:
+    with stack_maps(rows, Plan(choose_grid(rows)[0], ("effect",), "subject", min_coverage=0.5)) as opened:
         yield opened
 
 

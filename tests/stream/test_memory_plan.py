@@ -15,6 +15,7 @@ from ibma_app.stream import memory_plan, stack
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.memory_plan import MemoryNeeds, block_size, plan_memory
+from ibma_app.stream.prepare import Plan
 from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.stack import stack_maps
 from ibma_app.stream.workers.machine import parse_size
@@ -35,15 +36,15 @@ def test_a_laptop_takes_thousands_of_maps_from_disk():
 
 
 @pytest.mark.parametrize(
-    "load", [BRAIN, MemoryNeeds(2, 902_629, 902_629, 300_000, 10**7), MemoryNeeds(10**5, 9, 9, 9, 9 * 10**5)]
+    "needs", [BRAIN, MemoryNeeds(2, 902_629, 902_629, 300_000, 10**7), MemoryNeeds(10**5, 9, 9, 9, 9 * 10**5)]
 )
-def test_what_cannot_be_done_is_refused_with_the_least_that_would_do(load):
+def test_what_cannot_be_done_is_refused_with_the_least_that_would_do(needs):
     with pytest.raises(UsageError, match="need at least") as told:
-        plan_memory(load, load.least - 1, 8)
+        plan_memory(needs, needs.least - 1, 8)
     named = re.search(r"--mem (\d+M)", told.value.message)
     assert named
-    assert parse_size(named[1]) < load.least + 2**20
-    shared = plan_memory(load, parse_size(named[1]), 8)
+    assert parse_size(named[1]) < needs.least + 2**20
+    shared = plan_memory(needs, parse_size(named[1]), 8)
     assert shared.readers >= 1
     assert shared.threads >= 1
 
@@ -81,20 +82,20 @@ def test_threads_are_those_of_the_final_mask(observe, rng, monkeypatch):
     small[:3, :3, :3] = rng.normal(size=(3, 3, 3))
     rows = [observe(f"{k}", {"effect": rng.normal(size=shape) if k else small}) for k in range(4)]
     grid, _ = choose_grid(rows, "common", "study", ("effect",))
-    loads = []
+    found = []
     plain = plan_memory
-    monkeypatch.setattr(stack, "plan_memory", lambda load, *limits: loads.append(load) or plain(load, *limits))
-    with stack_maps(rows, grid, ("effect",), unit="study") as stacked:
+    monkeypatch.setattr(stack, "plan_memory", lambda needs, *limits: found.append(needs) or plain(needs, *limits))
+    with stack_maps(rows, Plan(grid, ("effect",), "study")) as stacked:
         assert stacked.n_voxels == 8000
-    assert [load.voxels for load in loads] == [33, 8000]
+    assert [needs.voxels for needs in found] == [33, 8000]
 
 
 def test_tiles_depend_on_the_maps_alone():
     assert [block_size(k) for k in (2, 512, 513, 3000, 10**6)] == [8192, 8192, 4096, 1024, 256]
 
 
-@pytest.mark.parametrize("nprocs", [1, 3])
-def test_the_promise_is_held(observe, rng, tmp_path, nprocs, monkeypatch):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_promise_is_held(observe, rng, tmp_path, threads, monkeypatch):
     """At the least memory that is accepted, and from disk, the arrays of a run stay within 1.3 times of it.
 
     The kernels of numba allocate a tile's scratch that tracemalloc does not
@@ -110,18 +111,17 @@ def test_the_promise_is_held(observe, rng, tmp_path, nprocs, monkeypatch):
     grid, _ = choose_grid(rows, "common", "subject", ("effect", "variance"))
     reml = Model(find_estimator("reml"), one_sample_design(n_maps))
     n_voxels = int(inside.sum())
-    load = MemoryNeeds(n_maps, inside.size, inside.size, n_voxels, n_maps * n_voxels * 9, 2, 2)
+    needs = MemoryNeeds(n_maps, inside.size, inside.size, n_voxels, n_maps * n_voxels * 9, 2, 2)
     monkeypatch.setattr(memory_plan, "STACK_SHARE", 0.0)
     monkeypatch.setattr(memory_plan, "KEPT", 0)  # what the C library keeps is seen by nobody here
     peaks = []
-    for memory in (load.least, 2 * load.least):
+    for memory in (needs.least, 2 * needs.least):
         tracemalloc.start()
-        with stack_maps(
-            rows, grid, ("effect", "variance"), unit="subject", memory=memory, nprocs=nprocs, work_dir=tmp_path
-        ) as stacked:
+        plan = Plan(grid, ("effect", "variance"), "subject")
+        with stack_maps(rows, plan, Resources(threads, memory, tmp_path)) as stacked:
             assert stacked.on_disk
             compare_maps(stacked)
-            estimate = estimate_maps(stacked, reml, Resources(threads=min(nprocs, stacked.side_by_side)))
+            estimate = estimate_maps(stacked, reml, Resources(threads=min(threads, stacked.side_by_side)))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert peaks[-1] <= 1.3 * memory

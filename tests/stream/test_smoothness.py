@@ -11,6 +11,7 @@ from ibma_app.estimators import ESTIMATORS, find_estimator
 from ibma_app.stream import smoothness
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid
+from ibma_app.stream.prepare import Plan
 from ibma_app.stream.smoothness import estimate_smoothness, has_residuals
 from ibma_app.stream.stack import stack_maps
 from ibma_app.stream.workers.resources import Resources
@@ -45,7 +46,7 @@ def open_stack(observe, volumes, tmp_path):
             observe(f"{k}", {kind: np.where(shown[k], volumes[kind][k], 0).astype(np.float32) for kind in kinds})
             for k in range(K)
         ]
-        return stack_maps(rows, choose_grid(rows)[0], kinds, unit="subject", min_coverage=0.5)
+        return stack_maps(rows, Plan(choose_grid(rows)[0], tuple(kinds), "subject", min_coverage=0.5))
 
     return open_
 

@@ -11,7 +11,9 @@ from ibma_app.core.errors import DataError, DatasetError, ReadWriteError, UsageE
 from ibma_app.stream import memory_plan, prepare, survey
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.hedges_g import find_sample, hedges_g
+from ibma_app.stream.prepare import Plan
 from ibma_app.stream.stack import stack_maps
+from ibma_app.stream.workers.resources import Resources
 
 SHAPE = (6, 7, 8)
 V = int(np.prod(SHAPE))
@@ -36,22 +38,24 @@ def maps(observe, rng):
 
 
 @contextmanager
-def stacked(observations, needs=("effect", "variance"), unit="subject", memory=None, **options):
+def stacked(
+    observations, needs=("effect", "variance"), unit="subject", *, memory=None, threads=1, work_dir=None, **options
+):
     """Open a stack; ``memory=DISK``: as if memory were too small to hold it."""
     grid, _ = choose_grid(observations, "common", unit, needs)
     with pytest.MonkeyPatch.context() as patch:
         if memory == DISK:
             patch.setattr(memory_plan, "STACK_SHARE", 0.0)
-            memory = None
-        with stack_maps(observations, grid, needs, unit=unit, memory=memory, **options) as stack:
+        plan = Plan(grid=grid, needs=tuple(needs), unit=unit, **options)
+        with stack_maps(observations, plan, Resources(threads=threads, work_dir=work_dir)) as stack:
             yield stack
 
 
 @pytest.mark.parametrize("memory", [None, DISK])
-@pytest.mark.parametrize("nprocs", [1, 3])
-def test_blocks_give_the_files_values(maps, tmp_path, memory, nprocs):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_blocks_give_the_files_values(maps, tmp_path, memory, threads):
     rows, volumes = maps(5)
-    with stacked(rows, memory=memory, nprocs=nprocs, work_dir=tmp_path / "work") as stack:
+    with stacked(rows, memory=memory, threads=threads, work_dir=tmp_path / "work") as stack:
         assert stack.on_disk is (memory == DISK)
         assert (stack.n_maps, stack.n_voxels, stack.kinds) == (5, V, ("effect", "variance"))
         block = stack.read(100, 150)
@@ -106,7 +110,7 @@ def test_every_file_is_read_once(maps, monkeypatch, tmp_path):
     read = []
     real = prepare.read_image
     monkeypatch.setattr(prepare, "read_image", lambda path: (read.append(path), real(path))[1])
-    with stacked(rows, unit="study", memory=DISK, work_dir=tmp_path, nprocs=2) as stack:
+    with stacked(rows, unit="study", memory=DISK, work_dir=tmp_path, threads=2) as stack:
         stack.read(0, 10)
     assert sorted(read) == sorted(row.statmaps[kind].path for row in rows for kind in ("effect", "variance"))
 
@@ -184,7 +188,7 @@ def test_smoothing_moves_effects_alone(maps):
     grid = stack.grid
     with (
         pytest.raises(UsageError, match="--smoothing"),
-        stack_maps(rows, grid, ["effect", "variance"], unit="subject", smoothing=8.0),
+        stack_maps(rows, Plan(grid, ("effect", "variance"), "subject", smoothing=8.0)),
     ):
         pass
 
@@ -193,7 +197,7 @@ def test_voxelwise_and_whole_dof_stand_side_by_side(observe, rng):
     volumes = {"effect": rng.normal(size=SHAPE), "variance": np.ones(SHAPE)}
     dof = rng.integers(5, 20, size=SHAPE).astype(np.float32)
     rows = [observe("1", {**volumes, "dof": dof}), observe("2", volumes, dof=30.0), observe("3", volumes)]
-    with stacked(rows, unit="run") as stack:
+    with stacked(rows, ("effect", "variance", "dof"), unit="run") as stack:
         block = stack.read(0, V)
         np.testing.assert_array_equal(block.dof[0], dof.reshape(-1))
         np.testing.assert_array_equal(block.dof[1], np.full(V, 30.0))
@@ -239,7 +243,7 @@ def test_the_same_failures_stop_subjects(maps, observe):
     grid, _ = choose_grid(rows)
     with (
         pytest.raises(DatasetError, match="another grid"),
-        stack_maps([*rows, small], grid, ["effect"], unit="subject"),
+        stack_maps([*rows, small], Plan(grid, ("effect",), "subject")),
     ):
         pass
 
@@ -249,7 +253,7 @@ def test_kinds_of_one_observation_must_share_a_grid(observe):
     grid, _ = choose_grid([row], needs=["effect"])
     with (
         pytest.raises(DatasetError, match=r"stat-variance.*stat-effect"),
-        stack_maps([row], grid, ["effect", "variance"], unit="subject"),
+        stack_maps([row], Plan(grid, ("effect", "variance"), "subject")),
     ):
         pass
 
@@ -259,7 +263,7 @@ def test_other_grids_are_interpolated_when_asked(observe, rng):
     shifted = np.array([[-4.0, 0, 0, 8], [0, 4.0, 0, -12], [0, 0, 4.0, -8], [0, 0, 0, 1]])  # half a voxel
     rows = [observe("1", {"z": smooth}), observe("2", {"z": smooth}, affine=shifted)]
     grid, _ = choose_grid(rows[:1])
-    with stack_maps(rows, grid, ["z"], unit="study", min_coverage=0.5) as stack:
+    with stack_maps(rows, Plan(grid, ("z",), "study", min_coverage=0.5)) as stack:
         block = stack.read(0, stack.n_voxels)
         both = block.covered.all(axis=0)
         # a linear ramp is interpolated exactly, up to single precision; half a voxel along x is a step of 0.5
@@ -304,7 +308,7 @@ def test_standardised_effects_come_from_t_and_sample_size(observe, rng):
     rows = [observe("1", {"t": t}, sample_size=12.0), observe("2", {"t": t}), observe("3", {"z": t}, dof=np.inf)]
     samples = [find_sample(rows[0]), find_sample(rows[1], 10, 15), find_sample(rows[2], 10, 15)]
     grid, _ = choose_grid(rows, "common", "study", ["t"])
-    with stack_maps(rows, grid, ["effect", "variance"], unit="study", samples=samples) as stack:
+    with stack_maps(rows, Plan(grid, ("effect", "variance"), "study", samples=tuple(samples))) as stack:
         block = stack.read(0, V)
         g, variance = hedges_g(t.reshape(-1), samples[0])
         np.testing.assert_allclose(block.effect[0], g, rtol=1e-6)  # single precision
@@ -312,13 +316,6 @@ def test_standardised_effects_come_from_t_and_sample_size(observe, rng):
         np.testing.assert_allclose(block.effect[1], block.effect[2], rtol=1e-6)
         assert stack.survey[0].units == "hedges-g"
         assert "Hedges' g" in stack.survey[0].derived[-1]
-
-
-def test_progress_is_told_map_by_map(maps):
-    told = []
-    rows, _ = maps(3)
-    with stacked(rows, on_progress=told.append):
-        assert sum(told) == 3
 
 
 @pytest.mark.parametrize("min_coverage", [0.0, 0.6, 1.0])
@@ -330,7 +327,7 @@ def test_maps_that_are_alike_are_counted_each(maps, tmp_path, min_coverage):
     covered = np.array([volume["effect"] != 0 for volume in volumes]).reshape(9, -1)
     kept = covered.sum(axis=0) >= max(1, np.ceil(9 * min_coverage))
     for nprocs in (1, 3):
-        with stacked(rows, min_coverage=min_coverage, nprocs=nprocs, work_dir=tmp_path) as stack:
+        with stacked(rows, min_coverage=min_coverage, threads=nprocs, work_dir=tmp_path) as stack:
             np.testing.assert_array_equal(stack.grid.mask.reshape(-1), kept)
             np.testing.assert_array_equal(stack.read(0, V).covered, covered[:, kept])
             assert [one.covered for one in stack.survey] == covered[:, kept].sum(axis=1).tolist()

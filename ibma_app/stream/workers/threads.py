@@ -1,6 +1,7 @@
 """Jobs in threads of this process (kernels release the GIL), or by workers elsewhere; results as they come."""
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from typing import Any, TypeVar
@@ -87,4 +88,32 @@ def in_threads(
                 take_finished()
         finally:
             for future in waiting:
+                future.cancel()
+
+
+def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], threads: int) -> Iterator[Result]:
+    """Do jobs in threads, one more than these ahead, and yield their results in the jobs' order.
+
+    Parameters
+    ----------
+    work : callable
+        Called with one job.
+    jobs : iterable
+    threads : int
+        1: in this thread, each when it is asked for.
+    """
+    if threads <= 1:
+        yield from map(work, jobs)
+        return
+    ahead: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for job in jobs:
+                ahead.append(pool.submit(work, job))
+                if len(ahead) > threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
                 future.cancel()

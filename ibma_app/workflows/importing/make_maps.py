@@ -14,7 +14,7 @@ from ibma_app import __version__
 from ibma_app.core.errors import DataError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import ImportedContrast
-from ibma_app.stream.freedom import z_to_t
+from ibma_app.stats.tails import z_to_t
 from ibma_app.workflows.write.sidecars import kind_units
 
 Floats = NDArray[np.float64]
