@@ -42,6 +42,7 @@ class Design:
     repeated: bool = False  # several maps per subject
     notes: tuple[str, ...] = ()
     whole_blocks: bool = False  # blocks are exchanged as wholes, not the rows within them
+    clusters: NDArray[np.int64] | None = None  # (K,) 0 to m - 1: whose errors may depend on each other; None: nobody's
 
     @property
     def one_sample(self) -> bool:

@@ -24,6 +24,7 @@ class TestEstimate:
     variance: Floats | None = None  # (B,) squared standard error of effect
     statistic: Floats | None = None  # (B,) t or F; None where z itself is the statistic
     statistic_name: str = "z"  # "t", "F" or "z"
+    dof: Floats | None = None  # (B,) where they are this test's own; None: those of the estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class Estimate:
 
     tests: Mapping[str, TestEstimate]
     n: NDArray[np.int16]  # (B,) maps that cover the voxel
-    dof: Floats | None = None  # (B,) denominator dof of t and F; None for z statistics
+    dof: Floats | None = None  # (B,) denominator dof of t and F; None for z statistics, or where each test has its own
     tau2: Floats | None = None  # (B,)
     q: Floats | None = None  # (B,) Cochran's Q; its dof is n - rank
     q_log10p: Floats | None = None  # (B,) -log10 p of Q
@@ -43,6 +44,11 @@ class Estimate:
     tau2_lower: Floats | None = None  # (B,) 95 % Q-profile interval, when asked for
     tau2_upper: Floats | None = None  # (B,)
     identical: NDArray[np.bool_] | None = None  # (B,) effects identical: not estimable
+
+    def dof_of(self, test: str) -> Floats | None:
+        """Return the denominator dof of a test by its name, (B,); None for z statistics."""
+        own = self.tests[test].dof
+        return self.dof if own is None else own
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate, Field, Null, Significance
 from ibma_app.core.grid import Grid
 
@@ -53,6 +54,8 @@ class Estimator:
     takes_designs: bool = True  # False: one-sample only
     gives: tuple[str, ...] = ()  # maps beyond the test's: of "tau2", "q", "i2", "h2", "prediction"
     settings: Mapping[str, Setting] = field(default_factory=dict)
+    clusters: Callable[[Design, Mapping[str, str]], NDArray[np.int64] | None] | None = None
+    """Whose errors may depend on each other, (K,), where settings make its error cluster-robust; else None."""
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,33 @@ def test_estimates(design: Design, frame: Frame, tested: Tested, dof: Floats | N
     return found
 
 
+def own_dof_estimates(
+    design: Design, frame: Frame, tested: Tested, dof: Floats, frequent: Floats
+) -> dict[str, TestEstimate]:
+    """Give each test its z, where each has its own dof.
+
+    Parameters
+    ----------
+    tested : Tested
+    dof : ndarray, shape (C, B)
+        Of t, or the denominator's of F.
+    frequent : ndarray, shape (C,)
+        Those that most voxels have.
+    """
+    found = {}
+    for c, test in enumerate(design.tests):
+        estimable = tested.estimable[c]
+        effect, variance, statistic = tested.values[c]
+        if frame.upper[c]:
+            rows = float(frame.starts[c + 1] - frame.starts[c])
+            z = np.where(estimable, f_to_z(statistic, rows, dof[c]), 0.0)
+            found[test.name] = TestEstimate(z, estimable, statistic=statistic, statistic_name="F", dof=dof[c])
+        else:
+            z = t_to_z(statistic, dof[c], frequent[c])
+            found[test.name] = TestEstimate(z, estimable, effect, variance, statistic, "t", dof[c])
+    return found
+
+
 def tails_of(test: Test) -> set[str]:
     """Return the tails in which a one-sample test needs a directed combination."""
     if test.is_f:

@@ -278,6 +278,7 @@ def critical_values(maps: ResultMaps, where: Any) -> NDArray[np.float64]:
 def _describe_dof(maps: ResultMaps) -> str:
     """Say the dof of the test: one number, a range over the mask, or that z has none."""
     values = maps.values("dof")
+    values = None if values is None else values[values > 0]  # 0 where there is no test
     if values is not None and values.size:
         low, high = float(values.min()), float(values.max())
         return f"{low:g}" if low == high else f"{low:g} to {high:g}"

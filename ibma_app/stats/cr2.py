@@ -141,6 +141,8 @@ def adjust(basis: Floats, rows: Floats, starts: Ints, upper: Bools, clusters: In
         if not (spread > 0.0 and expected > 0.0):
             continue
         wishart = q * (q + 1) * (expected / q) ** 2 / spread
+        nearest = round(wishart)  # balanced designs have whole dof, and all of their patterns the same
+        wishart = float(nearest) if abs(wishart - nearest) < 1e-9 * nearest else wishart
         dof[c] = wishart - q + 1.0
         factor[c] = dof[c] / (wishart * q) if upper[c] else 1.0
         estimable[c] = dof[c] > 0.0

@@ -194,13 +194,15 @@ def _z_from_log_sf(log_p: Floats, out: Floats) -> None:
         out[i] = z_of_tail(log_p[i], True)
 
 
-def t_to_z(t: ArrayLike, dof: ArrayLike) -> Floats:
+def t_to_z(t: ArrayLike, dof: ArrayLike, frequent: float = 0.0) -> Floats:
     """Return z with the same upper-tail probability as t.
 
     Parameters
     ----------
     t, dof : array_like
         Broadcast against each other. dof inf: z is t; dof <= 0: z is 0.
+    frequent : float
+        dof, whole or not, that many t have: nodes are worth while.
 
     Returns
     -------
@@ -213,9 +215,9 @@ def t_to_z(t: ArrayLike, dof: ArrayLike) -> Floats:
         dofs, which = dof_flat[:1], np.zeros(dof_flat.size, dtype=np.int64)
     else:
         dofs, which = np.unique(dof_flat, return_inverse=True)
-    whole = (dofs == np.floor(dofs)) & (dofs > 0.0) & (dofs <= _MOST_DOF)
-    slots = np.where(whole, np.cumsum(whole) - 1, -1)
-    nodes = np.stack([_NO_NODES, *(_nodes(dof) for dof in dofs[whole].tolist())])[1:]
+    many = ((dofs == np.floor(dofs)) | (dofs == frequent)) & (dofs > 0.0) & (dofs <= _MOST_DOF)
+    slots = np.where(many, np.cumsum(many) - 1, -1)
+    nodes = np.stack([_NO_NODES, *(_nodes(dof) for dof in dofs[many].tolist())])[1:]
     log_b = np.array([log_beta(0.5 * dof, 0.5) if 0.0 < dof < np.inf else 0.0 for dof in dofs.tolist()])
     _t_to_z_by_dof(t_flat, which.reshape(-1), dofs, log_b, slots, nodes, out)
     return out.reshape(shape)

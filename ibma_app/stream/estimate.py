@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
@@ -23,6 +24,12 @@ class Model:
     estimator: Estimator
     design: Design
     settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def clusters(self) -> NDArray[np.int64] | None:
+        """Whose maps' errors may depend on each other, (K,), where the error is cluster-robust; else None."""
+        known = self.estimator.clusters
+        return None if known is None else known(self.design, self.settings)
 
     def fit(self, block: VoxelBlock) -> Estimate:
         """Fit it at the voxels of a block."""

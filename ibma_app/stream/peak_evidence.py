@@ -108,7 +108,7 @@ def _prediction(estimate: Estimate, alone: Design, at: int) -> tuple[float, floa
 def _combined(estimate: Estimate, test: Test, at: int) -> Combined:
     """Take one test at one voxel out of an estimate."""
     fitted = estimate.tests[test.name]
-    dof = None if fitted.statistic_name == "z" or estimate.dof is None else float(estimate.dof[at])
+    dof = None if fitted.statistic_name == "z" else _at(estimate.dof_of(test.name), at)
     return Combined(
         z=float(fitted.z[at]),
         effect=_at(fitted.effect, at),

@@ -66,7 +66,7 @@ def infer_all(
             if asked.settings.min_extent > 0:
                 neighbours = _connectivity(significance, asked)
                 significance = apply_min_extent(field, significance, asked.settings.min_extent, connectivity=neighbours)
-            sidecar = _sidecar(target, test, inference, significance, field.tail, sidecars.constant_dof(estimate))
+            sidecar = _sidecar(target, test, inference, significance, field.tail, sidecars.constant_dof(estimate, test))
             written = _write(target, test, inference, field, significance, effect, asked, sidecar)
             files |= {(name, inference.name, kind): path for kind, path in written.items()}
             findings.append(_finding(name, inference, significance, null))
@@ -90,8 +90,9 @@ def make_field(target: Target, estimate: Estimate, test: Test, smoothness: Smoot
     """Give one test to inference."""
     fitted = estimate.tests[test.name]
     dof = None
-    if fitted.statistic is not None and estimate.dof is not None:
-        there = estimate.dof[fitted.estimable]
+    known = estimate.dof_of(test.name)
+    if fitted.statistic is not None and known is not None:
+        there = known[fitted.estimable]
         if there.size and np.isfinite(there[0]) and (there == there[0]).all():
             rows = float(np.linalg.matrix_rank(test.weights)) if fitted.statistic_name == "F" else 1.0
             dof = (rows, float(there[0]))

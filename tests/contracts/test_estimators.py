@@ -75,7 +75,7 @@ def arrays_of(estimate):
     """Return every array of an estimate by name."""
     found = {name: getattr(estimate, name) for name in ("n", "identical", *MEASURES)}
     for name, test in estimate.tests.items():
-        for part in ("z", "estimable", "effect", "variance", "statistic"):
+        for part in ("z", "estimable", "effect", "variance", "statistic", "dof"):
             found[f"{name}.{part}"] = getattr(test, part)
     return {name: values for name, values in found.items() if values is not None}
 

@@ -59,6 +59,14 @@ def test_whole_dof_are_interpolated_to_all_digits_but_a_few(dof):
     np.testing.assert_allclose(t_to_z(t, dof), beside, rtol=3e-13)
 
 
+@pytest.mark.parametrize("dof", [1.37, 4.5, 12.6666, 300.001])
+def test_frequent_dof_are_interpolated_as_whole_ones_are(dof):
+    t = np.concatenate([np.random.default_rng(5).uniform(-9, 9, 3000), np.arange(513) / 64])
+    np.testing.assert_allclose(t_to_z(t, dof, dof), t_to_z(t, dof), rtol=3e-13)
+    both = t_to_z(t[:2], np.array([dof, dof + 0.25]), dof)
+    np.testing.assert_array_equal(both, [t_to_z(t[0], dof, dof), t_to_z(t[1], dof + 0.25)])
+
+
 def test_t_to_z_does_not_depend_on_what_else_is_converted():
     rng = np.random.default_rng(5)
     t, dof = rng.normal(size=200) * 4, rng.choice([2.0, 3.0, 7.5, 40.0, 0.0, np.inf], 200)

@@ -96,7 +96,7 @@ def _choose_resampler(
     stack: Stack, model: Model, scheme: Scheme, open_scoring: Callable[[Integers], Scoring], resources: Resources
 ) -> Resampler:
     """Take the fastest path that gives the numbers of the general one."""
-    gathered = gather_units(stack, scheme)
+    gathered = gather_units(stack, scheme) if model.clusters is None else None
     if gathered is not None:
         return FastLeastSquares(gathered, scheme, open_scoring(gathered.live))
     return Refit(stack, model, scheme, open_scoring, resources.threads)

@@ -81,8 +81,8 @@ def write_maps(target: Target, estimate: Estimate) -> dict[tuple[str, str, str],
         (test, "", kind) -> path in OUTPUT_DIR, where the map is once the writer has finished.
     """
     files: dict[tuple[str, str, str], Path] = {}
-    dof = sidecars.constant_dof(estimate)
-    for test, kind, values, fill in _maps(target.design, estimate, dof, target.analysis.level):
+    for test, kind, values, fill in _maps(target.design, estimate, target.analysis.level):
+        dof = sidecars.constant_dof(estimate, test)
         name = test.name if test else ""
         path = target.path("statmap", ".nii.gz", test=name, stat=kind)
         tail = None if test is None else test.tail
@@ -95,9 +95,7 @@ def write_maps(target: Target, estimate: Estimate) -> dict[tuple[str, str, str],
     return files
 
 
-def _maps(
-    design: Design, estimate: Estimate, dof: float | str | None, level: str
-) -> Iterator[tuple[Test | None, str, Vector, float]]:
+def _maps(design: Design, estimate: Estimate, level: str) -> Iterator[tuple[Test | None, str, Vector, float]]:
     """List the maps of an estimate: the test they belong to, kind, values, what stands outside the mask."""
     for test in design.tests:
         fitted = estimate.tests[test.name]
@@ -111,8 +109,10 @@ def _maps(
         yield test, "p", 10.0**-log10_p, 1.0
         if level == "group":
             yield test, "log10p", log10_p, 0.0
+        if fitted.dof is not None:
+            yield test, "dof", fitted.dof, 0.0
     yield None, "n", estimate.n, 0.0
-    if estimate.dof is not None and (level == "group" or dof == "voxelwise"):
+    if estimate.dof is not None and (level == "group" or sidecars.constant_dof(estimate) == "voxelwise"):
         yield None, "dof", np.where(np.isfinite(estimate.dof), estimate.dof, 0.0), 0.0
     if level == "group":
         shared = {

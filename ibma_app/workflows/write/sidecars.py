@@ -161,11 +161,12 @@ def citations(sources: Sequence[Citation]) -> list[str]:
     return [source.text for source in sources]
 
 
-def constant_dof(estimate: Estimate) -> float | str | None:
-    """Tell the dof where maps are: one number, "voxelwise", or None when there is none."""
-    if estimate.dof is None:
+def constant_dof(estimate: Estimate, test: Test | None = None) -> float | str | None:
+    """Tell the dof of a test (None: of all) where maps are: one number, "voxelwise", or None when there is none."""
+    dof = estimate.dof if test is None else estimate.dof_of(test.name)
+    if dof is None:
         return None
-    there = np.unique(estimate.dof[(estimate.n > 0) & (estimate.dof > 0)])
+    there = np.unique(dof[(estimate.n > 0) & (dof > 0)])
     there = there[np.isfinite(there)]
     if there.size == 0:
         return None
