@@ -10,7 +10,7 @@ from ibma_app.core.atlas import Atlas
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError
 from ibma_app.core.grid import Grid
-from ibma_app.core.methods import InferenceSettings
+from ibma_app.core.methods import Inference, InferenceSettings
 from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.level_rules import require_content
@@ -31,7 +31,7 @@ from ibma_app.stream.smoothness import has_residuals
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.choose_peaks import gather_peaks
-from ibma_app.workflows.infer import RANDOM_FIELDS, Asked, infer_all
+from ibma_app.workflows.infer import RANDOM_FIELDS, infer_all
 from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_group
 from ibma_app.workflows.plan.choose_estimators import Choice, choose_estimators
@@ -117,26 +117,30 @@ class Run:
     records: Path  # where finished analyses are kept, relative to OUTPUT_DIR
     atlases: tuple[Atlas, ...] = ()
 
-    def asked(self, analysis: Analysis, choice: Choice) -> Asked:
-        """Tell what to infer with one estimator; auto leaves out what it has no residuals for."""
-        names = [
-            n
-            for n in dict.fromkeys(self.options.inference)
-            if n not in RANDOM_FIELDS or has_residuals(choice.estimator) or self.options.estimator != ("auto",)
-        ]
-        at_hand = () if self.atlases else (atlas_at_hand(analysis.entities.get("space")),)
-        return Asked(
-            inferences=tuple(find_inference(name) for name in names),
-            settings=InferenceSettings(
-                alpha=self.options.alpha,
-                cluster_p=self.options.cluster_p,
-                min_extent=self.options.min_extent,
-                permutations=self.options.permutations,
-                seed=self.options.seed,
-                options=self.options.settings.get("inference", {}),
-            ),
-            atlases=self.atlases or tuple(atlas for atlas in at_hand if atlas),
-        )  # fmt: skip
+    @property
+    def settings(self) -> InferenceSettings:
+        """What every inference may want to know."""
+        return InferenceSettings(
+            alpha=self.options.alpha,
+            cluster_p=self.options.cluster_p,
+            min_extent=self.options.min_extent,
+            permutations=self.options.permutations,
+            seed=self.options.seed,
+            options=self.options.settings.get("inference", {}),
+        )
+
+    def inferences(self, choice: Choice) -> tuple[Inference, ...]:
+        """List the inferences on one estimator; auto leaves out what it has no residuals for."""
+        return tuple(
+            find_inference(name)
+            for name in dict.fromkeys(self.options.inference)
+            if name not in RANDOM_FIELDS or has_residuals(choice.estimator) or self.options.estimator != ("auto",)
+        )
+
+    def atlases_of(self, analysis: Analysis) -> tuple[Atlas, ...]:
+        """List the atlases that name regions: those of the configuration, else the one at hand for the space."""
+        at_hand = None if self.atlases else atlas_at_hand(analysis.entities.get("space"))
+        return self.atlases or ((at_hand,) if at_hand else ())
 
     def resamples(self, choice: Choice) -> bool:
         """Tell whether an estimator's least squares are to be resampled."""
@@ -287,8 +291,9 @@ def _fit(
         )
         earlier = earlier_files(target)
         files = write_maps(target, estimate)
-        inferred, findings = infer_all(target, stack, estimate, run.asked(analysis, choice), resources)
-    files |= inferred
+        inferences, atlases = run.inferences(choice), run.atlases_of(analysis)
+        inferred = infer_all(target, stack, estimate, inferences, run.settings, atlases, resources)
+    files |= inferred.files
     files["", "", "design"] = write_design(target, stack.survey)
     notes = _left_notes(earlier - set(files.values()), name)
     if estimate.identical is not None and estimate.identical.any():
@@ -298,8 +303,8 @@ def _fit(
             f"{name}: effects are identical in {count} voxel(s); their test is not estimable there (p 1).",
         )
     _warn(notes, set())
-    peaks = () if options.no_report else gather_peaks(target, stack, estimate, files)
-    return replace(estimator_result(choice, files, findings, notes), peaks=peaks)
+    peaks = () if options.no_report else gather_peaks(target, stack, estimate, inferred.clusters)
+    return replace(estimator_result(choice, files, inferred.findings, notes), peaks=peaks)
 
 
 def _mask_notes(grid: Grid) -> tuple[str, ...]:

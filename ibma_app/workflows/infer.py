@@ -1,7 +1,7 @@
 """Inference on an estimate: what each method needs, what it finds, and the files that tell it."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ibma_app.core.methods import Inference, InferenceSettings
 from ibma_app.core.results import Finding
 from ibma_app.dataset.write import save_json, save_tsv
 from ibma_app.inference.ari import bound_discoveries
-from ibma_app.inference.clusters import apply_min_extent, table_columns, tabulate_clusters
+from ibma_app.inference.clusters import ClusterRow, apply_min_extent, table_columns, tabulate_clusters
 from ibma_app.inference.nulls import summarise_null
 from ibma_app.stats.tails import z_to_log10p
 from ibma_app.stream.resampling.resample import count_relabellings, score_resamples
@@ -33,44 +33,43 @@ RANDOM_FIELDS = ("rft-voxel", "rft-cluster")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is to be inferred, and how: the same for every estimator and test of an analysis."""
+class Inferred:
+    """What the inferences of one estimator found and wrote."""
 
-    inferences: tuple[Inference, ...]
-    settings: InferenceSettings
-    atlases: tuple[Atlas, ...] = ()
+    files: dict[tuple[str, str, str], Path]  # (test in file names, inference, kind) -> path
+    findings: tuple[Finding, ...]
+    clusters: dict[tuple[str, str], tuple[ClusterRow, ...]]  # (Test.name, inference) -> rows of its table
 
 
 def infer_all(
-    target: Target, stack: Stack, estimate: Estimate, asked: Asked, resources: Resources
-) -> tuple[dict[tuple[str, str, str], Path], tuple[Finding, ...]]:
-    """Infer on every test, and write corrected maps, masks and cluster tables.
-
-    Returns
-    -------
-    dict
-        (test, inference, kind) -> path.
-    tuple of Finding
-        What each inference found.
-    """
-    smoothness = _smoothness(target, stack, estimate, asked, resources)
+    target: Target,
+    stack: Stack,
+    estimate: Estimate,
+    inferences: Sequence[Inference],
+    settings: InferenceSettings,
+    atlases: Sequence[Atlas],
+    resources: Resources,
+) -> Inferred:
+    """Infer on every test, and write corrected maps, masks and cluster tables."""
+    smoothness = _smoothness(target, stack, estimate, inferences, resources)
     files: dict[tuple[str, str, str], Path] = {}
+    clusters: dict[tuple[str, str], tuple[ClusterRow, ...]] = {}
     findings = []
     for test in target.design.tests:
         field = make_field(target, estimate, test, smoothness)
-        null = _null(target, stack, test, asked, resources)
-        effect = estimate.tests[test.name].effect
+        null = _null(target, stack, test, inferences, settings, resources)
         name = test.name if target.named_tests else ""
-        for inference in asked.inferences:
-            significance = inference.infer(field, null if inference.score else None, asked.settings)
-            if asked.settings.min_extent > 0:
-                neighbours = _connectivity(significance, asked)
-                significance = apply_min_extent(field, significance, asked.settings.min_extent, connectivity=neighbours)
-            sidecar = _sidecar(target, test, inference, significance, field.tail, sidecars.constant_dof(estimate, test))
-            written = _write(target, test, inference, field, significance, effect, asked, sidecar)
+        for inference in inferences:
+            significance = inference.infer(field, null if inference.score else None, settings)
+            if settings.min_extent > 0:
+                neighbours = _connectivity(significance, settings)
+                significance = apply_min_extent(field, significance, settings.min_extent, connectivity=neighbours)
+            rows = _tabulate(field, inference, significance, estimate.tests[test.name].effect, atlases, settings)
+            written = _write(target, test, inference, field, significance, estimate, rows, atlases)
             files |= {(name, inference.name, kind): path for kind, path in written.items()}
+            clusters[test.name, inference.name] = rows
             findings.append(_finding(name, inference, significance, null))
-    return files, tuple(findings)
+    return Inferred(files, tuple(findings), clusters)
 
 
 def _finding(test: str, inference: Inference, significance: Significance, null: Null | None) -> Finding:
@@ -110,31 +109,50 @@ def make_field(target: Target, estimate: Estimate, test: Test, smoothness: Smoot
 
 
 def _smoothness(
-    target: Target, stack: Stack, estimate: Estimate, asked: Asked, resources: Resources
+    target: Target, stack: Stack, estimate: Estimate, inferences: Sequence[Inference], resources: Resources
 ) -> Smoothness | None:
     """Estimate the smoothness of the noise, when random field theory asks for it."""
-    if not any(i.name in RANDOM_FIELDS for i in asked.inferences) or not has_residuals(target.choice.estimator):
+    if not any(i.name in RANDOM_FIELDS for i in inferences) or not has_residuals(target.choice.estimator):
         return None
     log.info("Estimating smoothness for random field theory.")
     return estimate_smoothness(stack, target.model, estimate, resources)
 
 
-def _null(target: Target, stack: Stack, test: Test, asked: Asked, resources: Resources) -> Null | None:
+def _null(
+    target: Target,
+    stack: Stack,
+    test: Test,
+    inferences: Sequence[Inference],
+    settings: InferenceSettings,
+    resources: Resources,
+) -> Null | None:
     """Resample one test once for all inferences that need it."""
-    scores = {i.name: i.score for i in asked.inferences if i.score is not None}
+    scores = {i.name: i.score for i in inferences if i.score is not None}
     if not scores:
         return None
-    total = count_relabellings(target.model, test, asked.settings)
+    total = count_relabellings(target.model, test, settings)
     log.info("Resampling %s, test %s, for %s.", target.choice.estimator.name, test.name, ", ".join(scores))
     with progress(total, f"resampling {test.name}") as step:
-        return score_resamples(
-            stack, target.model, test, scores, asked.settings, resources, lambda done: step("", done)
-        )
+        return score_resamples(stack, target.model, test, scores, settings, resources, lambda done: step("", done))
 
 
-def _connectivity(significance: Significance, asked: Asked) -> int:
+def _connectivity(significance: Significance, settings: InferenceSettings) -> int:
     """Give the neighbours that a method's clusters have."""
-    return int(significance.facts.get("Connectivity", asked.settings.options.get("connectivity", 26)))
+    return int(significance.facts.get("Connectivity", settings.options.get("connectivity", 26)))
+
+
+def _tabulate(
+    field: Field,
+    inference: Inference,
+    significance: Significance,
+    effect: NDArray[np.float64] | None,
+    atlases: Sequence[Atlas],
+    settings: InferenceSettings,
+) -> tuple[ClusterRow, ...]:
+    """List the clusters that one inference found."""
+    bound = bound_discoveries(field, settings.alpha) if inference.name == "ari" else None
+    neighbours = _connectivity(significance, settings)
+    return tabulate_clusters(field, significance, effect, connectivity=neighbours, atlases=atlases, tdp=bound)
 
 
 def _write(
@@ -143,12 +161,13 @@ def _write(
     inference: Inference,
     field: Field,
     significance: Significance,
-    effect: NDArray[np.float64] | None,
-    asked: Asked,
-    sidecar: Mapping[str, Any],
+    estimate: Estimate,
+    rows: Sequence[ClusterRow],
+    atlases: Sequence[Atlas],
 ) -> dict[str, Path]:
     """Write one inference's maps, mask and table."""
     title = inference.title
+    sidecar = _sidecar(target, test, inference, significance, field.tail, sidecars.constant_dof(estimate, test))
     save = _saver(target, test, inference, sidecar)
     written = {
         "log10p": save("log10p", significance.log10_p, np.float32, f"Corrected -log10 p: {title}."),
@@ -156,21 +175,12 @@ def _write(
                   f"z where significant, else 0: {title}."),
         "mask": save("mask", significance.significant, np.int16, f"1 where significant: {title}."),
     }  # fmt: skip
-    bound = bound_discoveries(field, asked.settings.alpha) if inference.name == "ari" else None
-    rows = tabulate_clusters(
-        field,
-        significance,
-        effect,
-        connectivity=_connectivity(significance, asked),
-        atlases=asked.atlases,
-        tdp=bound,
-    )
-    columns = table_columns(asked.atlases, tdp=bound is not None)
+    columns = table_columns(atlases, tdp=inference.name == "ari")
     path = target.path("clusters", ".tsv", test=test.name, corr=inference.name)
     written["clusters"] = save_tsv(target.output, path, columns, [_rounded(row.cells()) for row in rows])
     described = {column: CLUSTER_COLUMNS[column.split("_")[0] if "region" in column else column] for column in columns}
     content = {**sidecar, "Description": f"Clusters and their peaks: {title}.", **described}
-    save_json(target.output, path.with_suffix(".json"), {**content, "Atlas": [atlas.name for atlas in asked.atlases]})
+    save_json(target.output, path.with_suffix(".json"), {**content, "Atlas": [atlas.name for atlas in atlases]})
     return written
 
 
