@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,20 @@ class Grid:
     qform_code: int = 0
     qform: NDArray[np.float64] | None = None  # (4, 4) where it differs from affine
     xyzt_units: int = 10  # NIfTI code: mm and seconds
+
+    @classmethod
+    def whole(cls, affine: NDArray[np.float64], shape: tuple[int, ...], **header: Any) -> "Grid":
+        """Return a grid whose every voxel is in its mask (read-only, and of no size in memory).
+
+        Parameters
+        ----------
+        affine : ndarray, (4, 4)
+        shape : tuple of int
+            Voxels along each axis.
+        **header
+            The header's codes: fields of this record.
+        """
+        return cls(affine, np.broadcast_to(np.True_, shape), **header)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -34,15 +49,14 @@ class Grid:
         """Volume of a voxel in mm³."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
-    def matches(self, affine: ArrayLike, shape: tuple[int, ...]) -> bool:
-        """Tell whether an image lies on this grid (to 1e-4 of a voxel at its far corner)."""
-        other = np.asarray(affine, dtype=float)
-        if tuple(shape[:3]) != self.shape:
+    def matches(self, other: "Grid") -> bool:
+        """Tell whether another grid has these voxels (to 1e-4 of a voxel at its far corner), whatever its mask."""
+        if other.shape != self.shape:
             return False
         size = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)).min()
         far = np.append(np.asarray(self.shape, dtype=float), 1.0)
-        apart = np.abs((self.affine - other) @ far)[:3].max()
-        return bool(max(apart, np.abs(self.affine - other)[:3, 3].max()) <= 1e-4 * max(size, 1e-12))
+        apart = np.abs((self.affine - other.affine) @ far)[:3].max()
+        return bool(max(apart, np.abs(self.affine - other.affine)[:3, 3].max()) <= 1e-4 * max(size, 1e-12))
 
     @cached_property
     def file_order(self) -> NDArray[np.int64]:

@@ -89,7 +89,7 @@ def read_atlas(name: str, labels: Path, names: Path | None = None) -> Atlas:
         beside = labels.with_name(f"{_stem(labels)}.tsv")
         names = beside if beside.is_file() else None
     regions = {} if names is None else _read_names(name, names)
-    return Atlas(name, whole.astype(np.int32), image.geometry.affine, regions)
+    return Atlas(name, whole.astype(np.int32), image.grid.affine, regions)
 
 
 def _stem(path: Path) -> str:

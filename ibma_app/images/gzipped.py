@@ -26,29 +26,36 @@ class DamagedError(ValueError):
 
 
 def decompress(raw: bytes, limit: int | None = None) -> bytes:
-    """Decompress gzip, all its members; zeros that pad the end are passed over.
+    """Decompress gzip, all its members; what follows an intact one and is no gzip is passed over, as gzip itself does.
 
     Parameters
     ----------
     raw : bytes
     limit : int, optional
-        Give the first bytes alone, up to so many; what follows is not checked.
+        Give the first bytes alone, up to so many. Content that ends there or
+        before is checked (its checksum); of what is longer, the rest is
+        neither unpacked nor checked.
 
     Raises
     ------
     DamagedError
         It ends early, or is damaged.
     """
-    parts = []
+    parts: list[bytes] = []
+    room = limit
     try:
-        if limit is not None:
-            return bytes(_open().decompress(raw, limit))
-        while raw:
+        while raw and room != 0:
             stream = _open()
-            parts.append(stream.decompress(raw))
-            if not stream.eof:
+            # A byte more than there is room for: else the end of content that just fits would stay unread.
+            parts.append(stream.decompress(raw) if room is None else stream.decompress(raw, room + 1))
+            if not stream.eof and (room is None or len(parts[-1]) <= room):
                 raise DamagedError("it ends before its end-of-stream marker")
+            if room is not None:
+                parts[-1] = parts[-1][:room]
+                room -= len(parts[-1])
             raw = stream.unused_data.lstrip(b"\0")
+            if not raw.startswith(MAGIC):
+                break
     except _zlib.error as error:
         raise DamagedError(str(error)) from None
     return parts[0] if len(parts) == 1 else b"".join(parts)

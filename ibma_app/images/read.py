@@ -1,6 +1,7 @@
-"""Read images as they are found in the wild: NIfTI and Analyze, compressed or not."""
+"""The one reader of images as they are found in the wild: NIfTI by its content, Analyze and what else nibabel opens."""
 
-import zlib
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,36 +10,27 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.errors import DataError, InputError, ReadWriteError
+from ibma_app.core.errors import DataError, ReadWriteError
 from ibma_app.core.grid import Grid
-from ibma_app.images import gzipped
+from ibma_app.images.contents import AGAIN, image_files, read_contents, unpack
 
 HEADER_BYTES = 544  # enough for NIfTI-2's header, and for the others'
-AGAIN = "Copy or download it again, or leave it out"
-POINTERS = (b"version https://git-lfs", b"/annex/objects", b"../.git/annex")
+LARGEST = 2**32  # bytes of an image's voxels: a statmap of 0.5 mm needs a tenth; more is an accident or a bomb
+MM_AND_SECONDS = 10  # NIfTI's code of units: what a header that states none means
 
 
 @dataclass(frozen=True, eq=False)
-class Geometry:
-    """Where an image's voxels lie, and how its header says so."""
+class Header:
+    """What an image says before its voxels are read."""
 
-    shape: tuple[int, int, int]
-    affine: NDArray[np.float64]  # (4, 4), voxel indices to mm, RAS+
-    sform_code: int = 2
-    qform_code: int = 0
-    qform: NDArray[np.float64] | None = None  # (4, 4) where it differs from affine
-    xyzt_units: int = 10
+    grid: Grid  # every voxel in its mask
+    shape: tuple[int, ...]  # with the axes beyond the third
+    description: str = ""  # the header's own words, which SPM uses
 
-    def as_grid(self) -> Grid:
-        """Return the grid of this image, every voxel in its mask."""
-        return Grid(
-            affine=self.affine,
-            mask=np.ones(self.shape, dtype=bool),
-            sform_code=self.sform_code,
-            qform_code=self.qform_code,
-            qform=self.qform,
-            xyzt_units=self.xyzt_units,
-        )
+    @property
+    def n_volumes(self) -> int:
+        """Volumes along the axes beyond the third."""
+        return math.prod(self.shape[3:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +38,17 @@ class Image:
     """One volume and where it lies."""
 
     data: NDArray[Any] = field(repr=False)  # (X, Y, Z), read-only; float32 where the file has that, else float64
-    geometry: Geometry
+    grid: Grid  # every voxel in its mask
 
 
-def read_geometry(path: Path) -> Geometry:
+def read_header(path: Path) -> Header:
     """Read an image's header alone.
 
     Parameters
     ----------
     path : Path
-        ``.nii``, ``.nii.gz``, ``.img`` or ``.hdr``; what the content is counts
-        more than what the name says.
+        ``.nii``, ``.nii.gz``, ``.img``, ``.hdr`` or what else nibabel opens;
+        what the content is counts more than what the name says.
 
     Raises
     ------
@@ -65,23 +57,38 @@ def read_geometry(path: Path) -> Geometry:
     ReadWriteError
         It is empty, truncated or not an image.
     DataError
-        It holds more than one volume.
+        It does not say where its voxels lie, or promises more than any statistic map holds.
     """
-    header_file, _ = _files(path)
-    raw = _contents(header_file, limit=HEADER_BYTES)
-    header = _nifti_header(header_file, raw)
-    if header is None:
-        return _analyze(path, header_only=True).geometry
-    return _geometry(path, header)
+    header_file, _ = image_files(path)
+    nifti = _nifti_header(header_file, read_contents(header_file, HEADER_BYTES))
+    return _describe(path, _open_other(path) if nifti is None else nifti)
 
 
-def read_image(path: Path) -> Image:
-    """Read an image's one volume, scale factors applied.
+def read_grid(path: Path) -> Grid:
+    """Read where the voxels of an image of one volume lie, from its header alone.
+
+    Raises
+    ------
+    InputError, ReadWriteError, DataError
+        As in `read_header`; or it holds several volumes.
+    """
+    header = read_header(path)
+    _choose(path, header, None)
+    return header.grid
+
+
+def read_image(path: Path, index: int | None = None) -> Image:
+    """Read one volume of an image, scale factors applied.
+
+    No more of the file is read and unpacked than its header says that the
+    volume needs.
 
     Parameters
     ----------
     path : Path
-        As in `read_geometry`.
+        As in `read_header`.
+    index : int, optional
+        Which of the volumes; None: there must be one.
 
     Returns
     -------
@@ -91,96 +98,158 @@ def read_image(path: Path) -> Image:
 
     Raises
     ------
-    InputError, ReadWriteError, DataError
-        As in `read_geometry`.
+    InputError, ReadWriteError
+        As in `read_header`.
+    DataError
+        As in `read_header`; several volumes and no index, or values that are no real numbers.
     """
-    header_file, data_file = _files(path)
-    raw = _contents(data_file)
-    header = _nifti_header(header_file, raw if header_file == data_file else _contents(header_file, HEADER_BYTES))
-    if header is None:
-        return _analyze(path, header_only=False)
-    geometry = _geometry(path, header)
-    lowest = int(header["sizeof_hdr"]) + 4 if header_file == data_file else 0
-    offset = max(int(header["vox_offset"]), lowest)
-    count = int(np.prod(geometry.shape))
-    dtype = header.get_data_dtype()
-    if len(raw) < offset + count * dtype.itemsize:
-        raise ReadWriteError(
-            f"{data_file} is truncated: its header promises {count * dtype.itemsize} bytes of data and only "
-            f"{max(len(raw) - offset, 0)} are there. {AGAIN}."
-        )
-    values = np.frombuffer(raw, dtype=dtype, count=count, offset=offset).reshape(geometry.shape, order="F")
-    return Image(_as_float(path, values, *_scale(path, header)), geometry)
+    header_file, data_file = image_files(path)
+    nifti = _nifti_header(header_file, read_contents(header_file, HEADER_BYTES))
+    if nifti is None:
+        return _read_other(path, _open_other(path), index)
+    lowest = int(nifti["sizeof_hdr"]) + 4 if header_file == data_file else 0
+    return _read_nifti(path, nifti, index, lowest, lambda limit: read_contents(data_file, limit))
 
 
-def _files(path: Path) -> tuple[Path, Path]:
-    """Tell which files hold the header and the data: one file, or an Analyze-style pair."""
-    name = path.name.removesuffix(".gz")
-    ending = path.name[len(name) :]
-    stem, dot, extension = name.rpartition(".")
-    if not dot or extension.lower() not in ("img", "hdr"):
-        return path, path
-    other = {"img": "hdr", "hdr": "img", "IMG": "HDR", "HDR": "IMG"}.get(extension, "hdr")
-    choices = [path.with_name(f"{stem}.{other}{end}") for end in dict.fromkeys((ending, "", ".gz"))]
-    partner = next((choice for choice in choices if choice.exists()), None)
-    if partner is None:
-        if not path.exists():
-            raise InputError(f"{path} does not exist.")
-        raise InputError(f"{path} is half of an image: {choices[0].name} is missing beside it.")
-    return (partner, path) if extension.lower() == "img" else (path, partner)
+def decode_image(raw: bytes, where: Path) -> Image:
+    """Read a NIfTI image of one volume out of bytes, such as a file's in an archive.
+
+    Parameters
+    ----------
+    raw : bytes
+        May be compressed.
+    where : Path
+        What messages call it.
+
+    Raises
+    ------
+    ReadWriteError, DataError
+        As in `read_image`.
+    """
+    nifti = _nifti_header(where, unpack(where, raw, HEADER_BYTES))
+    if nifti is None:
+        raise _no_image(where)
+    return _read_nifti(where, nifti, None, int(nifti["sizeof_hdr"]) + 4, lambda limit: unpack(where, raw, limit))
 
 
-def _contents(path: Path, limit: int | None = None) -> bytes:
-    """Read a file's bytes (the first ``limit`` of them), decompressed if they are gzip."""
+def read_extension(path: Path, code: int) -> bytes | None:
+    """Read the first header extension of a kind from a NIfTI file.
+
+    Parameters
+    ----------
+    path : Path
+    code : int
+        What the extension is (AFNI's is 4).
+
+    Returns
+    -------
+    bytes or None
+        Its content; None when there is none, or this is no NIfTI file.
+
+    Raises
+    ------
+    InputError, ReadWriteError
+        As in `read_header`.
+    """
+    raw = read_contents(path, HEADER_BYTES)
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(-1 if limit is None else 65536)
-    except FileNotFoundError:
-        fetch = " (it is a link to content that is not here: fetch it, e.g. with datalad get)"
-        hint = fetch if path.is_symlink() else ""
-        raise InputError(f"{path} does not exist{hint}.") from None
-    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        raise InputError(f"{path} cannot be opened: {error.strerror}.") from None
-    except OSError as error:
-        raise ReadWriteError(f"{path} cannot be read: {error.strerror or error}. {AGAIN}.") from None
-    if not raw:
-        raise ReadWriteError(f"{path} is empty (0 bytes). {AGAIN}.")
-    if any(pointer in raw[:200] for pointer in POINTERS):
-        raise ReadWriteError(f"{path} is a placeholder without content: fetch it (datalad get, git lfs pull).")
-    if not raw.startswith(gzipped.MAGIC):
-        return raw
-    try:
-        return gzipped.decompress(raw, limit)
-    except gzipped.DamagedError as error:
-        raise ReadWriteError(f"{path} is truncated or damaged ({error}). {AGAIN}.") from None
+        nifti = _nifti_header(path, raw)
+    except ReadWriteError:
+        return None
+    if nifti is None:
+        return None
+    order, at = "little" if nifti.endianness == "<" else "big", int(nifti["sizeof_hdr"])
+    end = _offset(path, nifti, at + 4)
+    raw = read_contents(path, end)[:end]
+    if not raw[at : at + 1].strip(b"\0"):
+        return None
+    at += 4
+    while at + 8 <= len(raw):
+        size, kind = (int.from_bytes(raw[at + part : at + part + 4], order, signed=True) for part in (0, 4))  # type: ignore[arg-type]
+        if size < 8:
+            return None
+        if kind == code:
+            return raw[at + 8 : at + size]
+        at += size
+    return None
 
 
 def _nifti_header(path: Path, raw: bytes) -> Any | None:
-    """Read a NIfTI-1 or NIfTI-2 header of either byte order; None for what may be Analyze."""
+    """Read a NIfTI-1 or NIfTI-2 header of either byte order; None for what may be of another format."""
     sizes = {int.from_bytes(raw[:4], order) for order in ("little", "big")}
     if 540 in sizes and raw[4:7] in (b"n+2", b"ni2") and len(raw) >= 540:
         return nib.Nifti2Header(raw[:540], check=False)
-    if 348 in sizes and len(raw) >= 348:
-        return nib.Nifti1Header(raw[:348], check=False) if raw[344:347] in (b"n+1", b"ni1") else None
-    if sizes & {348, 540}:
+    if 348 in sizes and raw[344:347] in (b"n+1", b"ni1") and len(raw) >= 348:
+        return nib.Nifti1Header(raw[:348], check=False)
+    if sizes & {348, 540} and len(raw) < 348:
         raise ReadWriteError(f"{path} is truncated: it ends inside its header. {AGAIN}.")
-    raise ReadWriteError(f"{path} is not a NIfTI or Analyze image, or it is damaged. {AGAIN}.")
+    if path.name.endswith((".nii", ".nii.gz")):
+        raise _no_image(path)
+    return None
 
 
-def _geometry(path: Path, header: Any) -> Geometry:
-    """Put a NIfTI header's geometry into words of ours."""
+def _no_image(path: Path, reason: object = "") -> ReadWriteError:
+    """Word the failure of what is of no known format."""
+    why = f" ({reason})" if reason else ""
+    return ReadWriteError(f"{path} is not a NIfTI or Analyze image, or it is damaged{why}. {AGAIN}.")
+
+
+def _open_other(path: Path) -> Any:
+    """Open an Analyze pair as SPM understands it (its ``.mat``, its scale factor), or another format, by nibabel."""
+    _, data_file = image_files(path)
+    read_contents(data_file, HEADER_BYTES)  # tells what is missing, empty or no file
     try:
-        shape = _one_volume(path, header.get_data_shape())
-        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    except (nib.spatialimages.HeaderDataError, ValueError) as error:
+        image = nib.load(data_file, mmap=False)
+    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
+        raise _no_image(path, error) from None
+    except Exception as error:  # noqa: BLE001  a dozen formats, each of which fails in ways of its own
+        raise ReadWriteError(f"{path} is truncated or damaged ({error}). {AGAIN}.") from None
+    if not isinstance(image, nib.spatialimages.SpatialImage):
+        raise _no_image(path, "it holds no volume")
+    return image
+
+
+def _describe(path: Path, found: Any) -> Header:
+    """Put what a NIfTI header, or an image that nibabel opened, says into words of ours."""
+    is_nifti = isinstance(found, nib.Nifti1Header)
+    header = found if is_nifti else found.header
+    try:
+        shape = tuple(int(length) for length in (found.get_data_shape() if is_nifti else found.shape))
+        promised = math.prod(shape) * int(header.get_data_dtype().itemsize)
+        affine = np.asarray(found.get_best_affine() if is_nifti else found.affine, dtype=np.float64)
+    except (nib.spatialimages.HeaderDataError, ValueError, KeyError) as error:
         raise ReadWriteError(f"{path} has a damaged header ({error}). {AGAIN}.") from None
+    if not shape or min(shape) < 1:
+        raise ReadWriteError(f"{path} holds no voxels: its header gives the shape {shape}. {AGAIN}.")
+    if promised > LARGEST:
+        size = f"{promised / 2**30:.3g} GiB"
+        raise DataError(f"{path} would fill {size} (its header says shape {shape}); no statistic map is that large.")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise DataError(f"{path} does not say where its voxels lie: its affine cannot be inverted. Correct its header.")
+    x, y, z = (*shape, 1, 1)[:3]
+    words = _words(header)
+    return Header(_grid(affine, (x, y, z), header if is_nifti else None), shape, words)
+
+
+def _words(header: Any) -> str:
+    """Return the description that NIfTI and Analyze headers hold."""
+    try:
+        raw = np.asarray(header["descrip"]).tobytes()
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return bytes(raw).split(b"\0")[0].decode("latin-1")
+
+
+def _grid(affine: NDArray[np.float64], shape: tuple[int, int, int], header: Any | None) -> Grid:
+    """Return the grid of an image, with the codes of a NIfTI header."""
+    if header is None:
+        return Grid.whole(affine, shape)
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
     qform = _qform(header) if qform_code > 0 else None
     if qform is not None and np.allclose(qform, affine, rtol=0, atol=1e-5):
         qform = None
-    return Geometry(shape, affine, sform_code, qform_code, qform, int(header["xyzt_units"]))
+    units = int(header["xyzt_units"]) or MM_AND_SECONDS
+    return Grid.whole(affine, shape, sform_code=sform_code, qform_code=qform_code, qform=qform, xyzt_units=units)
 
 
 def _qform(header: Any) -> NDArray[np.float64] | None:
@@ -191,15 +260,37 @@ def _qform(header: Any) -> NDArray[np.float64] | None:
         return None
 
 
-def _one_volume(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Drop trailing axes of length 1; refuse more than one volume."""
-    if not shape or min(shape) < 1:
-        raise ReadWriteError(f"{path} has no voxels: its header gives the shape {tuple(shape)}. {AGAIN}.")
-    if any(length != 1 for length in shape[3:]):
-        volumes = int(np.prod(shape[3:]))
-        raise DataError(f"{path} holds {volumes} volumes (shape {tuple(shape)}); a statmap is one. Split it.")
-    x, y, z = (*(int(length) for length in shape[:3]), 1, 1)[:3]
-    return x, y, z
+def _choose(path: Path, header: Header, index: int | None) -> int:
+    """Tell which volume is meant; refuse several where one is expected."""
+    if index is None and header.n_volumes != 1:
+        raise DataError(f"{path} holds {header.n_volumes} volumes (shape {header.shape}); a statmap is one. Split it.")
+    return index or 0
+
+
+def _offset(path: Path, nifti: Any, lowest: int) -> int:
+    """Read where the voxels begin in their file."""
+    offset = float(nifti["vox_offset"])
+    if not math.isfinite(offset) or offset > LARGEST:
+        raise ReadWriteError(f"{path} has a damaged header (its voxels begin at byte {offset:g}). {AGAIN}.")
+    return max(int(offset), lowest)
+
+
+def _read_nifti(path: Path, nifti: Any, index: int | None, lowest: int, contents: Callable[[int], bytes]) -> Image:
+    """Read one volume of a NIfTI image whose header is read."""
+    header = _describe(path, nifti)
+    index = _choose(path, header, index)
+    dtype, count = nifti.get_data_dtype(), math.prod(header.grid.shape)
+    offset = _offset(path, nifti, lowest)
+    end = (index + 1) * count * dtype.itemsize
+    raw = contents(offset + end)
+    if len(raw) < offset + end:
+        raise ReadWriteError(
+            f"{path} is truncated: its header promises {end} bytes of data and only {max(len(raw) - offset, 0)} "
+            f"are there. {AGAIN}."
+        )
+    start = offset + index * count * dtype.itemsize
+    values = np.frombuffer(raw, dtype=dtype, count=count, offset=start).reshape(header.grid.shape, order="F")
+    return Image(_as_float(path, values, *_scale(path, nifti)), header.grid)
 
 
 def _scale(path: Path, header: Any) -> tuple[float, float]:
@@ -222,18 +313,13 @@ def _as_float(path: Path, values: NDArray[Any], slope: float, intercept: float) 
     return data * slope + intercept if scaled else data
 
 
-def _analyze(path: Path, *, header_only: bool) -> Image:
-    """Read an Analyze pair as SPM understands it (its ``.mat``, its scale factor) through nibabel."""
-    _, data_file = _files(path)
+def _read_other(path: Path, image: Any, index: int | None) -> Image:
+    """Read one volume of an image that nibabel opened."""
+    header = _describe(path, image)
+    index = _choose(path, header, index)
     try:
-        image: Any = nib.load(data_file, mmap=False)
-        shape = _one_volume(path, image.shape)
-        geometry = Geometry(shape, np.asarray(image.affine, dtype=np.float64))
-        if header_only:
-            return Image(np.empty(0), geometry)
-        values = np.asanyarray(image.dataobj).reshape(shape)
-    except nib.filebasedimages.ImageFileError as error:
-        raise ReadWriteError(f"{path} is not a NIfTI or Analyze image, or it is damaged ({error}). {AGAIN}.") from None
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        values = np.asanyarray(image.dataobj)
+    except Exception as error:  # noqa: BLE001  as when it was opened
         raise ReadWriteError(f"{path} is truncated or damaged ({error}). {AGAIN}.") from None
-    return Image(_as_float(path, values, 1.0, 0.0), geometry)
+    values = values.reshape(*header.grid.shape, header.n_volumes, order="F")[..., index]
+    return Image(_as_float(path, values, 1.0, 0.0), header.grid)

@@ -9,7 +9,6 @@ from scipy import ndimage
 
 from ibma_app.core.coverage import COVERED, EDGE, OUTSIDE
 from ibma_app.core.grid import Grid
-from ibma_app.images.read import Geometry
 
 Floats = NDArray[np.float64]
 
@@ -18,29 +17,29 @@ HALF = 0.5  # a voxel is covered when at least half of what it is made of was
 SIGMA_PER_FWHM = 1.0 / np.sqrt(8.0 * np.log(2.0))
 
 
-def same_lattice(grid: Grid, geometry: Geometry) -> bool:
+def same_lattice(grid: Grid, source: Grid) -> bool:
     """Tell whether an image has the very voxels of a grid, up to the order of its axes (LAS, RAS, ...)."""
-    axes = _lattice_axes(geometry, grid)
+    axes = _lattice_axes(source, grid)
     if axes is None:
         return False
-    for target, (source, sign, shift) in enumerate(axes):
+    for target, (axis, sign, shift) in enumerate(axes):
         length = grid.shape[target]
         first = shift if sign > 0 else shift - length + 1
-        if first != 0 or geometry.shape[source] != length:
+        if first != 0 or source.shape[axis] != length:
             return False
     return True
 
 
-def reorient(volume: NDArray[Any], geometry: Geometry, grid: Grid) -> NDArray[Any]:
+def reorient(volume: NDArray[Any], source: Grid, grid: Grid) -> NDArray[Any]:
     """Turn an image of the same lattice into a grid's order of axes; every value stays what it was."""
-    axes = _lattice_axes(geometry, grid)
+    axes = _lattice_axes(source, grid)
     if axes is None:
         raise ValueError("The image is not on the grid's lattice.")
     return _pick(volume, axes, grid.shape, 0)
 
 
 def regrid(
-    arrays: Mapping[str, NDArray[Any]], reasons: NDArray[np.uint8], geometry: Geometry, grid: Grid
+    arrays: Mapping[str, NDArray[Any]], reasons: NDArray[np.uint8], source: Grid, grid: Grid
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.uint8]]:
     """Bring one observation's arrays onto a grid.
 
@@ -55,7 +54,7 @@ def regrid(
         Values, 0 where not covered.
     reasons : ndarray of uint8, (X', Y', Z')
         Why a voxel is not covered (`coverage.REASONS`); 0 is covered.
-    geometry : Geometry
+    source : Grid
         Where the arrays lie.
     grid : Grid
         Where they are wanted.
@@ -65,11 +64,11 @@ def regrid(
     arrays, reasons
         On the grid's shape.
     """
-    axes = _lattice_axes(geometry, grid)
+    axes = _lattice_axes(source, grid)
     if axes is not None:
         moved = {kind: _pick(volume, axes, grid.shape, 0.0) for kind, volume in arrays.items()}
         return moved, _pick(reasons, axes, grid.shape, OUTSIDE)
-    matrix = np.linalg.inv(geometry.affine) @ grid.affine
+    matrix = np.linalg.inv(source.affine) @ grid.affine
     covered = reasons == COVERED
     share = _interpolate(covered.astype(np.float64), matrix, grid.shape, order=1)
     inside = share >= HALF
@@ -83,12 +82,12 @@ def regrid(
     return result, why
 
 
-def regrid_mask(mask: NDArray[np.bool_], geometry: Geometry, grid: Grid) -> NDArray[np.bool_]:
+def regrid_mask(mask: NDArray[np.bool_], source: Grid, grid: Grid) -> NDArray[np.bool_]:
     """Bring a mask onto a grid: each voxel takes its nearest neighbour."""
-    axes = _lattice_axes(geometry, grid)
+    axes = _lattice_axes(source, grid)
     if axes is not None:
         return _pick(mask, axes, grid.shape, False)
-    matrix = np.linalg.inv(geometry.affine) @ grid.affine
+    matrix = np.linalg.inv(source.affine) @ grid.affine
     return _interpolate(mask.astype(np.uint8), matrix, grid.shape, order=0).astype(bool)
 
 
@@ -113,12 +112,12 @@ def smooth(volume: NDArray[Any], covered: NDArray[np.bool_], fwhm: float, grid: 
     return np.divide(value, share, out=np.zeros(volume.shape), where=covered)
 
 
-def _lattice_axes(geometry: Geometry, grid: Grid) -> tuple[tuple[int, int, int], ...] | None:
+def _lattice_axes(source: Grid, grid: Grid) -> tuple[tuple[int, int, int], ...] | None:
     """For each axis of the grid: which axis of the image it is, its direction and its offset.
 
     None when the image's voxel centres are not the grid's.
     """
-    matrix = np.linalg.inv(geometry.affine) @ grid.affine
+    matrix = np.linalg.inv(source.affine) @ grid.affine
     rounded = np.rint(matrix)
     far = np.append(np.asarray(grid.shape, dtype=float), 1.0)
     apart = max(np.abs((matrix - rounded) @ far).max(), np.abs(matrix - rounded)[:3, 3].max())
@@ -127,8 +126,8 @@ def _lattice_axes(geometry: Geometry, grid: Grid) -> tuple[tuple[int, int, int],
         return None
     axes = []
     for target in range(3):
-        source = int(np.argmax(turn[:, target]))
-        axes.append((source, int(rounded[source, target]), int(rounded[source, 3])))
+        axis = int(np.argmax(turn[:, target]))
+        axes.append((axis, int(rounded[axis, target]), int(rounded[axis, 3])))
     return tuple(axes)
 
 
@@ -137,7 +136,7 @@ def _pick(
 ) -> NDArray[Any]:
     """Take an image's voxels in the grid's order; ``outside`` where the image does not reach."""
     result = np.full(shape, outside, dtype=volume.dtype)
-    turned = volume.transpose([source for source, _, _ in axes])
+    turned = volume.transpose([axis for axis, _, _ in axes])
     wanted, taken = [], []
     for target, (_, sign, shift) in enumerate(axes):
         index = sign * np.arange(shape[target]) + shift

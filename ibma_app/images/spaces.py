@@ -2,11 +2,17 @@
 
 import re
 
+import numpy as np
+
+from ibma_app.core.grid import Grid
 from ibma_app.core.labels import make_label
 from ibma_app.core.study import NATIVE
 
 MNI = "MNI152"
 """The label of a space that is only known to be one of MNI's."""
+_MNI_CODE = 4  # of sform and qform: NIFTI_XFORM_MNI_152
+# Where the box of an image in MNI space may lie, mm: the 1 mm template's box and a generous margin.
+_BOX = ((-130.0, 130.0), (-160.0, 130.0), (-130.0, 150.0))
 
 _LABELS = {  # letters and digits of the name, lowercase
     # AFNI (TEMPLATE_SPACE, views)
@@ -90,3 +96,20 @@ def template_label(name: str) -> str:
     if key.startswith("tt") and re.match(r"(?i)tt_", name):
         return "Talairach"  # AFNI's TT_N27, TT_avg152, ...: templates that were brought into Talairach's frame
     return letters
+
+
+def says_mni(grid: Grid) -> bool:
+    """Tell whether the header itself says MNI152."""
+    return grid.sform_code == _MNI_CODE or (grid.sform_code == 0 and grid.qform_code == _MNI_CODE)
+
+
+def outside_mni(grid: Grid) -> str:
+    """Say in what way an image's box cannot be that of a map in MNI space; "" when it can."""
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape], [1], indexing="ij")).reshape(4, -1)
+    low, high = (grid.affine @ corners)[:3].min(axis=1), (grid.affine @ corners)[:3].max(axis=1)
+    for axis, (least, most), one, two in zip("xyz", _BOX, low, high, strict=True):
+        if one < least or two > most:
+            return f"its box reaches from {one:.0f} to {two:.0f} mm along {axis}"
+    if not (low < 0).all() or not (high > 0).all():
+        return "its box does not hold the origin"
+    return ""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ibma_app.core.errors import DataError, IbmaError, InputError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
-from ibma_app.images.spaces import MNI, template_label
+from ibma_app.images.spaces import MNI, says_mni, template_label
 from ibma_app.importers.lazy import LazyMaps
 
 KINDS = {
@@ -231,15 +231,15 @@ def _files_of(table: Path, rows: list[_Row]) -> dict[str, _Row]:
 
 def _grid_of(table: Path, files: Mapping[str, _Row]) -> Grid:
     """Return the one grid on which the maps of a contrast lie."""
-    from ibma_app.importers.images import read_volume
+    from ibma_app.images.read import read_image
 
     grid: Grid | None = None
     for row in files.values():
         try:
-            own = read_volume(row.path).grid
+            own = read_image(row.path).grid
         except IbmaError as error:
             raise type(error)(f"{table}, line {row.line}: {error.message}") from error
-        if grid is not None and not grid.matches(own.affine, own.shape):
+        if grid is not None and not grid.matches(own):
             raise DataError(
                 f"{table}, line {row.line}: {row.path} lies on another grid than the contrast's other maps."
             )
@@ -251,13 +251,13 @@ def _grid_of(table: Path, files: Mapping[str, _Row]) -> Grid:
 
 def _contrast(table: Path, rows: list[_Row], extra: Mapping[str, Any]) -> ImportedContrast:
     """Describe the maps of one contrast."""
-    from ibma_app.importers.images import read_volume, says_mni
+    from ibma_app.images.read import read_image
 
     files = _files_of(table, rows)
     grid = _grid_of(table, files)
 
     def map_of(row: _Row) -> NDArray[Any]:
-        values: NDArray[Any] = read_volume(row.path).data
+        values: NDArray[Any] = read_image(row.path).data
         return values.astype(np.float64) ** 2 if row.kind == "se" else values
 
     units = {row.facts["units"] for row in rows if "units" in row.facts and row.kind in ("effect", "variance", "se")}

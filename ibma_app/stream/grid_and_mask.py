@@ -10,7 +10,7 @@ from ibma_app.core.errors import DataError, DatasetError, IbmaError, InputError
 from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.images.mni_masks import mni_brain
-from ibma_app.images.read import Geometry, read_geometry, read_image
+from ibma_app.images.read import read_grid, read_image
 from ibma_app.images.regrid import regrid_mask, same_lattice
 from ibma_app.stream.convert import kinds_to_open
 
@@ -59,7 +59,7 @@ def choose_grid(
         A map, or the grid's file, cannot be read.
     """
     if isinstance(policy, Path):
-        return read_geometry(policy).as_grid(), ()
+        return read_grid(policy), ()
     if policy == "mni2mm":
         return _mni_grid(), ()
     groups = _by_grid(observations, unit, needs)
@@ -127,27 +127,25 @@ def _by_grid(observations: Sequence[Observation], unit: str, needs: Collection[s
     for observation in observations:
         try:
             kinds = kinds_to_open(observation, needs) if needs else tuple(observation.statmaps)
-            found = [
-                (observation.statmaps[kind].path, read_geometry(observation.statmaps[kind].path)) for kind in kinds
-            ]
+            found = [(observation.statmaps[kind].path, read_grid(observation.statmaps[kind].path)) for kind in kinds]
         except IbmaError as error:
             if unit != "run":
                 raise
             failures.append(error)  # the run is named and left out when maps are read
             continue
-        for path, geometry in found:
-            _join(groups, path, geometry)
+        for path, grid in found:
+            _join(groups, path, grid)
     if not groups:
         raise failures[0] if failures else DatasetError("There are no maps to choose a grid from.")
     return groups
 
 
-def _join(groups: list[tuple[Grid, list[Path]]], path: Path, geometry: Geometry) -> None:
-    for grid, paths in groups:
-        if grid.matches(geometry.affine, geometry.shape) or same_lattice(grid, geometry):
+def _join(groups: list[tuple[Grid, list[Path]]], path: Path, grid: Grid) -> None:
+    for other, paths in groups:
+        if other.matches(grid) or same_lattice(other, grid):
             paths.append(path)
             return
-    groups.append((geometry.as_grid(), [path]))
+    groups.append((grid, [path]))
 
 
 def _describe(grid: Grid) -> str:
@@ -165,14 +163,14 @@ def _first_files(groups: Sequence[tuple[Grid, list[Path]]]) -> str:
 def _mni_grid() -> Grid:
     """Give nilearn's MNI152 2 mm grid, 99 x 117 x 95 voxels."""
     mask, affine = mni_brain(2)
-    return Grid(affine, np.ones(mask.shape, dtype=bool), sform_code=4)
+    return Grid.whole(affine, mask.shape, sform_code=4)
 
 
 def _mni_brain(grid: Grid) -> NDArray[np.bool_]:
     """Give nilearn's MNI152 brain mask on a grid."""
     finest = np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0)).min()
     mask, affine = mni_brain(1 if finest < FINE else 2)
-    brain = regrid_mask(mask, Geometry(mask.shape, affine), grid)
+    brain = regrid_mask(mask, Grid(affine, mask), grid)
     if not brain.any():
         raise DataError(
             "No voxel of the maps lies in the MNI152 brain, though their names say an MNI space: their "
@@ -188,7 +186,7 @@ def _file_mask(path: Path, grid: Grid, option: str) -> NDArray[np.bool_]:
     inside = np.isfinite(image.data) & (image.data != 0)
     if not inside.any():
         raise DataError(f"The mask {path} ({option}) is empty: every voxel is 0.")
-    mask = grid.mask & regrid_mask(inside, image.geometry, grid)
+    mask = grid.mask & regrid_mask(inside, image.grid, grid)
     if not mask.any():
         raise DataError(f"The mask {path} ({option}) covers no voxel of the maps' grid: is it in another space?")
     return mask

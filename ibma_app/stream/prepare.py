@@ -13,7 +13,7 @@ from ibma_app.core.coverage import COVERED, MIN_COVERAGE, Indices, Reasons
 from ibma_app.core.errors import DataError, DatasetError, IbmaError
 from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Observation, StatMap
-from ibma_app.images.read import Geometry, Image, read_image
+from ibma_app.images.read import Image, read_image
 from ibma_app.images.regrid import regrid, reorient, same_lattice, smooth
 from ibma_app.stream.convert import Converted, convert_maps, kinds_to_open
 from ibma_app.stream.hedges_g import Sample, hedges_g
@@ -136,8 +136,8 @@ def prepare_maps(
 def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
     """Read one observation's files and give its values within the base mask."""
     kinds = kinds_to_open(observation, plan.read_needs)
-    volumes, geometry = _read_kinds(observation, kinds)
-    converted, worked = _bring_to_grid(index, observation, volumes, geometry, plan)
+    volumes, source = _read_kinds(observation, kinds)
+    converted, worked = _bring_to_grid(index, observation, volumes, source, plan)
     if plan.samples is not None:
         observation = replace(observation, units="hedges-g")
     notes, covered = converted.notes, converted.covered.size
@@ -156,7 +156,7 @@ def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
         covered,
         pack_suspect(converted.values, converted.reasons),
     )
-    volume = math.prod(geometry.shape)
+    volume = math.prod(source.shape)
     return Prepared(read, converted.values, converted.covered, converted.reasons, notes, volume, worked)
 
 
@@ -193,18 +193,18 @@ def weigh_maps(observations: Sequence[Observation], plan: Plan, first: Prepared 
 
 
 def _bring_to_grid(
-    index: int, observation: Observation, volumes: dict[str, NDArray[Any]], geometry: Geometry, plan: Plan
+    index: int, observation: Observation, volumes: dict[str, NDArray[Any]], source: Grid, plan: Plan
 ) -> tuple[Converted, bool]:
     """Give what lies in the base mask, converted; and tell whether whole volumes were worked on."""
-    aligned = plan.grid.matches(geometry.affine, geometry.shape)
-    turned = not aligned and same_lattice(plan.grid, geometry)
+    aligned = plan.grid.matches(source)
+    turned = not aligned and same_lattice(plan.grid, source)
     if not (aligned or turned or plan.interpolates):
         raise DatasetError(
-            f"{observation.path} lies on another grid ({' x '.join(map(str, geometry.shape))} voxels) than the "
+            f"{observation.path} lies on another grid ({' x '.join(map(str, source.shape))} voxels) than the "
             f"analysis ({' x '.join(map(str, plan.grid.shape))}). Name a grid for all with --grid FILE."
         )
     if turned:
-        volumes = {kind: reorient(volume, geometry, plan.grid) for kind, volume in volumes.items()}
+        volumes = {kind: reorient(volume, source, plan.grid) for kind, volume in volumes.items()}
     if (aligned or turned) and not plan.smoothing:  # the usual way: the files' order, and no volumes in between
         flat = {kind: volume.reshape(-1, order="F") for kind, volume in volumes.items()}
         converted = convert_maps(observation, flat, plan.read_needs, plan.in_files)
@@ -212,7 +212,7 @@ def _bring_to_grid(
     converted = _standardise(index, convert_maps(observation, volumes, plan.read_needs), plan)
     arrays, reasons, derived = converted.arrays, converted.reasons, list(converted.derived)
     if not (aligned or turned):
-        arrays, reasons = regrid(arrays, reasons, geometry, plan.grid)
+        arrays, reasons = regrid(arrays, reasons, source, plan.grid)
         derived.append("interpolated to the analysis grid")
     if plan.smoothing:
         arrays["effect"] = smooth(arrays["effect"], reasons == COVERED, plan.smoothing, plan.grid)
@@ -250,35 +250,34 @@ def _read_statmap(statmap: StatMap) -> Image:
     for weight, term in statmap.terms:
         image = read_image(term.path)
         first = first or image
-        if not first.geometry.as_grid().matches(image.geometry.affine, image.geometry.shape):
+        if not first.grid.matches(image.grid):
             raise DatasetError(f"{term.path} lies on another grid than {statmap.path}, with which it is computed.")
         values = np.where(image.data == 0, np.nan, weight * image.data.astype(np.float64))
         total = values if total is None else total + values
     if first is None or total is None:
         raise ValueError("A computed map has no terms.")
     total[total == 0] = np.finfo(np.float32).tiny  # an exact 0 would be taken for background
-    return Image(total, first.geometry)
+    return Image(total, first.grid)
 
 
-def _read_kinds(observation: Observation, kinds: Sequence[str]) -> tuple[dict[str, NDArray[Any]], Geometry]:
+def _read_kinds(observation: Observation, kinds: Sequence[str]) -> tuple[dict[str, NDArray[Any]], Grid]:
     """Open the files of one observation, all in the voxel order of the first."""
     volumes: dict[str, NDArray[Any]] = {}
-    reference: Geometry | None = None
+    reference: Grid | None = None
     for kind in kinds:
         path = observation.statmaps[kind].path
         image = _read_statmap(observation.statmaps[kind])
         if reference is None:
-            reference = image.geometry
+            reference = image.grid
         volumes[kind] = image.data
-        grid = reference.as_grid()
-        if grid.matches(image.geometry.affine, image.geometry.shape):
+        if reference.matches(image.grid):
             continue
-        if not same_lattice(grid, image.geometry):
+        if not same_lattice(reference, image.grid):
             raise DatasetError(
                 f"{path} lies on another grid than {observation.statmaps[kinds[0]].path}, though both are of "
                 f"{observation.label}. Provide both on one grid."
             )
-        volumes[kind] = reorient(image.data, image.geometry, grid)
+        volumes[kind] = reorient(image.data, image.grid, reference)
     if reference is None:
         raise DataError(f"{observation.label}: nothing to read.")
     return volumes, reference

@@ -3,6 +3,7 @@
 import builtins
 import gzip
 import importlib
+import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -53,6 +54,30 @@ def test_what_others_wrote_is_read(library, level):
     assert library.decompress(packed[:3000], 348) == CONTENT[:348]  # the beginning is all that it takes
 
 
+@pytest.mark.parametrize("rest", [b"\r\n<!-- end -->\r\n", b"and something else", b"\0\0\x1f", b"\x1f\x8a" * 9])
+def test_what_follows_an_intact_stream_is_passed_over(library, rest):
+    packed = gzip.compress(CONTENT)
+    assert library.decompress(packed + rest) == CONTENT
+    assert library.decompress(packed + packed + rest) == CONTENT * 2
+    assert library.decompress(packed + rest, len(CONTENT)) == CONTENT
+
+
+def test_a_limit_bounds_what_is_unpacked_and_checks_what_ends_there(library):
+    packed = gzip.compress(CONTENT, mtime=0)
+    wrong = packed[:-8] + bytes(8)
+    for limit in (len(CONTENT), len(CONTENT) + 1, 10**9):
+        assert library.decompress(packed, limit) == CONTENT
+        with pytest.raises(library.DamagedError):
+            library.decompress(wrong, limit)
+    assert library.decompress(wrong, len(CONTENT) - 9) == CONTENT[:-9]
+    assert library.decompress(packed + packed, len(CONTENT) + 5) == CONTENT + CONTENT[:5]
+    bomb = gzip.compress(bytes(2**26))
+    tracemalloc.start()
+    assert library.decompress(bomb, 1000) == bytes(1000)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -62,9 +87,9 @@ def test_what_others_wrote_is_read(library, level):
         lambda packed: packed[:5],
         lambda packed: packed[:-8] + bytes(8),
         lambda packed: packed[:500] + b"x" * 50 + packed[550:],
-        lambda packed: packed + b"and something else",
+        lambda packed: packed + packed[:40],
     ],
-    ids=["cut", "trailer cut", "half", "header cut", "checksum", "content", "garbage behind"],
+    ids=["cut", "trailer cut", "half", "header cut", "checksum", "content", "second member cut"],
 )
 def test_damage_is_told(library, spoil):
     with pytest.raises(library.DamagedError):

@@ -1,14 +1,18 @@
 """Images as they are found in the wild."""
 
 import gzip
+import os
 import shutil
+import struct
+import tracemalloc
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from ibma_app.core.errors import DataError, InputError, ReadWriteError
-from ibma_app.images.read import read_geometry, read_image
+from ibma_app.images.read import decode_image, read_extension, read_grid, read_header, read_image
 
 AFFINE = np.array([[-2.5, 0, 0.1, 30], [0, 2.0, 0, -12], [0, 0.2, 3.0, -8], [0, 0, 0, 1]])
 SHAPE = (5, 6, 7)
@@ -27,12 +31,13 @@ def test_formats_and_byte_orders_read_as_nibabel_reads_them(tmp_path, volume, ma
     path = tmp_path / ("map.img" if make in (nib.Nifti1Pair, nib.Spm2AnalyzeImage) else "map.nii")
     make(volume, AFFINE, header).to_filename(path)
     before = sorted(entry.name for entry in tmp_path.iterdir())
-    image, geometry = read_image(path), read_geometry(path)
+    image, grid = read_image(path), read_grid(path)
     np.testing.assert_array_equal(image.data, volume)
     assert image.data.dtype == np.float32
     assert image.data.dtype.isnative
-    np.testing.assert_allclose(geometry.affine, nib.load(path).affine, atol=1e-12)
-    assert geometry.shape == image.geometry.shape == SHAPE
+    np.testing.assert_allclose(grid.affine, nib.load(path).affine, atol=1e-12)
+    assert grid.shape == image.grid.shape == SHAPE
+    assert grid.mask.all()
     assert sorted(entry.name for entry in tmp_path.iterdir()) == before
 
 
@@ -54,22 +59,140 @@ def test_a_name_that_lies_about_compression_is_read(tmp_path, volume):
     (tmp_path / "packed.nii").write_bytes(gzip.compress((tmp_path / "plain.nii").read_bytes()))
     for name in ("named.nii.gz", "packed.nii"):
         np.testing.assert_array_equal(read_image(tmp_path / name).data, volume)
-        assert read_geometry(tmp_path / name).shape == SHAPE
+        assert read_grid(tmp_path / name).shape == SHAPE
 
 
 @pytest.mark.parametrize("shape", [(5, 6, 7, 1), (5, 6, 7, 1, 1)])
 def test_trailing_axes_of_one_are_dropped(tmp_path, volume, shape):
     nib.Nifti1Image(volume.reshape(shape), AFFINE).to_filename(tmp_path / "map.nii.gz")
     np.testing.assert_array_equal(read_image(tmp_path / "map.nii.gz").data, volume)
-    assert read_geometry(tmp_path / "map.nii.gz").shape == SHAPE
+    assert read_grid(tmp_path / "map.nii.gz").shape == SHAPE
 
 
 @pytest.mark.parametrize("shape", [(5, 6, 7, 2), (5, 6, 7, 1, 3)])
-@pytest.mark.parametrize("read", [read_image, read_geometry])
+@pytest.mark.parametrize("read", [read_image, read_grid])
 def test_several_volumes_are_refused_by_name(tmp_path, shape, read):
     nib.Nifti1Image(np.ones(shape, np.float32), AFFINE).to_filename(tmp_path / "many.nii.gz")
     with pytest.raises(DataError, match=r"many\.nii\.gz"):
         read(tmp_path / "many.nii.gz")
+
+
+def test_an_index_chooses_a_volume(tmp_path, volume):
+    both = np.stack([volume, 2 * volume, 3 * volume], axis=-1)[:, :, :, None]
+    for name in ("many.nii", "many.nii.gz"):
+        nib.Nifti1Image(both, AFFINE).to_filename(tmp_path / name)
+        assert read_header(tmp_path / name).n_volumes == 3
+        for index in range(3):
+            np.testing.assert_array_equal(read_image(tmp_path / name, index).data, (index + 1) * volume)
+    short = (tmp_path / "many.nii").read_bytes()[: 352 + 2 * volume.nbytes]
+    (tmp_path / "many.nii").write_bytes(short)
+    np.testing.assert_array_equal(read_image(tmp_path / "many.nii", 1).data, 2 * volume)
+    with pytest.raises(ReadWriteError, match="truncated"):
+        read_image(tmp_path / "many.nii", 2)
+
+
+def test_nan_is_kept_as_it_is(tmp_path, volume):
+    holes = np.where(volume > 0, volume, np.nan)
+    nib.Nifti1Image(holes, AFFINE).to_filename(tmp_path / "map.nii")
+    np.testing.assert_array_equal(read_image(tmp_path / "map.nii").data, holes)
+
+
+def test_images_in_bytes_are_read_alike(tmp_path, volume):
+    nib.Nifti1Image(volume, AFFINE).to_filename(tmp_path / "map.nii")
+    raw = (tmp_path / "map.nii").read_bytes()
+    for content in (raw, gzip.compress(raw)):
+        image = decode_image(content, Path("pack.zip/map.nii"))
+        np.testing.assert_array_equal(image.data, volume)
+        np.testing.assert_allclose(image.grid.affine, AFFINE, atol=1e-6)
+        with pytest.raises(ReadWriteError, match=r"pack\.zip/map\.nii is truncated"):
+            decode_image(content[:-50], Path("pack.zip/map.nii"))
+    with pytest.raises(ReadWriteError, match="not a NIfTI"):
+        decode_image(b"x" * 1000, Path("pack.zip/map.nii"))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("make", [nib.Nifti1Image, nib.Nifti2Image])
+def test_extensions_are_found_by_their_code(tmp_path, volume, make, order):
+    image = make(volume, AFFINE, make.header_class(endianness=order))
+    for code, content in ((6, b"a comment"), (4, b"<AFNI_attributes/>" * 90)):
+        image.header.extensions.append(nib.nifti1.Nifti1Extension(code, content))
+    for name in ("map.nii", "map.nii.gz"):
+        image.to_filename(tmp_path / name)
+        assert read_extension(tmp_path / name, 4).rstrip(b"\0") == b"<AFNI_attributes/>" * 90
+        assert read_extension(tmp_path / name, 6).rstrip(b"\0") == b"a comment"
+        assert read_extension(tmp_path / name, 8) is None
+        np.testing.assert_array_equal(read_image(tmp_path / name).data, volume)
+    make(volume, AFFINE).to_filename(tmp_path / "bare.nii")
+    (tmp_path / "table.tsv").write_text("a\tb\n")
+    assert read_extension(tmp_path / "bare.nii", 4) is None
+    assert read_extension(tmp_path / "table.tsv", 4) is None
+
+
+def test_other_formats_are_read_through_nibabel(tmp_path, volume):
+    nib.MGHImage(volume, AFFINE).to_filename(tmp_path / "map.mgz")
+    image = read_image(tmp_path / "map.mgz")
+    np.testing.assert_array_equal(image.data, volume)
+    np.testing.assert_allclose(image.grid.affine, AFFINE, atol=1e-6)
+    content = (tmp_path / "map.mgz").read_bytes()
+    (tmp_path / "map.mgz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ReadWriteError, match=r"map\.mgz is truncated or damaged"):
+        read_image(tmp_path / "map.mgz")
+
+
+@pytest.mark.parametrize(
+    ("shape", "error", "message"),
+    [
+        ((30000, 30000, 30000), DataError, "would fill"),  # before memory is claimed for it
+        ((300, 300, 300), ReadWriteError, "truncated"),
+        ((4, -1, 3), ReadWriteError, "holds no voxels"),
+    ],
+)
+def test_absurd_shapes_are_refused_by_name(tmp_path, volume, shape, error, message):
+    for make, name in ((nib.Nifti1Image, "a.nii"), (nib.Nifti1Pair, "b.img"), (nib.Spm2AnalyzeImage, "c.img")):
+        make(volume, AFFINE).to_filename(tmp_path / name)
+        header = tmp_path / name.replace("img", "hdr")
+        raw = bytearray(header.read_bytes())
+        struct.pack_into("<8h", raw, 40, 3, *shape, 1, 1, 1, 1)
+        header.write_bytes(raw)
+        with pytest.raises(error, match=rf"{name} .*{message}"):
+            read_image(tmp_path / name)
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress((tmp_path / "a.nii").read_bytes()))
+    with pytest.raises(error, match=rf"a\.nii\.gz .*{message}"):
+        read_image(tmp_path / "a.nii.gz")
+
+
+def test_no_more_is_unpacked_than_the_header_needs(tmp_path, volume):
+    nib.Nifti1Image(volume, AFFINE).to_filename(tmp_path / "map.nii")
+    whole = (tmp_path / "map.nii").read_bytes() + bytes(2**26)
+    for name, content in (("long.nii", whole), ("bomb.nii.gz", gzip.compress(whole))):
+        (tmp_path / name).write_bytes(content)
+        tracemalloc.start()
+        data = read_image(tmp_path / name).data
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(data, volume)
+        assert peak < 2**20
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.nii")
+    for path in (tmp_path / "pipe.nii", Path("/dev/zero")):
+        for read in (read_image, read_grid):
+            with pytest.raises(InputError, match=f"{path} is no regular file"):
+                read(path)
+
+
+@pytest.mark.parametrize(
+    "field", [(108, "<f", float("nan")), (108, "<f", 1e30), (70, "<h", 77), (112, "<2f", 1.0, float("nan"))]
+)
+def test_nonsense_in_a_header_is_told(tmp_path, volume, field):
+    nib.Nifti1Image(volume, AFFINE).to_filename(tmp_path / "map.nii")
+    raw = bytearray((tmp_path / "map.nii").read_bytes())
+    at, form, *values = field
+    struct.pack_into(form, raw, at, *values)
+    (tmp_path / "map.nii").write_bytes(raw)
+    with pytest.raises(ReadWriteError, match=r"map\.nii has (a )?damaged (header|scale factors)"):
+        read_image(tmp_path / "map.nii")
 
 
 @pytest.mark.parametrize("keep", [0.02, 0.5, 0.98])
@@ -93,7 +216,7 @@ def test_damaged_gzip_content_is_named(tmp_path, rng):
         read_image(path)
 
 
-@pytest.mark.parametrize("read", [read_image, read_geometry])
+@pytest.mark.parametrize("read", [read_image, read_grid])
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
@@ -111,7 +234,7 @@ def test_what_is_no_image_is_told_with_a_remedy(tmp_path, read, content, error, 
     assert str(path) in caught.value.message
 
 
-@pytest.mark.parametrize("read", [read_image, read_geometry])
+@pytest.mark.parametrize("read", [read_image, read_grid])
 def test_missing_files_are_input_errors(tmp_path, read):
     (tmp_path / "link.nii.gz").symlink_to(tmp_path / "nowhere")
     (tmp_path / "folder.nii.gz").mkdir()
@@ -133,12 +256,9 @@ def test_header_codes_are_kept(tmp_path, volume):
     image.set_qform(np.diag([2.0, 2, 2, 1]), code=1)
     image.header.set_xyzt_units("mm")
     nib.save(image, tmp_path / "map.nii.gz")
-    geometry = read_geometry(tmp_path / "map.nii.gz")
-    assert (geometry.sform_code, geometry.qform_code, geometry.xyzt_units) == (4, 1, 2)
-    np.testing.assert_allclose(geometry.qform, np.diag([2.0, 2, 2, 1]), atol=1e-6)
-    grid = geometry.as_grid()
-    assert grid.mask.all()
-    assert grid.sform_code == 4
+    grid = read_grid(tmp_path / "map.nii.gz")
+    assert (grid.sform_code, grid.qform_code, grid.xyzt_units) == (4, 1, 2)
+    np.testing.assert_allclose(grid.qform, np.diag([2.0, 2, 2, 1]), atol=1e-6)
 
 
 def test_real_maps_read_as_nibabel_reads_them(shared):
@@ -150,4 +270,4 @@ def test_real_maps_read_as_nibabel_reads_them(shared):
         image = read_image(path)
         expected = nib.load(path)
         np.testing.assert_array_equal(image.data, expected.get_fdata().reshape(image.data.shape))
-        np.testing.assert_allclose(image.geometry.affine, expected.affine)
+        np.testing.assert_allclose(image.grid.affine, expected.affine)

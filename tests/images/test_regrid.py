@@ -7,51 +7,46 @@ from nilearn.image import resample_img, smooth_img
 
 from ibma_app.core.coverage import BACKGROUND, COVERED, EDGE, OUTSIDE
 from ibma_app.core.grid import Grid
-from ibma_app.images.read import Geometry
 from ibma_app.images.regrid import regrid, regrid_mask, reorient, same_lattice, smooth
 
 AFFINE = np.array([[3.0, 0, 0, -20], [0, 3.0, 0, -25], [0, 0, 3.0, -15], [0, 0, 0, 1]])
 SHAPE = (10, 12, 9)
 
 
-def grid_of(affine, shape):
-    return Grid(np.asarray(affine, float), np.ones(shape, bool))
-
-
 def flipped(volume, axis):
     affine = AFFINE.copy()
     affine[:3, 3] += AFFINE[:3, axis] * (volume.shape[axis] - 1)
     affine[:3, axis] *= -1
-    return np.flip(volume, axis), Geometry(volume.shape, affine)
+    return np.flip(volume, axis), Grid.whole(affine, volume.shape)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_flipped_lattice_comes_back_exactly(rng, axis):
     volume = rng.normal(size=SHAPE)
-    turned, geometry = flipped(volume, axis)
-    grid = grid_of(AFFINE, SHAPE)
-    assert same_lattice(grid, geometry)
-    assert not grid.matches(geometry.affine, geometry.shape)
-    np.testing.assert_array_equal(reorient(turned, geometry, grid), volume)
-    arrays, reasons = regrid({"effect": turned}, np.zeros(SHAPE, np.uint8), geometry, grid)
+    turned, source = flipped(volume, axis)
+    grid = Grid.whole(AFFINE, SHAPE)
+    assert same_lattice(grid, source)
+    assert not grid.matches(source)
+    np.testing.assert_array_equal(reorient(turned, source, grid), volume)
+    arrays, reasons = regrid({"effect": turned}, np.zeros(SHAPE, np.uint8), source, grid)
     np.testing.assert_array_equal(arrays["effect"], volume)
     assert (reasons == COVERED).all()
 
 
 def test_permuted_axes_come_back_exactly(rng):
     volume = rng.normal(size=SHAPE)
-    geometry = Geometry((9, 10, 12), AFFINE[:, [2, 0, 1, 3]])
-    np.testing.assert_array_equal(reorient(volume.transpose(2, 0, 1), geometry, grid_of(AFFINE, SHAPE)), volume)
+    source = Grid.whole(AFFINE[:, [2, 0, 1, 3]], (9, 10, 12))
+    np.testing.assert_array_equal(reorient(volume.transpose(2, 0, 1), source, Grid.whole(AFFINE, SHAPE)), volume)
 
 
 def test_a_cropped_lattice_is_picked_and_the_rest_is_outside(rng):
     volume = rng.normal(size=SHAPE)
     affine = AFFINE.copy()
     affine[:3, 3] += AFFINE[:3, :3] @ [2, 0, 1]
-    geometry = Geometry((8, 12, 8), affine)
-    grid = grid_of(AFFINE, SHAPE)
-    assert not same_lattice(grid, geometry)
-    arrays, reasons = regrid({"z": volume[2:, :, 1:]}, np.zeros((8, 12, 8), np.uint8), geometry, grid)
+    source = Grid.whole(affine, (8, 12, 8))
+    grid = Grid.whole(AFFINE, SHAPE)
+    assert not same_lattice(grid, source)
+    arrays, reasons = regrid({"z": volume[2:, :, 1:]}, np.zeros((8, 12, 8), np.uint8), source, grid)
     np.testing.assert_array_equal(arrays["z"][2:, :, 1:], volume[2:, :, 1:])
     assert (reasons[:2] == OUTSIDE).all()
     assert (reasons[2:, :, 1:] == COVERED).all()
@@ -62,7 +57,7 @@ def test_interpolation_is_nilearns_where_all_is_covered(rng):
     target = np.array([[-2.0, 0.1, 0, 2], [0, 2.2, 0, -18], [0.1, 0, 1.9, -9], [0, 0, 0, 1]])
     shape = (6, 10, 8)
     arrays, reasons = regrid(
-        {"effect": volume}, np.zeros(SHAPE, np.uint8), Geometry(SHAPE, AFFINE), grid_of(target, shape)
+        {"effect": volume}, np.zeros(SHAPE, np.uint8), Grid.whole(AFFINE, SHAPE), Grid.whole(target, shape)
     )
     expected = resample_img(
         nib.Nifti1Image(volume, AFFINE),
@@ -82,7 +77,7 @@ def test_an_edge_neither_halves_an_effect_nor_bleeds(rng):
     effect = np.where(reasons == COVERED, 2.0, 0.0)
     target = AFFINE.copy()
     target[0, 3] += 1.2  # 0.4 of a voxel
-    arrays, why = regrid({"effect": effect}, reasons, Geometry(SHAPE, AFFINE), grid_of(target, SHAPE))
+    arrays, why = regrid({"effect": effect}, reasons, Grid.whole(AFFINE, SHAPE), Grid.whole(target, SHAPE))
     covered = why == COVERED
     # floating point alone: a quotient of two interpolations of constants
     np.testing.assert_allclose(arrays["effect"][covered], 2.0, rtol=1e-12)
@@ -105,13 +100,13 @@ def test_masks_go_to_the_nearest_voxel(rng):
         copy_header=True,
         force_resample=True,
     ).get_fdata()
-    found = regrid_mask(mask, Geometry(SHAPE, AFFINE), grid_of(target, (15, 18, 12)))
+    found = regrid_mask(mask, Grid.whole(AFFINE, SHAPE), Grid.whole(target, (15, 18, 12)))
     np.testing.assert_array_equal(found, expected > 0)
 
 
 def test_smoothing_is_nilearns_inside_and_normalised_at_edges(rng):
     volume = rng.normal(size=(20, 20, 20))
-    grid = grid_of(np.diag([2.0, 2.0, 3.0, 1.0]), volume.shape)
+    grid = Grid.whole(np.diag([2.0, 2.0, 3.0, 1.0]), volume.shape)
     whole = np.ones(volume.shape, bool)
     expected = smooth_img(nib.Nifti1Image(volume, grid.affine), 5.0).get_fdata()
     inner = (slice(8, 12),) * 3

@@ -5,10 +5,7 @@ Sub-bricks are paired by their labels: ``vis#0_Coef`` with ``vis#0_Tstat``,
 ``pos-neg`` with ``pos-neg t``. Degrees of freedom are those of the header.
 """
 
-import gzip
 import re
-import struct
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +18,7 @@ from numpy.typing import NDArray
 from ibma_app.core.errors import DataError, IbmaError, InputError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
+from ibma_app.images.read import read_extension, read_header, read_image
 from ibma_app.images.spaces import MNI, template_label
 from ibma_app.importers.afni import header as headers
 from ibma_app.importers.afni.header import Attributes, SubBrick
@@ -53,8 +51,8 @@ def recognises(source: str) -> bool:
     """Tell whether a source is an AFNI dataset: a .HEAD or .BRIK (or their prefix), or a NIfTI that AFNI wrote."""
     try:
         path = _find(Path(source))
-        return path.name.endswith(".HEAD") or _has_extension(path)
-    except (IbmaError, OSError, EOFError, zlib.error, ValueError):
+        return path.name.endswith(".HEAD") or read_extension(path, headers.EXTENSION_CODE) is not None
+    except (IbmaError, OSError, ValueError):
         return False
 
 
@@ -258,44 +256,28 @@ def _has_statistics(head: Path) -> bool:
         return False
 
 
-def _has_extension(path: Path) -> bool:
-    """Tell from its first bytes whether a NIfTI file has AFNI's extension."""
-    with path.open("rb") as plain:
-        packed = plain.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else path.open("rb") as stream:
-        raw = stream.read(560)
-    at = 352 if raw[344:348] == b"n+1\0" else 544 if raw[4:7] == b"n+2" else 0
-    if not at or len(raw) < at + 8 or not raw[at - 4]:
-        return False
-    return headers.EXTENSION_CODE in (struct.unpack(order, raw[at + 4 : at + 8])[0] for order in ("<i", ">i"))
-
-
 def _open_head(path: Path) -> _Bucket:
     """Open BRIK/HEAD without nibabel: it refuses templates, mixed types and more."""
     attributes = headers.read_head(path)
     x, y, z, count = headers.brick_shape(path, attributes)
     headers.brik_file(path)
     code = {NATIVE: 1, "Talairach": 3, "": 2}.get(template_label(str(attributes.get("TEMPLATE_SPACE", ""))), 4)
-    grid = Grid(headers.affine_of(path, attributes), np.ones((x, y, z), dtype=bool), sform_code=code)
+    grid = Grid.whole(headers.affine_of(path, attributes), (x, y, z), sform_code=code)
     return _Bucket(path, attributes, headers.list_bricks(attributes, count), grid,
                    partial(headers.read_brick, path, attributes))  # fmt: skip
 
 
 def _open_nifti(path: Path) -> _Bucket:
     """Open a NIfTI file with AFNI's extension (without it there are no labels)."""
-    from ibma_app.importers.images import grid_of, open_image, volume_of
-
-    image = open_image(path)
-    found = [one for one in getattr(image.header, "extensions", []) if one.get_code() == headers.EXTENSION_CODE]
-    if not found:
+    header, extension = read_header(path), read_extension(path, headers.EXTENSION_CODE)
+    if extension is None:
         raise DataError(
             f"{path} has no AFNI header extension, so what its volumes are cannot be told. Give the .HEAD file, or "
             "name the maps with `ibma-import table`."
         )
-    attributes = headers.parse_extension(found[0].get_content(), str(path))
-    count = int(np.prod(image.shape[3:], dtype=int))
-    return _Bucket(path, attributes, headers.list_bricks(attributes, count), grid_of(image, path),
-                   lambda index: volume_of(image, path, index).data)  # fmt: skip
+    attributes = headers.parse_extension(extension, str(path))
+    return _Bucket(path, attributes, headers.list_bricks(attributes, header.n_volumes), header.grid,
+                   lambda index: read_image(path, index).data)  # fmt: skip
 
 
 IMPORTER = Importer(

@@ -8,9 +8,9 @@ import numpy as np
 
 from ibma_app.core.errors import IbmaError
 from ibma_app.core.study import NATIVE
-from ibma_app.images.spaces import MNI
+from ibma_app.images.read import read_grid
+from ibma_app.images.spaces import MNI, says_mni
 from ibma_app.importers.fsl.design import FeatDesign, lower_contrast, read_design, read_dof
-from ibma_app.importers.images import grid_of, open_image, says_mni
 
 KINDS = {"effect": "cope", "variance": "varcope", "t": "tstat", "z": "zstat"}
 FSL_TEMPLATE = "MNI152NLin6Asym"
@@ -140,13 +140,13 @@ def _native_or_not(root: Path, template: str) -> tuple[str, str, bool]:
     first = numbered(root / "stats")
     cope = find_image(root / "stats", f"cope{first[0]}") if first else None
     try:
-        grid = grid_of(open_image(cope), cope) if cope else None
+        grid = read_grid(cope) if cope else None
         standard = find_image(reg, "standard")
-        there = grid_of(open_image(standard), standard) if standard else None
+        there = read_grid(standard) if standard else None
     except IbmaError:
         return "", "", False
     at_home = matrix is not None and np.allclose(matrix, np.eye(4), atol=1e-4)
-    if at_home and grid is not None and there is not None and there.matches(grid.affine, grid.shape):
+    if at_home and grid is not None and there is not None and there.matches(grid):
         return template, "", False
     if matrix is not None or any(reg.glob("example_func2*")) or find_image(reg, "standard"):
         return NATIVE, "its reg folder leads from them to other images", True

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from ibma_app.core.errors import DataError, IbmaError, InputError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
-from ibma_app.images.spaces import MNI
+from ibma_app.images.read import read_grid, read_image
+from ibma_app.images.spaces import MNI, says_mni
 from ibma_app.importers.fsl.design import read_design
 from ibma_app.importers.fsl.folder import KINDS, FeatFolder, find_image, numbered
 from ibma_app.importers.fsl.scaling import find_scaling
-from ibma_app.importers.images import grid_of, open_image, read_volume, says_mni
 from ibma_app.importers.lazy import LazyMaps
 from ibma_app.importers.units import Scaling, unknown
 
@@ -119,7 +119,7 @@ def _read_cope(folder: FeatFolder, number: int) -> ImportedContrast:
     """Read one contrast: its grid and scaling now, its maps when they are asked for."""
     files = {kind: path for kind, stem in KINDS.items() if (path := find_image(folder.stats, f"{stem}{number}"))}
     path = files["effect"]
-    grid = _masked(grid_of(open_image(path), path), folder.mask)
+    grid = _masked(read_image(path).grid, folder.mask)
     scaling = find_scaling(folder, number, grid)
     dof, dof_map, note = _find_dof(folder, number, grid)
     if dof_map is not None:
@@ -154,7 +154,7 @@ def _lazily(files: Mapping[str, Path], scaling: Scaling) -> LazyMaps:
 
 
 def _scaled(kind: str, path: Path, scaling: Scaling) -> NDArray[Any]:
-    return scaling.scale(kind, read_volume(path).data)
+    return scaling.scale(kind, read_image(path).data)
 
 
 def _masked(grid: Grid, mask: Path | None) -> Grid:
@@ -162,11 +162,11 @@ def _masked(grid: Grid, mask: Path | None) -> Grid:
     if mask is None:
         return grid
     try:
-        volume = read_volume(mask)
+        volume = read_image(mask)
     except IbmaError:
         return grid
     inside = np.isfinite(volume.data) & (volume.data > 0)
-    return grid.with_mask(inside) if grid.matches(volume.grid.affine, volume.grid.shape) and inside.any() else grid
+    return grid.with_mask(inside) if grid.matches(volume.grid) and inside.any() else grid
 
 
 def _find_dof(folder: FeatFolder, number: int, grid: Grid) -> tuple[float | None, Path | None, str]:
@@ -183,7 +183,7 @@ def _find_dof(folder: FeatFolder, number: int, grid: Grid) -> tuple[float | None
         path = find_image(folder.stats, stem)
         if path is None:
             continue
-        volume = read_volume(path)
+        volume = read_image(path)
         values = volume.data[np.isfinite(volume.data) & (volume.data > 0) & _fits(grid, volume.data)]
         if values.size and np.ptp(values) <= 1e-4 * values.max():
             return float(np.round(np.median(values), 4)), None, ""
@@ -226,7 +226,7 @@ def _read_loose(folder: Path, keys: list[tuple[str, str]], request: ImportReques
         if not set(files) & {"effect", "t", "z"}:
             raise DataError(f"{files['variance']} has no cope beside it: a variance alone says nothing.")
         path = next(iter(files.values()))
-        grid = grid_of(open_image(path), path)
+        grid = read_grid(path)
         if request.for_study and grid.sform_code == 1 and not request.space:
             raise DataError(f"{path} lies in native (scanner) space; for a study, say which template: --space LABEL.")
         number = int(after) if after.isdigit() else 0

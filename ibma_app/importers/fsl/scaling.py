@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import IbmaError
 from ibma_app.core.grid import Grid
+from ibma_app.images.read import read_image
 from ibma_app.importers.fsl.design import FeatDesign, lower_contrast, lower_height, read_design
 from ibma_app.importers.fsl.folder import FeatFolder
-from ibma_app.importers.images import read_volume
 from ibma_app.importers.units import PERCENT, Scaling, percent, unknown, weight_sum
 
 Floats = NDArray[np.float64]
@@ -37,10 +37,10 @@ def _read_mean(folder: FeatFolder, grid: Grid) -> Floats | str:
     if folder.mean is None:
         return f"mean_func, the session's mean, is not in {folder.base.name}."
     try:
-        volume = read_volume(folder.mean)
+        volume = read_image(folder.mean)
     except IbmaError as error:
         return error.message
-    if not grid.matches(volume.grid.affine, volume.grid.shape):
+    if not grid.matches(volume.grid):
         return f"{folder.mean.name} lies on another grid than the copes."
     return np.where(grid.mask, volume.data, np.nan).astype(np.float64)
 

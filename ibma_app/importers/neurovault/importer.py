@@ -279,7 +279,7 @@ def _contrasts(
             volume, why = _open(find, image, contents)
             if volume is None:
                 listed.append(why)
-            elif kept and not next(iter(kept.values()))[1].matches(volume.affine, volume.shape):
+            elif kept and not next(iter(kept.values()))[1].matches(volume):
                 listed.append(f"{image.opening} lies on another grid than the contrast's other maps.")
             else:
                 kept[kind] = (image, volume)
@@ -299,14 +299,14 @@ def _contrasts(
 
 def _open(find: Find, image: VaultImage, contents: dict[str, VaultImage]) -> tuple[Any, str]:
     """Fetch and open one image: its grid, or why not."""
-    from ibma_app.importers.images import read_volume
+    from ibma_app.images import read
 
     try:
         path = find(image)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest in contents:
             return None, f"{image.opening} is a copy of {contents[digest].title}."
-        grid = read_volume(path).grid
+        grid = read.read_image(path).grid
     except NothingThereError as error:
         return None, f"{image.opening} is not there: {error.message}"
     except InputError:
@@ -321,10 +321,10 @@ def _contrast(
     name: str, images: Mapping[str, VaultImage], *, grid: Any, find: Find, level: str | None, entity: str
 ) -> ImportedContrast:
     """Describe one contrast."""
-    from ibma_app.importers.images import read_volume
+    from ibma_app.images import read
 
     def map_of(image: VaultImage) -> NDArray[Any]:
-        values: NDArray[Any] = read_volume(find(image)).data
+        values: NDArray[Any] = read.read_image(find(image)).data
         return values.astype(np.float64) ** 2 if image.kind == "se" else values
 
     sizes = {image.sample_size for image in images.values() if image.sample_size}

@@ -1,10 +1,6 @@
 """NIDM-Results packs, versions 0.2 to 1.3: contrast, standard error, T and Z maps of SPM, FSL and others."""
 
-import gzip
-import io
-import math
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.errors import DataError, IbmaError, InputError, ReadWriteError
+from ibma_app.core.errors import DataError, IbmaError, InputError
 from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
+from ibma_app.images.read import Image, decode_image
 from ibma_app.images.spaces import template_label
 from ibma_app.importers.archive import Package, inside, open_package
 from ibma_app.importers.lazy import LazyMaps
 from ibma_app.importers.nidm.graph import MAX_TURTLE, NidmGraph, parse_turtle, peaks_disagree, term_of
 
-MAX_IMAGE = 2**30  # bytes of an unpacked image
 _SOFTWARE = {
     "nif-0000-00343": "SPM",
     "birnlex_2067": "FSL",
@@ -56,9 +52,9 @@ class _Pack:
                 return inner
         return None
 
-    def read_map(self, name: str) -> Any:
+    def read_map(self, name: str) -> Image:
         """Read one map of the package."""
-        return _volume(self.package.read(name), self.package.where(name))
+        return decode_image(self.package.read(name), Path(self.package.where(name)))
 
 
 def recognises(source: str) -> bool:
@@ -84,7 +80,7 @@ def read(source: str, request: ImportRequest) -> Study:
 
     Raises
     ------
-    InputError, ReadWriteError
+    InputError
         Missing; damaged.
     DataError
         Broken Turtle, no contrast with maps, maps in the subject's own space
@@ -194,7 +190,7 @@ def _contrast(
     grid = pack.read_map(next(iter(files.values()))).grid
     for other in files.values():
         theirs = pack.read_map(other).grid
-        if not grid.matches(theirs.affine, theirs.shape):
+        if not grid.matches(theirs):
             raise DataError(f"{pack.package.where(other)} lies on another grid than the contrast's other maps.")
     space, notes = _space(graph, nodes, grid.affine)
     dof = graph.number(nodes["t"], "errorDegreesOfFreedom") if "t" in nodes else None
@@ -317,31 +313,6 @@ def _software(graph: NidmGraph) -> str:
             version = graph.text(node, "softwareVersion")
             return f"{name} {version}".strip()
     return "unknown software (NIDM-Results)"
-
-
-def _volume(raw: bytes, where: str) -> Any:
-    """Read an image of a package, at most `MAX_IMAGE` bytes of it."""
-    import nibabel as nib
-
-    from ibma_app.importers.images import volume_of
-
-    if raw.startswith(b"\x1f\x8b"):
-        try:
-            with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
-                raw = stream.read(MAX_IMAGE + 1)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ReadWriteError(f"{where} is truncated or damaged ({error}).") from error
-    if len(raw) > MAX_IMAGE:
-        raise DataError(f"{where} unpacks to more than {MAX_IMAGE // 2**20} MiB: refused.")
-    kind = nib.Nifti2Image if raw[4:7] in (b"n+2",) else nib.Nifti1Image
-    try:
-        image = kind.from_bytes(raw)
-        promised = math.prod(int(n) for n in image.shape) * image.get_data_dtype().itemsize
-    except (nib.spatialimages.HeaderDataError, nib.filebasedimages.ImageFileError, ValueError, OSError) as error:
-        raise ReadWriteError(f"{where} is no NIfTI image that can be read ({error}).") from error
-    if promised > len(raw):  # before memory is claimed for it
-        raise ReadWriteError(f"{where} is truncated: its header promises {promised} bytes, {len(raw)} are there.")
-    return volume_of(image, Path(where))
 
 
 IMPORTER = Importer(

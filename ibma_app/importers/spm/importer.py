@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ibma_app.core.errors import DataError, IbmaError, InputError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import ImportedContrast, Importer, ImportRequest, Study
-from ibma_app.images.spaces import MNI
-from ibma_app.importers.images import grid_of, open_image, read_volume, says_mni
+from ibma_app.images.read import read_header, read_image
+from ibma_app.images.spaces import MNI, says_mni
 from ibma_app.importers.lazy import LazyMaps
 from ibma_app.importers.spm.design import SpmContrast, SpmDesign, read_design
 from ibma_app.importers.units import Scaling, percent, unknown
@@ -93,7 +93,7 @@ class _Folder:
     def read(self, path: Path) -> NDArray[Any]:
         """Read an image that every contrast uses, once."""
         if path not in self._kept:
-            self._kept[path] = read_volume(path).data
+            self._kept[path] = read_image(path).data
         return self._kept[path]
 
     def mean(self, shares: Mapping[int, float], paths: Mapping[int, Path], grid: Grid) -> NDArray[Any]:
@@ -152,8 +152,7 @@ def _read_contrast(folder: _Folder, contrast: SpmContrast) -> ImportedContrast:
     design = folder.design
     con, spm_t = folder.images(contrast)
     path = con or spm_t or next(iter(folder.betas(contrast)))
-    image = open_image(path)
-    grid = _masked(grid_of(image, path), folder.find(design.mask or "mask.nii"))
+    grid = _masked(read_image(path).grid, folder.find(design.mask or "mask.nii"))
     weights = design.named_weights(contrast)
     has_effect = con is not None or bool(folder.betas(contrast))
     scaling = _scaling(folder, contrast, grid) if has_effect else unknown("There is no con image, only t.")
@@ -212,8 +211,8 @@ def _readers(
 def _sum(terms: Mapping[Path, float]) -> NDArray[Any]:
     """Read images and add them up, each times a number."""
     if list(terms.values()) == [1.0]:
-        return read_volume(next(iter(terms))).data
-    total = sum(read_volume(path).data * np.float64(factor) for path, factor in terms.items())
+        return read_image(next(iter(terms))).data
+    total = sum(read_image(path).data * np.float64(factor) for path, factor in terms.items())
     return np.asarray(total)
 
 
@@ -224,7 +223,7 @@ def _scaled(kind: str, scaling: Scaling, terms: Mapping[Path, float]) -> NDArray
 
 def _agree(terms: Mapping[Path, float], spm_t: Path, variance: NDArray[Any]) -> bool:
     """Tell whether spmT is con / sqrt(ResMS c' Bcov c): a folder may hold what is left of another model."""
-    effect, t = _sum(terms), read_volume(spm_t).data
+    effect, t = _sum(terms), read_image(spm_t).data
     if not effect.shape == t.shape == variance.shape:
         return False
     with np.errstate(all="ignore"):
@@ -239,11 +238,11 @@ def _masked(grid: Grid, mask: Path | None) -> Grid:
     if mask is None:
         return grid
     try:
-        volume = read_volume(mask)
+        volume = read_image(mask)
     except IbmaError:
         return grid
     inside = np.isfinite(volume.data) & (volume.data > 0)
-    return grid.with_mask(inside) if grid.matches(volume.grid.affine, volume.grid.shape) and inside.any() else grid
+    return grid.with_mask(inside) if grid.matches(volume.grid) and inside.any() else grid
 
 
 def _scaling(folder: _Folder, contrast: SpmContrast, grid: Grid) -> Scaling:
@@ -290,11 +289,11 @@ def _read_loose(folder: Path, stems: list[str], source: str) -> Study:
         if not paths:
             continue
         kinds = {kind: one for kind, one in (("effect", con), ("t", spm_t)) if one is not None}
-        images = {one: open_image(one) for one in paths}
-        words = [_words(image) for image in images.values()]
+        headers = [read_header(one) for one in paths]
+        words = [header.description for header in headers]
         name = next((found[1] for text in words if (found := _NAME_WORDS.search(text))), f"con_{stem}")
         dof = next((float(found[1]) for text in words if (found := _T_WORDS.search(text))), None)
-        grid = grid_of(images[paths[0]], paths[0])
+        grid = headers[0].grid
         contrasts.append(
             ImportedContrast(
                 name=" ".join(name.split()),
@@ -312,16 +311,7 @@ def _read_loose(folder: Path, stems: list[str], source: str) -> Study:
 
 
 def _volume(path: Path) -> NDArray[Any]:
-    return read_volume(path).data
-
-
-def _words(image: Any) -> str:
-    """Return the header's description."""
-    try:
-        raw = image.header["descrip"]
-    except (KeyError, TypeError, ValueError):
-        return ""
-    return bytes(np.asarray(raw).tobytes()).split(b"\0")[0].decode("latin-1")
+    return read_image(path).data
 
 
 IMPORTER = Importer(

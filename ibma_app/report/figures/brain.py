@@ -58,7 +58,7 @@ class Sheet:
         """Return the plan for a grid, making it when it is new."""
         mni = is_mni(space)
         for plan in self.plans:
-            same = plan.mni == mni and plan.grid.matches(grid.affine, grid.shape)
+            same = plan.mni == mni and plan.grid.matches(grid)
             if same and np.array_equal(plan.grid.mask, grid.mask):
                 return plan
         self.plans.append(plan_slices(grid, f"backdrop{len(self.plans)}", mni=mni))

@@ -108,7 +108,7 @@ def read_maps(folder: Path, pattern: str, kinds: Iterable[str], grid: Grid) -> d
     for kind in kinds:
         path = folder / pattern.format(kind=kind)
         image = read_image(path)
-        if not grid.matches(image.geometry.affine, image.geometry.shape):
+        if not grid.matches(image.grid):
             raise InputError(f"{path} does not lie on the demonstration's grid. Run ibma-demo again.")
         maps[kind] = grid.to_vector(image.data).astype(np.float64)
     return maps

@@ -136,7 +136,7 @@ def make_brain(voxel_mm: float) -> Grid:
     shape = tuple(int(n) + 1 for n in size // voxel_mm)
     affine = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
     affine[:3, 3] = low
-    grid = Grid(affine=affine, mask=np.ones(shape, dtype=bool), sform_code=4)
+    grid = Grid.whole(affine, shape, sform_code=4)
     places = _places(grid)
     places[:, 0] = np.abs(places[:, 0])
     inside = np.zeros(len(places), dtype=bool)

@@ -309,24 +309,26 @@ def _path(text):
     return Path(text)
 
 
-def test_images_that_unpack_to_too_much_or_promise_it(tmp_path, monkeypatch):
+def test_images_that_unpack_to_too_much_or_promise_it(tmp_path):
     import gzip
-
-    from ibma_app.importers.nidm import importer as nidm
+    import tracemalloc
 
     contents = files()
-    header = nib.Nifti1Header()
-    header.set_data_shape((30000, 30000, 30000))
-    header.set_data_dtype(np.float64)
-    raw = bytearray(header.binaryblock)
-    raw[344:348] = b"n+1\0"
-    source = write_zip(tmp_path / "p.zip", {**contents, "Contrast_001.nii.gz": bytes(raw) + bytes(400)})
-    with pytest.raises(ReadWriteError, match="truncated"):  # before memory is claimed
+    for length, error, message in ((30000, DataError, "would fill"), (300, ReadWriteError, "truncated")):
+        header = nib.Nifti1Header()
+        header.set_data_shape((length,) * 3)
+        header.set_data_dtype(np.float64)
+        raw = bytearray(header.binaryblock)
+        raw[344:348] = b"n+1\0"
+        source = write_zip(tmp_path / f"{length}.zip", {**contents, "Contrast_001.nii.gz": bytes(raw) + bytes(400)})
+        with pytest.raises(error, match=message):  # before memory is claimed
+            read(source, ImportRequest())
+    source = write_zip(tmp_path / "q.zip", {**contents, "Contrast_001.nii.gz": gzip.compress(bytes(2**26))})
+    tracemalloc.start()
+    with pytest.raises(ReadWriteError, match="not a NIfTI"):
         read(source, ImportRequest())
-    monkeypatch.setattr(nidm, "MAX_IMAGE", 2**20)
-    source = write_zip(tmp_path / "q.zip", {**contents, "Contrast_001.nii.gz": gzip.compress(bytes(2**20 + 1))})
-    with pytest.raises(DataError, match="unpacks to"):
-        read(source, ImportRequest())
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
 
 
 def test_damaged_packs(tmp_path):
