@@ -32,9 +32,10 @@ class MapSurvey:
 class MapFlag:
     """Maps that look odd beside the others, in words: a warning, nothing is dropped."""
 
-    kind: str  # "duplicate", "sign", "scale" or "variance"
+    kind: str  # "duplicate", "sample", "sign", "scale" or "variance"
     rows: tuple[int, ...]  # of the survey
     text: str
+    groups: tuple[tuple[int, ...], ...] = ()  # rows that belong together, where that is what is said
 
 
 @dataclass(frozen=True)

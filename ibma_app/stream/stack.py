@@ -87,6 +87,10 @@ class Stack:
         """Read one kind of every map in single precision, NaN where a map does not cover a voxel."""
         return self._store.read_all(kind, self.n_maps, start, min(stop, self.n_voxels), np.float32)
 
+    def read_map(self, kind: str, row: int) -> NDArray[np.float32]:
+        """Read one map (V,) in single precision, NaN where it does not cover a voxel."""
+        return np.asarray(self._store.read(kind, row, 0, self.n_voxels), dtype=np.float32)
+
     @property
     def nbytes(self) -> int:
         """What the rows take in memory, at most."""
