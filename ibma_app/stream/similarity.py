@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.results import MapFlag, Similarity
 from ibma_app.stats.correlations import FEWEST, Correlations, correlate_maps
+from ibma_app.stream.same_sample import flag_same_samples
 from ibma_app.stream.stack import Stack
 
 Floats = NDArray[np.float64]
@@ -49,7 +50,7 @@ LEAST_SPREADS = {"agreement": 0.03, "scale": 0.1}
 NAMED = 5  # maps named in a message
 
 
-def compare_maps(stack: Stack) -> Similarity | None:
+def compare_maps(stack: Stack, sample_size: Sequence[float | None] | None = None) -> Similarity | None:
     """Correlate the maps of a stack, and flag those that look odd.
 
     Parameters
@@ -57,6 +58,8 @@ def compare_maps(stack: Stack) -> Similarity | None:
     stack : Stack
         Its effects are compared, or its z where it has none: at all voxels,
         or at evenly spread ones where there are many maps.
+    sample_size : sequence of float or None, length K, optional
+        Of studies: those that look like the same people are flagged too.
 
     Returns
     -------
@@ -75,6 +78,10 @@ def compare_maps(stack: Stack) -> Similarity | None:
     else:
         scale = [_median_size(line) for line in values]
     labels = [survey.label for survey in stack.survey]
+    flags = list(_flags(found, scale, stack, quantity, labels))
+    if sample_size is not None:
+        same_map = {row for flag in flags if flag.kind == "duplicate" for row in flag.rows}
+        flags += [flag for flag in flag_same_samples(stack, sample_size) if not same_map.issuperset(flag.rows)]
     return Similarity(
         quantity=quantity,
         n_voxels=values.shape[1],
@@ -82,7 +89,7 @@ def compare_maps(stack: Stack) -> Similarity | None:
         starts=tuple(starts.tolist()),
         agreement=tuple(map(_rounded, found.agreement)),
         scale=tuple(scale),
-        flags=tuple(_flags(found, scale, stack, quantity, labels)),
+        flags=tuple(flags),
     )
 
 

@@ -11,7 +11,7 @@ from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError
 from ibma_app.core.grid import Grid
 from ibma_app.core.methods import Inference, InferenceSettings
-from ibma_app.core.results import EstimatorResult, Results
+from ibma_app.core.results import EstimatorResult, MapFlag, Results
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.level_rules import require_content
 from ibma_app.dataset.write import Output, open_output
@@ -207,13 +207,20 @@ def _combine(
     resampled = any(run.resamples(choice) for choice in choices)
     with stack_maps(analysis.observations, plan, run.resources, tests=len(design.tests), resampled=resampled) as stack:
         design, sign_notes = _upper_tail(design, stack, analysis)
-        similarity = compare_maps(stack)
-        odd = [flag.text for flag in similarity.flags] if similarity else ()
-        new = tuple(dict.fromkeys((*grid_notes, *stack.notes, *sign_notes, *_mask_notes(stack.grid), *odd)))
+        studies = analysis.unit == "study"
+        similarity = compare_maps(
+            stack, [analysis.observations[row].sample_size for row in stack.kept] if studies else None
+        )
+        flags = similarity.flags if similarity else ()
+        new = tuple(
+            dict.fromkeys(
+                (*grid_notes, *stack.notes, *sign_notes, *_mask_notes(stack.grid), *(flag.text for flag in flags))
+            )
+        )
         _warn(new, told)
         notes = (*before, *new)
         fitted = tuple(
-            replace(_fit(analysis, stack, design, choice, notes, run), grid=stack.grid, survey=stack.survey)
+            replace(_fit(analysis, stack, design, choice, notes, flags, run), grid=stack.grid, survey=stack.survey)
             for choice in choices
         )
         return Results(
@@ -265,7 +272,13 @@ def prepare(
 
 
 def _fit(
-    analysis: Analysis, stack: Stack, design: Design, choice: Choice, warnings: Sequence[str], run: Run
+    analysis: Analysis,
+    stack: Stack,
+    design: Design,
+    choice: Choice,
+    warnings: Sequence[str],
+    flags: Sequence[MapFlag],
+    run: Run,
 ) -> EstimatorResult:
     """Fit one estimator, infer on its tests, and write what they give."""
     options = run.options
@@ -276,6 +289,7 @@ def _fit(
         model = Model(choice.estimator, design, choice.settings)
         estimate = estimate_maps(stack, model, resources, lambda voxels: step("", voxels))
     common = sidecars.analysis_sidecar(analysis, design, stack.survey, choice, options.units, warnings)
+    common |= sidecars.likely_same_samples(flags, [analysis.observations[row].unit_label for row in stack.kept])
     with open_writer(run.output, resources.threads) as writer:
         target = Target(
             output=run.output,

@@ -82,3 +82,32 @@ def test_real_subjects_raise_no_alarm(shared: Path, tmp_path: Path, write_statma
     assert ran.code == 0, ran.stderr
     assert "30 maps" in ran.stderr
     assert not any(opening in ran.stderr for opening in ODD), ran.stderr
+
+
+def write_studies(root: Path, write_statmap, describe_dataset) -> Path:
+    """Eight studies with one signal; b and c are two conditions of one sample."""
+    rng = np.random.default_rng(6)
+    describe_dataset(root)
+    shape = (30, 34, 30)
+    signal = gaussian_filter(rng.normal(size=shape), 3.0)
+    people = [gaussian_filter(rng.normal(size=shape), 0.9) for _ in range(8)]
+    people[2] = 0.8 * people[1] + 0.6 * people[2]
+    sizes = dict(zip("abcdefgh", (10, 12, 12, 14, 16, 20, 24, 30), strict=True))
+    for number, label in enumerate(sizes):
+        volume = people[number] / people[number].std() + 2 * signal / signal.std()
+        write_statmap(root, "z", volume, study=label, space="MNI152NLin6Asym", contrast="c")
+    rows = "".join(f"{label}\t{size}\n" for label, size in sizes.items())
+    (root / "studies.tsv").write_text(f"study_id\tsample_size\n{rows}", encoding="utf-8")
+    return root
+
+
+def test_studies_of_the_same_people_are_named(tmp_path: Path, write_statmap, describe_dataset, cli) -> None:
+    root, out = write_studies(tmp_path / "in", write_statmap, describe_dataset), tmp_path / "out"
+    ran = cli(root, out, "group", "--estimator", "stouffer", "--inference", "fdr", "--mask", "data")
+    assert ran.code == 0, ran.stderr
+    page = next(out.glob("group_*.html")).read_text(encoding="utf-8")
+    notes = page.split('id="notes"')[1].split("</section>")[0]
+    for text in (ran.stderr, notes):
+        assert re.search(r"look like the same people[^\n]*study-b[^\n]*, study-c", text), text
+    for sidecar in (out / "group").glob("*_statmap.json"):
+        assert json.loads(sidecar.read_text())["LikelySameSample"] == [["b", "c"]]

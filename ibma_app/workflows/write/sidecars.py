@@ -8,7 +8,7 @@ import numpy as np
 from ibma_app.core.design import Design, Test
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Citation
-from ibma_app.core.results import MapSurvey
+from ibma_app.core.results import MapFlag, MapSurvey
 from ibma_app.core.statmap import Analysis
 from ibma_app.workflows.plan.choose_estimators import Choice
 from ibma_app.workflows.run.log import software_versions
@@ -53,6 +53,12 @@ def kind_units(kind: str, units: str) -> str:
     if kind in SQUARED:
         return units if units == "unknown" else f"({units})^2"
     return "percent" if kind == "i2" else "1"
+
+
+def likely_same_samples(flags: Sequence[MapFlag], labels: Sequence[str]) -> dict[str, Any]:
+    """Give the studies that look like the same people, a list of labels for each set; nothing where there are none."""
+    found = [[labels[row] for row in rows] for flag in flags if flag.kind == "sample" for rows in flag.groups]
+    return {"LikelySameSample": found} if found else {}
 
 
 def analysis_sidecar(
