@@ -36,14 +36,33 @@ class Setting:
 
     choices: tuple[str, ...]
     meaning: str
+    label: str = ""  # what pages call it; "": its own name
+    words: Mapping[str, str] = field(default_factory=dict)  # choice -> how pages tell it; "": not at all
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Words of an estimator for the methods text, told where they hold.
+
+    ``{units}`` in the text stands for what is combined: runs, subjects or studies.
+    """
+
+    text: str
+    level: str = ""  # "participant" or "group"; "": both
+    when: Mapping[str, str] = field(default_factory=dict)  # setting -> the choice that it must have
+
+    def holds(self, level: str, settings: Mapping[str, str]) -> bool:
+        """Tell whether the words are true at a level with these settings, defaults included."""
+        return self.level in ("", level) and all(settings.get(name) == choice for name, choice in self.when.items())
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """A way to combine maps.
+    """A way to combine maps, and all that the rest of the program asks about it.
 
     ``fit(block, design, **settings) -> Estimate`` is pure and treats every
-    voxel alone.
+    voxel alone. What a record does not say is not said anywhere: without
+    ``words`` the methods text has the title and the citations alone.
     """
 
     name: str
@@ -51,11 +70,31 @@ class Estimator:
     needs: tuple[str, ...]  # of "effect", "variance", "z", "sample_size"
     fit: Callable[..., Estimate]
     citations: tuple[Citation, ...]
+    words: tuple[Sentence, ...] = ()  # what it does, and which question it asks
+    caveat: str = ""  # a warning to all who use it at group level
     takes_designs: bool = True  # False: one-sample only
+    takes_repeated: bool = False  # several maps of one subject
+    takes_unsigned: bool = False  # z made of p without a sign
     gives: tuple[str, ...] = ()  # maps beyond the test's: of "tau2", "q", "i2", "h2", "prediction"
     settings: Mapping[str, Setting] = field(default_factory=dict)
+    weights: str = ""  # "variance" (1/(variance + tau2)), "sample_size" (its root), "equal"; "": none that can be told
+    has_residuals: bool = False  # it fits a linear model with these weights: residuals have a smoothness
+    relabels: str | None = None
+    """Whose ordinary least squares it tests, "effect" or "z": residuals under the null are relabelled (Freedman & Lane
+    1983), by a fast path unless ``clusters`` tells of some. None: the tested regressors are, and all is fitted anew."""
     clusters: Callable[[Design, Mapping[str, str]], NDArray[np.int64] | None] | None = None
     """Whose errors may depend on each other, (K,), where settings make its error cluster-robust; else None."""
+    fixed_null: bool = False  # z follows a fixed distribution under the null; flipping signs replaces it by symmetry
+
+    @property
+    def takes_smoothing(self) -> bool:
+        """Whether effect maps may be smoothed: smoothing changes variances in a way that no variance map shows."""
+        return "effect" in self.needs and not {"variance", "z"} & set(self.needs)
+
+    @property
+    def defaults(self) -> dict[str, str]:
+        """The settings where none is given."""
+        return {name: setting.choices[0] for name, setting in self.settings.items()}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Importing this is light; `find_estimator` imports the one file that is asked for.
 """
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,22 @@ ESTIMATORS = (
 )
 """The menu: the record of ``paule-mandel`` is ``ESTIMATOR`` in ``paule_mandel.py``."""
 
+AUTO: Mapping[str, str] = {
+    "effect and variance": "reml",
+    "effect": "ols",  # alone; or of repeated measures, or smoothed
+    "z": "stouffer-rfx",  # is the effect consistent? Of one mean, beside it: is there evidence somewhere?
+    "z and sample size": "stouffer-weighted",
+    "z alone": "stouffer",
+    "p": "fisher",
+}
+"""What ``--estimator auto`` takes at group level, by what every map comes with; advice in messages names these too."""
+
+PARTICIPANT = "fixed-effects"
+"""What combines the maps of one participant, whatever ``--estimator`` says."""
+
+PARTICIPANT_SETTINGS: Mapping[str, str] = {"test": "t"}
+"""Its settings there that no configuration changes."""
+
 
 def find_estimator(name: str) -> "Estimator":
     """Return the record of a method of the menu.
@@ -44,3 +61,8 @@ def find_estimator(name: str) -> "Estimator":
     module = import_module(f"ibma_app.estimators.{name.replace('-', '_')}")
     record: Estimator = module.ESTIMATOR
     return record
+
+
+def estimators_that(holds: "Callable[[Estimator], bool]") -> tuple[str, ...]:
+    """Return the names of the menu whose records fulfil a condition; it imports them all: for messages."""
+    return tuple(name for name in ESTIMATORS if holds(find_estimator(name)))

@@ -3,7 +3,7 @@
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator
+from ibma_app.core.methods import Citation, Estimator, Sentence
 from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate, tails_of
 from ibma_app.stats.combine import fisher
 
@@ -27,6 +27,17 @@ ESTIMATOR = Estimator(
     title="Fisher's combined p",
     needs=("z",),
     fit=fit,
+    words=(
+        Sentence(
+            "p values were combined as minus twice the sum of their logarithms, which is chi-squared with twice as "
+            "many dof as there are maps. This asks whether there is evidence for an effect in at least one of the "
+            "{units}. Two directed tests are made; a two-sided p is twice the smaller, at most 1, and z carries the "
+            "sign of that direction."
+        ),
+    ),
+    takes_unsigned=True,
+    weights="equal",
+    fixed_null=True,
     citations=(
         Citation(
             "fisher1932",

@@ -5,7 +5,7 @@ import numpy as np
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator, Setting
+from ibma_app.core.methods import Citation, Estimator, Sentence, Setting
 from ibma_app.estimators.from_kernels import (
     Floats,
     check_settings,
@@ -19,9 +19,52 @@ from ibma_app.stats.mixed import fit_fixed
 from ibma_app.stats.tails import chi2_to_log10p
 
 _SETTINGS = {
-    "test": Setting(("z", "t"), "z: variances are known; t: the maps' dof are summed (participant level)"),
-    "weights": Setting(("variance", "equal"), "inverse variances, or a plain mean with propagated variance"),
+    "test": Setting(
+        ("z", "t"),
+        "z: variances are known; t: the maps' dof are summed (participant level)",
+        "Test",
+        {"z": "z, standard errors not rescaled", "t": "t, standard errors not rescaled"},
+    ),
+    "weights": Setting(
+        ("variance", "equal"),
+        "inverse variances, or a plain mean with propagated variance",
+        "Weights",
+        {"variance": "inverse variances", "equal": "equal"},
+    ),
 }
+
+_OF_THESE_ONLY = "One true effect for all is assumed: the result speaks of these {units} only, not of others like them."
+_WORDS = (
+    Sentence(
+        "Maps were combined by precision-weighted fixed effects: the effect is the mean of the maps' effects weighted "
+        "by the inverse of their sampling variances, its variance is the inverse of the summed weights, and t, their "
+        "ratio, has the sum of the dof of the maps that cover the voxel.",
+        "participant",
+        {"weights": "variance"},
+    ),
+    Sentence(
+        "Each map was weighted by the inverse of its sampling variance, and the weighted mean (or regression) was "
+        f"tested with a z statistic. {_OF_THESE_ONLY}",
+        "group",
+        {"weights": "variance", "test": "z"},
+    ),
+    Sentence(
+        "Each map was weighted by the inverse of its sampling variance, and the weighted mean (or regression) was "
+        "tested with t and F statistics, with the sum of the dof of the maps that cover the voxel. "
+        f"{_OF_THESE_ONLY}",
+        "group",
+        {"weights": "variance", "test": "t"},
+    ),
+    Sentence(
+        "The effect is the plain mean of the maps' effects; its variance is propagated from their sampling variances.",
+        when={"weights": "equal"},
+    ),
+    Sentence("Its ratio to its standard error was tested as z.", when={"weights": "equal", "test": "z"}),
+    Sentence(
+        "Its ratio to its standard error was tested as t, with the sum of the dof of the maps that cover the voxel.",
+        when={"weights": "equal", "test": "t"},
+    ),
+)
 
 
 def summed_dof(block: VoxelBlock) -> Floats:
@@ -77,7 +120,11 @@ ESTIMATOR = Estimator(
     title="fixed effects with inverse-variance weights",
     needs=("effect", "variance"),
     fit=fit,
+    words=_WORDS,
+    caveat="fixed-effects speaks of these maps only, not of the population they come from.",
     gives=("q", "i2", "h2"),
+    weights="variance",
+    has_residuals=True,
     citations=(
         Citation(
             "hedges1985",

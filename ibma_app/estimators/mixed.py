@@ -8,7 +8,7 @@ from scipy import special
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator, Setting
+from ibma_app.core.methods import Citation, Estimator, Sentence, Setting
 from ibma_app.estimators.from_kernels import (
     Floats,
     check_settings,
@@ -26,9 +26,42 @@ SETTINGS = {
     "test": Setting(
         ("knha", "adhoc", "t", "z"),
         "Knapp-Hartung; the same, never shrinking the standard error; t without scaling; normal",
+        "Test",
+        {
+            "knha": "Knapp-Hartung",
+            "adhoc": "Knapp-Hartung, standard errors never reduced",
+            "t": "t, standard errors not rescaled",
+            "z": "z, standard errors not rescaled",
+        },
     ),
-    "tau2_ci": Setting(("no", "yes"), "95 % interval of tau2 by Q profile"),
+    "tau2_ci": Setting(
+        ("no", "yes"),
+        "95 % interval of tau2 by Q profile",
+        "95 % interval of tau²",
+        {"no": "", "yes": "by Q profile"},
+    ),
 }
+
+WORDS = (
+    Sentence(
+        "Each map was weighted by 1/(variance + tau2), where variance is the map's own sampling variance and tau2 the "
+        "variance of true effects between {units}, estimated at each voxel; inference is on the population that the "
+        "{units} stand for."
+    ),
+    Sentence(
+        "Standard errors follow Knapp and Hartung: they are scaled by the weighted residuals and tested with t and F "
+        "on as many residual dof as the number of maps at the voxel minus the rank of the design.",
+        when={"test": "knha"},
+    ),
+    Sentence(
+        "Standard errors follow Knapp and Hartung with a scale factor of at least one, tested with t and F on the "
+        "residual dof.",
+        when={"test": "adhoc"},
+    ),
+    Sentence("Wald standard errors were tested with t and F on the residual dof.", when={"test": "t"}),
+    Sentence("Wald standard errors were tested with the normal distribution.", when={"test": "z"}),
+    Sentence("The 95 % interval of tau2 is by the Q profile.", when={"tau2_ci": "yes"}),
+)
 
 KNAPP_HARTUNG = Citation(
     "knapp2003",
@@ -120,6 +153,9 @@ def record(name: str, title: str, fit: Callable[..., Estimate], *citations: Cita
         needs=("effect", "variance"),
         fit=fit,
         citations=(*citations, KNAPP_HARTUNG),
+        words=WORDS,
+        weights="variance",
+        has_residuals=True,
         gives=("tau2", "q", "i2", "h2", "prediction"),
         settings=SETTINGS,
     )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator, Setting
+from ibma_app.core.methods import Citation, Estimator, Sentence, Setting
 from ibma_app.estimators.from_kernels import (
     check_settings,
     covered_of,
@@ -25,6 +25,8 @@ _SETTINGS = {
     "errors": Setting(
         ("pooled", "sandwich"),
         "pooled: one variance, n - rank dof; sandwich: cluster-robust (CR2), Satterthwaite's dof for each test",
+        "Errors",
+        {"pooled": "one variance for all maps", "sandwich": "cluster-robust (CR2)"},
     ),
 }
 
@@ -72,6 +74,25 @@ ESTIMATOR = Estimator(
     title="ordinary least squares (random-effects GLM)",
     needs=("effect",),
     fit=fit,
+    words=(
+        Sentence(
+            "A random-effects general linear model was fitted to the effect maps by ordinary least squares; sampling "
+            "variances were not used and the {units} are weighted alike."
+        ),
+        Sentence(
+            "t and F have as residual dof the number of maps at the voxel minus the rank of the design.",
+            when={"errors": "pooled"},
+        ),
+        Sentence(
+            "Standard errors are cluster-robust (CR2), tested with t and F on Satterthwaite's dof of each test (Bell "
+            "and McCaffrey 2002; Pustejovsky and Tipton 2018).",
+            when={"errors": "sandwich"},
+        ),
+    ),
+    takes_repeated=True,
+    weights="equal",
+    has_residuals=True,
+    relabels="effect",
     citations=(
         Citation(
             "holmes1998",

@@ -5,7 +5,7 @@ import numpy as np
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import TAILS, Design
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator
+from ibma_app.core.methods import Citation, Estimator, Sentence
 from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate
 from ibma_app.stats.combine import stouffer
 
@@ -26,6 +26,15 @@ ESTIMATOR = Estimator(
     title="Stouffer's combined z",
     needs=("z",),
     fit=fit,
+    words=(
+        Sentence(
+            "z values of all maps were summed and divided by the square root of their number. This asks whether there "
+            "is evidence for an effect in at least some of the {units}, not whether the effect is consistent over "
+            "them; units of the effects cancel."
+        ),
+    ),
+    weights="equal",
+    fixed_null=True,
     citations=(
         Citation(
             "stouffer1949",

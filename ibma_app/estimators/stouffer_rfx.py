@@ -5,7 +5,7 @@ from dataclasses import replace
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator
+from ibma_app.core.methods import Citation, Estimator, Sentence
 from ibma_app.estimators.from_kernels import check_settings, covered_of, frame_of, kind_of, left_dof, test_estimates
 from ibma_app.stats.ols import fit_ols
 
@@ -30,6 +30,16 @@ ESTIMATOR = Estimator(
     title="random-effects GLM on z",
     needs=("z",),
     fit=fit,
+    words=(
+        Sentence(
+            "z values of the maps were taken as data of a general linear model and tested with a t statistic. This "
+            "asks whether the standardised evidence is consistent over {units}; units of the effects cancel, and every "
+            "map counts alike whatever its size."
+        ),
+    ),
+    weights="equal",
+    has_residuals=True,
+    relabels="z",
     citations=(
         Citation(
             "maumet2016",

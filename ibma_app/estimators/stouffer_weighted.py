@@ -6,7 +6,7 @@ from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import TAILS, Design
 from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator
+from ibma_app.core.methods import Citation, Estimator, Sentence
 from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate
 from ibma_app.stats.combine import stouffer
 
@@ -34,6 +34,15 @@ ESTIMATOR = Estimator(
     title="Stouffer's combined z weighted by the root of the sample size",
     needs=("z", "sample_size"),
     fit=fit,
+    words=(
+        Sentence(
+            "z values were combined with weights equal to the square root of each sample size. This asks whether there "
+            "is evidence for an effect in at least some of the {units}, larger ones counting more, not whether the "
+            "effect is consistent over them; units of the effects cancel."
+        ),
+    ),
+    weights="sample_size",
+    fixed_null=True,
     citations=(
         Citation(
             "stouffer1949",

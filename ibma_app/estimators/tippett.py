@@ -3,7 +3,7 @@
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator
+from ibma_app.core.methods import Citation, Estimator, Sentence
 from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate, tails_of
 from ibma_app.stats.combine import tippett
 
@@ -27,6 +27,15 @@ ESTIMATOR = Estimator(
     title="Tippett's smallest p",
     needs=("z",),
     fit=fit,
+    words=(
+        Sentence(
+            "The smallest p value of all maps was tested against what is expected of the smallest of as many. This "
+            "asks whether there is evidence for an effect in at least one of the {units}. Two directed tests are made; "
+            "a two-sided p is twice the smaller, at most 1, and z carries the sign of that direction."
+        ),
+    ),
+    weights="equal",
+    fixed_null=True,
     citations=(
         Citation(
             "tippett1931",

@@ -24,6 +24,9 @@ INFERENCES: tuple[str, ...] = (
 )
 """The menu, in order; the file of ``fdr-by`` is ``fdr_by.py`` and its record is ``INFERENCE``."""
 
+DEFAULT: tuple[str, ...] = ("fdr", "bonferroni")
+"""What ``--inference`` is where it is not given."""
+
 
 def find_inference(name: str) -> "Inference":
     """Return the record of an inference, importing its file alone.

@@ -86,7 +86,7 @@ def view_evidence(result: EstimatorResult, results: Results, test: Test, units: 
         peaks=views,
         quantity="Effect" if of_effects else "z",
         units=shown,
-        forest_words=_forest_words(peaks, mean=mean, of_effects=of_effects),
+        forest_words=_forest_words(peaks, result, mean=mean, of_effects=of_effects),
         funnel_words=_funnel_words(peaks, hedges=results.settings.get("units_policy") == "hedges-g"),
         no_funnel=_no_funnel(views, result, of_effects=of_effects),
     )
@@ -130,7 +130,7 @@ def _write_p(log10_p: float | None) -> str:
     return f"p = {p:.2g}" if p < 0.095 else f"p = {p:.2f}"
 
 
-def _forest_words(peaks: Sequence[PeakEvidence], *, mean: bool, of_effects: bool) -> str:
+def _forest_words(peaks: Sequence[PeakEvidence], result: EstimatorResult, *, mean: bool, of_effects: bool) -> str:
     """Explain the forest plot that these peaks get."""
     maps = peaks[0].maps
     words = []
@@ -138,10 +138,10 @@ def _forest_words(peaks: Sequence[PeakEvidence], *, mean: bool, of_effects: bool
         words.append("Left: each map's effect with the 95 % interval that its sampling variance gives")
     else:
         words.append(f"Left: {'the effect' if of_effects else 'z'} of each map")
-    weighed = any(row.weight is not None for row in maps)
-    words[0] += (
-        "; squares have the area of the map's weight in the fit." if weighed else "; no map has a weight of its own."
-    )
+    if any(row.weight is not None for row in maps):
+        words[0] += "; squares have the area of the map's weight in the fit."
+    else:
+        words[0] += "; no map has a weight of its own." if result.estimator.weights else "."
     if any(row.fitted is not None for row in maps):
         words.append("Tall ticks: what the design predicts for the map.")
     if mean and peaks[0].combined.effect is not None:

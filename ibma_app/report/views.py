@@ -99,7 +99,7 @@ def estimator_view(result: EstimatorResult, results: Results, sheet: Sheet, numb
         "name": result.estimator.name,
         "title": result.estimator.title[:1].upper() + result.estimator.title[1:],
         "reason": f"Chosen by auto: {why}." if why else "",
-        "facts": [*fit_facts(describe_fit(first), units), *describe_settings(result.settings)],
+        "facts": [*fit_facts(describe_fit(first), units), *describe_settings(result.estimator, result.settings)],
         "tests": tests,
         "n_voxels": results.grid.n_voxels,
         "pictures": pictures,

@@ -223,19 +223,19 @@ def _unsigned(observation: Observation) -> bool:
 
 def _missing(observation: Observation, need: str) -> DataError:
     remedies = {
-        "effect": "Provide a stat-effect map, or use an estimator of the Z family (--estimator stouffer-rfx).",
-        "variance": "Provide a stat-variance map (or stat-t or stat-z beside the effect, from which it is "
-        "derived), "
-        "or use --estimator ols.",
+        "effect": "Provide a stat-effect map, or let --estimator auto take what there is.",
+        "variance": "Provide a stat-variance map (or stat-t or stat-z beside the effect, from which it is derived), or "
+        "let --estimator auto take what there is.",
         "z": "Provide a stat-z map (or stat-t, or effect and variance, or stat-p).",
         "t": "Provide a stat-t map (or stat-z, or effect and variance).",
-        "sample_size": "Give SampleSize in its sidecar, or sample_size in studies.tsv, or use --estimator stouffer.",
+        "sample_size": "Give SampleSize in its sidecar, or sample_size in studies.tsv, or let --estimator auto take "
+        "what there is.",
     }
     if need == "variance" and "run" in observation.entities:
         remedies["variance"] = (
             "Fixed effects weight runs by their variance: provide a stat-variance map (or stat-t or stat-z beside the "
             "effect). A subject's only map needs no participant level: without run- in its name it can enter group "
-            "with --estimator ols."
+            "with --estimator auto."
         )
     has = ", ".join(observation.statmaps)
     what = need.replace("_", " ")

@@ -125,21 +125,24 @@ def _maps_at(block: VoxelBlock, model: Model, combined: Combined, tau2: float) -
     assert kind is not None  # it has been fitted
     values = kind[rows, 0]
     variance = block.variance[rows, 0] if "variance" in estimator.needs and block.variance is not None else None
-    sizes = block.sample_size[rows] if "sample_size" in estimator.needs and block.sample_size is not None else None
     weights = None
-    if variance is not None and model.settings.get("weights") != "equal":
+    if estimator.weights == "variance" and variance is not None:
         weights = 1.0 / (variance + tau2)
-    elif sizes is not None:
-        weights = np.sqrt(sizes)
+    elif estimator.weights == "sample_size" and block.sample_size is not None:
+        weights = np.sqrt(block.sample_size[rows])
     matrix, tested = alone.matrix[rows], np.atleast_2d(alone.tests[0].weights)
     again = _solve(matrix, np.ones(rows.size) if weights is None else weights, values, tested)
-    known = _adds_up(again, combined, weights if sizes is not None else None, values)
+    known = _adds_up(again, combined, weights if estimator.weights == "sample_size" else None, values)
+    if not known and weights is not None:  # settings may weigh all maps alike
+        alike = _solve(matrix, np.ones(rows.size), values, tested)
+        if _adds_up(alike, combined, None, values):
+            again, weights, known = alike, None, True
     share = 100.0 * weights / weights.sum() if known and weights is not None else None
     afford = int(REFIT_COST // (matrix.shape[0] * matrix.shape[1] ** 2))
     most = min(afford, rows.size if rows.size <= REFITTED_ALL else REFITTED)
     left = np.sort(rows[np.argsort(-again.shift, kind="stable")[:most]])
     without = _leave_out(block, model, left)
-    plain = alone.tests_mean(alone.tests[0]) or not (known and estimator.takes_designs)
+    plain = alone.tests_mean(alone.tests[0]) or not (known and estimator.has_residuals)
     return tuple(
         MapAtPeak(
             row=int(row),

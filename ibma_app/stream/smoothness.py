@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Estimate, Smoothness
-from ibma_app.core.methods import Estimator
 from ibma_app.stats.resels import extended_axes, fwhm_of, sum_roughness
 from ibma_app.stats.residuals import standardised_residuals
 from ibma_app.stream.estimate import Model
@@ -22,11 +21,6 @@ MOST_MAPS = 256
 """Residual maps that differences are taken of, evenly chosen (SPM takes 64): more change nothing."""
 SLAB = 2**15  # voxels; the plane after a slab is fitted twice
 VALUES = 2**22  # residuals of a slab: with many maps it has fewer voxels
-
-
-def has_residuals(estimator: Estimator) -> bool:
-    """Tell whether an estimator fits a linear model, whose residuals have a smoothness."""
-    return estimator.takes_designs
 
 
 def estimate_smoothness(
@@ -61,7 +55,7 @@ def estimate_smoothness(
         When there is nothing to estimate it from.
     """
     estimator = model.estimator
-    if not has_residuals(estimator):
+    if not estimator.has_residuals:
         raise UsageError(f"{estimator.name} fits no linear model: there are no residuals to find the smoothness of.")
     mask = stack.grid.mask
     axes = extended_axes(mask)
@@ -86,7 +80,7 @@ def estimate_smoothness(
     except ValueError as error:
         raise DataError(
             f"The smoothness of the residuals of {estimator.name} cannot be estimated: {error}. Random field theory "
-            "(rft-voxel, rft-cluster) needs it; choose another inference, or a larger mask."
+            "needs it; choose another inference, or a larger mask."
         ) from None
     return Smoothness(width.fwhm, width.n_voxels, int(kept.size))
 
@@ -114,7 +108,7 @@ def _residuals(
         end = min(tile + size, stop)
         block = stack.read(tile, end)
         values = block.effect if "effect" in needs else block.z
-        variance = block.variance if "variance" in needs else None
+        variance = block.variance if model.estimator.weights == "variance" else None
         if values is None:
             raise ValueError(f"The maps were read without what {model.estimator.name} needs.")
         tau2 = None if estimate.tau2 is None else estimate.tau2[tile:end]

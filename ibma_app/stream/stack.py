@@ -159,7 +159,7 @@ def stack_maps(
         Memory does not suffice whatever is done, or variances would be smoothed.
     """
     if plan.smoothing and any(need in plan.needs for need in ("variance", "z")):
-        raise UsageError("--smoothing is for effect maps without variances (--estimator ols): it changes the variance.")
+        raise UsageError("--smoothing is for effect maps without variances: it changes the variance.")
     first = _first_maps(observations, plan)
     memory_needs = weigh_maps(observations, plan, first[-1], _n_early(len(observations), plan.share))
     memory_needs = replace(memory_needs, tests=tests, resampled=resampled)

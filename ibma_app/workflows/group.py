@@ -25,9 +25,7 @@ from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid, limit_grid
 from ibma_app.stream.hedges_g import Sample, find_sample
 from ibma_app.stream.prepare import Plan
-from ibma_app.stream.resampling.relabelling import LEAST_SQUARES
 from ibma_app.stream.similarity import compare_maps
-from ibma_app.stream.smoothness import has_residuals
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.choose_peaks import gather_peaks
@@ -134,7 +132,7 @@ class Run:
         return tuple(
             find_inference(name)
             for name in dict.fromkeys(self.options.inference)
-            if name not in RANDOM_FIELDS or has_residuals(choice.estimator) or self.options.estimator != ("auto",)
+            if name not in RANDOM_FIELDS or choice.estimator.has_residuals or self.options.estimator != ("auto",)
         )
 
     def atlases_of(self, analysis: Analysis) -> tuple[Atlas, ...]:
@@ -144,7 +142,7 @@ class Run:
 
     def resamples(self, choice: Choice) -> bool:
         """Tell whether an estimator's least squares are to be resampled."""
-        return choice.estimator.name in LEAST_SQUARES and any(find_inference(n).score for n in self.options.inference)
+        return choice.estimator.relabels is not None and any(find_inference(n).score for n in self.options.inference)
 
 
 def combine_group(analysis: Analysis, run: Run) -> Results:

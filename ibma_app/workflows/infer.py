@@ -20,7 +20,7 @@ from ibma_app.inference.clusters import ClusterRow, apply_min_extent, table_colu
 from ibma_app.inference.nulls import summarise_null
 from ibma_app.stats.tails import z_to_log10p
 from ibma_app.stream.resampling.resample import count_relabellings, score_resamples
-from ibma_app.stream.smoothness import estimate_smoothness, has_residuals
+from ibma_app.stream.smoothness import estimate_smoothness
 from ibma_app.stream.stack import Stack
 from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.run.terminal import progress
@@ -112,7 +112,7 @@ def _smoothness(
     target: Target, stack: Stack, estimate: Estimate, inferences: Sequence[Inference], resources: Resources
 ) -> Smoothness | None:
     """Estimate the smoothness of the noise, when random field theory asks for it."""
-    if not any(i.name in RANDOM_FIELDS for i in inferences) or not has_residuals(target.choice.estimator):
+    if not any(i.name in RANDOM_FIELDS for i in inferences) or not target.choice.estimator.has_residuals:
         return None
     log.info("Estimating smoothness for random field theory.")
     return estimate_smoothness(stack, target.model, estimate, resources)

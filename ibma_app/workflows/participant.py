@@ -12,7 +12,7 @@ from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.write import Output, open_output
 from ibma_app.dataset.writer import MapWriter
 from ibma_app.designs.build import one_sample_design
-from ibma_app.estimators import find_estimator
+from ibma_app.estimators import PARTICIPANT, PARTICIPANT_SETTINGS, find_estimator
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid, limit_grid
 from ibma_app.stream.prepare import Plan
@@ -69,7 +69,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
             "The participant level always combines by fixed effects; these options are the group level's: %s.", flags
         )
     if options.dry_run:
-        print_plan([analysis for analyses in jobs.values() for analysis in analyses], "fixed-effects")
+        print_plan([analysis for analyses in jobs.values() for analysis in analyses], PARTICIPANT)
         return 0
     with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
         reports.begin_dataset(output, gathered.datasets)
@@ -195,9 +195,10 @@ def _dof_notes(stack: Stack) -> tuple[str, ...]:
 
 def _choice(options: Options) -> Choice:
     """Fixed effects with t and summed dof, the weights as configured."""
-    chosen = options.settings.get("estimator", {}).get("fixed-effects", {})
-    settings = {"test": "t", "weights": chosen.get("weights", "variance")}
-    return Choice(find_estimator("fixed-effects"), settings, "the participant level's estimator")
+    estimator = find_estimator(PARTICIPANT)
+    chosen = options.settings.get("estimator", {}).get(PARTICIPANT, {})
+    settings = {**estimator.defaults, **chosen, **PARTICIPANT_SETTINGS}
+    return Choice(estimator, settings, "the participant level's estimator")
 
 
 def _check_units(analysis: Analysis) -> None:

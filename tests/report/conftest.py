@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -10,29 +11,15 @@ import pytest
 
 from ibma_app.core.design import Design, Test
 from ibma_app.core.grid import Grid
-from ibma_app.core.methods import Citation, Estimator, Setting
+from ibma_app.core.methods import Citation
 from ibma_app.core.results import EstimatorResult, Finding, MapSurvey, Results
 from ibma_app.core.statmap import Analysis, Dataset, Observation, StatMap
+from ibma_app.estimators import find_estimator
 
 CITATION = Citation("made2000", "Made U, Upp N", 2000, "A method", "Journal of Tests 1, 1-2", "10.1000/182")
 
 ESTIMATORS = {
-    "reml": Estimator(
-        name="reml",
-        title="restricted maximum likelihood (REML) mixed effects",
-        needs=("effect", "variance"),
-        fit=lambda block, design: None,
-        citations=(CITATION,),
-        settings={"test": Setting(("knha", "adhoc", "t", "z"), "how coefficients are tested")},
-    ),
-    "stouffer-rfx": Estimator("stouffer-rfx", "random effects on z", ("z",), lambda block, design: None, (CITATION,)),
-    "fixed-effects": Estimator(
-        "fixed-effects",
-        "inverse-variance weighted fixed effects",
-        ("effect", "variance"),
-        lambda block, design: None,
-        (CITATION,),
-    ),
+    name: replace(find_estimator(name), citations=(CITATION,)) for name in ("reml", "stouffer-rfx", "fixed-effects")
 }
 
 

@@ -65,8 +65,8 @@ def test_only_the_files_that_are_needed_are_opened(observe, have, needs, opened)
 @pytest.mark.parametrize(
     ("have", "need", "remedy"),
     [
-        (["effect"], "variance", "--estimator ols"),
-        (["t"], "effect", "stouffer-rfx"),
+        (["effect"], "variance", "--estimator auto"),
+        (["t"], "effect", "--estimator auto"),
         (["effect"], "z", "stat-t"),
         (["z"], "sample_size", "SampleSize"),
     ],

@@ -12,7 +12,7 @@ from ibma_app.stream import smoothness
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.prepare import Plan
-from ibma_app.stream.smoothness import estimate_smoothness, has_residuals
+from ibma_app.stream.smoothness import estimate_smoothness
 from ibma_app.stream.stack import stack_maps
 from ibma_app.stream.workers.resources import Resources
 
@@ -112,7 +112,7 @@ def test_some_maps_speak_for_many(open_stack, monkeypatch):
 
 
 def test_estimators_without_residuals_are_refused(open_stack):
-    without = {name for name in ESTIMATORS if not has_residuals(find_estimator(name))}
+    without = {name for name in ESTIMATORS if not find_estimator(name).has_residuals}
     assert without == {"stouffer", "stouffer-weighted", "fisher", "tippett"}
     with open_stack(["z"]) as stack, pytest.raises(UsageError, match="stouffer fits no linear model"):
         estimate_smoothness(

@@ -235,7 +235,7 @@ def test_runs_that_are_no_good_are_left_out(maps, observe, tmp_path):
 def test_the_same_failures_stop_subjects(maps, observe):
     rows, volumes = maps(2)
     with (
-        pytest.raises(DataError, match="--estimator ols"),
+        pytest.raises(DataError, match="--estimator auto"),
         stacked([*rows, observe("x", {"effect": volumes[0]["effect"]})]),
     ):
         pass

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ibma_app.core.methods import Estimator
 from ibma_app.report.html import format_fact, format_number, split_words
 
 Told = tuple[str, str]
@@ -122,26 +123,14 @@ COMPOSED: Mapping[str, Callable[[Mapping[str, Any]], Told]] = {
 """Facts that are told together with others, or with their units."""
 
 
-ESTIMATOR_SETTINGS: Mapping[tuple[str, str], Told | None] = {
-    ("test", "knha"): ("Test", "Knapp-Hartung"),
-    ("test", "adhoc"): ("Test", "Knapp-Hartung, standard errors never reduced"),
-    ("test", "t"): ("Test", "t, standard errors not rescaled"),
-    ("test", "z"): ("Test", "z, standard errors not rescaled"),
-    ("weights", "variance"): ("Weights", "inverse variances"),
-    ("weights", "equal"): ("Weights", "equal"),
-    ("tau2_ci", "yes"): ("95 % interval of tau²", "by Q profile"),
-    ("tau2_ci", "no"): None,
-}
-"""Setting and value -> how a page tells it; None: nothing to tell."""
-
-
-def describe_settings(settings: Mapping[str, str]) -> tuple[Told, ...]:
-    """Give an estimator's settings as label and text; others than the known keep their names."""
-    told = (
-        ESTIMATOR_SETTINGS.get((name, str(value)), (_capital(split_words(name)), str(value)))
-        for name, value in settings.items()
-    )
-    return tuple(one for one in told if one is not None)
+def describe_settings(estimator: Estimator, settings: Mapping[str, str]) -> tuple[Told, ...]:
+    """Give an estimator's settings as label and text, in its record's words; without words by their names."""
+    told = []
+    for name, value in settings.items():
+        setting = estimator.settings.get(name)
+        label = (setting.label if setting else "") or _capital(split_words(name))
+        told.append((label, setting.words.get(value, str(value)) if setting else str(value)))
+    return tuple((label, text) for label, text in told if text)
 
 
 RUN_SETTINGS = {

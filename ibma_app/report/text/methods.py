@@ -17,7 +17,19 @@ from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.report.figures.charts import describe_test
 from ibma_app.report.html import format_number
 from ibma_app.report.text.significance import and_, decision_paragraph
-from ibma_app.report.text.wording import COMMON_TEST_WORDS, ESTIMATOR_WORDS, SETTINGS_IN_WORDS, TEST_WORDS, UNITS_WORDS
+
+UNITS_WORDS = {
+    "assume-same": (
+        "That all effects are in one unit was taken on the word of the user (--units assume-same); it was not checked."
+    ),
+    "hedges-g": (
+        "Effects of unknown or different units were turned into standardised effects (Hedges' g, "
+        "--units hedges-g) from t (or z) and sample size n: g = J t/sqrt(n) with the exact small-sample factor "
+        "J = gamma(m/2) / (sqrt(m/2) gamma((m-1)/2)), m the degrees of freedom (for two groups n = n1 n2/(n1+n2)), and "
+        "sampling variance J^2 m/(m-2) (1/n + g^2) - g^2 (Hedges 1981)."
+    ),
+}
+"""What a policy on units means for the reader, by the value of ``--units``."""
 
 BIDS_CITATIONS = (
     Citation(
@@ -299,46 +311,22 @@ def _design_paragraph(design: Design, level: str) -> str:
 
 def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: bool = True) -> str:
     """Say what the estimator does, with the settings it ran with."""
-    level, noun = results.analysis.level, _noun(results)
-    estimator = result.estimator
-    key = (estimator.name, level) if (estimator.name, level) in ESTIMATOR_WORDS else (estimator.name, "")
-    settings = _settings_of(result)
-    text = f"Estimator: {estimator.title}."
-    mixed = "variance" in estimator.needs and estimator.name != "fixed-effects"
-    words = ESTIMATOR_WORDS.get(key) or (ESTIMATOR_WORDS["mixed", ""] if mixed else "")
-    if settings.get("weights") == "equal":
-        words = ESTIMATOR_WORDS["equal weights", ""]
-    text += " " + words.format(units=_plural(noun), unit=noun) if words else ""
-    text += " " + _test_words(settings, mixed=mixed)
-    told = ", ".join(
-        f"{name} = {value}" for name, value in settings.items() if (name, str(value)) not in SETTINGS_IN_WORDS
-    )
-    text = text.rstrip() + (f" Settings: {told}." if told else "")
+    estimator, units = result.estimator, _plural(_noun(results))
+    settings = {**estimator.defaults, **result.settings}
+    held = [words for words in estimator.words if words.holds(results.analysis.level, settings)]
+    text = " ".join([f"Estimator: {estimator.title}.", *(words.text.format(units=units) for words in held)])
+    in_words = {name for words in estimator.words for name in words.when}
+    told = ", ".join(f"{name} = {value}" for name, value in settings.items() if name not in in_words)
+    text += f" Settings: {told}." if told else ""
     reason = auto_reason(result)
     if numbers and reason:
         text += f" It was chosen automatically (--estimator auto): {reason.rstrip('.')}."
     return text
 
 
-def _test_words(settings: Mapping[str, str], *, mixed: bool) -> str:
-    """Say how coefficients were tested, and what else the settings ask for."""
-    parts = [TEST_WORDS.get(settings.get("test", ""), "")] if mixed else []
-    if settings.get("weights") == "equal":  # its words do not name the test
-        parts.append(COMMON_TEST_WORDS.get(settings.get("test", ""), ""))
-    if settings.get("tau2_ci") == "yes":
-        parts.append("The 95 % interval of tau2 is by the Q profile.")
-    return " ".join(part for part in parts if part)
-
-
 def auto_reason(result: EstimatorResult) -> str:
     """Why ``auto`` took the estimator; empty when it was asked for by name."""
     return "" if result.reason == "asked for" else result.reason.removeprefix("auto:").strip()
-
-
-def _settings_of(result: EstimatorResult) -> Mapping[str, str]:
-    """The estimator's settings, its defaults where none was given."""
-    defaults = {name: setting.choices[0] for name, setting in result.estimator.settings.items()}
-    return {**defaults, **result.settings}
 
 
 def _software_paragraph(version: str) -> str:

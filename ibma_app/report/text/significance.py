@@ -8,9 +8,6 @@ from ibma_app.core.results import EstimatorResult, Finding, Results
 from ibma_app.report.html import format_fact, format_number
 from ibma_app.report.text.facts import format_fwhm
 
-COMBINED_EVIDENCE = ("fisher", "tippett", "stouffer", "stouffer-weighted")
-"""Estimators whose own null is a fixed distribution of z or p, which flipping replaces by symmetry."""
-
 
 @dataclass(frozen=True)
 class Ran:
@@ -161,9 +158,7 @@ def scheme_words(scheme: str, *, one_sample: bool) -> str:
 def _symmetry_words(runs: list[Ran]) -> str:
     """Say what flipping makes of the question of estimators that combine z or p."""
     flipped = [run for run in runs if str(run.facts["Scheme"]).startswith("sign flips")]
-    names = dict.fromkeys(
-        run.result.estimator.name for run in flipped if run.result.estimator.name in COMBINED_EVIDENCE
-    )
+    names = dict.fromkeys(run.result.estimator.name for run in flipped if run.result.estimator.fixed_null)
     if not names:
         return ""
     verb = "asks" if len(names) == 1 else "ask"

@@ -13,9 +13,6 @@ from ibma_app.stats.relabel import Relabellings, flip_signs, permute
 
 Floats = NDArray[np.float64]
 
-LEAST_SQUARES = {"ols": "effect", "stouffer-rfx": "z"}
-"""Estimators whose residuals are exchanged (Freedman & Lane 1983), and of what; with others, regressors are."""
-
 EVERY = slice(None)
 
 
@@ -130,7 +127,7 @@ def plan_scheme(design: Design, test: Test, estimator: Estimator, permutations: 
     """
     partition = partition_design(design.matrix, test.weights)
     blocks, whole = design.exchangeability, design.whole_blocks and design.exchangeability is not None
-    kind = LEAST_SQUARES.get(estimator.name)
+    kind = estimator.relabels
     symmetric = test.is_f or test.tail == "two-sided"
     everywhere = np.zeros(design.matrix.shape[0], dtype=np.int64)
     flips = constant_within(partition, everywhere if blocks is None else blocks)

@@ -125,7 +125,7 @@ def _check(stack: Stack, settings: InferenceSettings) -> None:
     if not all(stack.signed):
         raise DataError(
             "Resampling relabels the direction of the maps' effects, and maps of unsigned p values have none. "
-            "Use --inference bonferroni or fdr with them."
+            "Use inferences that do not resample with them."
         )
 
 

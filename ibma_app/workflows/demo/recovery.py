@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ibma_app.estimators import AUTO
 from ibma_app.workflows.demo.simulate import Truth
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]  # (V,)
 Maps = Mapping[str, Floats]  # by kind: (V,) in the simulated brain
 
+FOUND = "found"  # a kind beside those of the files: what is significant at a false discovery rate of ALPHA
 ALPHA = 0.05
 STUDIES_NEEDED = 6  # of 8: the default share of studies that must cover a voxel
 
@@ -61,7 +63,7 @@ def check_subjects(truth: Truth, mean: Maps, age: Maps, shared: Maps) -> Iterato
     truth : Truth
         Of the subjects.
     mean, age : mapping
-        The two tests' ``effect``, ``variance`` and ``fdr`` (significant: > 0) (V,).
+        The two tests' ``effect``, ``variance`` and ``found`` (significant: > 0) (V,).
     shared : mapping
         ``n``, ``dof`` and ``tau2`` (V,).
     """
@@ -71,7 +73,7 @@ def check_subjects(truth: Truth, mean: Maps, age: Maps, shared: Maps) -> Iterato
     mask = shared["n"] > 0
     yield _count(level, "voxels analysed", len(mask), int(mask.sum()))
     yield from _recovery(level, truth, {**mean, "dof": shared["dof"]}, mask)
-    yield from _discoveries(level, truth.effect, truth.core(truth.effect), mean["fdr"] > 0, mask, 0.8)
+    yield from _discoveries(level, truth.effect, truth.core(truth.effect), mean[FOUND] > 0, mask, 0.8)
     ratio = float(shared["tau2"][mask].mean() / truth.tau2[mask].mean())
     yield _number(level, "tau2, mean of estimate / truth", 1.0, ratio, 0.1)
     level = "subjects, age"
@@ -79,7 +81,7 @@ def check_subjects(truth: Truth, mean: Maps, age: Maps, shared: Maps) -> Iterato
     yield _bias(level, "slope in its region", age["effect"], truth.slope, core, truth, truth.slope_error)
     inside = _inside_interval({**age, "dof": shared["dof"]}, truth.slope)[mask]
     yield _share(level, "slope in its 95 % interval", inside, 0.93, 0.97)
-    yield from _discoveries(level, truth.slope, core, age["fdr"] > 0, mask, 0.6)
+    yield from _discoveries(level, truth.slope, core, age[FOUND] > 0, mask, 0.6)
 
 
 def check_studies(truth: Truth, mixed: Maps, pooled: Maps) -> Iterator[Check]:
@@ -90,12 +92,12 @@ def check_studies(truth: Truth, mixed: Maps, pooled: Maps) -> Iterator[Check]:
     truth : Truth
         Of the studies.
     mixed : mapping
-        Of ``reml``: ``effect``, ``variance``, ``dof``, ``tau2``, ``n``,
-        ``pilower``, ``piupper`` and ``fdr`` (V,).
+        Of the mixed-effects model: ``effect``, ``variance``, ``dof``, ``tau2``, ``n``,
+        ``pilower``, ``piupper`` and ``found`` (V,).
     pooled : mapping
-        Of ``stouffer-weighted``: ``fdr`` (V,).
+        Of the combined z: ``found`` (V,).
     """
-    level = "studies, reml"
+    level = f"studies, {AUTO['effect and variance']}"
     mask = mixed["n"] > 0
     wrong = (mixed["n"] != truth.n) | (truth.n < STUDIES_NEEDED)
     yield _count(level, "voxels with a wrong number of studies", 0, int(np.count_nonzero(wrong & mask)))
@@ -103,17 +105,17 @@ def check_studies(truth: Truth, mixed: Maps, pooled: Maps) -> Iterator[Check]:
     analysed = float(mask[truth.n >= STUDIES_NEEDED].mean())
     yield _at_least(level, "analysed of what 6 studies cover", analysed, 0.9)
     yield from _recovery(level, truth, mixed, mask, upper=0.985)
-    yield from _discoveries(level, truth.effect, truth.core(truth.effect) & mask, mixed["fdr"] > 0, mask, 0.6)
+    yield from _discoveries(level, truth.effect, truth.core(truth.effect) & mask, mixed[FOUND] > 0, mask, 0.6)
     apart = (truth.tau2 > 0) & mask
     ratio = float(mixed["tau2"][apart].mean() / truth.tau2[apart].mean())
     yield _number(level, "tau2 where studies disagree / truth", 1.0, ratio, 0.2)
     yield _share(level, "new study in its 95 % prediction interval", _predicted(truth, mixed, apart), 0.88, 0.99)
     quiet = apart & (truth.effect == 0)
-    share = float((mixed["fdr"][quiet] > 0).mean())
+    share = float((mixed[FOUND][quiet] > 0).mean())
     yield _at_most(level, "found where studies disagree, mean 0", share, ALPHA)
-    level = "studies, stouffer-weighted"
+    level = f"studies, {AUTO['z and sample size']}"
     null = (truth.effect == 0) & (truth.tau2 == 0)
-    found = pooled["fdr"] > 0
+    found = pooled[FOUND] > 0
     yield _at_least(level, "found where studies disagree, mean 0", float(found[quiet].mean()), 0.15)
     core = truth.core(truth.effect) & mask
     yield from _discoveries(level, np.where(null, 0.0, 1.0), core, found, mask, 0.8)

@@ -18,8 +18,10 @@ from rich.table import Table
 from ibma_app import __version__
 from ibma_app.core.errors import OutputError
 from ibma_app.core.labels import camel_case
+from ibma_app.estimators import AUTO
+from ibma_app.inference import DEFAULT
 from ibma_app.workflows.demo.files import read_maps, write_studies, write_subjects, write_truth
-from ibma_app.workflows.demo.recovery import Check, Maps, check_participants, check_studies, check_subjects
+from ibma_app.workflows.demo.recovery import FOUND, Check, Maps, check_participants, check_studies, check_subjects
 from ibma_app.workflows.demo.simulate import SPACE, Simulation, make_brain, simulate_studies, simulate_subjects
 from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.run.terminal import progress
@@ -32,7 +34,7 @@ OURS = ("data", "results")  # what a rerun replaces
 SEED = 20
 STEPS = 6
 TITLES = ("runs into subjects", "subjects into a group", "studies into a meta-analysis")
-FDR = "corr-fdr_mask"
+MIXED, POOLED = AUTO["effect and variance"], AUTO["z and sample size"]  # auto takes MIXED of the subjects, too
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _plan_levels(folders: Folders, nprocs: int | None) -> tuple[Options, ...]:
         folders.data / "studies",
         folders.results("studies"),
         "group",
-        estimator=("reml", "stouffer-weighted"),
+        estimator=(MIXED, POOLED),
         nprocs=nprocs,
         quiet=True,
     )
@@ -181,17 +183,16 @@ def compare(folders: Folders, subjects: Simulation, studies: Simulation) -> list
     results = folders.results("subjects")
     name = f"task-faces_space-{SPACE}_contrast-facesGtHouses"
     checks = list(check_participants(truth, _read_participants(results, name, subjects)))
-    # auto: effects with variances in one unit, hence REML
     group = results / "group"
-    shared = _read(group, name, "desc-reml", ("n", "dof", "tau2"), subjects)
-    mean = _read(group, f"{name}_test-mean", "desc-reml", ("effect", "variance", "fdr"), subjects)
-    age = _read(group, f"{name}_test-age", "desc-reml", ("effect", "variance", "fdr"), subjects)
+    shared = _read(group, name, MIXED, ("n", "dof", "tau2"), subjects)
+    mean = _read(group, f"{name}_test-mean", MIXED, ("effect", "variance", FOUND), subjects)
+    age = _read(group, f"{name}_test-age", MIXED, ("effect", "variance", FOUND), subjects)
     checks += check_subjects(truth, mean, age, shared)
     group = folders.results("studies") / "group"
     name = f"space-{SPACE}_contrast-painGtWarm"
-    kinds = ("effect", "variance", "dof", "tau2", "n", "pilower", "piupper", "fdr")
-    mixed = _read(group, name, "desc-reml", kinds, studies)
-    pooled = _read(group, name, f"desc-{camel_case('stouffer-weighted')}", ("fdr",), studies)
+    kinds = ("effect", "variance", "dof", "tau2", "n", "pilower", "piupper", FOUND)
+    mixed = _read(group, name, MIXED, kinds, studies)
+    pooled = _read(group, name, POOLED, (FOUND,), studies)
     return [*checks, *check_studies(studies.truth, mixed, pooled)]
 
 
@@ -210,13 +211,14 @@ def _read_participants(results: Path, name: str, subjects: Simulation) -> dict[s
     return found
 
 
-def _read(group: Path, name: str, desc: str, kinds: tuple[str, ...], simulation: Simulation) -> Maps:
-    """Read maps of a group analysis; ``fdr`` is the mask of what is significant."""
-    grid = simulation.truth.grid
-    statmaps = tuple(kind for kind in kinds if kind != "fdr")
-    maps = read_maps(group, f"{name}_{desc}_stat-{{kind}}_statmap.nii.gz", statmaps, grid)
-    if "fdr" in kinds:
-        maps |= read_maps(group, f"{name}_{desc}_corr-{{kind}}_mask.nii.gz", ("fdr",), grid)
+def _read(group: Path, name: str, estimator: str, kinds: tuple[str, ...], simulation: Simulation) -> Maps:
+    """Read maps of a group analysis; ``found`` is the mask of what the first of the default inferences finds."""
+    grid, stem = simulation.truth.grid, f"{name}_desc-{camel_case(estimator)}"
+    statmaps = tuple(kind for kind in kinds if kind != FOUND)
+    maps = read_maps(group, f"{stem}_stat-{{kind}}_statmap.nii.gz", statmaps, grid)
+    if FOUND in kinds:
+        mask = f"corr-{camel_case(DEFAULT[0])}"
+        maps[FOUND] = read_maps(group, f"{stem}_{{kind}}_mask.nii.gz", (mask,), grid)[mask]
     return maps
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ibma_app.estimators import ESTIMATORS
-from ibma_app.inference import INFERENCES
+from ibma_app.inference import DEFAULT, INFERENCES
 
 LEVELS = ("participant", "group")
 INPUTS, COMBINING, TESTING, INFERRING, RUNNING = (
@@ -106,7 +106,9 @@ class Options:
     compute: Texts | None = _option(
         None, COMBINING, "new effect maps per subject from its contrasts", metavar="LABEL=EXPR"
     )
-    smoothing: float = _option(0.0, COMBINING, "FWHM in mm, effect maps of ols only", metavar="FWHM")
+    smoothing: float = _option(
+        0.0, COMBINING, "FWHM in mm; for estimators of effects that read no variances", metavar="FWHM"
+    )
     estimator: Texts = _option(("auto",), COMBINING, "group level: one or more of these", choices=("auto", *ESTIMATORS))
     units: str = _option(
         "check", COMBINING, "what to do about the units of effects", choices=("check", "assume-same", "hedges-g")
@@ -128,7 +130,7 @@ class Options:
     )  # fmt: skip
     contrast_file: Path | None = _option(None, TESTING, "the same as JSON", metavar="FILE")
 
-    inference: Texts = _option(("fdr", "bonferroni"), INFERRING, "one or more of these", choices=INFERENCES)
+    inference: Texts = _option(DEFAULT, INFERRING, "one or more of these", choices=INFERENCES)
     alpha: float = _option(0.05, INFERRING, "level after correction", metavar="P")
     cluster_p: float = _option(0.001, INFERRING, "cluster-forming threshold", metavar="P")
     tail: str = _option("two-sided", INFERRING, "direction of t tests", choices=("two-sided", "positive", "negative"))

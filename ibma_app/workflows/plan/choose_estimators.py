@@ -1,13 +1,13 @@
 """Which estimators an analysis gets, and why: ``auto``'s table, and what is refused."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.methods import Estimator
 from ibma_app.core.statmap import Analysis, Observation
-from ibma_app.estimators import find_estimator
+from ibma_app.estimators import AUTO, estimators_that, find_estimator
 from ibma_app.stream.convert import can_give
 from ibma_app.workflows.options.table import Options
 
@@ -49,9 +49,8 @@ def choose_estimators(analysis: Analysis, options: Options, *, repeated: bool, o
 
 def _choice(name: str, reason: str, analysis: Analysis, options: Options) -> Choice:
     estimator = find_estimator(name)
-    defaults = {key: setting.choices[0] for key, setting in estimator.settings.items()}
-    chosen = {**defaults, **options.settings.get("estimator", {}).get(name, {})}
-    if "tau2_ci" in defaults and options.settings.get("output", {}).get("tau2_ci"):
+    chosen = {**estimator.defaults, **options.settings.get("estimator", {}).get(name, {})}
+    if "tau2_ci" in estimator.settings and options.settings.get("output", {}).get("tau2_ci"):
         chosen["tau2_ci"] = "yes"
     notes = []
     if "tau2" in estimator.gives and len(analysis.observations) < FEW_MAPS:
@@ -59,8 +58,8 @@ def _choice(name: str, reason: str, analysis: Analysis, options: Options) -> Cho
             f"{name} estimates tau2 from {len(analysis.observations)} maps: with fewer than {FEW_MAPS} it is hardly "
             "known, and intervals are wide."
         )
-    if name == "fixed-effects":
-        notes.append("fixed-effects speaks of these maps only, not of the population they come from.")
+    if estimator.caveat:
+        notes.append(estimator.caveat)
     return Choice(estimator, chosen, reason, tuple(notes))
 
 
@@ -95,26 +94,26 @@ def _automatic(
     """Choose by what every map comes with, and by their units."""
     rows = analysis.observations
     problem = units_problem(analysis, options)
+    mixed, alone = (AUTO["effect and variance"],), (AUTO["effect"],)
     if options.units == "hedges-g":
-        return ("reml",), "auto: standardised effects (Hedges' g) with their variances, in one unit"
+        return mixed, "auto: standardised effects (Hedges' g) with their variances, in one unit"
     with_effect = all(can_give(row, "effect") for row in rows)
     with_variance = all(can_give(row, "variance") for row in rows)
     if with_effect and problem is None:
         if repeated:
-            return ("ols",), "auto: repeated measures, whose sampling errors are correlated in an unknown way"
+            return alone, "auto: repeated measures, whose sampling errors are correlated in an unknown way"
         if options.smoothing:
-            return ("ols",), "auto: smoothing is for effect maps without their variances"
+            return alone, "auto: smoothing is for effect maps without their variances"
+        shared = _unit_words(analysis, options)
         if with_variance:
-            return ("reml",), f"auto: every map comes with effect and variance{_unit_words(analysis, options)}"
-        return (
-            "ols",
-        ), f"auto: every map comes with an effect{_unit_words(analysis, options)}, not all with a variance"
+            return mixed, f"auto: every map comes with effect and variance{shared}"
+        return alone, f"auto: every map comes with an effect{shared}, not all with a variance"
     if all(set(row.statmaps) <= {"p", "dof"} for row in rows):
-        return ("fisher",), "auto: every map comes with p only"
+        return (AUTO["p"],), "auto: every map comes with p only"
     if all(can_give(row, "z") for row in rows):
         why = problem if with_effect and problem else "not every map comes with an effect"
-        second = "stouffer-weighted" if all(row.sample_size for row in rows) else "stouffer"
-        names = ("stouffer-rfx", second) if one_sample else ("stouffer-rfx",)
+        second = AUTO["z and sample size" if all(row.sample_size for row in rows) else "z alone"]
+        names = (AUTO["z"], second) if one_sample else (AUTO["z"],)
         return names, f"auto: {why}; z has none, so units cancel"
     lacking = [f"{row.label} ({', '.join(sorted(row.statmaps))})" for row in rows if not can_give(row, "z")]
     raise DataError(
@@ -134,21 +133,30 @@ def _unit_words(analysis: Analysis, options: Options) -> str:
 
 def _check_design(estimator: Estimator, options: Options, *, repeated: bool, one_sample: bool) -> None:
     name = estimator.name
-    if repeated and name != "ols":
+    if repeated and not estimator.takes_repeated:
+        able = _or(estimators_that(lambda record: record.takes_repeated))
         raise UsageError(
-            f"Repeated measures take --estimator ols only, not {name}: the sampling errors of one subject's maps are "
-            "correlated, and how is not shared."
+            f"Repeated measures take --estimator {able} only, not {name}: the sampling errors of one subject's maps "
+            "are correlated, and how is not shared."
         )
     if not one_sample and not estimator.takes_designs:
+        able = _or(other for other in AUTO.values() if find_estimator(other).takes_designs)
         raise UsageError(
             f"--estimator {name} answers one question (is there an effect?) and takes no --formula but 1. "
-            "With designs use reml, ols or stouffer-rfx."
+            f"With designs use {able}."
         )
-    if options.smoothing and name != "ols":
+    if options.smoothing and not estimator.takes_smoothing:
+        able = _or(estimators_that(lambda record: record.takes_smoothing))
         raise UsageError(
-            f"--smoothing is for --estimator ols only, not {name}: smoothing an effect changes its variance in a way "
-            "that the variance map does not show."
+            f"--smoothing is for --estimator {able} only, not {name}: smoothing an effect changes its variance in a "
+            "way that the variance map does not show."
         )
+
+
+def _or(names: Iterable[str]) -> str:
+    """Join names as in a sentence: a, b or c."""
+    *head, last = names
+    return f"{', '.join(head)} or {last}" if head else last
 
 
 def _check_maps(estimator: Estimator, analysis: Analysis, options: Options) -> None:
@@ -159,7 +167,7 @@ def _check_maps(estimator: Estimator, analysis: Analysis, options: Options) -> N
             raise DataError(
                 f"--estimator {estimator.name} combines effects, but {problem}. Say --units assume-same if you know "
                 "that they share one unit, --units hedges-g for standardised effects, or use the Z family "
-                "(--estimator stouffer-rfx)."
+                f"(--estimator {AUTO['z']})."
             )
     for row in analysis.observations:
         for need in estimator.needs:
@@ -174,15 +182,16 @@ def _check_need(estimator: Estimator, row: Observation, need: str, options: Opti
         if row.sample_size is None:
             raise DataError(
                 f"--estimator {estimator.name} weights by sample size, and {row.path} has none. Give SampleSize in its "
-                "sidecar or sample_size in studies.tsv, or use --estimator stouffer."
+                f"sidecar or sample_size in studies.tsv, or use --estimator {AUTO['z alone']}."
             )
         return
-    if can_give(row, need) or (need == "z" and estimator.name == "fisher" and can_give(row, "p")):
+    if can_give(row, need) or (need == "z" and estimator.takes_unsigned and can_give(row, "p")):
         return
     has = ", ".join(sorted(row.statmaps))
     remedies = {
-        "effect": "Use the Z family (--estimator stouffer-rfx), or add stat-effect maps.",
-        "variance": "Add a stat-variance map (or stat-t, from which it is derived), or use --estimator ols.",
+        "effect": f"Use the Z family (--estimator {AUTO['z']}), or add stat-effect maps.",
+        "variance": "Add a stat-variance map (or stat-t, from which it is derived), or use --estimator "
+        f"{AUTO['effect']}.",
         "z": "Add a stat-z map (or stat-t, or effect and variance).",
     }
     raise DataError(

@@ -9,6 +9,7 @@ import pytest
 from ibma_app.core.estimate import Field, Null, Smoothness
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.core.results import Finding
+from ibma_app.estimators import find_estimator
 from ibma_app.inference import INFERENCES, find_inference
 from ibma_app.report.inputs import short_labels
 from ibma_app.report.text.facts import describe_control, describe_facts, describe_settings
@@ -137,7 +138,7 @@ def test_flipping_changes_the_question_of_combined_evidence(tmp_path, group_resu
     results = with_findings(group_results(tmp_path), run("max-stat"))
     part = results.estimators[0]
     for name in ("stouffer", "fisher"):
-        renamed = replace(results, estimators=(replace(part, estimator=replace(part.estimator, name=name)),))
+        renamed = replace(results, estimators=(replace(part, estimator=find_estimator(name)),))
         assert f"With sign flips, {name} asks whether the z values of the maps are symmetric about zero" in words(
             renamed
         )
@@ -162,9 +163,11 @@ def test_warnings_of_inferences_are_at_the_top(tmp_path, group_results, run):
 
 
 def test_settings_in_words():
-    told = dict(describe_settings({"test": "knha", "tau2_ci": "no", "depth": "3"}))
+    told = dict(describe_settings(find_estimator("reml"), {"test": "knha", "tau2_ci": "no", "depth": "3"}))
     assert told == {"Test": "Knapp-Hartung", "Depth": "3"}
-    assert dict(describe_settings({"tau2_ci": "yes"})) == {"95 % interval of tau²": "by Q profile"}
+    assert dict(describe_settings(find_estimator("reml"), {"tau2_ci": "yes"})) == {
+        "95 % interval of tau²": "by Q profile"
+    }
 
 
 @pytest.mark.parametrize(
