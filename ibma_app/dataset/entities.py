@@ -73,7 +73,8 @@ def short_name(entity: str) -> str:
 def split_name(filename: str) -> NameParts:
     """Take a file name apart without judging it.
 
-    Faulty labels are kept as they stand, so that filters can still leave the file out.
+    Keys in words (``direction-``, HALFpipe's ``taskcontrast-``) count as the short ones. Faulty labels are kept as
+    they stand, so that filters can still leave the file out.
     """
     name = filename.rpartition("/")[2]
     extension = next((end for end in _EXTENSIONS if name.endswith(end)), "")
@@ -90,7 +91,7 @@ def split_name(filename: str) -> NameParts:
         if not dash:
             fault = fault or _lonely_piece(entities, pair)
             continue
-        key = "contrast" if key == "taskcontrast" else key
+        key = short_name(key)
         if key in entities:
             fault = fault or f'it has two labels for "{key}"'
         elif not _is_sound(key, label):

@@ -1,8 +1,9 @@
-"""PyBIDS's index of a dataset's images, in memory or in a database that is kept.
+"""PyBIDS's index of a dataset's images, in a database that is kept (``--bids-database-dir``).
 
 It is filled by our own walk (PyBIDS's ``indexer`` takes any callable): no
 metadata is read, and only images are listed. 5,000 subjects take seconds
-instead of minutes.
+instead of minutes. Without a database there is no need of PyBIDS: its index
+gives back what it was filled with.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +33,20 @@ _FILE = "layout_index.sqlite"  # PyBIDS's name for it
 _UNFINISHED = 86_400  # s after which a database that is still being made is nobody's
 
 
-def index_images(root: Path, images: Sequence[Candidate]) -> list[Candidate]:
-    """Return images as PyBIDS has them, indexed in memory."""
-    return _read_tags(_open_layout(root, None, images))
-
-
 def index_in_database(
-    root: Path, images: Sequence[Candidate], databases: Path, asked: Any, folders: Sequence[tuple[str, int]]
+    root: Path, images: Iterable[Candidate], databases: Path, selection: Any, folders: Sequence[tuple[str, int]]
 ) -> list[Candidate]:
-    """Return images as PyBIDS has them in a database that is made, or made again when it must be.
+    """Read a dataset's images from its PyBIDS database, which is made when there is none of the dataset as it is now.
 
     Parameters
     ----------
     root : Path
         The dataset's.
-    images : sequence of Candidate
-        What the database is filled with, when it is made.
+    images : iterable of Candidate
+        What the database is filled with; not looked at where it need not be made.
     databases : Path
         Holds the databases of datasets and selections.
-    asked : object
+    selection : object
         What the images were selected by; anything that JSON can hold.
     folders : sequence of (str, int)
         The dataset's folders with the times of their last changes.
@@ -60,9 +56,14 @@ def index_in_database(
     OutputError
         It cannot be made, or read.
     """
-    folder = databases / _digest([str(root), _CONFIG, asked])
+    folder = databases / _digest([str(root), _CONFIG, selection])
+    final = folder / _digest(folders)  # the dataset's state: PyBIDS itself never refreshes a database
     try:
-        return _read_tags(_open_database(root, folder, images, folders))
+        if (final / _FILE).is_file() and _is_later(final / _FILE, folders):
+            return _read_tags(_open_layout(root, final, ()))
+        found = list(images)
+        _make_database(root, folder, final, found)
+        return found
     except OSError as error:
         raise OutputError(f"{folder}: the PyBIDS database cannot be made: {error.strerror}.") from error
     except Exception as error:  # of the libraries below PyBIDS
@@ -78,32 +79,24 @@ def _digest(what: Any) -> str:
     return hashlib.sha256(json.dumps([_INDEX_VERSION, what]).encode()).hexdigest()[:16]
 
 
-def _open_layout(root: Path, database: Path | None, images: Sequence[Candidate]) -> Any:
-    """Open a PyBIDS layout, indexed now or in its database."""
+def _open_layout(root: Path, database: Path, images: Sequence[Candidate]) -> Any:
+    """Open a PyBIDS layout by its database, which is filled with the images where it is new."""
     from bids.layout import BIDSLayout
 
     indexer = _make_indexer(images)
     return BIDSLayout(str(root), validate=False, config=[_CONFIG], database_path=database, indexer=indexer)
 
 
-def _open_database(root: Path, folder: Path, images: Sequence[Candidate], folders: Sequence[tuple[str, int]]) -> Any:
-    """Open the database of a dataset as it is now; make it, and remove older ones, when there is none.
-
-    Its name tells the dataset's state by its folders' times, since PyBIDS
-    itself never refreshes a database. It is made aside and moved in whole.
-    """
-    final = folder / _digest(folders)
-    database = final / _FILE
-    if not (database.is_file() and _is_later(database, folders)):
-        aside = folder / f".{final.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        try:
-            aside.mkdir(parents=True)
-            _open_layout(root, aside, images).connection_manager.engine.dispose()
-            _move_in(aside, final)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        _tidy(folder, final)
-    return _open_layout(root, final, images)
+def _make_database(root: Path, folder: Path, final: Path, images: Sequence[Candidate]) -> None:
+    """Make a database beside its place and move it in whole; remove those of earlier states."""
+    aside = folder / f".{final.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        aside.mkdir(parents=True)
+        _open_layout(root, aside, images).connection_manager.engine.dispose()
+        _move_in(aside, final)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    _tidy(folder, final)
 
 
 def _is_later(database: Path, folders: Sequence[tuple[str, int]]) -> bool:

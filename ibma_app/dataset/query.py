@@ -1,4 +1,4 @@
-"""Which statistic maps there are: datasets indexed by PyBIDS, filtered as the user asked.
+"""Which statistic maps there are: datasets walked through, filtered by PyBIDS's queries.
 
 Names are read below the dataset's root only, so that a folder ``sub-99``
 above it does not contaminate them.
@@ -14,7 +14,7 @@ from ibma_app.core.errors import DatasetError, InputError, UsageError
 from ibma_app.core.statmap import KINDS, Dataset, StatMap
 from ibma_app.dataset.entities import order_entities, split_name
 from ibma_app.dataset.filters import Candidate, check_names, explain_steps, matches
-from ibma_app.dataset.index import index_images, index_in_database
+from ibma_app.dataset.index import index_in_database
 from ibma_app.dataset.level_rules import is_collection, is_here, keep_level
 from ibma_app.dataset.sidecars import SidecarReader
 from ibma_app.dataset.walk import list_images
@@ -242,16 +242,16 @@ def _read_candidate(root: Path, below: str) -> Candidate:
 def _index(
     dataset: Dataset, query: Query, queries: Mapping[str, Mapping[str, Any]], exclude: Sequence[Path]
 ) -> list[Candidate]:
-    """Return a dataset's images as PyBIDS has them, in memory or in the database folder."""
+    """List a dataset's images, from its PyBIDS database where one is kept."""
     labels = {"sub": query.labels["sub"]} if "sub" in query.labels else {}
     extensions, wanted = _all_extensions(queries), _all_suffixes(queries)
     listing = list_images(dataset.root, exclude=exclude, labels=labels, extensions=extensions)
     candidates = (_read_candidate(dataset.root, name) for name in listing.images)
-    images = [one for one in candidates if wanted is None or one.suffix in wanted]
+    images = (one for one in candidates if wanted is None or one.suffix in wanted)
     if query.database_dir is None:
-        return index_images(dataset.root, images)
-    asked = [labels, sorted(wanted or "*"), extensions, sorted(map(str, exclude))]
-    return index_in_database(dataset.root, images, query.database_dir, asked, listing.folders)
+        return list(images)
+    selection = [labels, sorted(wanted or "*"), extensions, sorted(map(str, exclude))]
+    return index_in_database(dataset.root, images, query.database_dir, selection, listing.folders)
 
 
 def _all_suffixes(queries: Mapping[str, Mapping[str, Any]]) -> set[str] | None:

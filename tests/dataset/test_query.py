@@ -212,6 +212,49 @@ def test_database_is_refreshed(make_dataset, tmp_path):
     assert len(list((tmp_path / "db").glob("*/*/layout_index.sqlite"))) == 3
 
 
+SHAPES = (
+    "sub-01/sub-01_task-x_contrast-a_stat-effect_statmap.nii.gz",  # nilearn
+    "node-runLevel/sub-02/sub-02_run-1_contrast-a_stat-t_statmap.nii.gz",  # FitLins
+    "sub-03/func/sub-03_task-a_feature-f_foo-1_taskcontrast-b_stat-effect_statmap.nii.gz",  # HALFpipe
+    "sub-04/ses-2/func/contrast-a_stat-t_statmap.nii",  # its folders say the rest
+    "sub-05/func/sub-05_acq-a_ce-b_trc-c_rec-d_dir-LR_mod-e_run-01_echo-1_space-S_res-2_stat-z_statmap.nii.gz",
+    "sub-06/subject-06_session-1_acquisition-a_direction-AP_reconstruction-r_stat-p_statmap.nii.gz",  # keys in words
+    "sub-07/sub-07_contrast-a+b_stat-t_statmap.nii.gz",
+    "group/space-S_contrast-a_desc-ols_stat-effect_statmap.nii.gz",
+    "study-smith/study-smith_contrast-a_test-mean_desc-reml_stat-effect_statmap.nii.gz",
+)
+
+
+@pytest.mark.parametrize("level", ["participant", "group"])
+def test_a_database_gives_what_the_walk_gives(make_dataset, tmp_path, level):
+    root = make_dataset(SHAPES)
+    walked = find(root, level)
+    assert len(walked) == {"participant": 7, "group": 6}[level]  # without the node of runs
+    made, kept = (find(root, level, database_dir=tmp_path / "db") for _ in range(2))
+    assert made == kept == walked
+    assert [list(one.entities.items()) for one in kept] == [list(one.entities.items()) for one in walked]
+
+
+def test_a_database_keeps_why_a_name_is_none(make_dataset, tmp_path):
+    root = make_dataset(["sub-08/sub-08_desc-a-b_stat-t_statmap.nii.gz"])
+    for _ in range(2):
+        with pytest.raises(DatasetError, match=r'rename to "desc-aMinusB"'):
+            find(root, database_dir=tmp_path / "db")
+
+
+def test_no_pybids_without_a_database(make_dataset, run_python):
+    """Importing it takes longer than most datasets."""
+    root = make_dataset(["sub-01/sub-01_stat-t_statmap.nii.gz"])
+    code = (
+        "import sys; from pathlib import Path; from ibma_app.core.statmap import Dataset; "
+        "from ibma_app.dataset.query import Query, find_statmaps; "
+        "found = find_statmaps([Dataset('data', Path(sys.argv[1]))], Query('participant')); "
+        "print(len(found), 'bids' in sys.modules)"
+    )
+    ran = run_python("-c", code, root)
+    assert ran.stdout.split() == ["1", "False"], ran.stderr
+
+
 def test_database_is_of_one_selection(make_dataset, tmp_path):
     """What the walk looks for is part of what a database is known by."""
     root = make_dataset(["sub-01/sub-01_stat-t_statmap.nii.gz", "sub-01/sub-01_stat-z_statmap.img"])
