@@ -16,6 +16,7 @@ from ibma_app.images.contents import AGAIN, image_files, read_contents, unpack
 
 HEADER_BYTES = 544  # enough for NIfTI-2's header, and for the others'
 LARGEST = 2**32  # bytes of an image's voxels: a statmap of 0.5 mm needs a tenth; more is an accident or a bomb
+SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
 MM_AND_SECONDS = 10  # NIfTI's code of units: what a header that states none means
 
 
@@ -39,6 +40,7 @@ class Image:
 
     data: NDArray[Any] = field(repr=False)  # (X, Y, Z), read-only; float32 where the file has that, else float64
     grid: Grid  # every voxel in its mask
+    smallest: float = SMALLEST  # the smallest positive number that the file can hold
 
 
 def read_header(path: Path) -> Header:
@@ -290,7 +292,14 @@ def _read_nifti(path: Path, nifti: Any, index: int | None, lowest: int, contents
         )
     start = offset + index * count * dtype.itemsize
     values = np.frombuffer(raw, dtype=dtype, count=count, offset=start).reshape(header.grid.shape, order="F")
-    return Image(_as_float(path, values, *_scale(path, nifti)), header.grid)
+    slope, intercept = _scale(path, nifti)
+    return Image(_as_float(path, values, slope, intercept), header.grid, _smallest(dtype, slope))
+
+
+def _smallest(dtype: np.dtype[Any], slope: float) -> float:
+    """Return the smallest positive number that a type holds, after scaling."""
+    least = float(np.finfo(dtype).smallest_subnormal) if dtype.kind == "f" else 1.0
+    return max(abs(slope) * least, SMALLEST)
 
 
 def _scale(path: Path, header: Any) -> tuple[float, float]:
@@ -322,4 +331,6 @@ def _read_other(path: Path, image: Any, index: int | None) -> Image:
     except Exception as error:  # noqa: BLE001  as when it was opened
         raise ReadWriteError(f"{path} is truncated or damaged ({error}). {AGAIN}.") from None
     values = values.reshape(*header.grid.shape, header.n_volumes, order="F")[..., index]
-    return Image(_as_float(path, values, 1.0, 0.0), header.grid)
+    slope = getattr(image.dataobj, "slope", 1.0)  # nibabel's proxies have applied it
+    stored = np.dtype(image.get_data_dtype())
+    return Image(_as_float(path, values, 1.0, 0.0), header.grid, _smallest(stored, float(np.max(slope))))

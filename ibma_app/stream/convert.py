@@ -252,7 +252,7 @@ def _first_reasons(values: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
             found.append((NOT_FINITE, ~finite))
         if kind in ("effect", "t", "z"):
             found.append((BACKGROUND, volume == 0))
-        elif kind == "p":  # p of exactly 0 has no finite z: an empty voxel, too
+        elif kind == "p":  # a p of exactly 0 that is left by `hold_saturated` is background, too
             found.append((BACKGROUND, (volume == 1) | (volume == 0)))
         elif kind == "variance":
             found.append((VARIANCE_NOT_POSITIVE, volume <= 0))

@@ -13,8 +13,9 @@ from ibma_app.core.coverage import COVERED, MIN_COVERAGE, Indices, Reasons
 from ibma_app.core.errors import DataError, DatasetError, IbmaError
 from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Observation, StatMap
-from ibma_app.images.read import Image, read_image
+from ibma_app.images.read import SMALLEST, Image, read_image
 from ibma_app.images.regrid import regrid, reorient, same_lattice, smooth
+from ibma_app.stats.saturated import hold_saturated
 from ibma_app.stream.convert import Converted, convert_maps, kinds_to_open
 from ibma_app.stream.hedges_g import Sample, hedges_g
 from ibma_app.stream.memory_plan import MemoryNeeds
@@ -136,11 +137,11 @@ def prepare_maps(
 def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
     """Read one observation's files and give its values within the base mask."""
     kinds = kinds_to_open(observation, plan.read_needs)
-    volumes, source = _read_kinds(observation, kinds)
+    volumes, source, saturated = _read_kinds(observation, kinds)
     converted, worked = _bring_to_grid(index, observation, volumes, source, plan)
     if plan.samples is not None:
         observation = replace(observation, units="hedges-g")
-    notes, covered = converted.notes, converted.covered.size
+    notes, covered = (*saturated, *converted.notes), converted.covered.size
     if not covered:
         empty = f"{observation.path} has no voxel with a value within the mask (all are 0, NaN or outside of it)."
         if plan.leaves_out:
@@ -260,9 +261,12 @@ def _read_statmap(statmap: StatMap) -> Image:
     return Image(total, first.grid)
 
 
-def _read_kinds(observation: Observation, kinds: Sequence[str]) -> tuple[dict[str, NDArray[Any]], Grid]:
-    """Open the files of one observation, all in the voxel order of the first."""
+def _read_kinds(
+    observation: Observation, kinds: Sequence[str]
+) -> tuple[dict[str, NDArray[Any]], Grid, tuple[str, ...]]:
+    """Open the files of one observation, all in the voxel order of the first; and say what is saturated."""
     volumes: dict[str, NDArray[Any]] = {}
+    smallest_p = SMALLEST
     reference: Grid | None = None
     for kind in kinds:
         path = observation.statmaps[kind].path
@@ -270,6 +274,7 @@ def _read_kinds(observation: Observation, kinds: Sequence[str]) -> tuple[dict[st
         if reference is None:
             reference = image.grid
         volumes[kind] = image.data
+        smallest_p = image.smallest if kind == "p" else smallest_p
         if reference.matches(image.grid):
             continue
         if not same_lattice(reference, image.grid):
@@ -280,4 +285,14 @@ def _read_kinds(observation: Observation, kinds: Sequence[str]) -> tuple[dict[st
         volumes[kind] = reorient(image.data, image.grid, reference)
     if reference is None:
         raise DataError(f"{observation.label}: nothing to read.")
-    return volumes, reference
+    volumes, counts = hold_saturated(volumes, smallest_p)
+    return volumes, reference, tuple(_saturated(observation, kind, count) for kind, count in counts.items())
+
+
+def _saturated(observation: Observation, kind: str, count: int) -> str:
+    """Say that values at the end of their scale were taken at its limit."""
+    what, limit = f"{kind} is infinite", "the largest finite one of the map, 38.4 at least"
+    if kind == "p":
+        what, limit = "p is 0", "the smallest p that the file can hold"
+    name = observation.statmaps[kind].path.name
+    return f"{observation.label}: {what} in {count} voxel(s) ({name}), taken as {limit}."

@@ -319,6 +319,8 @@ def _write(placed: Sequence[Placed], options: ImportOptions) -> dict[str, IbmaEr
                 else:
                     if not done:
                         _describe(output, placed)
+                    for note in ready.notes:
+                        log.warning("%s: %s", one.stem, note)
                     _write_contrast(output, one, ready)
                     done.append(one)
                 step(one.entities["contrast"])

@@ -14,6 +14,7 @@ from ibma_app import __version__
 from ibma_app.core.errors import DataError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import ImportedContrast
+from ibma_app.stats.saturated import hold_saturated
 from ibma_app.stats.tails import z_to_t
 from ibma_app.workflows.write.sidecars import kind_units
 
@@ -37,6 +38,7 @@ class ReadyMaps:
     grid: Grid
     derived: Mapping[str, str]
     n_covered: int  # voxels that have every kind of map
+    notes: tuple[str, ...] = ()  # what was done to the values
 
     @staticmethod
     def fill(kind: str) -> float:
@@ -80,7 +82,9 @@ def make_ready(contrast: ImportedContrast) -> ReadyMaps:
     """
     wanted = plan_kinds(contrast)
     mask = contrast.grid.mask
-    read = {kind: _within(mask, contrast, kind) for kind in contrast.maps}
+    volumes = {kind: _volume(mask, contrast, kind) for kind in contrast.maps}
+    volumes, saturated = hold_saturated(volumes, _smallest(volumes.get("p")))
+    read = {kind: volume[mask].astype(np.float64) for kind, volume in volumes.items()}
     derived = dict(contrast.derived)
     with np.errstate(all="ignore"):
         _derive(read, wanted, contrast, derived)
@@ -92,18 +96,30 @@ def make_ready(contrast: ImportedContrast) -> ReadyMaps:
     covered = good & np.logical_or.reduce([read[kind] != ReadyMaps.fill(kind) for kind in wanted if kind != "dof"])
     maps = {kind: np.where(good, read[kind], ReadyMaps.fill(kind)) for kind in wanted}
     kept = {kind: text for kind, text in derived.items() if kind in wanted}
-    return ReadyMaps(maps, contrast.grid, kept, int(covered.sum()))
+    notes = tuple(
+        f"{kind}: {count} saturated value(s) ({'0' if kind == 'p' else 'infinite'}) taken at the limit of the scale."
+        for kind, count in saturated.items()
+        if kind in wanted
+    )
+    return ReadyMaps(maps, contrast.grid, kept, int(covered.sum()), notes)
 
 
-def _within(mask: NDArray[np.bool_], contrast: ImportedContrast, kind: str) -> Floats:
-    """Read one map within the mask: (V,)."""
+def _volume(mask: NDArray[np.bool_], contrast: ImportedContrast, kind: str) -> NDArray[Any]:
+    """Read one map."""
     values = np.asarray(contrast.maps[kind])
     if values.shape != mask.shape:
         raise DataError(
             f"{contrast.name}: its {kind} map has the shape {values.shape}, the contrast's other maps {mask.shape}, so "
             f"they are of different analyses (read: {', '.join(contrast.sources)}). Remove what does not belong there."
         )
-    return values[mask].astype(np.float64)
+    return values
+
+
+def _smallest(p: NDArray[Any] | None) -> float:
+    """Return the smallest p that a source can hold; of scaled integers the smallest that it has."""
+    if p is None or p.dtype == np.float32:
+        return float(np.finfo(np.float32).smallest_subnormal)
+    return float(p.min(where=p > 0, initial=1.0))
 
 
 def _derive(
@@ -138,7 +154,7 @@ def make_sidecar(contrast: ImportedContrast, kind: str, ready: ReadyMaps, softwa
         "SampleSize": _number(contrast.sample_size),
         "Tail": contrast.tail if kind == "p" else None,
         "Derived": ready.derived.get(kind),
-        "Notes": list(contrast.notes) or None,
+        "Notes": [*contrast.notes, *ready.notes] or None,
         "Software": {"Name": software, "ImportedBy": f"ibma-app {__version__}"},
     }
     return {key: value for key, value in sidecar.items() if value not in (None, "")}

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 Vector = NDArray[np.generic]
 
+SMALLEST_P = float(np.finfo(np.float32).smallest_subnormal)
+"""What the files of p can hold; a p of 0 would be taken for an empty voxel."""
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -106,7 +109,7 @@ def _maps(design: Design, estimate: Estimate, level: str) -> Iterator[tuple[Test
             yield test, fitted.statistic_name, fitted.statistic, 0.0
         yield test, "z", fitted.z, 0.0
         log10_p = np.where(fitted.estimable, z_to_log10p(fitted.z, test.tail), 0.0)
-        yield test, "p", 10.0**-log10_p, 1.0
+        yield test, "p", np.maximum(10.0**-log10_p, SMALLEST_P), 1.0
         if level == "group":
             yield test, "log10p", log10_p, 0.0
         if fitted.dof is not None:
