@@ -62,7 +62,7 @@ def main(report: Path, words: list[str]) -> int:
     from contextlib import _GeneratorContextManager
 
     from ibma_app.cli import main as run
-    from ibma_app.dataset.writer import MapWriter
+    from ibma_app.dataset.write import MapWriter
     from ibma_app.stream import stack
     from ibma_app.workflows import group, participant
     from ibma_app.workflows.plan import find_inputs as gathering

@@ -30,10 +30,10 @@ HOMES = {  # where a heavy import may stand, as prefixes of paths inside the pac
     "markupsafe": ("report/",),
     "formulaic": ("designs/",),
     "pandas": ("designs/", "dataset/", "report/"),
-    "nibabel": ("images/", "stream/", "dataset/write.py", "report/", "importers/"),
+    "nibabel": ("images/",),
     "h5py": ("importers/spm/matlab.py",),
     "rdflib": ("importers/",),
-    "nilearn": ("images/", "stream/", "report/"),
+    "nilearn": ("images/", "report/"),
     "sklearn": (),  # nilearn's, not ours
 }
 LIGHT = (

@@ -11,7 +11,8 @@ from urllib.parse import quote, unquote
 from ibma_app.core.errors import OutputError, UsageError
 from ibma_app.core.statmap import Dataset
 from ibma_app.dataset.datasets import DESCRIPTION, read_description
-from ibma_app.dataset.write import Output, lock_shared, save_json, save_text
+from ibma_app.dataset.output_dir import Output, lock_shared
+from ibma_app.dataset.write import save_json, save_text
 
 BIDS_VERSION = "1.10.0"
 IGNORED = (

@@ -10,7 +10,8 @@ from typing import Any
 from ibma_app.core.errors import OutputError
 from ibma_app.dataset.datasets import DESCRIPTION
 from ibma_app.dataset.description import merge_description, read_own_description
-from ibma_app.dataset.write import Output, lock_shared, save_json, save_tsv
+from ibma_app.dataset.output_dir import Output, lock_shared
+from ibma_app.dataset.write import save_json, save_tsv
 
 KEYS = {"participants": ("participant_id", "sub-"), "studies": ("study_id", "study-")}
 COLUMNS: Mapping[str, Mapping[str, str]] = {

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -110,6 +111,17 @@ def smooth(volume: NDArray[Any], covered: NDArray[np.bool_], fwhm: float, grid: 
     share = ndimage.gaussian_filter(covered.astype(np.float64), sigma, mode="constant")
     value = ndimage.gaussian_filter(np.where(covered, volume.astype(np.float64), 0.0), sigma, mode="constant")
     return np.divide(value, share, out=np.zeros(volume.shape), where=covered)
+
+
+def world_axes(affine: Floats) -> NDArray[np.int64]:
+    """Tell for each axis of an image which axis of the world (0: x, 1: y, 2: z) it is nearest to: (3,)."""
+    return np.asarray(nib.orientations.io_orientation(affine)[:, 0], dtype=np.int64)
+
+
+def to_world_axes(volume: NDArray[Any], affine: Floats) -> NDArray[Any]:
+    """Turn a volume's axes into the order and directions of the world's that they are nearest to (RAS+)."""
+    turned: NDArray[Any] = nib.orientations.apply_orientation(volume, nib.orientations.io_orientation(affine))
+    return turned
 
 
 def _lattice_axes(source: Grid, grid: Grid) -> tuple[tuple[int, int, int], ...] | None:

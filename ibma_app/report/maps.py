@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.design import Design, Test
-from ibma_app.core.errors import InputError, ReadWriteError
+from ibma_app.core.errors import IbmaError, InputError, ReadWriteError
 from ibma_app.core.grid import Grid
 from ibma_app.core.results import EstimatorResult, Finding
+from ibma_app.images.read import read_image
 
 Floats = NDArray[np.float64]
 
@@ -87,16 +88,12 @@ class ResultMaps:
 
 def read_volume(path: Path, grid: Grid) -> Floats:
     """Read a map that must lie on the grid: (X, Y, Z)."""
-    import nibabel
-
     try:
-        image = nibabel.load(path)
-        volume = np.asarray(image.dataobj, dtype=np.float64)  # type: ignore[attr-defined]
-    except FileNotFoundError as error:
+        volume = read_image(path).data.astype(np.float64)
+    except InputError as error:
         raise InputError(f"The report needs {path}, which is gone. Run the analysis again.") from error
-    except Exception as error:  # nibabel raises many kinds; each means the same to the reader
-        raise ReadWriteError(f"The report cannot read {path}: {error}") from error
-    volume = volume.reshape(volume.shape[:3]) if volume.ndim > 3 else volume
+    except IbmaError as error:
+        raise ReadWriteError(f"The report cannot read {path}: {error.message}") from error
     if volume.shape != grid.shape:
         raise ReadWriteError(f"{path} has shape {volume.shape}, the analysis has {grid.shape}.")
     return volume

@@ -13,8 +13,8 @@ from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Estimator
 from ibma_app.stream.memory_plan import block_size
 from ibma_app.stream.stack import Stack
+from ibma_app.stream.workers.jobs import do_jobs
 from ibma_app.stream.workers.resources import ONE_THREAD, Resources
-from ibma_app.stream.workers.threads import do_jobs
 
 
 @dataclass(frozen=True, eq=False)

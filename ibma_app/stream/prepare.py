@@ -13,6 +13,7 @@ from ibma_app.core.coverage import COVERED, MIN_COVERAGE, Indices, Reasons
 from ibma_app.core.errors import DataError, DatasetError, IbmaError
 from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Observation, StatMap
+from ibma_app.core.threads import in_order
 from ibma_app.images.read import SMALLEST, Image, read_image
 from ibma_app.images.regrid import regrid, reorient, same_lattice, smooth
 from ibma_app.stats.saturated import hold_saturated
@@ -20,7 +21,6 @@ from ibma_app.stream.convert import Converted, convert_maps, kinds_to_open
 from ibma_app.stream.hedges_g import Sample, hedges_g
 from ibma_app.stream.memory_plan import MemoryNeeds
 from ibma_app.stream.survey import ReadMap, pack_suspect
-from ibma_app.stream.workers.threads import in_order
 
 ROW_KINDS = ("effect", "variance", "z")
 

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Estimate, Smoothness
+from ibma_app.core.threads import in_threads
 from ibma_app.stats.resels import extended_axes, fwhm_of, sum_roughness
 from ibma_app.stats.residuals import standardised_residuals
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.memory_plan import block_size
 from ibma_app.stream.stack import Stack
 from ibma_app.stream.workers.resources import ONE_THREAD, Resources
-from ibma_app.stream.workers.threads import in_threads
 
 Floats = NDArray[np.float64]
 

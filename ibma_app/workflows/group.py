@@ -14,8 +14,8 @@ from ibma_app.core.methods import Inference, InferenceSettings
 from ibma_app.core.results import EstimatorResult, MapFlag, Results
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.level_rules import require_content
-from ibma_app.dataset.write import Output, open_output
-from ibma_app.dataset.writer import open_writer
+from ibma_app.dataset.output_dir import Output, open_output
+from ibma_app.dataset.write import open_writer
 from ibma_app.designs.build import build_design
 from ibma_app.designs.tables import collect_covariates, two_groups
 from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, parse_tests, read_contrast_file

@@ -9,8 +9,8 @@ from pathlib import Path
 from ibma_app.core.errors import DataError, IbmaError
 from ibma_app.core.results import Results
 from ibma_app.core.statmap import Analysis
-from ibma_app.dataset.write import Output, open_output
-from ibma_app.dataset.writer import MapWriter
+from ibma_app.dataset.output_dir import Output, open_output
+from ibma_app.dataset.write import MapWriter
 from ibma_app.designs.build import one_sample_design
 from ibma_app.estimators import PARTICIPANT, PARTICIPANT_SETTINGS, find_estimator
 from ibma_app.stream.estimate import Model, estimate_maps

@@ -17,7 +17,7 @@ from ibma_app.core.results import Results
 from ibma_app.dataset.description import read_own_description
 from ibma_app.dataset.entities import same_label
 from ibma_app.dataset.filters import read_labels
-from ibma_app.dataset.write import Output, open_output
+from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.workflows.options.table import COMBINING, INFERRING, OPTIONS, TESTING, Options
 from ibma_app.workflows.plan.find_inputs import LABELS
 from ibma_app.workflows.run.log import as_ibma_error, run_folder, tell_outcome

@@ -19,7 +19,8 @@ from ibma_app.dataset.description import (
     write_description,
     write_readme,
 )
-from ibma_app.dataset.write import open_output, save_json, save_statmap, save_text, save_tsv
+from ibma_app.dataset.output_dir import open_output
+from ibma_app.dataset.write import save_json, save_statmap, save_text, save_tsv
 
 NILEARN = {"Name": "nilearn", "Version": "0.13.1"}
 

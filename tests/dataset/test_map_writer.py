@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel
@@ -13,9 +12,10 @@ import pytest
 
 from ibma_app.core.errors import ReadWriteError
 from ibma_app.core.grid import Grid
-from ibma_app.dataset import write, writer
-from ibma_app.dataset.write import open_output
-from ibma_app.dataset.writer import WAITING, MapWriter, open_writer
+from ibma_app.core.threads import open_queue
+from ibma_app.dataset import write
+from ibma_app.dataset.output_dir import open_output
+from ibma_app.dataset.write import WAITING, MapWriter, open_writer
 
 GRID = Grid(np.diag([2.0, 2, 2, 1]), np.random.default_rng(0).random((9, 8, 7)) < 0.5)
 MAPS = [np.random.default_rng(k).normal(size=GRID.n_voxels) for k in range(12)]
@@ -64,9 +64,9 @@ def test_a_full_disk_is_told_and_nothing_is_half_written(tmp_path, monkeypatch, 
 
 def test_only_a_few_maps_wait(tmp_path, monkeypatch):
     go, begun = threading.Event(), []
-    monkeypatch.setattr(writer, "save_statmap", lambda *args, **kwargs: (begun.append(1), go.wait(10)))
-    with open_output(tmp_path) as output, ThreadPoolExecutor(1) as pool:
-        maps = MapWriter(output, pool, threads=1)
+    monkeypatch.setattr(write, "save_statmap", lambda *args, **kwargs: (begun.append(1), go.wait(10)))
+    with open_output(tmp_path) as output, open_queue(1, WAITING) as queue:
+        maps = MapWriter(output, queue)
         taken = []
 
         def compute():

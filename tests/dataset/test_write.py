@@ -17,17 +17,8 @@ import pytest
 
 from ibma_app.core.errors import DataError, OutputError, ReadWriteError
 from ibma_app.core.grid import Grid
-from ibma_app.dataset.write import (
-    _name_process,
-    lock_shared,
-    open_output,
-    prepare_output,
-    replace_file,
-    save_json,
-    save_statmap,
-    save_text,
-    save_tsv,
-)
+from ibma_app.dataset.output_dir import _name_process, lock_shared, open_output, prepare_output, replace_file
+from ibma_app.dataset.write import save_json, save_statmap, save_text, save_tsv
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
 
@@ -190,7 +181,7 @@ def test_output_without_permission(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ibma_app.dataset.write import _take, _name_process, prepare_output, replace_file
+from ibma_app.dataset.output_dir import _take, _name_process, prepare_output, replace_file
 output = prepare_output(Path(sys.argv[1]))
 _take(output.root / ".ibma-lock", _name_process(os.getpid()) + "-x")
 def write(path):

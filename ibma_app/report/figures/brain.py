@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
+from ibma_app.images.regrid import to_world_axes, world_axes
+from ibma_app.images.write import to_nibabel
 from ibma_app.report.figures.embed import EmbeddedBlocks
 from ibma_app.report.figures.picture import Panel, Picture, Scale, draw_bar
 from ibma_app.report.html import data_uri, encode_png
@@ -167,10 +169,9 @@ def _glass_png(grid: Grid, volume: Floats, scale: Scale) -> str:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    import nibabel
     from nilearn.plotting import plot_glass_brain
 
-    image = nibabel.Nifti1Image(volume.astype(np.float32), grid.affine)
+    image = to_nibabel(volume, grid)
     figure = plt.figure(figsize=(9.4, 2.5))
     try:
         with warnings.catch_warnings():
@@ -203,11 +204,8 @@ def _glass_png(grid: Grid, volume: Floats, scale: Scale) -> str:
 
 def _draw_projections(grid: Grid, volume: Floats, scale: Scale, caption: str) -> Picture:
     """Project the value farthest from 0 along each axis of the grid."""
-    import nibabel
-
-    order = nibabel.orientations.io_orientation(grid.affine)
-    canonical = nibabel.orientations.apply_orientation(volume, order)
-    mask = nibabel.orientations.apply_orientation(grid.mask, order)
+    canonical = to_world_axes(volume, grid.affine)
+    mask = to_world_axes(grid.mask, grid.affine)
     size = world_steps(grid.affine)
     views = (("from the right", 0, (1, 2)), ("from behind", 1, (0, 2)), ("from above", 2, (0, 1)))
     spans = [(canonical.shape[a] * size[a], canonical.shape[b] * size[b]) for _, _, (a, b) in views]
@@ -216,7 +214,7 @@ def _draw_projections(grid: Grid, volume: Floats, scale: Scale, caption: str) ->
     for (name, axis, _), (wide, high) in zip(views, spans, strict=True):
         farthest = np.expand_dims(np.abs(canonical).argmax(axis=axis), axis)
         flat = np.take_along_axis(canonical, farthest, axis).squeeze(axis).T[::-1]
-        seen = mask.any(axis=axis).T[::-1]
+        seen = np.asarray(mask.any(axis=axis)).T[::-1]
         pixels = scale.index(flat, seen & (flat != 0))
         silhouette = data_uri(encode_png(seen.astype(np.uint8), _GREY))
         for uri in (silhouette, data_uri(encode_png(pixels, scale.palette))):
@@ -235,11 +233,8 @@ _GREY = np.array([[0, 0, 0, 0], [128, 135, 144, 70]], dtype=np.uint8)  # mask wi
 
 def world_steps(affine: Floats) -> Floats:
     """Voxel size along the world axis that each grid axis is nearest to: (3,) mm."""
-    import nibabel
-
-    order = nibabel.orientations.io_orientation(affine)[:, 0].astype(int)
     steps = np.empty(3)
-    steps[order] = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    steps[world_axes(affine)] = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     return steps
 
 

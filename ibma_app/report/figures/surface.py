@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
+from ibma_app.images.write import to_nibabel
 from ibma_app.report.figures.brain import BAR_HEIGHT, LABEL_HEIGHT
 from ibma_app.report.figures.picture import Panel, Picture, Scale, draw_bar
 from ibma_app.report.html import data_uri
@@ -71,12 +72,11 @@ def draw_surface(
 
 def sample_surface(grid: Grid, volume: Floats) -> dict[str, Floats]:
     """Sample a volume between white matter and pial surface of fsaverage5: hemisphere -> (10242,), NaN off the mask."""
-    import nibabel
     from nilearn.surface import SurfaceImage
 
     meshes = _meshes()
     # voxels outside of the mask take no part in the means
-    image = nibabel.Nifti1Image(np.where(grid.mask, volume, np.nan).astype(np.float32), grid.affine)
+    image = to_nibabel(np.where(grid.mask, volume, np.nan), grid)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice")  # off the mask: NaN is what is wanted
         sampled = SurfaceImage.from_volume(mesh=meshes["pial"], volume_img=image, inner_mesh=meshes["white_matter"])

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.threads import in_threads
 from ibma_app.stats.products import High, Units, new_high, scan_products, to_units, z_maps
 from ibma_app.stats.ztable import IDENTICAL, ZTable, make_ztable, share_of_z
 from ibma_app.stream.memory_plan import block_size
 from ibma_app.stream.resampling.relabelling import Scheme
 from ibma_app.stream.resampling.scoring import Scoring
 from ibma_app.stream.stack import Stack
-from ibma_app.stream.workers.threads import in_threads
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

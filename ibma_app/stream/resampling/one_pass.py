@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.stream.workers.jobs import do_jobs
 from ibma_app.stream.workers.resources import Resources, Workers
-from ibma_app.stream.workers.threads import do_jobs
 
 Floats = NDArray[np.float64]
 

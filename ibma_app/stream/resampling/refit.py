@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.block import VoxelBlock
+from ibma_app.core.threads import in_threads
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.memory_plan import block_size
 from ibma_app.stream.resampling.relabelling import Scheme
 from ibma_app.stream.resampling.scoring import Scoring
 from ibma_app.stream.stack import Stack
-from ibma_app.stream.workers.threads import in_threads
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

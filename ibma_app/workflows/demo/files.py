@@ -12,7 +12,8 @@ from ibma_app.core.errors import InputError
 from ibma_app.core.grid import Grid
 from ibma_app.dataset.description import BIDS_VERSION, IGNORED
 from ibma_app.dataset.entities import output_name
-from ibma_app.dataset.write import Output, open_output, save_json, save_statmap, save_text, save_tsv
+from ibma_app.dataset.output_dir import Output, open_output
+from ibma_app.dataset.write import save_json, save_statmap, save_text, save_tsv
 from ibma_app.images.read import read_image
 from ibma_app.workflows.demo.simulate import SimulatedMap, Simulation, Truth
 

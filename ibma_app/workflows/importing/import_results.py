@@ -18,7 +18,8 @@ from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportReques
 from ibma_app.dataset.description import write_bidsignore, write_readme
 from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.imported import describe_import, find_earlier, remove_stale, update_rows
-from ibma_app.dataset.write import Output, open_output, save_json, save_statmap
+from ibma_app.dataset.output_dir import Output, open_output
+from ibma_app.dataset.write import save_json, save_statmap
 from ibma_app.images.spaces import MNI, outside_mni
 from ibma_app.importers import IMPORTERS, find_importer
 from ibma_app.stream.grid_and_mask import is_mni

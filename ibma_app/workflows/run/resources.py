@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ibma_app.core.errors import OutputError
-from ibma_app.dataset.write import Output, replace_file
+from ibma_app.dataset.output_dir import Output, replace_file
 from ibma_app.stream.resampling.checkpoints import FOLDER, Checkpoints
 from ibma_app.stream.workers.dask_pool import DaskPool, open_dask
 from ibma_app.stream.workers.machine import available_cores, default_memory, parse_size, return_freed_memory

@@ -18,8 +18,8 @@ from ibma_app.core.labels import camel_case
 from ibma_app.core.results import EstimatorResult, Finding, MapSurvey
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.entities import output_name
-from ibma_app.dataset.write import Output, save_json, save_tsv
-from ibma_app.dataset.writer import MapWriter
+from ibma_app.dataset.output_dir import Output
+from ibma_app.dataset.write import MapWriter, save_json, save_tsv
 from ibma_app.stats.tails import z_to_log10p
 from ibma_app.stream.estimate import Model
 from ibma_app.workflows.plan.choose_estimators import Choice

@@ -8,7 +8,8 @@ from ibma_app import __version__
 from ibma_app.core.results import Results
 from ibma_app.core.statmap import Dataset
 from ibma_app.dataset.description import write_bidsignore, write_citation, write_description, write_readme
-from ibma_app.dataset.write import Output, save_text
+from ibma_app.dataset.output_dir import Output
+from ibma_app.dataset.write import save_text
 from ibma_app.workflows.run.log import software_versions
 
 

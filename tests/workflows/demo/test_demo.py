@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ibma_app.core.errors import OutputError
-from ibma_app.dataset.write import open_output, save_statmap
+from ibma_app.dataset.output_dir import open_output
+from ibma_app.dataset.write import save_statmap
 from ibma_app.images.read import read_image
 from ibma_app.workflows.demo import files as demo_files
 from ibma_app.workflows.demo import run_demo as demo

@@ -1,0 +1,51 @@
+"""Jobs in threads of this process (kernels release the GIL), or by workers elsewhere; results as they come."""
+
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from typing import Any, TypeVar
+
+from ibma_app.core.threads import in_threads
+from ibma_app.stream.workers.resources import ONE_THREAD, Resources
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+Shared = TypeVar("Shared")
+
+
+def do_jobs(
+    function: Callable[[Shared, Any], Result],
+    shared: Shared,
+    jobs: Iterable[Job],
+    done: Callable[[Job, Result], None],
+    resources: Resources = ONE_THREAD,
+    *,
+    read: Callable[[Job], Any] | None = None,
+    nbytes: int = 0,
+) -> None:
+    """Call ``function(shared, job)`` with each job, here or by workers; the first failure ends it.
+
+    Parameters
+    ----------
+    function : callable
+        At module level, as workers import it.
+    shared : object
+        Sent once to each worker.
+    jobs : iterable
+    done : callable
+        Called in this thread with a job and its result, in the order in which they finish.
+    resources : Resources
+        Its workers do the jobs, or, when it has none, its threads.
+    read : callable, optional
+        Turns a job into what ``function`` is given in its place: in the
+        threads that work here, and here before it is sent to a worker.
+    nbytes : int
+        What it then takes, at most.
+    """
+    if resources.workers is None:
+        in_threads(lambda job: function(shared, read(job) if read else job), jobs, resources.threads, done)
+        return
+    with closing(resources.workers.run(function, jobs, shared=shared, read=read, nbytes=nbytes)) as finished:
+        for job, outcome in finished:
+            if isinstance(outcome, Exception):
+                raise outcome
+            done(job, outcome)
