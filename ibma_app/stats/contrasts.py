@@ -73,38 +73,36 @@ def _f_of(rows: Floats, slot: int, first: int, size: int, small: Floats, rank: i
     return statistic / size
 
 
+class Hypotheses(NamedTuple):
+    """C tests of R rows in all, on the bases of N patterns of coverage."""
+
+    rows: Floats  # (N, R, P) of `Patterns`
+    estimable: Bools  # (N, C) likewise
+    starts: Ints  # (C + 1,) of `Frame`
+    upper: Bools  # (C,) likewise
+    work: Floats  # (R, R + 1)
+
+
 @folded
 def test_voxel(
-    rows: Floats,
-    slot: int,
-    starts: Ints,
-    upper: Bools,
-    known: Bools,
-    small: Floats,
-    rank: int,
-    scale: float,
-    values: Floats,
-    estimable: Bools,
-    voxel: int,
-    work: Floats,
+    tests: Hypotheses, slot: int, small: Floats, rank: int, scale: float, tested: Tested, voxel: int
 ) -> None:
     """Write the tests of one voxel.
 
     Parameters
     ----------
-    rows, slot, known
-        The tests on the bases of `Patterns`, which of these it is, and which tests are estimable.
-    starts, upper
-        Of the frame.
+    tests, slot
+        The tests, and the pattern of the voxel.
     small : ndarray
         Holds coefficients and covariance on the pattern's basis (see weighted.py).
     scale : float
         Multiplies the covariance. 0 (identical effects): the effect is kept,
         variance and statistic stay 0 and the test counts as not estimable.
-    values, estimable
-        As in `Tested`.
-    work : ndarray, shape (R, R + 1)
+    tested : Tested
+        Filled at the voxel.
     """
+    rows, known, starts, upper, work = tests
+    values, estimable = tested
     for c in range(upper.size):
         if not known[slot, c]:
             continue

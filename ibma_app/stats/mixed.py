@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ibma_app.stats.basis import COLUMNS, EFFECT, VARIANCE, Frame
 from ibma_app.stats.compiled import compiled, folded, inner
-from ibma_app.stats.contrasts import Tested, new_tested, test_voxel
+from ibma_app.stats.contrasts import Hypotheses, Tested, new_tested, test_voxel
 from ibma_app.stats.tau2 import LIKELY, estimate_tau2, likely_fit
 from ibma_app.stats.voxels import (
     TILE,
@@ -46,6 +46,7 @@ class _Choices(NamedTuple):
     random: bool  # tau2 is estimated: mixed effects
     scale: int
     equal_weights: bool
+    likely: int  # of `tau2.LIKELY`, when tau2 is that of a likelihood; else -1
 
 
 @folded
@@ -123,18 +124,14 @@ def _fit(
     frame: Frame,
     workspace: Workspace,
     choices: _Choices,
-    work: Floats,
-    counts: NDArray[np.int16],
-    summary: Floats,
-    identical: Bools,
-    values: Floats,
-    estimable: Bools,
+    out: MixedFit,
 ) -> None:
-    """Loop over voxels; tau2 is given. Outputs as in `MixedFit` and `Tested`."""
+    """Loop over voxels; tau2 is given."""
+    tested, counts, summary, identical = out
     maps, flat, small, y, v = workspace.maps, workspace.flat, workspace.small, workspace.y, workspace.v
     table, voxels, slots = group.patterns, group.voxels, group.slots
     ns, ranks, index, columns = table.maps, table.rank, table.which, table.columns
-    rows, known, starts, upper = table.rows, table.estimable, frame.starts, frame.upper
+    tests = Hypotheses(table.rows, table.estimable, frame.starts, frame.upper, workspace.work)
     slot, k, rank = -1, 0, 0
     for start in range(0, voxels.size, TILE):
         fill_tile(effect, voxels, start, y)
@@ -157,7 +154,7 @@ def _fit(
                 continue
             if choices.equal_weights:
                 _plain_mean(flat, small, k, rank)
-            test_voxel(rows, slot, starts, upper, known, small, rank, scale, values, estimable, voxel, work)
+            test_voxel(tests, slot, small, rank, scale, tested, voxel)
 
 
 @compiled
@@ -168,19 +165,14 @@ def _fit_likely(
     frame: Frame,
     workspace: Workspace,
     choices: _Choices,
-    method: int,
-    work: Floats,
-    counts: NDArray[np.int16],
-    summary: Floats,
-    identical: Bools,
-    values: Floats,
-    estimable: Bools,
+    out: MixedFit,
 ) -> None:
     """Loop over voxels as `_fit` does, and look for each one's tau2 (ML, REML) while it is packed."""
+    tested, counts, summary, identical = out
     maps, flat, small, y, v = workspace.maps, workspace.flat, workspace.small, workspace.y, workspace.v
     table, voxels, slots = group.patterns, group.voxels, group.slots
     ns, ranks, index, columns = table.maps, table.rank, table.which, table.columns
-    rows, known, starts, upper = table.rows, table.estimable, frame.starts, frame.upper
+    tests = Hypotheses(table.rows, table.estimable, frame.starts, frame.upper, workspace.work)
     slot, k, rank = -1, 0, 0
     for start in range(0, voxels.size, TILE):
         fill_tile(effect, voxels, start, y)
@@ -197,11 +189,11 @@ def _fit_likely(
             fixed = moments(maps, small, rank, 0.0, 2)
             q = fixed.q
             if k > rank:
-                summary[TAU2, voxel], q = likely_fit(maps, small, k, rank, method, fixed)
+                summary[TAU2, voxel], q = likely_fit(maps, small, k, rank, choices.likely, fixed)
             scale, same = _judge(maps, fixed, k - rank, choices, q, summary, voxel)
             identical[voxel] = same
             if scale >= 0.0:
-                test_voxel(rows, slot, starts, upper, known, small, rank, scale, values, estimable, voxel, work)
+                test_voxel(tests, slot, small, rank, scale, tested, voxel)
 
 
 def _holds_constant(frame: Frame) -> bool:
@@ -226,29 +218,32 @@ def _fit_all(
     centred effects, as metafor has them; with a constant that makes no
     difference. The coefficients are of the effects themselves.
     """
-    voxels = effect.shape[1]
-    counts = np.zeros((2, voxels), dtype=np.int16)
-    summary = np.zeros((4, voxels))
-    identical = np.zeros(voxels, dtype=np.bool_)
-    tested = new_tested(frame.upper.size, voxels)
-    workspace = new_workspace(frame)
-    work = np.zeros((frame.rows.shape[0], frame.rows.shape[0] + 1))
-    heard = effect if _holds_constant(frame) else _centred(effect, covered)
+    out, workspace = _new_fit(frame, effect.shape[1]), new_workspace(frame)
+    for_tau2 = effect if _holds_constant(frame) else _centred(effect, covered)
     for group in group_voxels(covered, frame):
-        if method in LIKELY and heard is effect:
-            out = (counts, summary, identical, *tested)
-            _fit_likely(effect, variance, group, frame, workspace, choices, LIKELY[method], work, *out)
+        if method in LIKELY and for_tau2 is effect:
+            _fit_likely(effect, variance, group, frame, workspace, choices, out)
             continue
         if choices.random:
-            estimate_tau2(heard, variance, group, workspace, method, summary[TAU2])
-        if heard is not effect:
-            aside = (counts.copy(), summary.copy(), identical.copy(), *new_tested(frame.upper.size, voxels))
-            _fit(heard, variance, group, frame, workspace, choices, work, *aside)
-        _fit(effect, variance, group, frame, workspace, choices, work, counts, summary, identical, *tested)
-        if heard is not effect:
-            of_group = group.voxels
-            summary[Q:, of_group] = aside[1][Q:, of_group]
-    return MixedFit(tested, counts, summary, identical)
+            estimate_tau2(for_tau2, variance, group, workspace, method, out.summary[TAU2])
+        if for_tau2 is not effect:
+            aside = _new_fit(frame, effect.shape[1])
+            aside.summary[:] = out.summary
+            _fit(for_tau2, variance, group, frame, workspace, choices, aside)
+        _fit(effect, variance, group, frame, workspace, choices, out)
+        if for_tau2 is not effect:
+            out.summary[Q:, group.voxels] = aside.summary[Q:, group.voxels]
+    return out
+
+
+def _new_fit(frame: Frame, voxels: int) -> MixedFit:
+    """Allocate for B voxels."""
+    return MixedFit(
+        new_tested(frame.upper.size, voxels),
+        np.zeros((2, voxels), dtype=np.int16),
+        np.zeros((4, voxels)),
+        np.zeros(voxels, dtype=np.bool_),
+    )
 
 
 def fit_fixed(effect: Floats, variance: Floats, covered: Bools, frame: Frame, equal_weights: str = "no") -> MixedFit:
@@ -270,7 +265,7 @@ def fit_fixed(effect: Floats, variance: Floats, covered: Bools, frame: Frame, eq
     MixedFit
         Estimable from n = rank on: a single map passes through.
     """
-    choices = _Choices(False, _UNSCALED, equal_weights == "yes")
+    choices = _Choices(False, _UNSCALED, equal_weights == "yes", -1)
     return _fit_all(effect, variance, covered, frame, choices, "")
 
 
@@ -292,5 +287,5 @@ def fit_mixed(effect: Floats, variance: Floats, covered: Bools, frame: Frame, me
     MixedFit
         Nothing is estimable where n <= rank.
     """
-    choices = _Choices(True, _SCALES[test], False)
+    choices = _Choices(True, _SCALES[test], False, LIKELY.get(method, -1))
     return _fit_all(effect, variance, covered, frame, choices, method)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ibma_app.stats.basis import Frame
 from ibma_app.stats.compiled import compiled, inner
-from ibma_app.stats.contrasts import Tested, new_tested, test_voxel
+from ibma_app.stats.contrasts import Hypotheses, Tested, new_tested, test_voxel
 from ibma_app.stats.voxels import TILE, Group, Workspace, fill_tile, group_voxels, new_workspace
 from ibma_app.stats.weighted import IDENTICAL, INVERSE, VECTORS
 
@@ -52,22 +52,13 @@ def residual_sum(
 
 
 @compiled
-def _fit(
-    data: Floats,
-    group: Group,
-    frame: Frame,
-    workspace: Workspace,
-    work: Floats,
-    counts: NDArray[np.int16],
-    identical: Bools,
-    values: Floats,
-    estimable: Bools,
-) -> None:
-    """Loop over voxels. Outputs as in `OlsFit` and `Tested`."""
+def _fit(data: Floats, group: Group, frame: Frame, workspace: Workspace, out: OlsFit) -> None:
+    """Loop over voxels."""
+    tested, counts, identical = out
     small, y = workspace.small, workspace.y
     table, voxels, slots = group.patterns, group.voxels, group.slots
     ns, ranks, index, columns = table.maps, table.rank, table.which, table.columns
-    rows, known, starts, upper = table.rows, table.estimable, frame.starts, frame.upper
+    tests = Hypotheses(table.rows, table.estimable, frame.starts, frame.upper, workspace.work)
     for start in range(0, voxels.size, TILE):
         for b in range(fill_tile(data, voxels, start, y)):
             voxel, slot = voxels[start + b], slots[start + b]
@@ -82,7 +73,7 @@ def _fit(
             if rss <= IDENTICAL * total:
                 identical[voxel] = True
                 scale = 0.0
-            test_voxel(rows, slot, starts, upper, known, small, rank, scale, values, estimable, voxel, work)
+            test_voxel(tests, slot, small, rank, scale, tested, voxel)
 
 
 def fit_ols(values: Floats, covered: Bools, frame: Frame) -> OlsFit:
@@ -103,12 +94,10 @@ def fit_ols(values: Floats, covered: Bools, frame: Frame) -> OlsFit:
         where the residual sum of squares is at most 1e-14 of the total.
     """
     voxels = values.shape[1]
-    counts = np.zeros((2, voxels), dtype=np.int16)
-    identical = np.zeros(voxels, dtype=np.bool_)
-    tested = new_tested(frame.upper.size, voxels)
+    counts, identical = np.zeros((2, voxels), dtype=np.int16), np.zeros(voxels, dtype=np.bool_)
+    out = OlsFit(new_tested(frame.upper.size, voxels), counts, identical)
     workspace = new_workspace(frame)
     workspace.small[INVERSE] = np.eye(frame.columns.shape[0])
-    work = np.zeros((frame.rows.shape[0], frame.rows.shape[0] + 1))
     for group in group_voxels(covered, frame):
-        _fit(values, group, frame, workspace, work, counts, identical, *tested)
-    return OlsFit(tested, counts, identical)
+        _fit(values, group, frame, workspace, out)
+    return out

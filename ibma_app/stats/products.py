@@ -84,6 +84,15 @@ def _any_beyond(line: Singles, bound: float, sides: int) -> bool:
     return found > 0
 
 
+class _Bounds(NamedTuple):
+    """What makes a product worth a closer look."""
+
+    sides: int  # 1: the upper one
+    floor_share: float
+    floor_z: float
+    slack: float  # rounding error of a product in single precision, at most
+
+
 @compiled
 def _scan(
     products: Singles,
@@ -92,13 +101,11 @@ def _scan(
     weights: Floats,
     units: Units,
     table: ZTable,
-    sides: int,
-    floor_share: float,
-    floor_z: float,
-    slack: float,
+    bounds: _Bounds,
     high: High,
 ) -> None:
-    """Go through the products of M relabellings with ``width`` voxels from ``first`` on; one side is the upper one."""
+    """Go through the products of M relabellings with ``width`` voxels from ``first`` on."""
+    sides, floor_share, floor_z, slack = bounds
     two_sided = sides == 2
     for row in range(products.shape[0]):
         bound = np.float32(min(high.share[row], floor_share) - slack)
@@ -161,13 +168,12 @@ def scan_products(
     part.peak[:] = -math.inf
     part.counts[:] = 0
     single = weights.astype(np.float32)
-    sides = 2 if two_sided else 1
-    slack = ROUNDING * (weights.shape[1] + 4)
+    bounds = _Bounds(2 if two_sided else 1, floor_share, floor_z, ROUNDING * (weights.shape[1] + 4))
     space = np.empty((rows, tile), dtype=np.float32)
     for first in range(0, units.norms.size, tile):
         stop = min(first + tile, units.norms.size)
         np.matmul(single, units.values[:, first:stop], out=space[:, : stop - first])
-        _scan(space, stop - first, first, weights, units, table, sides, floor_share, floor_z, slack, part)
+        _scan(space, stop - first, first, weights, units, table, bounds, part)
 
 
 @compiled

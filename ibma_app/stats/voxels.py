@@ -33,6 +33,7 @@ class Workspace(NamedTuple):
     maps: Floats  # (rows, G, 4) one voxel; see weighted.py
     flat: Floats  # (rows, 4 G) the same memory
     small: Floats  # (8, P, P)
+    work: Floats  # (R, R + 1) for F tests
 
 
 def new_workspace(frame: Frame) -> Workspace:
@@ -41,7 +42,10 @@ def new_workspace(frame: Frame) -> Workspace:
     groups = (k + LANES - 1) // LANES
     maps = np.zeros((COLUMNS + p + p * (p + 1) // 2, groups, LANES))
     flat = maps.reshape(maps.shape[0], groups * LANES)
-    return Workspace(np.zeros((TILE, k)), np.zeros((TILE, k)), maps, flat, np.zeros((8, p, p)))
+    rows = frame.rows.shape[0]
+    return Workspace(
+        np.zeros((TILE, k)), np.zeros((TILE, k)), maps, flat, np.zeros((8, p, p)), np.zeros((rows, rows + 1))
+    )
 
 
 def _pattern_keys(covered: Bools) -> NDArray[np.uint64]:
