@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,23 @@ log = logging.getLogger(__name__)
 
 GAP_Z = 1.5  # a map whose every |z| is larger was thresholded: p < 0.05 alone asks for 1.64
 GAP_EFFECT = 0.25  # of the median |effect|: where no z is at hand
+EDGE_Z = 0.5  # width of the bins that are compared
 STRAYS = 0.01  # share of voxels that may be in the gap
-MOSTLY_EMPTY = 0.9  # share of what other maps cover
+EMPTY = 0.05  # share of what other maps cover, beside a gap in z (or t): the threshold shows at any share
+MOSTLY_EMPTY = 0.9  # the same beside a gap in effects, which have no scale of their own
 REGION = 100  # voxels: fewer tell nothing
 SAMPLE = 20_000  # voxels looked at for a median
 FOLD = 100.0  # variances this far apart are of different units
 COSTLY = 0.1  # share of the voxels: more lost to single maps is a warning
 NAMED = 5  # maps named in a message
+
+
+class Suspect(NamedTuple):
+    """Where a map without values around zero is covered and empty: packed bits, (V,) of the base mask."""
+
+    covered: NDArray[np.uint8]
+    empty: NDArray[np.uint8]
+    share: float  # of what other maps cover: as much of it empty shows that the map was thresholded
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +47,10 @@ class ReadMap:
     derived: tuple[str, ...]
     signed: bool
     covered: int  # voxels of the base mask
-    suspect: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None  # packed bits: covered, empty
+    suspect: Suspect | None = None
 
 
-def pack_suspect(
-    values: Mapping[str, NDArray[Any]], reasons: NDArray[np.uint8]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+def pack_suspect(values: Mapping[str, NDArray[Any]], reasons: NDArray[np.uint8]) -> Suspect | None:
     """Keep where a map is covered and where it is empty if no value lies around zero, else None.
 
     Parameters
@@ -54,7 +62,9 @@ def pack_suspect(
     """
     if not next(iter(values.values())).size or not _has_gap(values):
         return None
-    return np.packbits(reasons == COVERED), np.packbits((reasons == BACKGROUND) | (reasons == NOT_FINITE))
+    share = EMPTY if _has_edge(values) else MOSTLY_EMPTY
+    empty = (reasons == BACKGROUND) | (reasons == NOT_FINITE)
+    return Suspect(np.packbits(reasons == COVERED), np.packbits(empty), share)
 
 
 def _has_gap(values: Mapping[str, NDArray[Any]]) -> bool:
@@ -69,8 +79,20 @@ def _has_gap(values: Mapping[str, NDArray[Any]]) -> bool:
     return bool(np.count_nonzero(effect < limit) <= allowed)
 
 
+def _has_edge(values: Mapping[str, NDArray[Any]]) -> bool:
+    """Tell whether |z| is most frequent where it begins, as a threshold leaves it and a strong effect does not."""
+    if "z" in values:
+        z = np.abs(values["z"])
+    elif "variance" in values:
+        z = np.abs(values["effect"]) / np.sqrt(values["variance"])
+    else:
+        return False
+    least = np.quantile(z, STRAYS)
+    return bool(np.count_nonzero(z < least + EDGE_Z) > np.count_nonzero(z < least + 2 * EDGE_Z) / 2)
+
+
 def refuse_thresholded(maps: Sequence[ReadMap], count: NDArray[np.integer[Any]]) -> None:
-    """Refuse maps that are nearly all empty where others are not, and have no value around zero.
+    """Refuse maps that are empty where others are not, and have no value around zero.
 
     Parameters
     ----------
@@ -88,18 +110,16 @@ def refuse_thresholded(maps: Sequence[ReadMap], count: NDArray[np.integer[Any]])
     for read in maps:
         if read.suspect is None:
             continue
-        covered, empty = (np.unpackbits(bits, count=count.size).astype(bool) for bits in read.suspect)
+        covered, empty = (np.unpackbits(bits, count=count.size).astype(bool) for bits in read.suspect[:2])
         others = (count - covered) > 0
         region = np.count_nonzero(others)
-        if region >= REGION and np.count_nonzero(empty & others) >= MOSTLY_EMPTY * region:
+        if region >= REGION and np.count_nonzero(empty & others) >= read.suspect.share * region:
             named.append(str(read.observation.path))
     if named:
         raise DataError(
-            f"{len(named)} map(s) were thresholded before they were shared (nearly all zeros where others "
-            "are not): "
-            f"{_some(named)}. Only-significant voxels bias every combination: provide the unthresholded "
-            "maps, or leave "
-            "these out."
+            f"{len(named)} map(s) were thresholded before they were shared (empty where others are not, "
+            f"and without any value around zero): {_some(named)}. Only-significant voxels bias every combination: "
+            "provide the unthresholded maps, or leave these out."
         )
 
 

@@ -172,6 +172,28 @@ def test_when_all_are_thresholded_all_are_named(maps, observe):
         pass
 
 
+@pytest.mark.parametrize("kinds", [("effect", "variance"), ("z",)])
+@pytest.mark.parametrize("survivors", [0.1, 0.25, 0.5, 0.8])
+def test_a_threshold_shows_at_any_share_of_survivors(maps, observe, kinds, survivors):
+    rows, volumes = maps(5, kinds=kinds)
+    z = volumes[3]["z"] if "z" in kinds else volumes[3]["effect"] / np.sqrt(volumes[3]["variance"])
+    strong = {kind: volume * (1 if kind == "variance" else 2.0 / np.quantile(np.abs(z), 1 - survivors))
+              for kind, volume in volumes[3].items()}  # fmt: skip
+    rows[3] = observe("thresholded", thresholded(strong, 2.0))
+    with pytest.raises(DataError, match="1 map") as caught, stacked(rows, kinds, "study"):
+        pass
+    assert str(rows[3].path) in caught.value.message
+
+
+def test_a_strong_effect_in_a_small_field_of_view_is_not_thresholding(maps, observe, rng):
+    rows, _ = maps(5, kinds=("z",))
+    strong = rng.normal(6.0, 1.0, size=SHAPE)
+    strong[3:] = 0
+    rows[3] = observe("strong", {"z": strong})
+    with stacked(rows, ("z",), "study") as stack:
+        assert stack.n_maps == 5
+
+
 def test_a_small_field_of_view_is_not_thresholding(maps):
     rows, _ = maps(5, {3: slice(1, 6)})  # covers one slice of six
     with stacked(rows, unit="study") as stack:
