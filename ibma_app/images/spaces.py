@@ -1,6 +1,7 @@
 """Names of templates in other software, and what they are called in file names."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -96,6 +97,29 @@ def template_label(name: str) -> str:
     if key.startswith("tt") and re.match(r"(?i)tt_", name):
         return "Talairach"  # AFNI's TT_N27, TT_avg152, ...: templates that were brought into Talairach's frame
     return letters
+
+
+def is_mni(space: str | None) -> bool:
+    """Tell whether a label is of the MNI family, whose maps may be pooled: MNI152NLin6Asym, SPM12's IXI549Space, ..."""
+    return str(space or "").upper().startswith(("MNI", "IXI549SPACE"))
+
+
+def has_mni152_shape(space: str | None) -> bool:
+    """Tell whether nilearn's MNI152 brain fits a space, behind its maps and as their mask: MNI's, but no child's."""
+    return is_mni(space) and not str(space).upper().startswith(("MNIINFANT", "MNIPEDIATRIC"))
+
+
+def masked_to_mni152(unit: str, spaces: Sequence[str | None]) -> bool:
+    """Tell whether ``--mask auto`` keeps an analysis within nilearn's MNI152 brain: studies, all in spaces it fits.
+
+    Parameters
+    ----------
+    unit : "run", "subject" or "study"
+        What one observation is.
+    spaces : sequence of str or None
+        The observations' labels.
+    """
+    return unit == "study" and bool(spaces) and all(has_mni152_shape(space) for space in spaces)
 
 
 def says_mni(grid: Grid) -> bool:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.results import EstimatorResult, Results
+from ibma_app.images.spaces import has_mni152_shape
 from ibma_app.report.evidence import view_evidence
-from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_glass, draw_mosaic, is_mni
+from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_glass, draw_mosaic
 from ibma_app.report.figures.charts import describe_test
 from ibma_app.report.figures.picture import Picture, called, positive_scale, signed_scale
 from ibma_app.report.figures.surface import draw_surface
@@ -164,7 +165,7 @@ def _test_pictures(
     shown = f"where significant ({words})" if found else "over the whole mask, not thresholded"
     if first is not None and not found:
         shown += f": no voxel is significant by {first.title}"
-    mni = is_mni(space_of(results))
+    mni = has_mni152_shape(space_of(results))
     corr = _corr_of(maps, first) if found else ""
     pictures = [
         called(draw_glass(results.grid, seen, cut, f"Projections of z {shown}.", mni=mni), corr, "stat-z_glass")

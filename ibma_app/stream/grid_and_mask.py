@@ -12,14 +12,10 @@ from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.images.mni_masks import mni_brain
 from ibma_app.images.read import read_grid, read_image
 from ibma_app.images.regrid import regrid_mask, same_lattice
+from ibma_app.images.spaces import masked_to_mni152
 from ibma_app.stream.convert import kinds_to_open
 
 FINE = 1.5  # mm: below, the 1 mm brain mask is taken
-
-
-def is_mni(space: str | None) -> bool:
-    """Tell whether a space's label is of the MNI family (MNI152NLin6Asym, MNIPediatricAsym, SPM12's IXI549Space)."""
-    return str(space or "").upper().startswith(("MNI", "IXI549SPACE"))
 
 
 def choose_grid(
@@ -115,7 +111,7 @@ def choose_mask(grid: Grid, policy: str | Path, unit: str, spaces: Sequence[str 
         return _file_mask(policy, grid, "--mask")
     if policy == "template":
         return _template_mask(grid, spaces)
-    if policy == "auto" and unit == "study" and spaces and all(is_mni(space) for space in spaces):
+    if policy == "auto" and masked_to_mni152(unit, spaces):
         return grid.mask & _mni_brain(grid)
     return grid.mask.copy()
 

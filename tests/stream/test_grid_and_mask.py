@@ -9,23 +9,9 @@ import pytest
 from ibma_app.core.errors import DataError, DatasetError, InputError
 from ibma_app.core.grid import Grid
 from ibma_app.images.mni_masks import mni_brain
-from ibma_app.stream.grid_and_mask import choose_grid, choose_mask, is_mni
+from ibma_app.stream.grid_and_mask import choose_grid, choose_mask
 
 AFFINE = np.array([[-4.0, 0, 0, 10], [0, 4.0, 0, -12], [0, 0, 4.0, -8], [0, 0, 0, 1]])
-
-
-@pytest.mark.parametrize(
-    ("space", "answer"),
-    [
-        ("MNI152NLin6Asym", True),
-        ("MNIPediatricAsym", True),
-        ("T1w", False),
-        (None, False),
-        ("Talairach", False),
-    ],
-)
-def test_the_mni_family(space, answer):
-    assert is_mni(space) is answer
 
 
 def test_one_grid_is_kept_with_its_codes(observe):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
 from ibma_app.images.regrid import to_world_axes, world_axes
+from ibma_app.images.spaces import has_mni152_shape
 from ibma_app.images.write import to_nibabel
 from ibma_app.report.figures.embed import EmbeddedBlocks
 from ibma_app.report.figures.picture import Panel, Picture, Scale, draw_bar
@@ -58,20 +59,13 @@ class Sheet:
 
     def plan(self, grid: Grid, space: str | None) -> SlicePlan:
         """Return the plan for a grid, making it when it is new."""
-        mni = is_mni(space)
+        mni = has_mni152_shape(space)
         for plan in self.plans:
             same = plan.mni == mni and plan.grid.matches(grid)
             if same and np.array_equal(plan.grid.mask, grid.mask):
                 return plan
         self.plans.append(plan_slices(grid, f"backdrop{len(self.plans)}", mni=mni))
         return self.plans[-1]
-
-
-def is_mni(space: str | None) -> bool:
-    """Whether a space has the adult MNI152 brain's shape, so that its template may lie behind."""
-    if space is None or not space.startswith(("MNI", "ICBM")):
-        return False
-    return not space.startswith(("MNIInfant", "MNIPediatric"))
 
 
 @functools.cache

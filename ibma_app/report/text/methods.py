@@ -14,6 +14,7 @@ from ibma_app.core.coverage import MIN_COVERAGE
 from ibma_app.core.design import Design
 from ibma_app.core.methods import Citation
 from ibma_app.core.results import EstimatorResult, Results
+from ibma_app.images.spaces import is_mni, masked_to_mni152
 from ibma_app.report.figures.charts import describe_test
 from ibma_app.report.html import format_number
 from ibma_app.report.text.significance import and_, decision_paragraph
@@ -104,7 +105,7 @@ def space_of(results: Results) -> str | None:
     if "space" in results.analysis.entities:
         return results.analysis.entities["space"]
     spaces = {row.entities.get("space", "") for row in results.analysis.observations}
-    return min(spaces) if spaces and all(space.startswith("MNI") for space in spaces) else None
+    return min(spaces) if spaces and all(is_mni(space) for space in spaces) else None
 
 
 def readme_intro(version: str) -> str:
@@ -264,13 +265,13 @@ def _share_sentence(results: Results) -> str:
 def _mask_sentence(results: Results) -> str:
     """State what else bounds the analysis than coverage."""
     mask = results.settings.get("mask", "data")
-    space = space_of(results) or ""
-    if mask == "auto" and results.analysis.unit == "study" and space.startswith("MNI"):
+    analysis = results.analysis
+    if mask == "auto" and masked_to_mni152(analysis.unit, [row.entities.get("space") for row in analysis.observations]):
         return "The analysis was restricted to nilearn's MNI152 brain mask."
     if mask in ("auto", "data", None, ""):
         return ""
     if mask == "template":
-        return f"The analysis was restricted to TemplateFlow's brain mask of {space}."
+        return f"The analysis was restricted to TemplateFlow's brain mask of {space_of(results)}."
     return f"The analysis was restricted to the mask {Path(str(mask)).name}."
 
 

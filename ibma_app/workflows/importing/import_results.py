@@ -20,9 +20,8 @@ from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.imported import describe_import, find_earlier, remove_stale, update_rows
 from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.dataset.write import save_json, save_statmap
-from ibma_app.images.spaces import MNI, outside_mni
+from ibma_app.images.spaces import MNI, is_mni, outside_mni
 from ibma_app.importers import IMPORTERS, find_importer
-from ibma_app.stream.grid_and_mask import is_mni
 from ibma_app.workflows.importing.make_maps import ReadyMaps, locate_source, make_ready, make_sidecar, plan_kinds
 from ibma_app.workflows.options.table import ImportOptions
 from ibma_app.workflows.run.log import messages

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ibma_app.core.errors import DatasetError, NothingSelectedError, UsageError
 from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.dataset.entities import order_entities, short_name
-from ibma_app.stream.grid_and_mask import is_mni
+from ibma_app.images.spaces import is_mni
 from ibma_app.workflows.options.table import Options
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import pytest
 
 from ibma_app.core.design import Design, Test
 from ibma_app.core.grid import Grid
-from ibma_app.report.figures.brain import draw_glass, draw_mosaic, is_mni, plan_slices
+from ibma_app.report.figures.brain import draw_glass, draw_mosaic, plan_slices
 from ibma_app.report.figures.charts import describe_test, draw_design
 from ibma_app.report.figures.picture import positive_scale, signed_scale
 from ibma_app.report.html import encode_png, format_number, sort_key, split_words
@@ -93,13 +93,6 @@ def test_glass_brain_falls_back_to_projections(grid_maker):
     blue = pixels(beside.panels[1].uri)
     assert blue[-1, 0, 2] > blue[-1, 0, 0]  # negative: blue, at the lower left
     assert (blue[..., 3] > 0).sum() == 1
-
-
-def test_spaces_with_the_adult_template():
-    assert is_mni("MNI152NLin2009cAsym")
-    assert not is_mni("MNIPediatricAsym")
-    assert not is_mni("T1w")
-    assert not is_mni(None)
 
 
 def test_design_picture_and_words():

@@ -5,8 +5,10 @@ import html
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from ibma_app.core.grid import Grid
 from ibma_app.core.methods import Citation
 from ibma_app.report.pages import write_analysis_page
 from ibma_app.report.text.citations import bibtex, merge_texts, paste_texts
@@ -17,6 +19,7 @@ from ibma_app.report.text.methods import (
     readme_intro,
     references_markdown,
 )
+from ibma_app.stream.grid_and_mask import choose_mask
 
 
 def words(results, version="1.0"):
@@ -102,6 +105,19 @@ def test_participant_words(tmp_path, participant_results):
 def test_options_are_in_the_words(tmp_path, group_results, settings, said):
     results = group_results(tmp_path)
     assert said in words(replace(results, settings={**results.settings, **settings}))
+
+
+@pytest.mark.parametrize("unit", ["study", "subject"])
+@pytest.mark.parametrize(
+    "space", ["MNI152NLin6Asym", "IXI549Space", "MNIPediatricAsym", "ICBM452AirSpace", "Talairach"]
+)
+def test_the_mask_that_is_taken_is_the_mask_that_is_told(tmp_path, group_results, space, unit):
+    affine = np.array([[8.0, 0, 0, -88], [0, 8, 0, -124], [0, 0, 8, -70], [0, 0, 0, 1]])
+    mask = choose_mask(Grid.whole(affine, (23, 28, 22)), "auto", unit, [space])
+    results = group_results(tmp_path, space=space, unit=unit)
+    told = "MNI152 brain mask" in words(replace(results, settings={**results.settings, "mask": "auto"}))
+    assert told is (not mask.all())
+    assert told is (unit == "study" and space in ("MNI152NLin6Asym", "IXI549Space"))
 
 
 def test_references_come_once(tmp_path, group_results):
