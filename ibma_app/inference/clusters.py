@@ -21,6 +21,8 @@ CONNECTIVITIES = {6: 1, 18: 2, 26: 3}
 """Neighbours of a voxel -> axes along which they may differ: faces, edges, corners."""
 
 SUB_PEAK_NAMES = "abcdefghijklmnopqrstuvwxyz"
+MAX_SUB_PEAKS = 3  # of a cluster
+MIN_DISTANCE = 8.0  # between the peaks of one cluster, mm
 
 COLUMNS = ("cluster_id", "x", "y", "z", "peak_z", "mean_z", "peak_effect", "log10p", "volume_mm3", "n_voxels")
 
@@ -80,9 +82,6 @@ def tabulate_clusters(
     effect: Floats | None = None,
     *,
     connectivity: int = 26,
-    min_extent: int = 0,
-    min_distance: float = 8.0,
-    max_sub_peaks: int = 3,
     atlases: Sequence[Atlas] = (),
     tdp: TrueDiscoveryBound | None = None,
 ) -> tuple[ClusterRow, ...]:
@@ -91,8 +90,8 @@ def tabulate_clusters(
     Voxels of positive and of negative z never share a cluster. Clusters are
     numbered by their peak's |z|, strongest first whatever its sign (ties: the
     larger cluster, then the first in C order). A sub-peak is a local maximum
-    of |z| among its neighbours at least ``min_distance`` from its cluster's
-    peak and its stronger sub-peaks.
+    of |z| among its neighbours at least 8 mm from its cluster's peak and its
+    stronger sub-peaks; there are at most 3 of a cluster.
 
     Parameters
     ----------
@@ -104,12 +103,6 @@ def tabulate_clusters(
         For ``peak_effect``.
     connectivity : {6, 18, 26}
         Neighbours that make voxels one cluster.
-    min_extent : int
-        Smaller clusters are left out (voxels).
-    min_distance : float
-        Between the peaks of one cluster, mm.
-    max_sub_peaks : int
-        Of each cluster, at most 26.
     atlases : sequence of Atlas
         Each names the region of every peak, in a column of its own.
     tdp : callable, optional
@@ -126,13 +119,13 @@ def tabulate_clusters(
         When the connectivity is none of 6, 18 and 26.
     """
     listed = significance.significant if significance.listed is None else significance.listed
-    clusters = find_clusters(field, listed, connectivity, min_extent)
+    clusters = find_clusters(field, listed, connectivity)
     if clusters.voxels.size == 0:
         return ()
     summits = clusters.voxels[clusters.starts]
     order = np.lexsort((summits, -clusters.sizes, -_height(field)[summits]))
     positions = _positions(field.grid)
-    peaks = _pick_peaks(clusters, field.grid, positions, connectivity, min_distance, max_sub_peaks)
+    peaks = _pick_peaks(clusters, field.grid, positions, connectivity)
     chosen = [peaks.get(int(cluster), [int(summits[cluster])]) for cluster in order]
     places = field.grid.affine[:3, :3] @ positions[:, np.concatenate(chosen)] + field.grid.affine[:3, 3:]
     told = iter(zip(places.T.tolist(), _regions(places.T, atlases), strict=True))
@@ -265,14 +258,7 @@ def find_clusters(field: Field, marked: NDArray[np.bool_], connectivity: int = 2
     return Clusters(voxels, dense.astype(np.int64), starts.astype(np.int64), sizes.astype(np.int64))
 
 
-def _pick_peaks(
-    clusters: Clusters,
-    grid: Grid,
-    positions: Integers,
-    connectivity: int,
-    min_distance: float,
-    max_sub_peaks: int,
-) -> dict[int, list[int]]:
+def _pick_peaks(clusters: Clusters, grid: Grid, positions: Integers, connectivity: int) -> dict[int, list[int]]:
     """Choose the peaks of the clusters that have several: cluster -> voxels, strongest first."""
     is_summit = _local_maxima(clusters, grid.shape, positions, connectivity)
     summits, labels = clusters.voxels[is_summit], clusters.labels[is_summit]
@@ -282,18 +268,18 @@ def _pick_peaks(
     for cluster in np.flatnonzero(counts > 1):
         candidates = summits[ends[cluster] - counts[cluster] : ends[cluster]]
         mm = grid.affine[:3, :3] @ positions[:, candidates]
-        chosen[int(cluster)] = [int(candidates[i]) for i in _spaced(mm, min_distance, max_sub_peaks)]
+        chosen[int(cluster)] = [int(candidates[i]) for i in _spaced(mm)]
     return chosen
 
 
-def _spaced(mm: Floats, min_distance: float, max_sub_peaks: int) -> Sequence[int]:
+def _spaced(mm: Floats) -> Sequence[int]:
     """Keep points (3, N) in their order that are far enough from all kept before."""
     kept = [0]
     far = np.ones(mm.shape[1], dtype=bool)
-    while len(kept) <= min(max_sub_peaks, len(SUB_PEAK_NAMES)):
+    while len(kept) <= MAX_SUB_PEAKS:
         distance = np.sqrt(((mm - mm[:, kept[-1] : kept[-1] + 1]) ** 2).sum(axis=0))
         # a hair of slack: 8 mm is 8 mm however the affine is rounded; a peak is never 0 mm from itself
-        far &= (distance >= min_distance * (1.0 - 1e-9)) & (distance > 0)
+        far &= (distance >= MIN_DISTANCE * (1.0 - 1e-9)) & (distance > 0)
         rest = np.flatnonzero(far)
         if rest.size == 0:
             break

@@ -12,6 +12,7 @@ from scipy.stats import norm
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Significance
 from ibma_app.core.grid import Grid
+from ibma_app.inference import clusters
 from ibma_app.inference.clusters import apply_min_extent, tabulate_clusters
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2.0, 0, -126], [0, 0, 2.0, -72], [0, 0, 0, 1]])
@@ -72,11 +73,12 @@ def test_columns_are_those_of_the_contract():
 
 
 @pytest.mark.parametrize(("connectivity", "expected"), [(6, 3), (18, 2), (26, 1)])
-def test_connectivity(connectivity, expected):
+def test_connectivity(connectivity, expected, monkeypatch):
+    monkeypatch.setattr(clusters, "MIN_DISTANCE", 100)
     volume = np.zeros((6, 6, 6))
     volume[1, 1, 1], volume[2, 2, 1], volume[3, 3, 2] = 5.0, 4.0, 3.5
     field = make_field(volume)
-    rows = tabulate_clusters(field, above(field, 3.0), connectivity=connectivity, min_distance=100)
+    rows = tabulate_clusters(field, above(field, 3.0), connectivity=connectivity)
     assert len(rows) == expected
 
 
@@ -96,16 +98,17 @@ def test_sub_peaks_keep_their_distance():
     volume[1:28, 1, 1] = 4.0
     volume[[3, 6, 8, 20, 26], 1, 1] = 9.0, 8.0, 7.0, 6.0, 5.0
     field = make_field(volume)
-    rows = tabulate_clusters(field, above(field, 3.0), min_distance=8.0)
+    rows = tabulate_clusters(field, above(field, 3.0))
     # 6 voxels of 2 mm apart or nearer than 8 mm: the 8.0 falls out, the 7.0 (10 mm away) stays
     assert [(row.cluster_id, row.peak_z) for row in rows] == [("1", 9), ("1a", 7), ("1b", 6), ("1c", 5)]
     assert all(row.n_voxels is None and row.mean_z is None and row.volume_mm3 is None for row in rows[1:])
     assert rows[0].n_voxels == 27
 
 
-def test_sub_peaks_equal_a_brute_force_scan():
+def test_sub_peaks_equal_a_brute_force_scan(monkeypatch):
+    monkeypatch.setattr(clusters, "MAX_SUB_PEAKS", 5)
     field = make_field(smooth_map(3) * 2)
-    found = tabulate_clusters(field, above(field, 1.5), min_distance=8.0, max_sub_peaks=5)
+    found = tabulate_clusters(field, above(field, 1.5))
     volume = field.grid.to_volume(field.z)
     expected = {}
     for sign in (1, -1):
@@ -145,11 +148,12 @@ def test_order_by_peak_and_ties_are_deterministic():
     assert [(row.cluster_id, row.x) for row in rows] == [("1", 70.0), ("2", 82.0), ("3", 88.0), ("4", 74.0)]
 
 
-def test_plateau_has_one_peak():
+def test_plateau_has_one_peak(monkeypatch):
+    monkeypatch.setattr(clusters, "MIN_DISTANCE", 0.0)
     volume = np.zeros((9, 9, 9))
     volume[3:6, 3:6, 3:6] = 5.0
     field = make_field(volume)
-    (row,) = tabulate_clusters(field, above(field, 3.0), min_distance=0.0)
+    (row,) = tabulate_clusters(field, above(field, 3.0))
     assert (row.n_voxels, row.x) == (27, 84.0)
 
 
@@ -161,7 +165,7 @@ def test_equals_nilearn(two_sided, tail):
     image = nib.Nifti1Image(field.grid.to_volume(field.z), AFFINE)
     theirs = get_clusters_table(image, 1.8, two_sided=two_sided, min_distance=8.0)
     theirs = theirs[theirs["Cluster Size (mm3)"] != ""]
-    ours = tabulate_clusters(field, above(field, 1.8), connectivity=6, max_sub_peaks=0)
+    ours = [row for row in tabulate_clusters(field, above(field, 1.8), connectivity=6) if row.n_voxels]
     assert len(ours) == len(theirs) > 10
     columns = ["Peak Stat", "X", "Y", "Z", "Cluster Size (mm3)"]
     expected = sorted(theirs[columns].itertuples(index=False, name=None))
@@ -210,7 +214,7 @@ def test_min_extent_leaves_table_and_mask():
     assert kept.significant.sum() == 3
     assert kept.facts["MinExtent"] == 2
     np.testing.assert_array_equal(kept.log10_p, significance.log10_p)
-    assert tabulate_clusters(field, kept) == tabulate_clusters(field, significance, min_extent=2)
+    assert [row.n_voxels for row in tabulate_clusters(field, kept)] == [3]
     assert apply_min_extent(field, significance, 1) is significance
     with pytest.raises(UsageError, match="--min-extent"):
         apply_min_extent(field, significance, -1)

@@ -47,6 +47,18 @@ class _Bucket:
     read: Reader
 
 
+@dataclass(frozen=True)
+class _Analysis:
+    """What the history and the files beside a dataset say of all its contrasts."""
+
+    program: str  # that made it; "": the history does not say
+    commands: list[str]
+    stated: str  # the scaling that a command states
+    design: AfniDesign | None
+    space: str
+    notes: tuple[str, ...]
+
+
 def recognises(source: str) -> bool:
     """Tell whether a source is an AFNI dataset: a .HEAD or .BRIK (or their prefix), or a NIfTI that AFNI wrote."""
     try:
@@ -95,26 +107,23 @@ def read(source: str, request: ImportRequest) -> Study:
     stated = stated_scaling(commands)
     design = read_design(path.parent, commands) if stated else None
     names = _names(list(pairs))
-    contrasts = tuple(
-        _contrast(bucket, base, name=names[base], bricks=pairs[base], program=program, commands=commands,
-                  stated=stated, design=design, space=space, notes=tuple(notes))
-        for base in pairs
-    )  # fmt: skip
+    analysis = _Analysis(program, commands, stated, design, space, tuple(notes))
+    contrasts = tuple(_contrast(bucket, base, names[base], bricks, analysis) for base, bricks in pairs.items())
     level = None if not program else "subject" if program in _FIRST_LEVEL else "group"
     return Study(f"AFNI {program}".strip(), source, contrasts, tuple(listed), level)
 
 
 def _contrast(
-    bucket: _Bucket, base: str, *, name: str, bricks: Mapping[str, SubBrick], program: str, commands: list[str],
-    stated: str, design: AfniDesign | None, space: str, notes: tuple[str, ...],
-) -> ImportedContrast:  # fmt: skip
+    bucket: _Bucket, base: str, name: str, bricks: Mapping[str, SubBrick], analysis: _Analysis
+) -> ImportedContrast:
     """Describe one pair (or a lonely effect, t or z)."""
+    program, design, notes = analysis.program, analysis.design, analysis.notes
     column = re.sub(r"_GLT(#\d+)?$", "", base)
     tested = re.sub(r"#0$", "", column)  # 3dREMLfit may leave _GLT out
     is_contrast = "_GLT" in base or (design is not None and tested in design.weights and tested != column)
     column = tested if is_contrast else column
     column = column if is_contrast or "#" in column else f"{column}#0"
-    scaling, weights = scale(column, is_contrast=is_contrast, stated=stated, design=design)
+    scaling, weights = scale(column, is_contrast=is_contrast, stated=analysis.stated, design=design)
     statistic = bricks.get("t") or bricks.get("z")
     dof = bricks["t"].parameters[0] if "t" in bricks and bricks["t"].parameters else None
     if dof is not None and not (np.isfinite(dof) and dof > 0):
@@ -133,13 +142,13 @@ def _contrast(
         maps=LazyMaps({kind: partial(maps_of, kind, brick) for kind, brick in bricks.items()}),
         grid=bucket.grid,
         dof=dof,
-        sample_size=_sample_size(base, dof, bucket.bricks, program, commands),
+        sample_size=_sample_size(base, dof, bucket.bricks, program, analysis.commands),
         units=scaling.units if has_effect else "unknown",
         units_source=scaling.source if has_effect else "",
         scaling_factor=scaling.median,
         regressor_height=scaling.height,
         contrast_weights=weights if program in _FIRST_LEVEL and (design or not is_contrast) else None,
-        space=space,
+        space=analysis.space,
         sources=tuple(f"{bucket.path}[{brick.index}]" for brick in bricks.values()),
         notes=notes,
     )
