@@ -20,7 +20,7 @@ from scipy import ndimage, stats  # noqa: E402
 from ibma_app.core.grid import Grid  # noqa: E402
 from ibma_app.core.results import MapSurvey  # noqa: E402
 from ibma_app.stream.row_store import RowStore  # noqa: E402
-from ibma_app.stream.same_sample import flag_same_samples  # noqa: E402
+from ibma_app.stream.similarity import flag_same_samples  # noqa: E402
 from ibma_app.stream.stack import Stack  # noqa: E402
 
 STUDIES, VOXEL = 20, 4.0  # mm

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,7 @@ from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.core.threads import in_order
 from ibma_app.images.read import SMALLEST, Image, read_image
 from ibma_app.images.regrid import regrid, reorient, same_lattice, smooth
+from ibma_app.stats.consistency import find_contradictions
 from ibma_app.stats.saturated import hold_saturated
 from ibma_app.stream.convert import Converted, convert_maps, kinds_to_open
 from ibma_app.stream.hedges_g import Sample, hedges_g
@@ -137,11 +139,13 @@ def prepare_maps(
 def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
     """Read one observation's files and give its values within the base mask."""
     kinds = kinds_to_open(observation, plan.read_needs)
-    volumes, source, saturated = _read_kinds(observation, kinds)
+    volumes, source, remarks = _read_kinds(observation, kinds)
+    others = _read_others(observation, kinds, source) if plan.unit == "study" or not index else {}
+    remarks = (*remarks, *_contradictions(observation, {**volumes, **others}))
     converted, worked = _bring_to_grid(index, observation, volumes, source, plan)
     if plan.samples is not None:
         observation = replace(observation, units="hedges-g")
-    notes, covered = (*saturated, *converted.notes), converted.covered.size
+    notes, covered = (*remarks, *converted.notes), converted.covered.size
     if not covered:
         empty = f"{observation.path} has no voxel with a value within the mask (all are 0, NaN or outside of it)."
         if plan.leaves_out:
@@ -159,6 +163,36 @@ def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
     )
     volume = math.prod(source.shape)
     return Prepared(read, converted.values, converted.covered, converted.reasons, notes, volume, worked)
+
+
+def _read_others(observation: Observation, kinds: Sequence[str], grid: Grid) -> dict[str, NDArray[Any]]:
+    """Read kinds that are not needed, to compare them: of each study, and of the first of many subjects or runs."""
+    others = {}
+    for kind in ("effect", "t"):
+        if kind in observation.statmaps and kind not in kinds:
+            with suppress(IbmaError):  # what is not needed need not be sound
+                image = _read_statmap(observation.statmaps[kind])
+                if grid.matches(image.grid):
+                    others[kind] = image.data
+    return others
+
+
+def _contradictions(observation: Observation, volumes: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    """Say where the kinds of one contrast contradict each other.
+
+    Raises
+    ------
+    DataError
+        Most signs are opposite.
+    """
+    dof = np.inf if observation.dof is None else observation.dof
+    notes = []
+    for found in find_contradictions(volumes, dof):
+        text = f"{observation.label}: {found.text} ({observation.path})."
+        if found.hopeless:
+            raise DataError(f"{text} One of the maps is turned round or of another contrast: leave it out or mend it.")
+        notes.append(f"{text} Were the maps resampled one by one, or are they of different models?")
+    return tuple(notes)
 
 
 def weigh_maps(observations: Sequence[Observation], plan: Plan, first: Prepared | IbmaError, early: int) -> MemoryNeeds:

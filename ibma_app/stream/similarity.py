@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.results import MapFlag, Similarity
 from ibma_app.stats.correlations import FEWEST, Correlations, correlate_maps
-from ibma_app.stream.same_sample import flag_same_samples
+from ibma_app.stats.same_sample import FLOOR, SAME_MAP, find_suspects, fine_detail
 from ibma_app.stream.stack import Stack
 
 Floats = NDArray[np.float64]
@@ -48,6 +48,10 @@ LEAST_SPREADS = {"agreement": 0.03, "scale": 0.1}
 """The spread that is assumed at least (of correlations, of log scale): maps that happen to be alike accuse no other."""
 
 NAMED = 5  # maps named in a message
+
+SIGMA = 4.0  # mm: of the smoothing that is subtracted from maps to see their fine detail
+RESEL = 8.0**3  # mm3: of fine detail, at most; 5 standard deviations of chance raise the floor in small masks
+FEWEST_MAPS = 4  # with three, the residuals of two maps are each other's mirror image already
 
 
 def compare_maps(stack: Stack, sample_size: Sequence[float | None] | None = None) -> Similarity | None:
@@ -212,3 +216,67 @@ def _listed(names: Sequence[str]) -> str:
 
 def _more(count: int) -> str:
     return f" (and {count - NAMED} more)" if count > NAMED else ""
+
+
+def flag_same_samples(stack: Stack, sample_size: Sequence[float | None]) -> tuple[MapFlag, ...]:
+    """Name the studies that look like the same people, and those that look like one map on several grids.
+
+    Parameters
+    ----------
+    stack : Stack
+        K maps of studies; their effects are compared, or z where there are none.
+    sample_size : sequence of float or None, length K
+
+    Returns
+    -------
+    tuple of MapFlag
+        Of the kinds "sample" and "duplicate"; at most one of each.
+    """
+    if stack.n_maps < FEWEST_MAPS or stack.n_voxels < FEWEST:
+        return ()
+    chance = 5.0 / np.sqrt(stack.n_voxels * stack.grid.voxel_volume / RESEL)
+    found = find_suspects(_correlate_detail(stack), sample_size, max(FLOOR, chance))
+    labels = [survey.label for survey in stack.survey]
+    flags = []
+    if found.copies:
+        text = (
+            "The same map seems to be there more than once, perhaps on another grid (correlation of fine detail "
+            f"beyond {SAME_MAP:g}): {_name(found.copies, labels, ' = ')}. Leave one out."
+        )
+        flags.append(MapFlag("duplicate", _rows(found.copies), text, found.copies))
+    if found.groups:
+        text = (
+            "Studies look like the same people (correlation of the fine detail of their maps beyond "
+            f"{found.limit:.2f}): {_name(found.groups, labels, ', ')}. Taken as independent they overstate the "
+            "evidence: leave all but one of each out, or tell that they are one sample by a column cluster of "
+            "studies.tsv."
+        )
+        flags.append(MapFlag("sample", _rows(found.groups), text, found.groups))
+    return tuple(flags)
+
+
+def _correlate_detail(stack: Stack) -> Floats:
+    """Correlate the fine detail of residual maps, (K, K), over what each pair covers."""
+    quantity = "effect" if "effect" in stack.kinds else "z"
+    grid = stack.grid
+    sigma = SIGMA / np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0))
+    step = -(-stack.n_maps * stack.n_voxels // VALUES)
+    rows = np.full((stack.n_maps, len(range(0, stack.n_voxels, step))), np.nan, dtype=np.float32)
+    for row in range(stack.n_maps):
+        values = stack.read_map(quantity, row)
+        there = ~np.isnan(values)
+        volume = np.asarray(grid.to_volume(np.where(there, values, np.float32(0.0))), dtype=np.float32)
+        detail = np.full(stack.n_voxels, np.nan, dtype=np.float32)
+        detail[there] = fine_detail(volume, np.asarray(grid.to_volume(there, fill=False), dtype=bool), sigma)
+        rows[row] = detail[::step]
+    counted = np.maximum(np.count_nonzero(~np.isnan(rows), axis=0), 1)
+    rows -= (np.nansum(rows, axis=0) / counted).astype(np.float32)
+    return correlate_maps(rows, np.arange(stack.n_maps), 2.0).means
+
+
+def _name(groups: Sequence[Sequence[int]], labels: Sequence[str], between: str) -> str:
+    return "; ".join(between.join(labels[row] for row in group) for group in groups)
+
+
+def _rows(groups: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    return tuple(sorted(row for group in groups for row in group))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ibma_app.stats.fine_detail import fine_detail
-from ibma_app.stream.same_sample import FLOOR, find_suspects, flag_same_samples
+from ibma_app.stats.same_sample import FLOOR, find_suspects, fine_detail
+from ibma_app.stream.similarity import flag_same_samples
 
 SHAPE = (30, 34, 30)
 SIZES = (12, 12, 14, 16, 18, 20, 24, 30)

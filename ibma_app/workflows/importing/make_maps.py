@@ -14,6 +14,7 @@ from ibma_app import __version__
 from ibma_app.core.errors import DataError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import ImportedContrast
+from ibma_app.stats.consistency import find_contradictions
 from ibma_app.stats.saturated import hold_saturated
 from ibma_app.stats.tails import z_to_t
 from ibma_app.workflows.write.sidecars import kind_units
@@ -78,13 +79,19 @@ def make_ready(contrast: ImportedContrast) -> ReadyMaps:
     Raises
     ------
     DataError
-        The maps differ in shape.
+        The maps differ in shape, or most signs of effect and t (or z) are opposite.
     """
     wanted = plan_kinds(contrast)
     mask = contrast.grid.mask
     volumes = {kind: _volume(mask, contrast, kind) for kind in contrast.maps}
     volumes, saturated = hold_saturated(volumes, _smallest(volumes.get("p")))
     read = {kind: volume[mask].astype(np.float64) for kind, volume in volumes.items()}
+    odd = list(find_contradictions(read, read.get("dof", np.inf if contrast.dof is None else contrast.dof)))
+    if any(found.hopeless for found in odd):
+        raise DataError(
+            f"{contrast.name}: {odd[0].text}; read: {', '.join(contrast.sources)}. One of the maps is turned round or "
+            "of another contrast: mend it or leave it out."
+        )
     derived = dict(contrast.derived)
     with np.errstate(all="ignore"):
         _derive(read, wanted, contrast, derived)
@@ -96,11 +103,12 @@ def make_ready(contrast: ImportedContrast) -> ReadyMaps:
     covered = good & np.logical_or.reduce([read[kind] != ReadyMaps.fill(kind) for kind in wanted if kind != "dof"])
     maps = {kind: np.where(good, read[kind], ReadyMaps.fill(kind)) for kind in wanted}
     kept = {kind: text for kind, text in derived.items() if kind in wanted}
-    notes = tuple(
+    saturation = (
         f"{kind}: {count} saturated value(s) ({'0' if kind == 'p' else 'infinite'}) taken at the limit of the scale."
         for kind, count in saturated.items()
         if kind in wanted
     )
+    notes = (*saturation, *(f"The maps contradict each other: {found.text}." for found in odd))
     return ReadyMaps(maps, contrast.grid, kept, int(covered.sum()), notes)
 
 

@@ -11,27 +11,20 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ibma_app.core.results import MapFlag
-from ibma_app.stats.correlations import FEWEST, correlate_maps
-from ibma_app.stats.fine_detail import fine_detail
-from ibma_app.stream.stack import Stack
+from scipy import ndimage
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
-SIGMA = 4.0  # mm: of the smoothing that is subtracted
-VALUES = 5_000_000  # compared in all (20 MB), as in stream/similarity.py
+LEAST_WEIGHT = 0.1  # of the smoothing kernel inside the coverage: below it a smoothed value would be noise
 FLOOR = 0.15
 """Correlation of fine detail up to which nothing is said; pain studies of unequal n reach .16."""
 SPREADS = 6.0
 """Robust standard deviations above the median that a pair must lie where sample sizes tell nothing."""
-RESEL = 8.0**3  # mm3: of fine detail, at most; 5 standard deviations of chance raise the floor in small masks
 SAME_MAP = 0.85
 """One map on two grids keeps .90 to .96 of its fine detail (2 mm against 3 and 4 mm); two contrasts of one sample
 reach .61."""
 REFERENCE = 10  # pairs of unequal n that it takes to learn from them
-FEWEST_MAPS = 4  # with three, the residuals of two maps are each other's mirror image already
 
 
 class Suspects(NamedTuple):
@@ -42,41 +35,33 @@ class Suspects(NamedTuple):
     limit: float  # the correlation that a pair had to exceed
 
 
-def flag_same_samples(stack: Stack, sample_size: Sequence[float | None]) -> tuple[MapFlag, ...]:
-    """Name the studies that look like the same people, and those that look like one map on several grids.
+def fine_detail(volume: Singles, covered: NDArray[np.bool_], sigma: Floats) -> Singles:
+    """Subtract a map's Gaussian smoothing within its coverage, and scale it by its root mean square.
+
+    What two samples share is broad (the effect, the anatomy, the smoothing of
+    their software); what a sample shares with itself is fine.
 
     Parameters
     ----------
-    stack : Stack
-        K maps of studies; their effects are compared, or z where there are none.
-    sample_size : sequence of float or None, length K
+    volume : (X, Y, Z) array of float32
+        0 where not covered.
+    covered : (X, Y, Z) array of bool
+    sigma : (3,) array
+        Standard deviation of the Gaussian along each axis, in voxels.
 
     Returns
     -------
-    tuple of MapFlag
-        Of the kinds "sample" and "duplicate"; at most one of each.
+    (N,) array of float32
+        At the covered voxels, in C order; all 0 for a map that is 0 everywhere.
     """
-    if stack.n_maps < FEWEST_MAPS or stack.n_voxels < FEWEST:
-        return ()
-    chance = 5.0 / np.sqrt(stack.n_voxels * stack.grid.voxel_volume / RESEL)
-    found = find_suspects(_correlate(stack), sample_size, max(FLOOR, chance))
-    labels = [survey.label for survey in stack.survey]
-    flags = []
-    if found.copies:
-        text = (
-            "The same map seems to be there more than once, perhaps on another grid (correlation of fine detail "
-            f"beyond {SAME_MAP:g}): {_name(found.copies, labels, ' = ')}. Leave one out."
-        )
-        flags.append(MapFlag("duplicate", _rows(found.copies), text, found.copies))
-    if found.groups:
-        text = (
-            "Studies look like the same people (correlation of the fine detail of their maps beyond "
-            f"{found.limit:.2f}): {_name(found.groups, labels, ', ')}. Taken as independent they overstate the "
-            "evidence: leave all but one of each out, or tell that they are one sample by a column cluster of "
-            "studies.tsv."
-        )
-        flags.append(MapFlag("sample", _rows(found.groups), text, found.groups))
-    return tuple(flags)
+    size = float(np.sqrt(np.mean(np.square(volume[covered], dtype=np.float64)))) if covered.any() else 0.0
+    if size == 0.0:
+        return np.zeros(int(np.count_nonzero(covered)), dtype=np.float32)
+    scaled = (volume / size).astype(np.float32)
+    weight = ndimage.gaussian_filter(covered.astype(np.float32), sigma, mode="constant")
+    smooth = ndimage.gaussian_filter(scaled, sigma, mode="constant")
+    left: Singles = (scaled - smooth / np.maximum(weight, LEAST_WEIGHT))[covered]
+    return left
 
 
 def find_suspects(r: Floats, sample_size: Sequence[float | None], floor: float = FLOOR) -> Suspects:
@@ -127,30 +112,3 @@ def _connect(first: NDArray[np.int64], second: NDArray[np.int64], count: int) ->
     number, component = connected_components(graph, directed=False)
     members = [tuple(np.flatnonzero(component == one).tolist()) for one in range(number)]
     return tuple(rows for rows in members if len(rows) > 1)
-
-
-def _correlate(stack: Stack) -> Floats:
-    """Correlate the fine detail of residual maps, (K, K), over what each pair covers."""
-    quantity = "effect" if "effect" in stack.kinds else "z"
-    grid = stack.grid
-    sigma = SIGMA / np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0))
-    step = -(-stack.n_maps * stack.n_voxels // VALUES)
-    rows = np.full((stack.n_maps, len(range(0, stack.n_voxels, step))), np.nan, dtype=np.float32)
-    for row in range(stack.n_maps):
-        values = stack.read_map(quantity, row)
-        there = ~np.isnan(values)
-        volume = np.asarray(grid.to_volume(np.where(there, values, np.float32(0.0))), dtype=np.float32)
-        detail = np.full(stack.n_voxels, np.nan, dtype=np.float32)
-        detail[there] = fine_detail(volume, np.asarray(grid.to_volume(there, fill=False), dtype=bool), sigma)
-        rows[row] = detail[::step]
-    counted = np.maximum(np.count_nonzero(~np.isnan(rows), axis=0), 1)
-    rows -= (np.nansum(rows, axis=0) / counted).astype(np.float32)
-    return correlate_maps(rows, np.arange(stack.n_maps), 2.0).means
-
-
-def _name(groups: Sequence[Sequence[int]], labels: Sequence[str], between: str) -> str:
-    return "; ".join(between.join(labels[row] for row in group) for group in groups)
-
-
-def _rows(groups: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    return tuple(sorted(row for group in groups for row in group))
