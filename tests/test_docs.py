@@ -76,10 +76,11 @@ def test_json_is_json(block: str):
 
 def test_the_configuration_shows_every_setting():
     from ibma_app.estimators import ESTIMATORS, find_estimator
+    from ibma_app.inference import inference_settings
     from ibma_app.workflows.options.parse import SETTING_TABLES
 
     shown = "".join(block.values[0] for block in _blocks("toml"))
-    keys = {key for table in SETTING_TABLES.values() for key in table}
+    keys = {key for table in (inference_settings(), *SETTING_TABLES.values()) for key in table}
     keys |= {key for name in ESTIMATORS for key in find_estimator(name).settings}
     assert [key for key in sorted(keys) if not re.search(rf"^{key} = ", shown, re.M)] == []
 

@@ -34,7 +34,7 @@ class Citation:
 class Setting:
     """One setting of a method: its valid choices, the first being the default."""
 
-    choices: tuple[str, ...]
+    choices: tuple[Any, ...]  # of estimators texts; (): the method itself checks what it is given
     meaning: str
     label: str = ""  # what pages call it; "": its own name
     words: Mapping[str, str] = field(default_factory=dict)  # choice -> how pages tell it; "": not at all
@@ -128,15 +128,35 @@ Score = Callable[[Grid, str, InferenceSettings], Scorer]
 
 
 @dataclass(frozen=True)
-class Inference:
-    """A way to decide what is significant: ``infer(field, null, settings) -> Significance``.
+class ClusterColumn:
+    """A column that an inference adds to its tables of clusters."""
 
-    One that resamples has a ``score``, and is given the null of it; the others
-    ignore the null.
+    name: str  # in the table
+    label: str  # on pages
+    description: str  # in the table's sidecar
+    prepare: Callable[[Field, InferenceSettings], Callable[[NDArray[np.int64]], float]]
+    """Makes a map ready: what it returns gives a cluster's value, by its voxels' indices into the mask."""
+    percent: bool = False  # a share: pages show it in percent
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A way to decide what is significant, and all that the rest of the program asks about it.
+
+    ``infer(field, null, settings) -> Significance``. One that resamples has a
+    ``score``, and is given the null of it; the others ignore the null. What a
+    record does not say is not said anywhere: without ``words`` the methods text
+    has the title, the citations, and what the facts of its kind tell.
     """
 
     name: str
-    title: str
+    title: str  # as in a sentence: "maximum statistic by resampling"
     infer: Callable[[Field, Null | None, InferenceSettings], Significance]
     citations: tuple[Citation, ...]
     score: Score | None = None
+    score_is_height: bool = False  # the score is z itself, in the tail's direction: its threshold is a height
+    score_label: str = ""  # the axis of its null's picture: "Largest |z| of the mask"
+    needs_smoothness: bool = False  # of the estimator's residuals
+    words: str = ""  # sentences for the methods text; "{Key}" stands for a fact by its key in the sidecar
+    settings: Mapping[str, Setting] = field(default_factory=dict)  # keys of the configuration's table [inference]
+    columns: tuple[ClusterColumn, ...] = ()

@@ -7,7 +7,7 @@ from typing import Any
 
 from ibma_app.core.design import Design
 from ibma_app.core.grid import Grid
-from ibma_app.core.methods import Citation, Estimator
+from ibma_app.core.methods import Estimator, Inference
 from ibma_app.core.statmap import Analysis
 
 
@@ -69,12 +69,10 @@ class Finding:
     """One inference on one test of one estimator."""
 
     test: str
-    inference: str  # menu name
-    title: str
+    inference: Inference
     n_significant: int
     z_threshold: float | None
     facts: Mapping[str, Any]
-    citations: tuple[Citation, ...]
     null: NullShape | None = None  # where it resampled
 
 

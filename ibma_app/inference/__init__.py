@@ -3,8 +3,9 @@
 Importing this package is light; a method's file is imported when it is asked for.
 """
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ibma_app.core.methods import Inference
@@ -52,3 +53,17 @@ def find_inference(name: str) -> "Inference":
         raise UsageError(msg)
     record: Inference = import_module(f"{__name__}.{name.replace('-', '_')}").INFERENCE
     return record
+
+
+def inferences_that(holds: "Callable[[Inference], bool]") -> tuple[str, ...]:
+    """Return the names of the menu whose records fulfil a condition; it imports them all: for messages."""
+    return tuple(name for name in INFERENCES if holds(find_inference(name)))
+
+
+def inference_settings() -> dict[str, tuple[Any, ...]]:
+    """Return the keys of the table ``[inference]``, and their valid values; () where the method checks them."""
+    found: dict[str, set[Any]] = {}
+    for name in INFERENCES:
+        for key, setting in find_inference(name).settings.items():
+            found.setdefault(key, set()).update(setting.choices)
+    return {key: tuple(sorted(choices)) for key, choices in found.items()}

@@ -6,13 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.estimate import Field, Null, Significance
-from ibma_app.core.methods import Citation, Inference, InferenceSettings
-from ibma_app.inference.clusters import find_clusters
+from ibma_app.core.methods import Citation, ClusterColumn, Inference, InferenceSettings
+from ibma_app.inference.clusters import connectivity_setting, find_clusters, read_connectivity
 from ibma_app.inference.decide import check_level, decide, passes
 from ibma_app.stats.hommel import adjust_hommel, hommel_value, true_discoveries
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+CONNECTIVITY = 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,10 @@ def bound_discoveries(field: Field, alpha: float) -> DiscoveryBound:
     return DiscoveryBound(log10_p, hommel_value(field.log10_p[field.estimable], level), level)
 
 
+def _prepare_bound(field: Field, settings: InferenceSettings) -> DiscoveryBound:
+    return bound_discoveries(field, settings.alpha)
+
+
 def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
     """Bound the true discoveries of clusters formed at ``cluster_p``, and adjust p by Hommel's method.
 
@@ -86,7 +92,7 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
     """
     alpha = check_level(settings.alpha)
     cluster_p = check_level(settings.cluster_p, "--cluster-p")
-    connectivity = int(settings.options.get("connectivity", 26))
+    connectivity = read_connectivity(settings, CONNECTIVITY)
     bound = bound_discoveries(field, alpha)
     formed = passes(bound.log10_p, cluster_p) & field.estimable
     clusters = find_clusters(field, formed, connectivity)
@@ -119,6 +125,21 @@ INFERENCE = Inference(
     name="ari",
     title="all-resolutions inference (true-discovery proportion)",
     infer=infer,
+    words=(
+        "All-resolutions inference bounds the proportion of truly active voxels of each cluster from below, for all "
+        "clusters together with confidence {Confidence} %, where Simes' inequality holds; voxels of clusters with a "
+        "bound above 0 are called significant."
+    ),
+    settings={"connectivity": connectivity_setting(CONNECTIVITY)},
+    columns=(
+        ClusterColumn(
+            "tdp",
+            "Truly active, at least (%)",
+            "Lower bound of the cluster's true-discovery proportion (all-resolutions inference)",
+            _prepare_bound,
+            percent=True,
+        ),
+    ),
     citations=(
         Citation(
             key="rosenblatt2018",

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.grid import Grid
 from ibma_app.core.methods import Citation, Inference, InferenceSettings, Scorer
-from ibma_app.inference.resampled import WINKLER_2014, cluster_forming_z, decide_by_null, read_connectivity
+from ibma_app.inference.clusters import connectivity_setting, read_connectivity
+from ibma_app.inference.resampled import TAIL_FIT, WINKLER_2014, cluster_forming_z, decide_by_null
 from ibma_app.stats.components import ClusterWorkspace, make_lattice
 
 CONNECTIVITY = 26
@@ -80,4 +81,6 @@ INFERENCE = Inference(
         WINKLER_2014,
     ),
     score=score,
+    score_label="Largest cluster (voxels)",
+    settings={"connectivity": connectivity_setting(CONNECTIVITY), "tail_fit": TAIL_FIT},
 )

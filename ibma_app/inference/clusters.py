@@ -1,7 +1,8 @@
 """Clusters of significant voxels and their peaks: one labelling pass per sign."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,12 @@ from ibma_app.core.atlas import Atlas
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Significance
 from ibma_app.core.grid import Grid
+from ibma_app.core.methods import InferenceSettings, Setting
 from ibma_app.inference.regions import NOWHERE, name_regions, region_columns
+from ibma_app.stats.components import AXES
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-CONNECTIVITIES = {6: 1, 18: 2, 26: 3}
-"""Neighbours of a voxel -> axes along which they may differ: faces, edges, corners."""
 
 SUB_PEAK_NAMES = "abcdefghijklmnopqrstuvwxyz"
 MAX_SUB_PEAKS = 3  # of a cluster
@@ -26,13 +26,34 @@ MIN_DISTANCE = 8.0  # between the peaks of one cluster, mm
 
 COLUMNS = ("cluster_id", "x", "y", "z", "peak_z", "mean_z", "peak_effect", "log10p", "volume_mm3", "n_voxels")
 
-TrueDiscoveryBound = Callable[[Integers], float]
-"""Gives the lower bound of the true-discovery proportion of voxels (indices into the mask)."""
+Measure = Callable[[Integers], float]
+"""Gives a cluster's value, by its voxels' indices into the mask."""
 
 
-def table_columns(atlases: Sequence[Atlas] = (), *, tdp: bool = False) -> tuple[str, ...]:
-    """Return the columns of the clusters table, with those of its atlases and of ``ari``."""
-    return (*COLUMNS, *region_columns(atlases), *(("tdp",) if tdp else ()))
+def connectivity_setting(default: int) -> Setting:
+    """Make the record of the setting ``connectivity``."""
+    others = tuple(number for number in AXES if number != default)
+    return Setting((default, *others), "neighbours that make voxels one cluster")
+
+
+def read_connectivity(settings: InferenceSettings, default: int) -> int:
+    """Return the neighbours that make voxels one cluster.
+
+    Raises
+    ------
+    UsageError
+        When the setting is none of 6, 18 and 26.
+    """
+    value = settings.options.get("connectivity", default)
+    if value not in AXES or isinstance(value, bool):
+        msg = f"The setting connectivity of [inference] is {value!r}; choose from 6, 18 and 26 neighbours."
+        raise UsageError(msg)
+    return int(value)
+
+
+def table_columns(atlases: Sequence[Atlas] = (), measured: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the columns of the clusters table, with those of its atlases and of its inference."""
+    return (*COLUMNS, *region_columns(atlases), *measured)
 
 
 @dataclass(frozen=True)
@@ -53,7 +74,7 @@ class ClusterRow:
     volume_mm3: float | None
     n_voxels: int | None
     regions: tuple[tuple[str, str], ...] = (("region", NOWHERE),)  # column -> name, one per atlas
-    tdp: tuple[float | None, ...] = ()  # one value where the table has the column; None for sub-peaks
+    measured: tuple[tuple[str, float | None], ...] = ()  # the inference's own columns; None for sub-peaks
 
     @property
     def region(self) -> str:
@@ -63,7 +84,7 @@ class ClusterRow:
     def cells(self) -> dict[str, Any]:
         """Return column -> value in the table's order; None where there is none."""
         own = {column: getattr(self, column) for column in COLUMNS}
-        return {**own, **dict(self.regions), **dict(zip(("tdp",), self.tdp, strict=False))}
+        return {**own, **dict(self.regions), **dict(self.measured)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +104,7 @@ def tabulate_clusters(
     *,
     connectivity: int = 26,
     atlases: Sequence[Atlas] = (),
-    tdp: TrueDiscoveryBound | None = None,
+    measures: Mapping[str, Measure] = MappingProxyType({}),
 ) -> tuple[ClusterRow, ...]:
     """List the clusters of significant voxels with their peaks and sub-peaks.
 
@@ -105,8 +126,8 @@ def tabulate_clusters(
         Neighbours that make voxels one cluster.
     atlases : sequence of Atlas
         Each names the region of every peak, in a column of its own.
-    tdp : callable, optional
-        From `ari.bound_discoveries`: adds the column ``tdp``.
+    measures : mapping of str to callable
+        Columns of the inference's own: what gives each cluster's value.
 
     Returns
     -------
@@ -135,8 +156,8 @@ def tabulate_clusters(
         for rank, voxel in enumerate(voxels):
             place, regions = next(told)
             row = _describe(field, significance, effect, f"{number}", voxel, place, members)
-            found = () if tdp is None else (tdp(members) if rank == 0 else None,)
-            rows.append(replace(_of_sub_peak(row, rank) if rank else row, regions=regions, tdp=found))
+            found = tuple((name, None if rank else measure(members)) for name, measure in measures.items())
+            rows.append(replace(_of_sub_peak(row, rank) if rank else row, regions=regions, measured=found))
     return tuple(rows)
 
 
@@ -220,11 +241,11 @@ def apply_min_extent(field: Field, significance: Significance, min_extent: int, 
 
 def _structure(connectivity: int) -> NDArray[np.bool_]:
     """Return the neighbourhood (3, 3, 3) of a connectivity."""
-    if connectivity not in CONNECTIVITIES:
-        menu = ", ".join(map(str, CONNECTIVITIES))
+    if connectivity not in AXES:
+        menu = ", ".join(map(str, AXES))
         msg = f"The connectivity of clusters is {connectivity}. Choose from: {menu} neighbours."
         raise UsageError(msg)
-    structure: NDArray[np.bool_] = ndimage.generate_binary_structure(3, CONNECTIVITIES[connectivity])
+    structure: NDArray[np.bool_] = ndimage.generate_binary_structure(3, AXES[connectivity])
     return structure
 
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.grid import Grid
 from ibma_app.core.methods import Inference, InferenceSettings, Scorer
-from ibma_app.inference.resampled import NICHOLS_2002, WINKLER_2014, decide_by_null
+from ibma_app.inference.resampled import NICHOLS_2002, TAIL_FIT, WINKLER_2014, decide_by_null
 
 
 def score(grid: Grid, tail: str, settings: InferenceSettings) -> Scorer:
@@ -52,4 +52,7 @@ INFERENCE = Inference(
     infer=infer,
     citations=(NICHOLS_2002, WINKLER_2014),
     score=score,
+    score_is_height=True,
+    score_label="Largest |z| of the mask",
+    settings={"tail_fit": TAIL_FIT},
 )

@@ -74,9 +74,7 @@ def prepare_search(field: Field, inference: str) -> Search:
     if field.smoothness is None:
         msg = (
             f"--inference {inference} needs the smoothness of the residuals, and there is none: this estimator "
-            "combines the maps without fitting a model that leaves residuals. Choose another inference (max-stat, "
-            "cluster-size, tfce, fdr, bonferroni), or an estimator with residuals (ols, stouffer-rfx, "
-            "fixed-effects, reml and the other mixed-effects models)."
+            "combines the maps without fitting a model that leaves residuals. Choose another inference."
         )
         raise UsageError(msg)
     null, values = _null_field(field)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Null, Significance
-from ibma_app.core.methods import Citation, InferenceSettings
+from ibma_app.core.methods import Citation, InferenceSettings, Setting
 from ibma_app.inference.decide import check_level, decide
 from ibma_app.stats.pareto import pareto_tail
 from ibma_app.stats.tails import p_to_z
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 SLACK = 1e-6
 """Relative slack of null >= observed: equal scores stay equal whatever the order of their sums."""
 
-CONNECTIVITIES = (6, 18, 26)
+TAIL_FIT = Setting((False, True), "p below 1 / R from a generalised Pareto tail fitted to the null")
 
 WINKLER_2014 = Citation(
     key="winkler2014",
@@ -72,21 +72,6 @@ def cluster_forming_z(settings: InferenceSettings, tail: str) -> float:
         msg = f"--cluster-p is {level:g}, but clusters are of voxels with p below 0.5. The usual is 0.001."
         raise UsageError(msg)
     return z
-
-
-def read_connectivity(settings: InferenceSettings, default: int) -> int:
-    """Return the neighbours that make voxels one cluster.
-
-    Raises
-    ------
-    UsageError
-        When the setting is none of 6, 18 and 26.
-    """
-    value = settings.options.get("connectivity", default)
-    if value not in CONNECTIVITIES or isinstance(value, bool):
-        msg = f"The setting connectivity of [inference] is {value!r}; choose from 6, 18 and 26 neighbours."
-        raise UsageError(msg)
-    return int(value)
 
 
 def decide_by_null(

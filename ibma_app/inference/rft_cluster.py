@@ -7,7 +7,7 @@ from scipy import special
 
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
-from ibma_app.inference.clusters import find_clusters
+from ibma_app.inference.clusters import connectivity_setting, find_clusters, read_connectivity
 from ibma_app.inference.decide import check_level, decide, passes
 from ibma_app.inference.random_fields import KIEBEL_1999, Search, prepare_search
 from ibma_app.stats.rft import cluster_level, extent_threshold, height_of_p
@@ -50,7 +50,7 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
     alpha = check_level(settings.alpha)
     cluster_p = check_level(settings.cluster_p, "--cluster-p")
     search = prepare_search(field, "rft-cluster")
-    connectivity = int(settings.options.get("connectivity", NEIGHBOURS))
+    connectivity = read_connectivity(settings, NEIGHBOURS)
     note = _note(cluster_p)
     if note:
         log.warning("%s", note)
@@ -109,6 +109,8 @@ INFERENCE = Inference(
     name="rft-cluster",
     title="familywise error rate of cluster extent (random field theory)",
     infer=infer,
+    needs_smoothness=True,
+    settings={"connectivity": connectivity_setting(NEIGHBOURS)},
     citations=(
         Citation(
             key="friston1994",

@@ -51,5 +51,6 @@ INFERENCE = Inference(
     name="rft-voxel",
     title="familywise error rate of voxels (random field theory)",
     infer=infer,
+    needs_smoothness=True,
     citations=(WORSLEY_1996, KIEBEL_1999),
 )

@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.grid import Grid
-from ibma_app.core.methods import Citation, Inference, InferenceSettings, Scorer
-from ibma_app.inference.resampled import WINKLER_2014, decide_by_null, read_connectivity
+from ibma_app.core.methods import Citation, Inference, InferenceSettings, Scorer, Setting
+from ibma_app.inference.clusters import connectivity_setting, read_connectivity
+from ibma_app.inference.resampled import TAIL_FIT, WINKLER_2014, decide_by_null
 from ibma_app.stats.tfce import TfceWorkspace, surround
 
 CONNECTIVITY = 6
@@ -100,4 +101,15 @@ INFERENCE = Inference(
         WINKLER_2014,
     ),
     score=score,
+    score_label="Largest TFCE score",
+    words=(
+        "Threshold-free cluster enhancement was integrated exactly over the heights of z, each sign apart, with extent "
+        "exponent E = {ExtentExponent}, height exponent H = {HeightExponent} and {Connectivity} neighbours."
+    ),
+    settings={
+        "connectivity": connectivity_setting(CONNECTIVITY),
+        "tfce_e": Setting((), "exponent of extent, 0 to 10"),
+        "tfce_h": Setting((), "exponent of height, 0 to 10"),
+        "tail_fit": TAIL_FIT,
+    },
 )

@@ -35,6 +35,7 @@ INFERENCE = Inference(
     name="uncorrected",
     title="uncorrected p values",
     infer=infer,
+    words="Uncorrected p values were thresholded at p < {Alpha}, voxel by voxel.",
     citations=(
         Citation(
             key="woo2014",

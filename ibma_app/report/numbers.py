@@ -1,7 +1,7 @@
 """The numbers of a page, computed from the maps on disk."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.methods import ClusterColumn
 from ibma_app.core.results import Results
 from ibma_app.report.maps import ResultMaps
 from ibma_app.report.text.facts import Told, describe_control, describe_facts
@@ -27,7 +28,6 @@ CLUSTER_COLUMNS = {
     "log10p": "−log10 p",
     "volume_mm3": "Volume (mm³)",
     "n_voxels": "Voxels",
-    "tdp": "Truly active, at least (%)",
     "region": "Region",
 }
 """Column of a cluster table -> its name on a page; ``region_<atlas>`` is ``Region (<atlas>)``."""
@@ -136,31 +136,31 @@ def count_significant(maps: ResultMaps, results: Results) -> tuple[InferenceNumb
     z = maps.values("z")
     rows = []
     for finding in maps.findings:
-        mask = maps.values("mask", finding.inference)
+        mask = maps.values("mask", finding.inference.name)
         passed = None if mask is None else mask > 0
         total = finding.n_significant if passed is None else int(np.count_nonzero(passed))
         positive, negative = total, 0
         if passed is not None and z is not None:
             positive = int(np.count_nonzero(passed & (z > 0)))
             negative = int(np.count_nonzero(passed & (z < 0)))
-        path = maps.path("clusters", finding.inference)
+        path = maps.path("clusters", finding.inference.name)
         rows.append(
             InferenceNumbers(
-                name=finding.inference,
-                title=finding.title,
+                name=finding.inference.name,
+                title=finding.inference.title,
                 n_significant=total,
                 n_positive=positive,
                 n_negative=negative,
                 z_threshold=finding.z_threshold,
                 facts=finding.facts,
-                clusters=None if path is None else read_clusters(path, results.output_dir),
+                clusters=None if path is None else read_clusters(path, results.output_dir, finding.inference.columns),
             )
         )
     return tuple(rows)
 
 
-def read_clusters(path: Path, page_folder: Path, limit: int = CLUSTER_ROWS) -> ClusterTable | None:
-    """Read the first rows of a cluster table; None when the file is gone."""
+def read_clusters(path: Path, page_folder: Path, own: Sequence[ClusterColumn] = ()) -> ClusterTable | None:
+    """Read the first rows of a cluster table, with columns of its inference's own; None when the file is gone."""
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             lines = [line for line in csv.reader(stream, delimiter="\t") if line]
@@ -169,6 +169,8 @@ def read_clusters(path: Path, page_folder: Path, limit: int = CLUSTER_ROWS) -> C
     if not lines:
         return None
     head, body = lines[0], lines[1:]
+    labels = {**CLUSTER_COLUMNS, **{column.name: column.label for column in own}}
+    shares = {column.name for column in own if column.percent}
     # a region column is there without any atlas too
     kept = [
         index
@@ -176,10 +178,13 @@ def read_clusters(path: Path, page_folder: Path, limit: int = CLUSTER_ROWS) -> C
         if not name.startswith("region") or any(line[index] != MISSING for line in body)
     ]
     return ClusterTable(
-        columns=tuple((_column_name(head[index]), not head[index].startswith("region")) for index in kept),
-        rows=tuple(tuple(_cell(head[index], line[index]) for index in kept) for line in body[:limit]),
-        values=tuple(tuple(line[i] if line[i] != MISSING else "" for i in kept) for line in body[:limit]),
-        places=tuple(_place(dict(zip(head, line, strict=False))) for line in body[:limit]),
+        columns=tuple((_column_name(head[index], labels), not head[index].startswith("region")) for index in kept),
+        rows=tuple(
+            tuple(_cell(head[index], line[index], share=head[index] in shares) for index in kept)
+            for line in body[:CLUSTER_ROWS]
+        ),
+        values=tuple(tuple(line[i] if line[i] != MISSING else "" for i in kept) for line in body[:CLUSTER_ROWS]),
+        places=tuple(_place(dict(zip(head, line, strict=False))) for line in body[:CLUSTER_ROWS]),
         n_rows=len(body),
         n_clusters=sum(1 for line in body if line[0].isdecimal()),  # sub-peaks are lettered: 1a
         href=relative_to_page(path, page_folder),
@@ -195,13 +200,13 @@ def _place(row: Mapping[str, str]) -> tuple[float, float, float] | None:
     return (x, y, z) if np.isfinite((x, y, z)).all() else None
 
 
-def _column_name(column: str) -> str:
+def _column_name(column: str, labels: Mapping[str, str]) -> str:
     """Name a column of a cluster table for a reader."""
     atlas = column.removeprefix("region_")
-    return f"Region ({atlas})" if atlas != column else CLUSTER_COLUMNS.get(column, column)
+    return f"Region ({atlas})" if atlas != column else labels.get(column, column)
 
 
-def _cell(column: str, cell: str) -> str:
+def _cell(column: str, cell: str, *, share: bool) -> str:
     """Write a cell for a reader: a dash where there is nothing, shares in percent."""
     if cell == MISSING:
         return "–"
@@ -211,7 +216,7 @@ def _cell(column: str, cell: str) -> str:
         number = float(cell)
     except ValueError:
         return cell
-    if column == "tdp":
+    if share:
         return f"{100 * number:.1f}"
     if column in ("x", "y", "z"):
         return f"{number:.1f}"

@@ -29,7 +29,7 @@ from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.choose_peaks import gather_peaks
-from ibma_app.workflows.infer import RANDOM_FIELDS, infer_all
+from ibma_app.workflows.infer import infer_all
 from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_group
 from ibma_app.workflows.plan.choose_estimators import Choice, choose_estimators
@@ -129,10 +129,12 @@ class Run:
 
     def inferences(self, choice: Choice) -> tuple[Inference, ...]:
         """List the inferences on one estimator; auto leaves out what it has no residuals for."""
+        records = [find_inference(name) for name in dict.fromkeys(self.options.inference)]
+        automatic = self.options.estimator == ("auto",)
         return tuple(
-            find_inference(name)
-            for name in dict.fromkeys(self.options.inference)
-            if name not in RANDOM_FIELDS or choice.estimator.has_residuals or self.options.estimator != ("auto",)
+            record
+            for record in records
+            if not (automatic and record.needs_smoothness and not choice.estimator.has_residuals)
         )
 
     def atlases_of(self, analysis: Analysis) -> tuple[Atlas, ...]:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from ibma_app.core.atlas import Atlas
 from ibma_app.core.design import Test
+from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Estimate, Field, Null, Significance, Smoothness
 from ibma_app.core.methods import Inference, InferenceSettings
 from ibma_app.core.results import Finding
 from ibma_app.dataset.write import save_json, save_tsv
-from ibma_app.inference.ari import bound_discoveries
+from ibma_app.estimators import estimators_that
+from ibma_app.inference import inferences_that
 from ibma_app.inference.clusters import ClusterRow, apply_min_extent, table_columns, tabulate_clusters
 from ibma_app.inference.nulls import summarise_null
 from ibma_app.stats.tails import z_to_log10p
@@ -28,8 +30,6 @@ from ibma_app.workflows.write import sidecars
 from ibma_app.workflows.write.maps import Target
 
 log = logging.getLogger(__name__)
-
-RANDOM_FIELDS = ("rft-voxel", "rft-cluster")
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,10 @@ def infer_all(
 def _finding(test: str, inference: Inference, significance: Significance, null: Null | None) -> Finding:
     return Finding(
         test=test,
-        inference=inference.name,
-        title=inference.title,
+        inference=inference,
         n_significant=int(np.count_nonzero(significance.significant)),
         z_threshold=significance.z_threshold,
         facts=significance.facts,
-        citations=inference.citations,
         null=summarise_null(null, inference.name, significance.facts) if null and inference.score else None,
     )
 
@@ -112,8 +110,16 @@ def _smoothness(
     target: Target, stack: Stack, estimate: Estimate, inferences: Sequence[Inference], resources: Resources
 ) -> Smoothness | None:
     """Estimate the smoothness of the noise, when random field theory asks for it."""
-    if not any(i.name in RANDOM_FIELDS for i in inferences) or not target.choice.estimator.has_residuals:
+    asking = [inference.name for inference in inferences if inference.needs_smoothness]
+    if not asking:
         return None
+    if not target.choice.estimator.has_residuals:
+        raise UsageError(
+            f"--inference {asking[0]} needs the smoothness of the residuals, and there is none: this estimator "
+            "combines the maps without fitting a model that leaves residuals. Choose another inference "
+            f"({', '.join(inferences_that(lambda record: not record.needs_smoothness))}), or an estimator with "
+            f"residuals ({', '.join(estimators_that(lambda record: record.has_residuals))})."
+        )
     log.info("Estimating smoothness for random field theory.")
     return estimate_smoothness(stack, target.model, estimate, resources)
 
@@ -130,6 +136,12 @@ def _null(
     scores = {i.name: i.score for i in inferences if i.score is not None}
     if not scores:
         return None
+    if not all(stack.signed):
+        able = inferences_that(lambda record: record.score is None and not record.needs_smoothness)
+        raise DataError(
+            "Resampling relabels the direction of the maps' effects, and maps of unsigned p values have none. "
+            f"Use --inference {', '.join(able[:-1])} or {able[-1]} with them."
+        )
     total = count_relabellings(target.model, test, settings)
     log.info("Resampling %s, test %s, for %s.", target.choice.estimator.name, test.name, ", ".join(scores))
     with progress(total, f"resampling {test.name}") as step:
@@ -150,9 +162,9 @@ def _tabulate(
     settings: InferenceSettings,
 ) -> tuple[ClusterRow, ...]:
     """List the clusters that one inference found."""
-    bound = bound_discoveries(field, settings.alpha) if inference.name == "ari" else None
+    measures = {column.name: column.prepare(field, settings) for column in inference.columns}
     neighbours = _connectivity(significance, settings)
-    return tabulate_clusters(field, significance, effect, connectivity=neighbours, atlases=atlases, tdp=bound)
+    return tabulate_clusters(field, significance, effect, connectivity=neighbours, atlases=atlases, measures=measures)
 
 
 def _write(
@@ -175,10 +187,12 @@ def _write(
                   f"z where significant, else 0: {title}."),
         "mask": save("mask", significance.significant, np.int16, f"1 where significant: {title}."),
     }  # fmt: skip
-    columns = table_columns(atlases, tdp=inference.name == "ari")
+    own = {column.name: {"Description": column.description} for column in inference.columns}
+    columns = table_columns(atlases, own)
     path = target.path("clusters", ".tsv", test=test.name, corr=inference.name)
     written["clusters"] = save_tsv(target.output, path, columns, [_rounded(row.cells()) for row in rows])
-    described = {column: CLUSTER_COLUMNS[column.split("_")[0] if "region" in column else column] for column in columns}
+    named = {**CLUSTER_COLUMNS, **own}
+    described = {column: named["region" if column.startswith("region") else column] for column in columns}
     content = {**sidecar, "Description": f"Clusters and their peaks: {title}.", **described}
     save_json(target.output, path.with_suffix(".json"), {**content, "Atlas": [atlas.name for atlas in atlases]})
     return written
@@ -234,6 +248,5 @@ CLUSTER_COLUMNS: Mapping[str, Any] = {
     "log10p": {"Description": "Corrected -log10 p at the peak"},
     "volume_mm3": {"Description": "Volume of the cluster", "Units": "mm3"},
     "n_voxels": {"Description": "Voxels of the cluster"},
-    "tdp": {"Description": "Lower bound of the cluster's true-discovery proportion (all-resolutions inference)"},
     "region": {"Description": "Region of the peak, where an atlas was given"},
 }

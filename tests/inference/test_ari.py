@@ -48,7 +48,7 @@ def test_bounds_equal_nilearn(alpha, threshold):
     settings = InferenceSettings(alpha=alpha, cluster_p=float(norm.sf(threshold)), options={"connectivity": 6})
     field = make_field(volume)
     found = INFERENCE.infer(field, None, settings)
-    table = tabulate_clusters(field, found, connectivity=6, tdp=bound_discoveries(field, alpha))
+    table = tabulate_clusters(field, found, connectivity=6, measures={"tdp": bound_discoveries(field, alpha)})
     rows = [row for row in table if row.n_voxels]
     image = nib.Nifti1Image(volume, AFFINE)
     # nilearn labels with 6 neighbours and takes voxels strictly above the threshold
@@ -57,9 +57,9 @@ def test_bounds_equal_nilearn(alpha, threshold):
     proportions = []
     for row in rows:
         i, j, k = np.rint(np.array([row.x, row.y, row.z]) / 3).astype(int)
-        proportions.append(row.tdp[0])
+        proportions.append(row.cells()["tdp"])
         # nilearn's image is float32 at times: 1e-6
-        assert row.tdp[0] == pytest.approx(theirs[i, j, k], abs=1e-6)
+        assert row.cells()["tdp"] == pytest.approx(theirs[i, j, k], abs=1e-6)
     assert max(proportions) > 0.2
     assert min(proportions) == 0
     # significant: the clusters in which something is true
@@ -122,11 +122,11 @@ def test_estimable_voxels_alone():
 def test_min_extent_leaves_table_and_mask():
     field = make_field(activated(5))
     found = apply_min_extent(field, INFERENCE.infer(field, None, InferenceSettings(cluster_p=0.01)), 10)
-    table = tabulate_clusters(field, found, tdp=bound_discoveries(field, 0.05))
+    table = tabulate_clusters(field, found, measures={"tdp": bound_discoveries(field, 0.05)})
     rows = [row for row in table if row.n_voxels]
     assert rows
     assert all(row.n_voxels >= 10 for row in rows)
-    assert list(rows[0].cells()) == list(table_columns(tdp=True))
+    assert list(rows[0].cells()) == list(table_columns(measured=["tdp"]))
     assert list(rows[0].cells())[-1] == "tdp"
 
 

@@ -106,7 +106,7 @@ def test_dof_that_vary_leave_the_gaussian_field():
 @pytest.mark.parametrize("inference", [VOXEL, CLUSTER])
 def test_without_residuals_it_is_refused_in_words(inference):
     field = replace(make_field(blobs()), smoothness=None)
-    with pytest.raises(UsageError, match=f"--inference {inference.name} needs the smoothness.*max-stat"):
+    with pytest.raises(UsageError, match=f"--inference {inference.name} needs the smoothness.*Choose another"):
         inference.infer(field, None, DEFAULT)
 
 

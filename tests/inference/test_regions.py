@@ -43,7 +43,7 @@ def test_columns():
     one, two = (Atlas(name, np.zeros((1, 1, 1), dtype=np.int32), np.eye(4), {}) for name in ("a", "b"))
     assert region_columns([]) == region_columns([one]) == ("region",)
     assert region_columns([one, two]) == ("region_a", "region_b")
-    assert table_columns([one, two], tdp=True)[-3:] == ("region_a", "region_b", "tdp")
+    assert table_columns([one, two], ["tdp"])[-3:] == ("region_a", "region_b", "tdp")
 
 
 def test_tables_name_peaks_and_sub_peaks(atlas):
@@ -56,8 +56,10 @@ def test_tables_name_peaks_and_sub_peaks(atlas):
     assert (main.region, sub.region) == ("Insula L", "n/a")
     assert main.cells()["region"] == "Insula L"
     other = Atlas("other", np.full((40, 40, 40), 1, dtype=np.int32), AFFINE, {1: "brain"})
-    main, sub = tabulate_clusters(field, significance, atlases=[atlas, other], tdp=lambda voxels: voxels.size / 8)
-    assert list(main.cells()) == list(table_columns([atlas, other], tdp=True))
+    main, sub = tabulate_clusters(
+        field, significance, atlases=[atlas, other], measures={"tdp": lambda voxels: voxels.size / 8}
+    )
+    assert list(main.cells()) == list(table_columns([atlas, other], ["tdp"]))
     assert main.cells()["region_toy"] == "Insula L"
     assert sub.cells()["region_other"] == "brain"
     assert (main.cells()["tdp"], sub.cells()["tdp"]) == (0.75, None)

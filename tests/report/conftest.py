@@ -15,12 +15,14 @@ from ibma_app.core.methods import Citation
 from ibma_app.core.results import EstimatorResult, Finding, MapSurvey, Results
 from ibma_app.core.statmap import Analysis, Dataset, Observation, StatMap
 from ibma_app.estimators import find_estimator
+from ibma_app.inference import find_inference
 
 CITATION = Citation("made2000", "Made U, Upp N", 2000, "A method", "Journal of Tests 1, 1-2", "10.1000/182")
 
 ESTIMATORS = {
     name: replace(find_estimator(name), citations=(CITATION,)) for name in ("reml", "stouffer-rfx", "fixed-effects")
 }
+INFERENCES = {name: replace(find_inference(name), citations=(CITATION,)) for name in ("fdr", "bonferroni")}
 
 
 def small_grid(shape=(9, 11, 10), size=4.0, hole=True) -> Grid:
@@ -143,16 +145,15 @@ def _make_estimator(out, name, grid, design, contrast, rng, units, *, significan
             put((key, "", "effect"), z / 10, Units=units)
             put((key, "", "variance"), rng.gamma(2.0, 0.01, grid.shape) + 0.001)
             put((key, "", "t"), 1.2 * z, DegreesOfFreedom="voxelwise")
-        for inference in ("fdr", "bonferroni"):
+        for inference in INFERENCES:
             passed = grid.mask & (np.abs(z) > (4.0 if significant else 40.0))
             put((key, inference, "mask"), passed.astype(np.int16))
             path = out / "group" / f"{stem}_test-{key}_desc-{name}_corr-{inference}_clusters.tsv"
             path.write_text("cluster_id\tx\ty\tz\tpeak_z\n" + "1\t2\t-4\t6\t5.123456789\n" * (20 * significant))
             files[key, inference, "clusters"] = path
             findings.append(
-                Finding(test.name, inference, f"the {inference} way", int(passed.sum()),
-                        4.0 if significant else None, {"tests": 7}, (CITATION,))
-            )  # fmt: skip
+                Finding(test.name, INFERENCES[inference], int(passed.sum()), 4.0 if significant else None, {"tests": 7})
+            )
     return EstimatorResult(ESTIMATORS[name], {}, "asked for", files, tuple(findings), ("Knapp-Hartung.",))
 
 

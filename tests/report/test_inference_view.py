@@ -31,8 +31,8 @@ def analysis(tmp_path, group_results):
             image = nib.load(path)
             nib.Nifti1Image(np.full(image.shape, dof, np.float32), image.affine).to_filename(path)
         changed = tuple(
-            replace(finding, facts=facts[finding.inference], z_threshold=facts[finding.inference].get("z"))
-            if facts and finding.inference in facts
+            replace(finding, facts=facts[finding.inference.name], z_threshold=facts[finding.inference.name].get("z"))
+            if facts and finding.inference.name in facts
             else finding
             for finding in result.findings
         )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ibma_app.inference import find_inference
 from ibma_app.report.html import TEMPLATES, format_number
 from ibma_app.report.numbers import read_clusters
 from ibma_app.report.pages import write_analysis_page, write_index, write_participant_page
@@ -142,7 +143,7 @@ def test_cluster_columns_of_atlases_and_ari(tmp_path):
     head = "cluster_id\tx\tpeak_z\tvolume_mm3\tregion_aal\tregion_own\ttdp"
     rows = ["1\t6.875\t5.123456789\t61734.814\tInsula 2\tn/a\t0.3298", "1a\t-4\t5.0\tn/a\tInsula 1\tn/a\tn/a"]
     path.write_text("\n".join((head, *rows)), encoding="utf-8")
-    table = read_clusters(path, tmp_path)
+    table = read_clusters(path, tmp_path, find_inference("ari").columns)
     names = [name for name, _ in table.columns]
     assert names == ["Cluster", "x (mm)", "Peak z", "Volume (mm³)", "Region (aal)", "Truly active, at least (%)"]
     assert table.rows == (
@@ -283,6 +284,6 @@ def test_grids_that_are_no_brain(tmp_path, group_results, grid_maker, save, shap
 def test_nothing_significant_is_said(tmp_path, group_results, save):
     results = group_results(tmp_path, significant=False)
     page = Page(write_analysis_page(results, "group_none.html", save).read_text(encoding="utf-8"))
-    assert "no voxel is significant by the fdr way" in page.text
+    assert "no voxel is significant by false discovery rate (Benjamini-Hochberg)" in page.text
     assert "not reached" in page.text
     assert "z where significant" not in page.text

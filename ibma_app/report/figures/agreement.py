@@ -104,7 +104,7 @@ def _pair(first: ResultMaps, second: ResultMaps, *, drawn: bool) -> Pair:
 def _overlaps(first: ResultMaps, second: ResultMaps, shared: Bools) -> tuple[Overlap, ...]:
     """Count significant voxels, by every inference that both had."""
     found = []
-    for name in dict.fromkeys(finding.inference for finding in first.findings):
+    for name in dict.fromkeys(finding.inference.name for finding in first.findings):
         one, two = first.volume("mask", name), second.volume("mask", name)
         if one is None or two is None:
             continue

@@ -7,14 +7,6 @@ from ibma_app.report.figures.plot import Axis, Label, Plot, Shape, draw_axis, dr
 from ibma_app.report.graphs import Graph
 from ibma_app.report.html import format_number
 
-SCORES = {
-    "max-stat": "Largest |z| of the mask",
-    "cluster-size": "Largest cluster (voxels)",
-    "cluster-mass": "Largest cluster mass",
-    "tfce": "Largest TFCE score",
-}
-"""Inference -> what its score is."""
-
 FAR = 1.6
 """The axis is cut where the observed score is beyond this many times everything else."""
 
@@ -26,7 +18,8 @@ def draw_null(finding: Finding, *, two_sided: bool) -> Graph | None:
     null = finding.null
     if null is None:
         return None
-    name = SCORES.get(finding.inference, f"Largest score of {finding.inference}")
+    inference = finding.inference
+    name = inference.score_label or f"Largest score of {inference.name}"
     name = name if two_sided else name.replace("|z|", "z")
     end = max(null.high, null.threshold or 0.0)
     cut = null.observed > null.low + FAR * (end - null.low)
@@ -51,7 +44,7 @@ def draw_null(finding: Finding, *, two_sided: bool) -> Graph | None:
         height=BOTTOM + 46.0,
         shapes=(*below, *beside, *shapes),
         labels=(*names, *heights, *labels, Label(LEFT - 42.0, (TOP + BOTTOM) / 2, "Relabellings", "middle", "upright")),
-        alt=f"Null distribution of {finding.inference}",
+        alt=f"Null distribution of {inference.name}",
     )
     return Graph(plot, _words(finding, null))
 
@@ -72,7 +65,7 @@ def _mark(x: float, y: float, text: str, style: str) -> Label:
 
 def _words(finding: Finding, null: NullShape) -> str:
     """Say what is drawn, and the corrected p that was counted (with a fitted tail it was not)."""
-    title = finding.title[:1].upper() + finding.title[1:]
+    title = finding.inference.title[:1].upper() + finding.inference.title[1:]
     reached, total = format_number(null.reached), format_number(null.resamples)
     p = "" if finding.facts.get("TailFit") else f": corrected p = {format_number(null.reached / null.resamples)}"
     beyond = null.resamples - sum(null.counts)

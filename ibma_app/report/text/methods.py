@@ -87,7 +87,7 @@ def methods_text(results: Results, version: str) -> MethodsText:
         Input, coverage, design, one paragraph per estimator, inference, software.
     """
     findings = (finding for result in results.estimators for finding in result.findings)
-    decided = {citation.text: citation for finding in findings for citation in finding.citations}
+    decided = {citation.text: citation for finding in findings for citation in finding.inference.citations}
     told: list[tuple[str, tuple[Citation, ...]]] = [
         (_input_paragraph(results), ()),
         (_coverage_paragraph(results), ()),

@@ -61,7 +61,7 @@ def _inference_warnings(result: EstimatorResult) -> list[tuple[str, str]]:
     for finding in result.findings:
         for key in WARNINGS:
             if finding.facts.get(key):
-                tests.setdefault((str(finding.facts[key]), finding.inference), []).append(finding.test)
+                tests.setdefault((str(finding.facts[key]), finding.inference.name), []).append(finding.test)
     inferences: dict[tuple[str, tuple[str, ...]], list[str]] = {}  # text, tests -> inferences
     for (text, inference), names in tests.items():
         inferences.setdefault((text, tuple(names)), []).append(inference)

@@ -21,6 +21,11 @@ class Ran:
         """What it told."""
         return self.finding.facts
 
+    @property
+    def name(self) -> str:
+        """The inference's."""
+        return self.finding.inference.name
+
 
 def decision_paragraph(results: Results) -> str:
     """Say how significance was decided; empty where it was not.
@@ -43,10 +48,9 @@ def decision_paragraph(results: Results) -> str:
     formed = [run for run in runs if "ClusterFormingP" in run.facts]
     if formed:
         parts.append(_each(formed, _cluster_words))
-    for name, describe in (("tfce", _tfce_words), ("ari", _ari_words)):
-        named = [run for run in runs if run.finding.inference == name]
-        if named:
-            parts.append(_each(named, describe))
+    worded = [run for run in runs if run.finding.inference.words]
+    for name in dict.fromkeys(run.name for run in worded):
+        parts.append(_each([run for run in worded if run.name == name], _own_words))
     extent = results.settings.get("min_extent")
     if isinstance(extent, int) and extent > 1:
         parts.append(f"Clusters of fewer than {extent} voxels were left out of tables and thresholded maps.")
@@ -55,7 +59,7 @@ def decision_paragraph(results: Results) -> str:
 
 def _opening(results: Results, runs: Iterable[Ran]) -> str:
     """Name each inference once, with level and tail."""
-    titles = {run.finding.inference: run.finding.title for run in runs}
+    titles = {run.name: run.finding.inference.title for run in runs}
     settings = results.settings
     text = "Significance was decided"
     if settings.get("alpha") is not None:
@@ -63,10 +67,7 @@ def _opening(results: Results, runs: Iterable[Ran]) -> str:
     if settings.get("tail"):
         text += f" ({settings['tail']}; F tests are always upper-tail)"
     text += f" by {and_(f'{title} [{name}]' for name, title in titles.items())},"
-    text += " separately for each test, over the voxels of the mask where the test can be estimated."
-    if "uncorrected" in titles and settings.get("cluster_p") is not None:
-        text += f" Uncorrected p values were thresholded at p < {format_fact(settings['cluster_p'])}, voxel by voxel."
-    return text
+    return f"{text} separately for each test, over the voxels of the mask where the test can be estimated."
 
 
 def _each(runs: list[Ran], describe: Callable[[Ran], str]) -> str:
@@ -82,7 +83,7 @@ def _each(runs: list[Ran], describe: Callable[[Ran], str]) -> str:
 def _whom(group: list[Ran], runs: list[Ran]) -> str:
     """Name what tells a group of runs from the others: inferences, estimators, tests."""
     kinds: tuple[tuple[str, Callable[[Ran], str]], ...] = (
-        ("", lambda run: run.finding.inference),
+        ("", lambda run: run.name),
         ("", lambda run: run.result.estimator.name),
         ("test ", lambda run: run.finding.test),
     )
@@ -170,7 +171,7 @@ def _symmetry_words(runs: list[Ran]) -> str:
 
 
 def _tail_words(runs: list[Ran]) -> str:
-    fitted = and_(dict.fromkeys(run.finding.inference for run in runs if run.facts.get("TailFit")))
+    fitted = and_(dict.fromkeys(run.name for run in runs if run.facts.get("TailFit")))
     if not fitted:
         return ""
     return (
@@ -187,29 +188,19 @@ def _cluster_words(run: Ran) -> str:
     measure = {
         "cluster-size": "; their size is their number of voxels",
         "cluster-mass": "; their mass is the sum of |z| above that threshold",
-    }.get(run.finding.inference, "")
+    }.get(run.name, "")
     return (
         f"Clusters were formed of voxels of one sign at uncorrected p < {format_fact(facts['ClusterFormingP'])}{height}"
         f"{neighbours}{measure}."
     )
 
 
-def _tfce_words(run: Ran) -> str:
-    facts = run.facts
-    return (
-        "Threshold-free cluster enhancement was integrated exactly over the heights of z, each sign apart, with "
-        f"extent exponent E = {format_number(facts['ExtentExponent'])}, height exponent "
-        f"H = {format_number(facts['HeightExponent'])} and {facts['Connectivity']} neighbours."
-    )
-
-
-def _ari_words(run: Ran) -> str:
-    alpha = float(run.facts["Alpha"])
-    return (
-        "All-resolutions inference bounds the proportion of truly active voxels of each cluster from below, for all "
-        f"clusters together with confidence {format_number(100 * (1 - alpha))} %, where Simes' inequality holds; "
-        "voxels of clusters with a bound above 0 are called significant."
-    )
+def _own_words(run: Ran) -> str:
+    """Fill the facts into an inference's own sentences."""
+    told = {key: format_fact(value) for key, value in run.facts.items()}
+    if "Alpha" in run.facts:
+        told["Confidence"] = format_number(100 * (1 - float(run.facts["Alpha"])))
+    return run.finding.inference.words.format_map(told)
 
 
 def and_(parts: Iterable[str]) -> str:

@@ -113,9 +113,9 @@ def _threshold(finding: Finding, maps: ResultMaps, scale: _Scale) -> Threshold:
     tail = maps.test.tail
     what, z = _height(finding, tail)
     if z is None:
-        return Threshold(finding.inference, what, None, None, None, None, _score(finding))
+        return Threshold(finding.inference.name, what, None, None, None, None, _score(finding))
     return Threshold(
-        inference=finding.inference,
+        inference=finding.inference.name,
         what=what,
         z=z,
         statistic=scale.statistic(z),
@@ -137,7 +137,7 @@ def _height(finding: Finding, tail: str) -> tuple[str, float | None]:
         return NEEDED, _z_of_height(float(facts["HeightThreshold"]), str(facts.get("RandomField", "")))
     if facts.get("PThreshold") is not None:
         return NEEDED, _z_of(facts["PThreshold"], tail)
-    if finding.inference == "max-stat" and facts.get("ScoreThreshold") is not None:
+    if finding.inference.score_is_height and facts.get("ScoreThreshold") is not None:
         return NEEDED, float(facts["ScoreThreshold"])
     return "no voxel is significant", None
 
@@ -160,7 +160,7 @@ def _score(finding: Finding) -> str:
     facts = finding.facts
     if facts.get("ExtentThreshold") is not None:
         return f"at least {format_number(facts['ExtentThreshold'])} voxels"
-    if finding.inference == "max-stat" or facts.get("ScoreThreshold") is None:
+    if finding.inference.score_is_height or facts.get("ScoreThreshold") is None:
         return ""
     units = f" {facts['ScoreUnits']}" if facts.get("ScoreUnits") else ""
     return f"above {format_number(facts['ScoreThreshold'])}{units}"

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from ibma_app.core.errors import InputError, UsageError, did_you_mean
 from ibma_app.estimators import AUTO, ESTIMATORS, find_estimator
-from ibma_app.inference import DEFAULT
+from ibma_app.inference import DEFAULT, inference_settings
 from ibma_app.stream.workers.dask_pool import check_dask
 from ibma_app.stream.workers.machine import parse_size
 from ibma_app.workflows.options.table import LEVELS, OPTIONS, RUNNING, Option, Options
@@ -26,7 +26,6 @@ exit codes: 0 done, 1 some failed, 16 dataset structure, 18 nothing selected, 64
   65 values or metadata, 66 input missing, 73 output not writable, 74 I/O error
 """
 SETTING_TABLES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {  # keys, and their valid values where they are few
-    "inference": {"connectivity": (6, 18, 26), "tfce_e": (), "tfce_h": (), "tail_fit": (True, False)},
     "inputs": {"contrast": ()},
     "output": {"tau2_ci": (True, False)},
 }
@@ -187,15 +186,15 @@ def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
     for table, content in settings.items():
         if table == "atlas":
             continue  # the atlas's own room reads it
-        _check_menu(f"{path}: [{table}]", table, ("estimator", *SETTING_TABLES, "atlas"))
+        _check_menu(f"{path}: [{table}]", table, ("estimator", "inference", *SETTING_TABLES, "atlas"))
         if table == "estimator":
             _check_estimators(content, path)
             continue
+        keys = inference_settings() if table == "inference" else SETTING_TABLES[table]
         for key, value in content.items():
-            _check_menu(f"{path}: [{table}] {key}", key, tuple(SETTING_TABLES[table]))
-            valid = SETTING_TABLES[table][key]
-            if valid:
-                _check_menu(f"{path}: [{table}] {key} = {value!r}", value, valid)
+            _check_menu(f"{path}: [{table}] {key}", key, tuple(keys))
+            if keys[key]:
+                _check_menu(f"{path}: [{table}] {key} = {value!r}", value, keys[key])
 
 
 def _check_estimators(content: Mapping[str, Any], path: Path) -> None:

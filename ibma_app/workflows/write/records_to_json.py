@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import InputError
-from ibma_app.core.methods import Estimator
+from ibma_app.core.methods import Estimator, Inference
 from ibma_app.estimators import find_estimator
+from ibma_app.inference import find_inference
 
 PLAIN = frozenset({str, int, bool, type(None)})
 
-BY_NAME: Mapping[type, Callable[[str], Any]] = {Estimator: find_estimator}
+BY_NAME: Mapping[type, Callable[[str], Any]] = {Estimator: find_estimator, Inference: find_inference}
 """Records that are code: kept by their name on the menu."""
 
 

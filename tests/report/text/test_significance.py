@@ -51,7 +51,7 @@ def run(grid_maker):
         inference = find_inference(name)
         found = inference.infer(t, null, InferenceSettings(cluster_p=cluster_p))
         count = int(found.significant.sum())
-        return Finding(test, name, inference.title, count, found.z_threshold, found.facts, inference.citations)
+        return Finding(test, inference, count, found.z_threshold, found.facts)
 
     return infer
 
