@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ibma_app.core.errors import DataError
 from ibma_app.core.grid import Grid
 from ibma_app.core.threads import WorkQueue, open_queue
 from ibma_app.dataset.output_dir import Output, replace_file
@@ -85,14 +84,9 @@ def save_statmap(
     ValueError
         When a value is not finite, or is not of the type: a programming error.
     DataError
-        When a value is beyond what the type holds.
+        When values are beyond what the type holds: too large, or all too small.
     """
-    try:
-        image = encode_map(vector, grid, fill=fill, dtype=dtype)
-    except ValueError as error:
-        raise ValueError(f"{below}: {error}") from None
-    except DataError as error:
-        raise DataError(f"{below} cannot be written: {error.message}") from None
+    image = encode_map(vector, grid, str(below), fill=fill, dtype=dtype)
     content = gzipped.compress(image) if str(below).endswith(".gz") else image
     return replace_file(output, below, lambda path: _write_bytes(path, content))
 

@@ -1,5 +1,6 @@
 """The one writer of images: NIfTI-1, the same bytes each time."""
 
+import logging
 from typing import Any
 
 import nibabel as nib
@@ -9,8 +10,15 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ibma_app.core.errors import DataError
 from ibma_app.core.grid import Grid
 
+log = logging.getLogger(__name__)
 
-def encode_map(vector: ArrayLike, grid: Grid, *, fill: float = 0.0, dtype: DTypeLike = np.float32) -> memoryview:
+SMALL = 1e-25  # where a map's largest value is below, the small ones of single precision lose digits
+SMALLEST_SLOPE = -126  # power of two: single precision's last with all its digits
+
+
+def encode_map(
+    vector: ArrayLike, grid: Grid, name: str, *, fill: float = 0.0, dtype: DTypeLike = np.float32
+) -> memoryview:
     """Make the bytes of a map's NIfTI file.
 
     Parameters
@@ -19,6 +27,8 @@ def encode_map(vector: ArrayLike, grid: Grid, *, fill: float = 0.0, dtype: DType
         Values in the grid's mask.
     grid : Grid
         Its affine, sform and qform codes and units are kept.
+    name : str
+        What messages call it.
     fill : float
         The value outside the mask (1 for p maps).
     dtype : {float32, int16, uint8}
@@ -28,21 +38,27 @@ def encode_map(vector: ArrayLike, grid: Grid, *, fill: float = 0.0, dtype: DType
     ValueError
         When a value is not finite, or is not of the type: a programming error.
     DataError
-        When a value is beyond what the type holds.
+        When values are beyond what the type holds: too large, or all too small.
+
+    Notes
+    -----
+    Maps of very small values (variances of MEG in SI units) have a scale factor
+    in their header, a power of two; it is 1 for all others.
     """
     values = np.asarray(vector)
-    with np.errstate(over="ignore", invalid="ignore"):
-        cast = values.astype(dtype)
+    slope = _slope(values, name) if np.dtype(dtype).kind == "f" else 1.0
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        cast = (values / slope if slope != 1.0 else values).astype(dtype)
     if not np.isfinite(cast).all():
         if not np.isfinite(values).all():
-            raise ValueError("values that are not finite")
+            raise ValueError(f"{name}: values that are not finite")
         raise DataError(
-            f"{np.count_nonzero(~np.isfinite(cast))} of its values are beyond what single precision holds (3e38). "
-            "Do the inputs mark missing voxels by huge numbers? Set those to NaN or 0."
+            f"{name} cannot be written: {np.count_nonzero(~np.isfinite(cast))} of its values are beyond what single "
+            "precision holds (3e38). Do the inputs mark missing voxels by huge numbers? Set those to NaN or 0."
         )
     if np.issubdtype(cast.dtype, np.integer) and not np.array_equal(cast, values):
-        raise ValueError(f"values that are no {np.dtype(dtype)}")
-    return _make_nifti(cast, grid, fill)
+        raise ValueError(f"{name}: values that are no {np.dtype(dtype)}")
+    return _make_nifti(cast, grid, fill / slope, slope)
 
 
 def to_nibabel(volume: NDArray[Any], grid: Grid) -> Any:
@@ -50,12 +66,27 @@ def to_nibabel(volume: NDArray[Any], grid: Grid) -> Any:
     return nib.Nifti1Image(volume.astype(np.float32), grid.affine)
 
 
-def _make_nifti(vector: NDArray[Any], grid: Grid, fill: float) -> memoryview:
+def _slope(values: NDArray[Any], name: str) -> float:
+    """Return the power of two that brings a map's values into single precision; 1 for nearly all maps."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if not 0.0 < largest < SMALL:
+        return 1.0
+    slope = 2.0 ** max(round(float(np.log2(largest))), SMALLEST_SLOPE)
+    if largest / slope < SMALL:
+        raise DataError(
+            f"{name} cannot be written: its largest value is {largest:.3g}, below what single precision with a scale "
+            "factor holds. Give the maps in larger units (an effect times k has a variance times k squared)."
+        )
+    log.info("%s: values of at most %.3g are written with the scale factor %.3g (scl_slope).", name, largest, slope)
+    return slope
+
+
+def _make_nifti(vector: NDArray[Any], grid: Grid, fill: float, slope: float) -> memoryview:
     """Make the bytes of a NIfTI-1 image on a grid, whose voxels lie in the file's order from the start."""
     header = nib.Nifti1Header()
     header.set_data_shape(grid.shape)
     header.set_data_dtype(vector.dtype)
-    header.set_slope_inter(1.0, 0.0)
+    header.set_slope_inter(slope, 0.0)
     header["magic"], header["vox_offset"] = header.single_magic, header.single_vox_offset
     qform = grid.affine if grid.qform is None else grid.qform
     header.set_qform(qform, code=grid.qform_code, strip_shears=True)

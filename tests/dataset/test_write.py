@@ -19,6 +19,7 @@ from ibma_app.core.errors import DataError, OutputError, ReadWriteError
 from ibma_app.core.grid import Grid
 from ibma_app.dataset.output_dir import _name_process, lock_shared, open_output, prepare_output, replace_file
 from ibma_app.dataset.write import save_json, save_statmap, save_text, save_tsv
+from ibma_app.images.read import read_image
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
 
@@ -104,6 +105,29 @@ def test_values_beyond_the_type(output):
     values[3] = 1e39
     with pytest.raises(DataError, match="1 of its values are beyond"):
         save_statmap(output, "a.nii.gz", values, grid, dtype=np.float32)
+    assert not (output.root / "a.nii.gz").exists()
+
+
+@pytest.mark.parametrize("power", [-24, -30, -44, -60])
+def test_small_values_keep_their_digits(output, power):
+    grid = make_grid()
+    values = np.random.default_rng(4).lognormal(sigma=2.0, size=grid.n_voxels) * 10.0**power  # variances of MEG in T^2
+    path = save_statmap(output, "a.nii.gz", values, grid)
+    np.testing.assert_allclose(nibabel.load(path).get_fdata()[grid.mask], values, rtol=2.0**-24)
+    np.testing.assert_allclose(read_image(path).data[grid.mask], values, rtol=2.0**-24)
+    assert (nibabel.load(path).dataobj.slope == 1.0) == (power == -24)
+
+
+def test_what_is_outside_the_mask_keeps_its_value_when_maps_are_scaled(output):
+    grid = make_grid()
+    path = save_statmap(output, "p.nii.gz", np.full(grid.n_voxels, 3e-40), grid, fill=1.0)
+    assert (nibabel.load(path).get_fdata()[~grid.mask] == 1.0).all()
+
+
+def test_values_too_small_for_any_scale_are_refused_by_name(output):
+    grid = make_grid()
+    with pytest.raises(DataError, match=r"a\.nii\.gz cannot be written: its largest value is 1e-70, .* larger units"):
+        save_statmap(output, "a.nii.gz", np.full(grid.n_voxels, 1e-70), grid)
     assert not (output.root / "a.nii.gz").exists()
 
 
