@@ -28,7 +28,7 @@ _AUTHORS = ("The authors of the source datasets", "The ibma-app developers")
 _LICENSE = "As the source datasets (none is stated in their dataset_description.json)"
 
 
-def write_description(output: Output, version: str, datasets: Sequence[Dataset], *, name: str | None = None) -> Path:
+def write_description(output: Output, version: str, datasets: Sequence[Dataset]) -> Path:
     """Write or extend OUTPUT_DIR's dataset_description.json.
 
     Parameters
@@ -40,8 +40,6 @@ def write_description(output: Output, version: str, datasets: Sequence[Dataset],
         The inputs; they become SourceDatasets and DatasetLinks (but that
         named "", OUTPUT_DIR itself), and hand on licence, authors and the chain
         of GeneratedBy.
-    name : str, optional
-        The dataset's name, when it has none yet.
 
     Raises
     ------
@@ -52,7 +50,7 @@ def write_description(output: Output, version: str, datasets: Sequence[Dataset],
     """
     with lock_shared(output.root):
         existing = read_own_description(output.root)
-        content = merge_description(existing, output.root, version, datasets, name)
+        content = merge_description(existing, output.root, version, datasets)
         if content == existing:
             return output.root / DESCRIPTION
         return save_json(output, DESCRIPTION, content)
@@ -89,7 +87,7 @@ def merge_description(
     root: Path,
     version: str,
     datasets: Sequence[Dataset],
-    name: str | None = None,
+    name: str = "Statistic maps combined by ibma-app",
 ) -> dict[str, Any]:
     """Make the description of what there was and the inputs; what users wrote into it stays."""
     inputs = [dataset for dataset in datasets if dataset.name]
@@ -108,7 +106,7 @@ def merge_description(
     sources = list(existing.get("SourceDatasets", []))
     sources += [_describe_source(dataset, root) for dataset in inputs]
     content = {
-        "Name": name or "Statistic maps combined by ibma-app",
+        "Name": name,
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "License": _find_license(inputs),
@@ -177,12 +175,12 @@ def _once(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({json.dumps(entry, sort_keys=True): entry for entry in reversed(list(entries))}.values())[::-1]
 
 
-def write_bidsignore(output: Output, extra: Sequence[str] = ()) -> Path:
+def write_bidsignore(output: Output) -> Path:
     """Add our lines to .bidsignore; the user's stay."""
     path = output.root / ".bidsignore"
     with lock_shared(output.root):
         text = _read_text(path) or ""
-        missing = [line for line in (*IGNORED, *extra) if line not in text.splitlines()]
+        missing = [line for line in IGNORED if line not in text.splitlines()]
         if not missing:
             return path
         return save_text(output, path.name, "\n".join([*text.splitlines(), *missing]))

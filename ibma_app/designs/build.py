@@ -24,9 +24,9 @@ EXCHANGEABILITY = "exchangeability"
 """Covariate that says which maps may be exchanged with each other: blocks, of which negative ones go as wholes."""
 
 
-def one_sample_design(n_maps: int, tail: str = "two-sided") -> Design:
+def one_sample_design(n_maps: int) -> Design:
     """Return the design of an intercept alone, for any number of maps (one included)."""
-    test = Test(INTERCEPT, np.ones((1, 1)), tail)
+    test = Test(INTERCEPT, np.ones((1, 1)))
     return Design(matrix=np.ones((n_maps, 1)), columns=(INTERCEPT,), tests=(test,))
 
 

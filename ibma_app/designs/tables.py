@@ -8,7 +8,6 @@ import pandas as pd
 
 from ibma_app.core.errors import DataError, InputError, did_you_mean
 from ibma_app.core.statmap import Observation
-from ibma_app.designs.formulas import used_variables
 
 PREFIXES = {"participant_id": "sub-", "study_id": "study-"}
 """Key column -> the prefix that its labels may carry."""
@@ -90,8 +89,6 @@ def collect_covariates(
     table: pd.DataFrame | None = None,
     key: str = "participant_id",
     table_path: Path | None = None,
-    *,
-    formula: str | None = None,
 ) -> pd.DataFrame:
     """Gather what a formula may name: entities, sample size and the table's columns.
 
@@ -107,8 +104,6 @@ def collect_covariates(
         What ``Observation.unit_label`` is.
     table_path : Path, optional
         The table's file, for messages; by default what `read_table` noted.
-    formula : str, optional
-        Refuse what it uses and does not find, before `build_design` does.
 
     Returns
     -------
@@ -116,11 +111,6 @@ def collect_covariates(
         One row per observation: the key, every entity under its short and its
         long BIDS name, ``sample_size`` (the map's own, else the table's), and
         the table's other columns. An entity wins over a column of its name.
-
-    Raises
-    ------
-    DataError
-        When the formula uses a covariate that is unknown or missing.
     """
     units = [observation.unit_label for observation in observations]
     columns: dict[str, pd.Series] = {key: pd.Series(units, dtype=object)}
@@ -140,8 +130,6 @@ def collect_covariates(
         result.attrs[TABLE_PATH] = str(path)
     if table is not None and absent:
         result.attrs["absent"] = absent
-    if formula is not None:
-        require_complete(observations, result, used_variables(formula, result.columns))
     return result
 
 

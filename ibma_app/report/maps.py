@@ -75,9 +75,9 @@ class ResultMaps:
         volume = self.volume(kind, inference)
         return None if volume is None else volume[self.grid.mask]
 
-    def sidecar(self, kind: str, inference: str = "") -> Mapping[str, Any]:
+    def sidecar(self, kind: str) -> Mapping[str, Any]:
         """The file's sidecar; {} when there is no such map."""
-        path = self.path(kind, inference)
+        path = self.path(kind)
         return {} if path is None else read_sidecar(path)
 
     @property

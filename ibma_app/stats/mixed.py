@@ -277,7 +277,7 @@ def fit_mixed(effect: Floats, variance: Floats, covered: Bools, frame: Frame, me
     effect, variance, covered, frame
         As in `fit_fixed`.
     method : str
-        One of `tau2.METHODS`.
+        As for `tau2.estimate_tau2`.
     test : {"knha", "adhoc", "t", "z"}
         What scales the covariance: Knapp and Hartung's residual variance, the
         same but at least 1, or nothing (``t`` and ``z`` do not differ here).

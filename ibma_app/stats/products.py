@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
+TILE = 4096  # voxels of one product
 LOOK = 128  # products that are compared with a bound at a time
 IN_CACHE = 100_000  # numbers that a tile of data holds
 ROUNDING = 6.0e-8  # of one single-precision operation
@@ -140,7 +141,6 @@ def scan_products(
     two_sided: bool,
     floor_share: float,
     floor_z: float,
-    tile: int = 4096,
 ) -> None:
     """Find each relabelling's highest voxel and the voxels beyond a floor.
 
@@ -158,9 +158,7 @@ def scan_products(
     two_sided : bool
         Else the upper tail alone.
     floor_share, floor_z : float
-        |r| and |z| of the floor; infinite when no voxels are wanted.
-    tile : int
-        Voxels of one product.
+        |r| and |z| of the floor; infinite when no voxels are asked for.
     """
     rows = weights.shape[0]
     part = High(high.share[:rows], high.peak[:rows], high.counts[:rows], high.voxels, high.z)
@@ -169,9 +167,9 @@ def scan_products(
     part.counts[:] = 0
     single = weights.astype(np.float32)
     bounds = _Bounds(2 if two_sided else 1, floor_share, floor_z, ROUNDING * (weights.shape[1] + 4))
-    space = np.empty((rows, tile), dtype=np.float32)
-    for first in range(0, units.norms.size, tile):
-        stop = min(first + tile, units.norms.size)
+    space = np.empty((rows, TILE), dtype=np.float32)
+    for first in range(0, units.norms.size, TILE):
+        stop = min(first + TILE, units.norms.size)
         np.matmul(single, units.values[:, first:stop], out=space[:, : stop - first])
         _scan(space, stop - first, first, weights, units, table, bounds, part)
 
@@ -215,7 +213,7 @@ def z_maps(weights: Floats, effective: int, units: Units, table: ZTable, out: Fl
         Filled; 0 where a test cannot be estimated.
     """
     rows, each, n_maps = weights.shape
-    tile = min(4096, max(256, IN_CACHE // n_maps))
+    tile = min(TILE, max(256, IN_CACHE // n_maps))
     flat = weights.reshape(rows * each, n_maps)
     for first in range(0, units.norms.size, tile):
         values = units.values[:, first : first + tile].astype(np.float64)

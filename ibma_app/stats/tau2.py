@@ -46,7 +46,6 @@ _MOMENTS = {
     "sidik-jonkman": _SIDIK_JONKMAN,
 }
 LIKELY = {"ml": ML, "reml": REML}
-METHODS = (*_MOMENTS, "paule-mandel", "empirical-bayes", *LIKELY)
 
 _CLOSE = 1e-8  # a step of tau2 plus the smallest variance; Newton's next would be its square
 
@@ -212,7 +211,7 @@ def estimate_tau2(
     workspace : Workspace
         For work.
     method : str
-        One of `METHODS`.
+        "dl", "hedges", "hunter-schmidt", "sidik-jonkman", "paule-mandel", "empirical-bayes", "ml" or "reml".
     out : ndarray, shape (B,)
         Written at the group's voxels: at least 0; 0 where n <= rank and where
         effects are identical.

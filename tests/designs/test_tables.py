@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from ibma_app.core.errors import DataError, InputError
-from ibma_app.designs.tables import collect_covariates, read_table
+from ibma_app.designs.build import build_design
+from ibma_app.designs.tables import collect_covariates, read_table, require_complete
 
 TABLE = "participant_id\tage\tgroup\tscore\nsub-01\t20\ta\t1\n02\t30.5\tb\tn/a\nsub-03\tn/a\ta\t3\n"
 
@@ -98,12 +99,12 @@ def test_what_a_formula_uses_is_required(observe, write):
     rows = [observe("01"), observe("03"), observe("09")]
     table = read_table(write(TABLE), "participant_id")
     with pytest.raises(DataError) as caught:
-        collect_covariates(rows, table, "participant_id", formula="1 + center(age)")
+        build_design(rows, collect_covariates(rows, table, "participant_id"), "1 + center(age)")
     for word in ("'age'", "sub-03, sub-09", "sub-09: no row", "participants.tsv"):
         assert word in caught.value.message
-    assert len(collect_covariates(rows[:2], table, "participant_id", formula="1 + C(group)")) == 2
+    require_complete(rows[:2], collect_covariates(rows[:2], table, "participant_id"), ["group"])
     with pytest.raises(DataError, match="Columns to choose from: participant_id, sub"):
-        collect_covariates(rows, None, "participant_id", formula="1 + age")
+        build_design(rows, collect_covariates(rows, None, "participant_id"), "1 + age")
 
 
 def test_sample_size_of_the_table_fills_what_the_maps_leave_open(observe, write):

@@ -11,6 +11,7 @@ from ibma_app.report.html import data_uri, encode_png, format_number
 
 WRITTEN_ROWS, WRITTEN_COLUMNS = 40, 12
 """Up to this size a design's numbers and row names are written, beyond they are only coloured."""
+LONGEST_NAME = 28  # characters
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,8 @@ def _cell_text(value: float) -> str:
     return text.replace("-", "−")
 
 
-def _shorten(name: str, longest: int = 28) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+def _shorten(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _expression(weights: np.ndarray, columns: tuple[str, ...]) -> str:

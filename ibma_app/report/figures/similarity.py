@@ -28,6 +28,7 @@ TITLED = 300
 """Up to this many dots each tells its name when pointed at; of more, only those that stand out."""
 
 EDGE = 8.0  # above the matrix
+LONGEST_NAME = 22  # characters
 
 
 @dataclass(frozen=True)
@@ -221,5 +222,5 @@ def _signed(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
 
 
-def _shorten(name: str, longest: int = 22) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+def _shorten(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
