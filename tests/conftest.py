@@ -1,14 +1,19 @@
 """What every room's tests share: real maps, small maps made by code, and the command line."""
 
 import importlib.util
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ibma_app.cli  # isort: skip  # first: it sets how many threads BLAS takes
 import hypothesis
 import nibabel as nib
 import numpy as np
@@ -17,14 +22,26 @@ from numpy.typing import ArrayLike
 
 import ibma_app
 from ibma_app.core.statmap import Dataset, Observation, StatMap
+from ibma_app.stream.workers.machine import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
+# tables and help are not wrapped; one core for each run, unless --nprocs says more: the tests themselves take all
+PLAIN = {"COLUMNS": "200", "NO_COLOR": "1", "MPLBACKEND": "Agg", "SLURM_CPUS_PER_TASK": "1"}
 LPS_4MM = np.array([[-4.0, 0, 0, 10], [0, 4.0, 0, -12], [0, 0, 4.0, -8], [0, 0, 0, 1]])
 
 # no deadline: a first example may compile a kernel; derandomized in CI: a red run can be repeated
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Take every core, but none beside this process for files that are named: a debugger works there."""
+    folder = config.invocation_params.dir
+    named = [folder / word.partition("::")[0] for word in config.args]
+    return 0 if all(path.is_file() for path in named) else available_cores()
+
 
 ENTITY_ORDER = (
     *("sub", "study", "ses", "task", "acq", "dir", "run", "echo", "hemi", "space", "res", "label", "node"),
@@ -124,27 +141,16 @@ class Ran(NamedTuple):
     stderr: str
 
 
-def _run_module(*args: Any, cwd: Path, env: Mapping[str, str], timeout: float) -> Ran:
+def _python(*args: Any, env: Mapping[str, str]) -> dict[str, Any]:
+    """Give what subprocess needs to start a Python."""
     # -P and PYTHONPATH: the ibma_app that these tests import, installed or not, never one that lies in cwd
     paths = [str(Path(ibma_app.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, "-P", *map(str, args)],
-        cwd=cwd,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            "COLUMNS": "200",  # tables and help are not wrapped
-            "NO_COLOR": "1",
-            "MPLBACKEND": "Agg",
-            **env,
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return {
+        "args": [sys.executable, "-P", *map(str, args)],
+        "env": {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **PLAIN, **env},
+        "stdin": subprocess.DEVNULL,
+        "text": True,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -156,22 +162,93 @@ def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ran]:
     empty = tmp_path_factory.mktemp("cwd")
 
     def run(*args: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 600) -> Ran:
-        return _run_module(*args, cwd=cwd or empty, env=env or {}, timeout=timeout)
+        how = _python(*args, env=env or {})
+        done = subprocess.run(**how, cwd=cwd or empty, capture_output=True, timeout=timeout, check=False)
+        return Ran(done.returncode, done.stdout, done.stderr)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def cli(run_python: Callable[..., Ran]) -> Callable[..., Ran]:
-    """Return ``cli(*args, cwd=None, env={}, timeout=600) -> (code, stdout, stderr)``.
+def start_python() -> Callable[..., subprocess.Popen[str]]:
+    """Return ``start_python(*args, env={}, stderr=PIPE) -> Popen``, for a run that will be disturbed.
 
-    It runs ``python -m ibma_app *args`` as a user would.
+    It leads a process group of its own, which is sent signals as a terminal
+    sends them, and it can be interrupted: a shell that starts these tests in
+    the background has them, and all that they start, ignore SIGINT.
+    """
+
+    def start(*args: Any, env: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            **_python(*args, env=env or {}), stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def cli_process(run_python: Callable[..., Ran]) -> Callable[..., Ran]:
+    """Return ``cli_process(*args, cwd=None, env={}, timeout=600) -> (code, stdout, stderr)``.
+
+    It runs ``python -m ibma_app *args`` as a user would: for what only a
+    process shows (signals, memory, start-up, other processes' output).
     """
 
     def run(*args: Any, **how: Any) -> Ran:
         return run_python("-m", "ibma_app", *args, **how)
 
     return run
+
+
+@contextmanager
+def _surroundings(cwd: Path, env: Mapping[str, str]) -> Iterator[None]:
+    before, folder = dict(os.environ), Path.cwd()
+    os.environ.update({**PLAIN, **env})
+    os.chdir(cwd)
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+class Here:
+    """A program of ours, run in this process."""
+
+    def __init__(self, main: Callable[[list[str]], int], cwd: Path) -> None:
+        self._main = main
+        self._cwd = cwd  # where nothing lies
+
+    def __call__(self, *args: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Ran:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            _surroundings(cwd or self._cwd, env or {}),
+            redirect_stdout(out),
+            redirect_stderr(err),
+            warnings.catch_warnings(record=True) as caught,
+        ):
+            code = self._main([*map(str, args)])
+        shown = [warnings.formatwarning(one.message, one.category, one.filename, one.lineno) for one in caught]
+        return Ran(code, out.getvalue(), err.getvalue() + "".join(shown))
+
+
+@pytest.fixture(scope="session")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ran]:
+    """Return ``cli(*args, cwd=None, env={}) -> (code, stdout, stderr)``.
+
+    It runs ``ibma-app *args`` in this process: all of it but Python's own
+    start and the imports, which take longer than most of these runs do.
+    Python's warnings are at the end of ``stderr``.
+    """
+    return Here(ibma_app.cli.main, tmp_path_factory.mktemp("cwd"))
+
+
+@pytest.fixture(scope="session")
+def ibma_import(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ran]:
+    """Return ``ibma_import(*args, cwd=None, env={}) -> (code, stdout, stderr)``, in this process."""
+    return Here(ibma_app.cli.import_main, tmp_path_factory.mktemp("cwd"))
 
 
 @pytest.fixture(scope="session")

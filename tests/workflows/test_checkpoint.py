@@ -1,9 +1,7 @@
 """A run that is killed while it resamples goes on from there, and ends as if nothing had been."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -48,13 +46,10 @@ def whole(study, tmp_path_factory, cli):
 
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130)])
-def test_a_killed_run_goes_on(study, whole, tmp_path, run_python, how, code):
+def test_a_killed_run_goes_on(study, whole, tmp_path, run_python, start_python, how, code):
     out, work = tmp_path / "out", tmp_path / "work"
     command = (study, out, "group", *SETTINGS, "--nprocs", "2", "-w", work)
-    child = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, start_new_session=True,
-    )  # fmt: skip
+    child = start_python("-c", PROGRAM, *command, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 120
     while not list(out.glob(".ibma-resampling/*.npy")) and time.monotonic() < end:
         assert child.poll() is None, "it ended before it could be killed"

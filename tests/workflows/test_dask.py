@@ -91,14 +91,10 @@ def test_two_workers_elsewhere_give_the_same_bytes(runs, alone, tmp_path, cli, c
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".ibma")]
 
 
-def test_interrupted_with_workers_of_our_own(runs, alone, tmp_path, cli):
+def test_interrupted_with_workers_of_our_own(runs, alone, tmp_path, start_python):
     out, work = tmp_path / "out", tmp_path / "work"
     words = (runs, out, "group", "-d", alone, *GROUP[:-1], "200000", "--no-report", "-w", work)
-    child = subprocess.Popen(
-        [sys.executable, "-m", "ibma_app", *map(str, words), "--dask", "local", "--nprocs", "2"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": PATHS},
-    )  # fmt: skip
+    child = start_python("-m", "ibma_app", *words, "--dask", "local", "--nprocs", "2")
     assert child.stderr is not None
     for line in child.stderr:
         if "Each worker is sent" in line:

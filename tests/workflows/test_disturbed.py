@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -54,15 +52,6 @@ def nothing_is_half_written(out: Path, whole: dict[str, bytes]) -> None:
         assert path.read_bytes() == whole[str(path.relative_to(out))]
 
 
-def start(*words):
-    """Start the command, in a group of its own, which gets signals as a terminal sends them."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "ibma_app", *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )  # fmt: skip
-
-
 def wait_for(out, child, count):
     """Wait until some participants are there."""
     end = time.monotonic() + 120
@@ -71,10 +60,10 @@ def wait_for(out, child, count):
         time.sleep(0.005)
 
 
-def test_ctrl_c(runs, whole, tmp_path, cli):
+def test_ctrl_c(runs, whole, tmp_path, cli, start_python):
     out, work = tmp_path / "out", tmp_path / "work"
     words = (runs, out, "participant", "--no-report", "--nprocs", "2", "-w", work)
-    child = start(*words)
+    child = start_python("-m", "ibma_app", *words)
     wait_for(out, child, 2)
     os.killpg(child.pid, signal.SIGINT)  # as the terminal does it: to the workers too
     _, told = child.communicate(timeout=60)
@@ -87,10 +76,10 @@ def test_ctrl_c(runs, whole, tmp_path, cli):
     assert contents(out) == whole
 
 
-def test_an_input_that_goes(runs, whole, tmp_path, cli):
+def test_an_input_that_goes(runs, whole, tmp_path, cli, start_python):
     out = tmp_path / "out"
     words = (runs, out, "participant", "--no-report", "--nprocs", "1")
-    child = start(*words)
+    child = start_python("-m", "ibma_app", *words)
     wait_for(out, child, 1)
     gone = sorted((runs / f"sub-{SUBJECTS:02d}" / "func").glob("*"))
     aside = tmp_path / "aside"

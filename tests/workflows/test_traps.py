@@ -6,7 +6,6 @@ other software's folder to a combined map, stand here.
 
 import ast
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import pytest
 import scipy.io
 
 TESTS = Path(__file__).resolve().parents[1]
-RUN = "import sys; from ibma_app.cli import import_main; sys.exit(import_main())"
 HERE = "workflows/test_traps.py"
 TRAPS = {
     "variance differs 4,000,000-fold between studies (units)": [
@@ -65,11 +63,6 @@ def test_each_trap_has_its_test(trap: str):
     for file, name in TRAPS[trap]:
         tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
         assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{file}: {name}"
-
-
-@pytest.fixture(scope="module")
-def ibma_import(run_python: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *words: run_python("-c", RUN, *words)
 
 
 def _load(path: Path) -> np.ndarray:

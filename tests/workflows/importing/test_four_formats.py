@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import scipy.io
 
-RUN = "import sys; from ibma_app.cli import import_main; sys.exit(import_main())"
 SHAPE = (4, 5, 3)
 AFFINE = np.array([[-4.0, 0, 0, 6], [0, -4, 0, 8], [0, 0, 4, -4], [0, 0, 0, 1]])  # that of the AFNI header
 SPACE = "MNI152NLin6Asym"
@@ -96,14 +94,14 @@ def _write_nidm(maker: Any, folder: Path, truth: Truth) -> Path:
 
 
 @pytest.fixture(scope="module")
-def imported(maker: Any, run_python: Callable[..., Any], truth: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def imported(maker: Any, ibma_import: Any, truth: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("four")
     writers = {"spm": _write_spm, "fsl": _write_fsl, "afni": _write_afni, "nidm": _write_nidm}
     for name, write in writers.items():
         source = write(maker, root / name, truth[name])
         contrast = "pain" if name == "afni" else "pain > rest=pain"
         words = (name, source, root / "maps", "--study-label", f"{name}19", "--space", SPACE, "--contrast", contrast)
-        ran = run_python("-c", RUN, *words)
+        ran = ibma_import(*words)
         assert ran.code == 0, ran.stderr
     return root / "maps"
 

@@ -12,16 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-RUN = "import sys; from ibma_app.cli import import_main; sys.exit(import_main())"
 CONTRASTS = {"A": [1.0, 0.0], "A gt B": [2.0, -2.0]}
-
-
-@pytest.fixture(scope="session")
-def ibma_import(run_python: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*args: Any) -> Any:
-        return run_python("-c", RUN, *args)
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """A dataset of known truth, written as four kinds of software would, comes back in one unit."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import scipy.io
 
-RUN = "import sys; from ibma_app.cli import import_main; sys.exit(import_main())"
 SHAPE = (4, 5, 3)
 AFFINE = np.array([[-4.0, 0, 0, 6], [0, -4, 0, 8], [0, 0, 4, -4], [0, 0, 0, 1]])  # that of the AFNI header
 DOF = 37
@@ -86,14 +84,14 @@ def _write_table(maker: Any, folder: Path, effect: np.ndarray, variance: np.ndar
 
 
 @pytest.fixture(scope="module")
-def imported(maker: Any, run_python: Callable[..., Any], truth: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def imported(maker: Any, ibma_import: Any, truth: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("round")
     writers = {"spm": _write_spm, "fsl": _write_fsl, "afni": _write_afni, "table": _write_table}
     for name, write in writers.items():
         source = write(maker, root / name, *truth[name])
         words = ("--participant-label", name, "--space", SPACE)
         contrast = () if name != "afni" else ("--contrast", "AgtB=aGtB")
-        ran = run_python("-c", RUN, name, source, root / "maps", *words, *contrast)
+        ran = ibma_import(name, source, root / "maps", *words, *contrast)
         assert ran.code == 0, ran.stderr
     return root / "maps"
 
