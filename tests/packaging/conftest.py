@@ -64,7 +64,14 @@ def stand_ins(tmp_path: Path) -> Callable[..., dict[str, str]]:
             path.write_text(text.format(python=sys.executable, calls=str(tmp_path / "calls.jsonl")), encoding="utf-8")
             path.chmod(0o755)
         source = str(Path(ibma_app.__file__).resolve().parents[1])
-        return {"PATH": f"{folder}:/usr/bin:/bin", "PYTHONPATH": source, "MPLBACKEND": "Agg", "LANG": "C.UTF-8", **more}
+        return {
+            "PATH": f"{folder}:/usr/bin:/bin",
+            "PYTHONPATH": source,
+            "MPLBACKEND": "Agg",
+            "LANG": "C.UTF-8",
+            "SLURM_CPUS_PER_TASK": "1",
+            **more,
+        }
 
     return make
 

@@ -39,6 +39,7 @@ def task(tmp_path: Path, runs: Path):
     return run
 
 
+@pytest.mark.slow
 def test_both_levels_and_figures(task, stand_ins) -> None:
     config = {
         "bids": "../task-input/maps",
@@ -65,6 +66,7 @@ def test_both_levels_and_figures(task, stand_ins) -> None:
         assert len(entry["base64"]) < 40_000  # product.json goes into a database
 
 
+@pytest.mark.slow
 def test_in_a_container(task, stand_ins, calls) -> None:
     # the host's python3 has no ibma_app: the image's does
     bare = "#!/bin/sh\nexit 1\n"

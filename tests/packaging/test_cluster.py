@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # eight jobs at a time, each a process of its own
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # `sbatch` starts an array's tasks together and waits at the dependency; it knows what the page uses, no more

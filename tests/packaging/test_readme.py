@@ -15,6 +15,7 @@ def runs(make_runs) -> Path:
     return make_runs(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["docker", "apptainer"])
 def test_the_lines_run_when_pasted(engine: str, block, stand_ins, calls, runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out put"

@@ -7,6 +7,8 @@ import time
 import numpy as np
 import pytest
 
+from ibma_app.stream.resampling import checkpoints
+
 # saves far more often than in real life, and says so little else that a log line is found
 PROGRAM = """
 import sys
@@ -45,7 +47,9 @@ def whole(study, tmp_path_factory, cli):
     return contents(out)
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130)])
+@pytest.mark.parametrize(
+    ("how", "code"), [pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow), (signal.SIGTERM, 130)]
+)
 def test_a_killed_run_goes_on(study, whole, tmp_path, run_python, start_python, how, code):
     out, work = tmp_path / "out", tmp_path / "work"
     command = (study, out, "group", *SETTINGS, "--nprocs", "2", "-w", work)
@@ -67,10 +71,11 @@ def test_a_killed_run_goes_on(study, whole, tmp_path, run_python, start_python, 
     assert not [path for path in out.iterdir() if path.name.startswith(".ibma")], "nothing temporary stays"
 
 
-def test_a_folder_in_the_way_is_a_warning(study, whole, tmp_path, run_python):
+def test_a_folder_in_the_way_is_a_warning(study, whole, tmp_path, cli, monkeypatch):
+    monkeypatch.setattr(checkpoints, "EVERY", 0.2)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".ibma-resampling").write_text("a file where the folder would be")
-    ran = run_python("-c", PROGRAM, study, tmp_path / "out", "group", *SETTINGS, "--nprocs", "2")
+    ran = cli(study, tmp_path / "out", "group", *SETTINGS, "--nprocs", "2")
     assert ran.code == 0, ran.stderr
     assert "warning: If this run ends early" in ran.stderr
     found = contents(tmp_path / "out")

@@ -81,6 +81,7 @@ def test_two_processes_give_the_same_bytes(runs, alone, tmp_path, cli):
     assert contents(tmp_path / "out") == contents(alone)
 
 
+@pytest.mark.slow
 def test_two_workers_elsewhere_give_the_same_bytes(runs, alone, tmp_path, cli, cluster):
     for level, options in (("participant", ()), ("group", GROUP)):
         ran = cli(runs, tmp_path / "out", level, *options, "--no-report", "--dask", cluster)
@@ -91,6 +92,7 @@ def test_two_workers_elsewhere_give_the_same_bytes(runs, alone, tmp_path, cli, c
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".ibma")]
 
 
+@pytest.mark.slow
 def test_interrupted_with_workers_of_our_own(runs, alone, tmp_path, start_python):
     out, work = tmp_path / "out", tmp_path / "work"
     words = (runs, out, "group", "-d", alone, *GROUP[:-1], "200000", "--no-report", "-w", work)

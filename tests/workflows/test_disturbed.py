@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-SUBJECTS = 48
+SUBJECTS = 32
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # the system's answer is that of a full disk

@@ -25,7 +25,7 @@ def wager(shared: Path, tmp_path_factory) -> tuple[Path, np.ndarray, pd.DataFram
         values = np.squeeze(image.get_fdata(dtype=np.float32))
         func = root / f"sub-{number:02d}" / "func"
         func.mkdir(parents=True)
-        name = f"sub-{number:02d}_task-emotion_space-MNI152Lin_contrast-reappraiseGtLook_stat-effect_statmap.nii.gz"
+        name = f"sub-{number:02d}_task-emotion_space-MNI152Lin_contrast-reappraiseGtLook_stat-effect_statmap.nii"
         nib.Nifti1Image(values, image.affine).to_filename(func / name)
         effects.append(values.astype(float))
         rows.append(

@@ -117,6 +117,7 @@ def test_a_failing_read_is_raised(two, jobs):
         list(two.run(jobs.work, ["a"], read=read))
 
 
+@pytest.mark.slow
 def test_a_job_whose_worker_dies_is_done_by_another(two, jobs, tmp_path, told):
     once = ("once", str(tmp_path / "marker"))
     given = ["a", "b", once, "c", "d", "e"]
@@ -125,6 +126,7 @@ def test_a_job_whose_worker_dies_is_done_by_another(two, jobs, tmp_path, told):
     assert all(outcomes[job][2] == job for job in "abcde")
 
 
+@pytest.mark.slow
 def test_data_survive_the_death_of_all_workers(two, jobs, told):
     given = [(number, 0.2) for number in range(12)]
     done, killed = {}, False
@@ -139,6 +141,7 @@ def test_data_survive_the_death_of_all_workers(two, jobs, told):
     assert "Lost" in told.text
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_every_worker_is_told(two, jobs):
     outcomes = dict(two.run(jobs.work, ["dies"]))
     assert isinstance(outcomes["dies"], IbmaError)
@@ -180,6 +183,7 @@ def elsewhere(jobs, tmp_path):
             process.wait()
 
 
+@pytest.mark.slow
 def test_without_workers_it_waits_for_new_ones(elsewhere, jobs, told, tmp_path):
     (_, *others), file = elsewhere
     done = {}
@@ -197,6 +201,7 @@ def test_without_workers_it_waits_for_new_ones(elsewhere, jobs, told, tmp_path):
     assert "Lost 2 Dask worker(s)" in told.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_scheduler_that_vanishes_is_told(elsewhere, jobs, told, how):
     (scheduler, *_), file = elsewhere
@@ -274,7 +279,13 @@ SLOPE = Design(
 
 
 @pytest.mark.parametrize(
-    ("name", "design"), [("ols", INTERCEPT), ("ols", SLOPE), ("reml", SLOPE), ("fisher", INTERCEPT)]
+    ("name", "design"),
+    [
+        ("ols", INTERCEPT),
+        pytest.param("ols", SLOPE, marks=pytest.mark.slow),
+        ("reml", SLOPE),
+        pytest.param("fisher", INTERCEPT, marks=pytest.mark.slow),
+    ],
 )
 def test_tiles_and_resamples_are_the_same_bytes(two, maps, monkeypatch, name, design):
     monkeypatch.setattr(memory_plan, "BLOCK", 64)
