@@ -169,22 +169,30 @@ def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ran]:
     return run
 
 
-@pytest.fixture(scope="session")
-def start_python() -> Callable[..., subprocess.Popen[str]]:
-    """Return ``start_python(*args, env={}, stderr=PIPE) -> Popen``, for a run that will be disturbed.
+@pytest.fixture
+def start_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Yield ``start_python(*args, env={}, stderr=PIPE) -> Popen``, for a run that will be disturbed.
 
     It leads a process group of its own, which is sent signals as a terminal
     sends them, and it can be interrupted: a shell that starts these tests in
-    the background has them, and all that they start, ignore SIGINT.
+    the background has them, and all that they start, ignore SIGINT. It does
+    not outlive its test.
     """
+    started: list[subprocess.Popen[str]] = []
 
     def start(*args: Any, env: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             **_python(*args, env=env or {}), stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
+        started.append(child)
+        return child
 
-    return start
+    yield start
+    for child in started:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 @pytest.fixture(scope="session")

@@ -26,22 +26,22 @@ TRAPS = {
     ],
     "NaN or 0 background": [
         (HERE, "test_background_is_nan_in_one_run_and_zero_in_another"),
-        ("images/test_import_images.py", "test_nan_is_kept_as_it_is"),
+        ("images/test_read.py", "test_nan_is_kept_as_it_is"),
     ],
     "run masks that differ": [(HERE, "test_background_is_nan_in_one_run_and_zero_in_another")],
-    "4-D with a last axis of 1": [("images/test_import_images.py", "test_a_last_axis_of_one_is_dropped")],
+    "4-D with a last axis of 1": [("images/test_read.py", "test_trailing_axes_of_one_are_dropped")],
     "5-D AFNI NIfTI whose labels live in extension code 4": [
         ("importers/afni/test_afni.py", "test_nifti_of_five_axes")
     ],
     "big-endian": [
-        ("images/test_import_images.py", "test_big_endian"),
+        ("images/test_read.py", "test_formats_and_byte_orders_read_as_nibabel_reads_them"),
         ("importers/afni/test_afni.py", "test_mixed_types_byte_orders_and_factors"),
     ],
     "int16 with scale factors": [
-        ("images/test_import_images.py", "test_int16_with_scale_factors"),
+        ("images/test_read.py", "test_scale_factors_are_applied"),
         ("importers/afni/test_afni.py", "test_a_bucket_of_24_sub_bricks"),
     ],
-    "plain .nii named .nii.gz": [("images/test_import_images.py", "test_content_counts_more_than_the_name")],
+    "plain .nii named .nii.gz": [("images/test_read.py", "test_a_name_that_lies_about_compression_is_read")],
     "SPM.mat with empty xCon": [("importers/spm/test_spm.py", "test_an_empty_xcon_is_told")],
     "SPM.mat with 1-based M": [(HERE, "test_the_one_based_matrix_of_spm_moves_no_voxel")],
     "SPM.mat with newlines in names": [("importers/spm/test_spm.py", "test_t_is_recovered_from_effect_and_variance")],

@@ -86,6 +86,7 @@ class Pool:
         if executor is None:
             return
         processes = list((executor._processes or {}).values())  # the executor has no public way to end them
+        results: Any = executor._result_queue
         executor.shutdown(wait=not at_once, cancel_futures=True)
         if at_once:
             for process in processes:
@@ -93,6 +94,8 @@ class Pool:
             for process in processes:  # nothing is written once we have left
                 process.join(GRACE)
                 process.kill()
+            # one that was ended while it sent a result leaves half of it, and its reader would wait for the rest
+            results._writer.close()
 
     def _submit(self, function: Callable[[Job], Result], job: Job) -> Future[Result]:
         if self._executor is None:

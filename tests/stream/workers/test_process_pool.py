@@ -111,6 +111,33 @@ def test_workers_end_with_a_killed_parent(tmp_path):
         parent.kill()
 
 
+HALF_SENT = """
+import os, time
+from multiprocessing import connection
+
+def work(marker):
+    def send(self, data):
+        os.write(self._handle, bytes(data)[: len(data) // 2])
+        open(marker, "w").close()
+        time.sleep(60)
+
+    connection.Connection._send = send
+    return "the result"
+"""
+
+
+def test_an_interrupted_run_ends_though_half_a_result_was_sent(tmp_path, start_python):
+    (tmp_path / "slow_jobs.py").write_text(HALF_SENT)
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(folder=str(tmp_path)))
+    parent = start_python(script)
+    assert _within(30, lambda: (tmp_path / "1").exists() or (tmp_path / "2").exists())
+    os.killpg(parent.pid, signal.SIGINT)
+    _, told = parent.communicate(timeout=30)
+    assert parent.returncode == -signal.SIGINT  # as Python ends when nobody takes KeyboardInterrupt
+    assert told.rstrip().endswith("KeyboardInterrupt")
+
+
 def _within(seconds, condition):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
