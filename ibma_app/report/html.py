@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 
+LIGHT = {
+    "ink": "#1c2127",
+    "soft": "#59626d",
+    "rule": "#dfe3e8",
+    "wash": "#f5f7f9",
+    "accent": "#2f6f9f",
+    "odd": "#b3372c",  # what stands out, or was observed
+}
+"""Colours of pictures on a light page, and in files."""
+
 
 def format_number(value: Any) -> str:
     """Write a number for a reader: whole numbers with thousands marks, others with 4 digits.
@@ -131,7 +141,8 @@ def environment() -> "Environment":
     )
     env.filters["number"] = format_number
     env.filters["href"] = lambda path: quote(str(path))
-    stylesheet = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    variables = {name: f"var(--{name})" for name in LIGHT}
+    stylesheet = env.get_template("style.css.j2").render(light=LIGHT, colour=variables) + "\n"
     script = (TEMPLATES / "viewer.js").read_text(encoding="utf-8")
     env.globals["stylesheet"] = Markup(stylesheet)  # trusted: our own files
     env.globals["script"] = Markup(script)

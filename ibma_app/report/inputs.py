@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from ibma_app.core.results import MapSurvey, Results
 from ibma_app.core.statmap import Observation
-from ibma_app.report.figures.charts import coverage_share
 from ibma_app.report.html import format_number
 from ibma_app.report.text.methods import share_of_maps
 
@@ -97,6 +96,11 @@ def short_labels(labels: Sequence[str]) -> list[str]:
     return short if all(short) and len(set(short)) == len(set(labels)) else list(labels)
 
 
+def _coverage_share(survey: MapSurvey, n_voxels: int) -> float:
+    """Percent of the mask's voxels that a map covers."""
+    return 100.0 * survey.covered / n_voxels if n_voxels else 0.0
+
+
 def _map_row(survey: MapSurvey, label: str, observation: Observation | None, results: Results) -> MapRow:
     source = observation.dof_source if observation else ""
     return MapRow(
@@ -105,7 +109,7 @@ def _map_row(survey: MapSurvey, label: str, observation: Observation | None, res
         dof=survey.dof,
         dof_source="" if source in (survey.dof, "unknown") else f"from {source}" if source else "",
         units=survey.units,
-        share=coverage_share(survey, results.grid.n_voxels),
+        share=_coverage_share(survey, results.grid.n_voxels),
         losses=tuple((reason, count) for reason, count in survey.losses.items() if count),
         cost=survey.cost,
         derived=survey.derived,

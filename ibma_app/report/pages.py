@@ -6,7 +6,7 @@ Each is one self-contained HTML file whose bytes depend on the results alone.
 import html
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from ibma_app import __version__
 from ibma_app.core.results import Results
 from ibma_app.report.figures.agreement import view_agreement
 from ibma_app.report.figures.brain import Sheet
-from ibma_app.report.figures.charts import describe_test, draw_design
+from ibma_app.report.figures.charts import draw_design
+from ibma_app.report.figures.picture import Picture
+from ibma_app.report.figures.plot import Plot
 from ibma_app.report.figures.similarity import similarity_view
-from ibma_app.report.figures.svg_files import save_figures
+from ibma_app.report.figures.svg_files import Figure, save_figures
 from ibma_app.report.html import format_number, render, sort_key
 from ibma_app.report.inputs import maps_table
 from ibma_app.report.numbers import relative_to_page
@@ -24,6 +26,7 @@ from ibma_app.report.text.citations import merge_texts, paste_texts
 from ibma_app.report.text.facts import settings_rows
 from ibma_app.report.text.methods import methods_text
 from ibma_app.report.text.notes import notes_of, notes_of_several
+from ibma_app.report.text.tests import describe_test
 from ibma_app.report.views import (
     Fact,
     estimator_view,
@@ -83,29 +86,28 @@ def write_analysis_page(
         budget = max(0, budget - len(results.design.tests))
     text = methods_text(results, version)
     path = results.output_dir / page
-    content = render(
-        "analysis.html.j2",
-        kicker="Group analysis",
-        title=title_of(results.analysis.entities),
-        description=_describe_group(results),
-        contents=_group_contents(estimators),
-        version=version,
-        plans=sheet.plans,
-        blocks=sheet.embedded.blocks,
-        summary=[*_count_facts(results), *grid_facts(results)],
-        notes=notes_of(results),
-        found=found_rows(estimators),
+    view = {
+        "kicker": "Group analysis",
+        "title": title_of(results.analysis.entities),
+        "description": _describe_group(results),
+        "contents": _group_contents(estimators),
+        "version": version,
+        "plans": sheet.plans,
+        "blocks": sheet.embedded.blocks,
+        "summary": [*_count_facts(results), *grid_facts(results)],
+        "notes": notes_of(results),
+        "found": found_rows(estimators),
         **_input_view(results),
-        estimators=estimators,
-        agreement=view_agreement(results, COMPARED_TESTS),
-        methods=text.paragraphs,
-        paste=paste_texts(text, Path(page).stem),
-        references=reference_rows(text.references),
-        settings=settings_rows(results.settings),
-        software=[("ibma-app", version), *(software or {}).items()],
-    )
-    save(path, content)
-    save_figures(content, results.analysis.name, results.output_dir, save)
+        "estimators": estimators,
+        "agreement": view_agreement(results, COMPARED_TESTS),
+        "methods": text.paragraphs,
+        "paste": paste_texts(text, Path(page).stem),
+        "references": reference_rows(text.references),
+        "settings": settings_rows(results.settings),
+        "software": [("ibma-app", version), *(software or {}).items()],
+    }
+    save(path, render("analysis.html.j2", **view))
+    save_figures(_group_figures(view, results.analysis.name), sheet.plans, results.output_dir, save)
     return path
 
 
@@ -159,7 +161,7 @@ def write_participant_page(
         software=[("ibma-app", version), *(software or {}).items()],
     )
     save(path, content)
-    save_figures(content, path.stem, path.parent, save)
+    save_figures(_participant_figures(analyses), sheet.plans, path.parent, save)
     return path
 
 
@@ -199,6 +201,40 @@ def write_index(output_dir: Path, save: Save, version: str = __version__) -> Pat
     )
     save(path, content)
     return path
+
+
+def _group_figures(view: Mapping[str, Any], stem: str) -> Iterator[Figure]:
+    """List the pictures of a group page; ``stem`` opens the names of those that belong to no estimator."""
+    if view["similarity"]:
+        yield Figure(stem, "correlations", view["similarity"].matrix)
+        yield from _plots(stem, [view["similarity"].scatter])
+    yield Figure(stem, "design", view["design"])
+    for part in view["estimators"]:
+        own = part["stem"] or stem
+        for test in part["tests"]:
+            yield from _test_figures(test, test["stem"] or own)
+        yield from _plots(own, part["pictures"])
+    for test in view["agreement"]:
+        yield from _plots(stem, [pair.plot for pair in test.pairs])
+
+
+def _test_figures(test: Mapping[str, Any], stem: str) -> Iterator[Figure]:
+    """List the pictures of one test."""
+    yield from _plots(stem, test["pictures"])
+    for number, peak in enumerate(test["evidence"].peaks if test["evidence"] else (), start=1):
+        yield from _plots(stem, [peak.forest, peak.funnel], f"peak-{number}_")
+    yield from _plots(stem, test["inference"]["plots"])
+
+
+def _participant_figures(analyses: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
+    """List the pictures of a participant's page."""
+    for part in analyses:
+        yield from _plots(part["name"], part["pictures"])
+
+
+def _plots(stem: str, drawings: Iterable[Picture | Plot | None], opening: str = "") -> Iterator[Figure]:
+    """Name pictures by what they show."""
+    return (Figure(stem, opening + drawing.figure, drawing) for drawing in drawings if drawing is not None)
 
 
 def _section(anchor: str, title: str, pages: list[dict[str, str]], empty: str) -> dict[str, Any]:

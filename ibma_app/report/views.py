@@ -12,12 +12,13 @@ from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.images.spaces import has_mni152_shape
 from ibma_app.report.evidence import view_evidence
 from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_glass, draw_mosaic
-from ibma_app.report.figures.charts import describe_test
+from ibma_app.report.figures.null_distributions import draw_null
 from ibma_app.report.figures.picture import Picture, called, positive_scale, signed_scale
+from ibma_app.report.figures.plot import Plot
+from ibma_app.report.figures.quantiles import draw_quantiles, find_quantiles
 from ibma_app.report.figures.surface import draw_surface
 from ibma_app.report.figures.viewer import PARTICIPANT_LIMITS, view_maps
 from ibma_app.report.html import format_number
-from ibma_app.report.inference_view import inference_view
 from ibma_app.report.inputs import maps_table
 from ibma_app.report.maps import ResultMaps
 from ibma_app.report.numbers import (
@@ -30,6 +31,8 @@ from ibma_app.report.numbers import (
 )
 from ibma_app.report.text.facts import describe_settings
 from ibma_app.report.text.methods import auto_reason, space_of
+from ibma_app.report.text.tests import describe_test
+from ibma_app.report.text.thresholds import find_thresholds, smoothness_facts
 
 Floats = NDArray[np.float64]
 Fact = tuple[str, Any]
@@ -138,8 +141,25 @@ def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *,
         "pictures": _test_pictures(maps, results, plan, inferences, units) if pictured else [],
         "viewer": view_maps(maps, inferences, sheet.embedded, units, space) if pictured else None,
         "unpictured": unpictured,
-        "inference": inference_view(maps, pictured=pictured),
+        "inference": view_inference(maps, pictured=pictured),
         "evidence": view_evidence(maps.result, results, maps.test, units) if pictured else None,
+    }
+
+
+def view_inference(maps: ResultMaps, *, pictured: bool) -> dict[str, Any]:
+    """Thresholds and smoothness of one test; with ``pictured`` its nulls and the QQ plot of p too."""
+    plots: list[Plot] = []
+    if pictured:
+        two_sided = maps.test.tail == "two-sided"
+        nulls = (draw_null(finding, two_sided=two_sided) for finding in maps.findings)
+        found = find_quantiles(maps)
+        plots = [plot for plot in (*nulls, draw_quantiles(found) if found else None) if plot is not None]
+    resampled = any(finding.null is not None for finding in maps.findings)
+    return {
+        "thresholds": find_thresholds(maps),
+        "smoothness": smoothness_facts(maps),
+        "heading": "Null distributions and p values" if resampled else "p values",
+        "plots": plots,
     }
 
 

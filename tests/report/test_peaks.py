@@ -184,6 +184,15 @@ def test_page_has_the_peaks_or_no_section(tmp_path, group_results, save):
     assert part_of(results).strip() in text
 
 
+def test_a_peaks_files_have_its_number(tmp_path, group_results, save):
+    """The second peak's funnel plot is called the second's, though the first has none."""
+    few = make_peak(2)
+    results = with_peaks(group_results(tmp_path, n_maps=6), replace(few, name="first"), make_peak())
+    write_analysis_page(results, "group_faces.html", save)
+    names = sorted(path.name.partition("_peak-")[2] for path in (tmp_path / "figures").glob("*_peak-*"))
+    assert names == ["1_forest.svg", "2_forest.svg", "2_funnel.svg"]
+
+
 def test_funnel_of_two_maps_is_not_drawn():
     assert draw_funnel(make_peak(2), ("a", "b"), "effect") is None
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.design import Test
+from ibma_app.core.labels import camel_case
 from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.report.figures.picture import Panel, palette_of
 from ibma_app.report.figures.plot import Axis, Label, Plot, Shape, draw_axis, draw_heights, line
@@ -139,5 +140,6 @@ def _draw(a: Floats, b: Floats, names: Sequence[str]) -> Plot:
         shapes=tuple(shapes),
         labels=tuple(labels),
         alt=f"z of {names[1]} against z of {names[0]}",
+        figure=camel_case(f"z-of-{names[1]}-against-z-of-{names[0]}"),
         panels=(Panel(uri, LEFT, TOP, SIZE, SIZE),),
     )

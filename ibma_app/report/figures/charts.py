@@ -1,11 +1,10 @@
-"""Charts that are no maps: the design as a picture, and bars of coverage."""
+"""The design as a picture: its matrix, and the weights of its tests."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from ibma_app.core.design import Design, Test
-from ibma_app.core.results import MapSurvey
+from ibma_app.core.design import Design
 from ibma_app.report.figures.picture import palette_of
 from ibma_app.report.html import data_uri, encode_png, format_number
 
@@ -49,16 +48,6 @@ class DesignPicture:
     alt: str
 
 
-@dataclass(frozen=True)
-class TestRow:
-    """A test in words."""
-
-    name: str
-    kind: str  # "t" or "F"
-    tail: str
-    weights: tuple[str, ...]  # one expression per row
-
-
 def draw_design(design: Design, labels: tuple[str, ...]) -> DesignPicture:
     """Draw the matrix (each column by its own largest value) and the tests' weights."""
     n_rows, n_columns = design.matrix.shape
@@ -97,21 +86,6 @@ def draw_design(design: Design, labels: tuple[str, ...]) -> DesignPicture:
         blocks=tuple(blocks),
         alt=f"Design matrix of {n_rows} rows and {n_columns} columns with {len(design.tests)} tests",
     )
-
-
-def describe_test(test: Test, columns: tuple[str, ...]) -> TestRow:
-    """Write a test's rows as sums of columns: ``group[T.b] − group[T.a]``."""
-    return TestRow(
-        name=test.name,
-        kind="F" if test.is_f else "t",
-        tail="upper" if test.is_f else test.tail,
-        weights=tuple(_expression(row, columns) for row in np.atleast_2d(test.weights)),
-    )
-
-
-def coverage_share(row: MapSurvey, n_voxels: int) -> float:
-    """Percent of the mask's voxels that a map covers."""
-    return 100.0 * row.covered / n_voxels if n_voxels else 0.0
 
 
 def _block(
@@ -158,15 +132,3 @@ def _cell_text(value: float) -> str:
 
 def _shorten(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-
-
-def _expression(weights: np.ndarray, columns: tuple[str, ...]) -> str:
-    """Write ``0.5·a − 0.5·b`` for weights on columns."""
-    terms: list[str] = []
-    for weight, column in zip(weights.tolist(), columns, strict=True):
-        if weight == 0:
-            continue
-        sign = "−" if weight < 0 else "+" if terms else ""
-        size = "" if abs(weight) == 1 else f"{abs(weight):.4g}·"
-        terms.append(f"{sign} {size}{column}" if terms else f"{sign}{size}{column}")
-    return " ".join(terms) or "0"

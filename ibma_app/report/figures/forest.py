@@ -117,7 +117,7 @@ def draw_forest(peak: PeakEvidence, names: Sequence[str], quantity: str, *, one_
         more = _combined_rows(peak, layout, TOP + ROW * (len(rows) + 0.75))
         shapes, labels = shapes + more[0], labels + more[1]
     alt = f"Forest plot: {quantity} of {len(rows)} maps at {peak.name}, and the test without each of them"
-    return Plot(layout.width, layout.bottom + 42.0, tuple(shapes), tuple(labels), alt)
+    return Plot(layout.width, layout.bottom + 42.0, tuple(shapes), tuple(labels), alt, "forest")
 
 
 def _lay_out(peak: PeakEvidence, rows: Sequence[MapAtPeak], names: Sequence[str], *, below: bool) -> _Layout:

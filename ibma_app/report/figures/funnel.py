@@ -66,7 +66,7 @@ def draw_funnel(peak: PeakEvidence, names: tuple[str, ...], quantity: str) -> Pl
         words = f"{beyond} {'map' if beyond == 1 else 'maps'} beyond, on the lower edge"
         labels.append(Label(RIGHT, BOTTOM - 8, words, "end"))
     alt = f"Funnel plot of {len(points)} maps at {peak.name}"
-    return Plot(WIDTH, HEIGHT, tuple(shapes), tuple(labels), alt)
+    return Plot(WIDTH, HEIGHT, tuple(shapes), tuple(labels), alt, "funnel")
 
 
 def _region(centre: float, axis: Axis, errors: Axis) -> list[Shape]:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from ibma_app.core.labels import camel_case
 from ibma_app.core.results import Finding, NullShape
 from ibma_app.report.figures.plot import Axis, Label, Plot, Shape, draw_axis, draw_heights, line, polyline
-from ibma_app.report.graphs import Graph
 from ibma_app.report.html import format_number
 
 FAR = 1.6
@@ -13,7 +13,7 @@ FAR = 1.6
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 420.0, 40.0, 208.0
 
 
-def draw_null(finding: Finding, *, two_sided: bool) -> Graph | None:
+def draw_null(finding: Finding, *, two_sided: bool) -> Plot | None:
     """Draw the null of one inference; None where it did not resample."""
     null = finding.null
     if null is None:
@@ -39,14 +39,15 @@ def draw_null(finding: Finding, *, two_sided: bool) -> Graph | None:
     if cut:  # two strokes where the axis jumps
         strokes = (line(stop + at, BOTTOM + 5.0, stop + at + 5.0, BOTTOM - 5.0) for at in (13.0, 19.0))
         shapes.append(Shape("".join(strokes) + line(stop + 30.0, BOTTOM, RIGHT, BOTTOM), "axis"))
-    plot = Plot(
+    return Plot(
         width=RIGHT + 12.0,
         height=BOTTOM + 46.0,
         shapes=(*below, *beside, *shapes),
         labels=(*names, *heights, *labels, Label(LEFT - 42.0, (TOP + BOTTOM) / 2, "Relabellings", "middle", "upright")),
         alt=f"Null distribution of {inference.name}",
+        figure=f"corr-{camel_case(inference.name)}_null",
+        caption=_words(finding, null),
     )
-    return Graph(plot, _words(finding, null))
 
 
 def _bars(null: NullShape, x: Axis, y: Axis) -> str:

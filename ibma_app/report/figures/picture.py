@@ -63,7 +63,7 @@ class Picture:
     bar: ColourBar | None
     alt: str
     caption: str
-    figure: str = ""  # how its file's name ends; "": made of alt
+    figure: str = ""  # how its file's name ends (see `called`)
 
 
 def called(picture: Picture, *parts: str) -> Picture:

@@ -42,6 +42,7 @@ class Plot:
     shapes: tuple[Shape, ...]
     labels: tuple[Label, ...]
     alt: str
+    figure: str  # how its file's name ends
     panels: tuple[Panel, ...] = ()  # pictures under the shapes
     caption: str = ""
 

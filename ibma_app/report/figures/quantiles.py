@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.report.figures.plot import Axis, Label, Plot, Shape, draw_axis, draw_heights, line, polyline
-from ibma_app.report.graphs import Graph
 from ibma_app.report.html import format_number
 from ibma_app.report.maps import ResultMaps
 
@@ -59,7 +58,7 @@ def find_quantiles(maps: ResultMaps) -> Quantiles | None:
     )
 
 
-def draw_quantiles(found: Quantiles) -> Graph:
+def draw_quantiles(found: Quantiles) -> Plot:
     """Draw observed against expected -log10 p, with the band of independent voxels."""
     x = Axis(0.0, 1.05 * float(found.expected.max()), LEFT, RIGHT)
     y = Axis(0.0, 1.05 * max(float(found.observed.max()), float(found.high.max())), BOTTOM, TOP)
@@ -72,10 +71,17 @@ def draw_quantiles(found: Quantiles) -> Graph:
     )
     end = min(x.high, y.high)
     share = format_number(100 * found.below_05)
-    plot = Plot(
+    caption = (
+        f"Uncorrected p of {format_number(found.n_voxels)} voxels against uniform ones: {share} % are below "
+        "0.05, where 5 % are expected if nothing is there. The band holds 95 % at each point if voxels were "
+        "independent; they are smooth, so that excursions along the whole line are common and the band is too narrow."
+    )
+    return Plot(
         width=RIGHT + 12.0,
         height=BOTTOM + 46.0,
         alt="Observed against expected p values",
+        figure="qq",
+        caption=caption,
         shapes=(
             Shape(polyline([*low, *high[::-1]], closed=True), "band"),
             *below,
@@ -85,9 +91,3 @@ def draw_quantiles(found: Quantiles) -> Graph:
         ),
         labels=(*names, *heights, Label(LEFT - 42.0, (TOP + BOTTOM) / 2, "Observed −log10 p", "middle", "upright")),
     )
-    caption = (
-        f"Uncorrected p of {format_number(found.n_voxels)} voxels against uniform ones: {share} % are below "
-        "0.05, where 5 % are expected if nothing is there. The band holds 95 % at each point if voxels were "
-        "independent; they are smooth, so that excursions along the whole line are common and the band is too narrow."
-    )
-    return Graph(plot, caption)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from ibma_app.core.results import MapFlag, Results, Similarity
 from ibma_app.report.figures.picture import ColourBar, Panel, Scale, draw_bar, palette_of
 from ibma_app.report.figures.plot import Axis, Label, Plot, Shape, dots, draw_heights, line
-from ibma_app.report.graphs import Graph
 from ibma_app.report.html import data_uri, encode_png, format_number
 from ibma_app.report.inputs import short_labels
 
@@ -51,7 +50,7 @@ class SimilarityView:
     sentence: str
     flags: tuple[MapFlag, ...]
     matrix: Matrix
-    scatter: Graph | None
+    scatter: Plot | None
 
 
 def similarity_view(results: Results) -> SimilarityView | None:
@@ -131,7 +130,7 @@ def _cell_labels(values: Floats, top: float, left: float, cell: float) -> list[L
     ]
 
 
-def draw_scatter(found: Similarity, labels: Sequence[str]) -> Graph | None:
+def draw_scatter(found: Similarity, labels: Sequence[str]) -> Plot | None:
     """Draw each map's scale beside its correlation with the mean of the others."""
     agreement, size = _array([found.agreement])[0], _array([found.scale])[0]
     with np.errstate(invalid="ignore"):
@@ -154,7 +153,11 @@ def draw_scatter(found: Similarity, labels: Sequence[str]) -> Graph | None:
     }
     beside, heights = draw_heights(y, x.start)
     below, numbers = _fold_axis(x, y.start, f"Median {quantity}, times that of the median map")
-    plot = Plot(
+    caption = (
+        "One dot a map: how large its values are, and how well it agrees with the mean of the other maps. "
+        f"Below 0: turned the other way than most.{' Point at a dot for its name.' * (len(places) <= TITLED)}"
+    )
+    return Plot(
         width=524.0,
         height=360.0,
         shapes=(Shape(line(x.start, y.at(0), x.stop, y.at(0)), "zero"), *below, *beside, *_dots(places, titles, odd)),
@@ -167,12 +170,9 @@ def draw_scatter(found: Similarity, labels: Sequence[str]) -> Graph | None:
             *_names_of_extremes(places, agreement, fold, labels, odd),
         ),
         alt="Scale of each map and its agreement with the others",
+        figure="scales",
+        caption=caption,
     )
-    caption = (
-        "One dot a map: how large its values are, and how well it agrees with the mean of the other maps. "
-        f"Below 0: turned the other way than most.{' Point at a dot for its name.' * (len(places) <= TITLED)}"
-    )
-    return Graph(plot, caption)
 
 
 def _dots(places: Mapping[int, tuple[float, float]], titles: Mapping[int, str], odd: set[int]) -> list[Shape]:

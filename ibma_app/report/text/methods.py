@@ -15,9 +15,9 @@ from ibma_app.core.design import Design
 from ibma_app.core.methods import Citation
 from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.images.spaces import is_mni, masked_to_mni152
-from ibma_app.report.figures.charts import describe_test
 from ibma_app.report.html import format_number
 from ibma_app.report.text.significance import and_, decision_paragraph
+from ibma_app.report.text.tests import describe_test
 
 UNITS_WORDS = {
     "assume-same": (

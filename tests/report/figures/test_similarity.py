@@ -53,7 +53,7 @@ def test_cells_have_the_colour_and_the_number_of_their_correlation():
 
 def test_dots_lie_at_scale_and_agreement():
     found = likeness(random_correlations(7), flags=(MapFlag("sign", (0,), "turned"),))
-    plot = draw_scatter(found, [f"sub-{i}" for i in range(7)]).plot
+    plot = draw_scatter(found, [f"sub-{i}" for i in range(7)])
     dots = [shape for shape in plot.shapes if shape.style.startswith("dot")]
     named = {shape.title.split(":")[0]: shape for shape in dots}
     places = np.array([[float(v) for v in re.match(r"M(\S+) (\S+)h0", named[f"sub-{i}"].d).groups()] for i in range(7)])

@@ -2,14 +2,20 @@
 
 import base64
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from ibma_app.report.figures.svg_files import save_figures, stand_alone
+from ibma_app.report.figures.quantiles import Quantiles, draw_quantiles
+from ibma_app.report.figures.svg_files import Figure, draw_file, save_figures
+from ibma_app.report.html import LIGHT, environment
 from ibma_app.report.pages import write_analysis_page, write_participant_page
 
 SVG = "{http://www.w3.org/2000/svg}"
+FALLING = np.array([2.0, 1.0, 0.5])
+QUANTILES = Quantiles(3, FALLING, FALLING, FALLING / 2, FALLING * 2, 1 / 3)
 
 
 def figures_of(out):
@@ -72,32 +78,31 @@ def test_participants(tmp_path, participant_results, save):
     assert {f"{one.analysis.name}_stat-{kind}_slices.svg" for one in results for kind in ("effect", "z", "n")} <= names
 
 
-def test_names_never_collide_and_hold_no_signs(tmp_path, save):
-    picture = (
-        '<svg class="picture" role="img" aria-label="A &lt;b&gt; plot/of" viewBox="0 0 9 9"><path d="M0 0"/></svg>'
-    )
-    page = f'<section data-figures="a/../b">{picture}{picture}</section>{picture}<script>{picture}</script>'
-    paths = save_figures(page, "stem", tmp_path, save)
-    assert [path.name for path in paths] == ["ab_aBPlotOf.svg", "ab_aBPlotOf2.svg", "stem_aBPlotOf.svg"]
+def test_names_never_collide(tmp_path, save):
+    plot = draw_quantiles(QUANTILES)
+    figures = [Figure("a_desc-b", "qq", plot), Figure("a_desc-b", "qq", plot), Figure("", "qq", plot)]
+    paths = save_figures(figures, (), tmp_path, save)
+    assert [path.name for path in paths] == ["a_desc-b_qq.svg", "a_desc-b_qq2.svg", "qq.svg"]
     assert all(path.parent == tmp_path / "figures" for path in paths)
 
 
-@pytest.mark.parametrize(
-    ("description", "names"),
-    [
-        ("Forest plot: effect of 8 maps", ["a_peak-1_forest.svg", "a_peak-2_forest.svg"]),
-        ("Null distribution of max-stat", ["a_corr-maxStat_null.svg", "a_corr-maxStat_null2.svg"]),
-        ("Observed against expected p values", ["a_qq.svg", "a_qq2.svg"]),
-    ],
-)
-def test_names_of_charts(tmp_path, save, description, names):
-    picture = f'<svg class="picture" role="img" aria-label="{description}" viewBox="0 0 9 9"></svg>'
-    assert [path.name for path in save_figures(2 * picture, "a", tmp_path, save)] == names
+def test_pairs_of_estimators_are_named_by_both(group):
+    assert any(name.endswith("_zOfStoufferRfxAgainstZOfReml.svg") for name in group[2])
 
 
-def test_styles_are_those_of_the_page(tmp_path):
-    text = stand_alone('class="picture" viewBox="0 0 10 5" aria-label="x"', '<text class="tick">1</text>', "", "")
-    style = ElementTree.fromstring(text).find(f"{SVG}style").text
-    assert re.search(r"\.picture \.tick \{ fill: #[0-9a-f]{6}; font-size: 11\.5px \}", style)
-    assert "nav" not in style
-    assert "table" not in style
+def test_colours_are_those_of_the_light_page():
+    style = ElementTree.fromstring(draw_file(draw_quantiles(QUANTILES))).find(f"{SVG}style").text
+    page = environment().globals["stylesheet"]
+    for name, colour in LIGHT.items():
+        assert f"--{name}: {colour}" in page
+    rules = [rule for rule in style.strip().splitlines() if rule.startswith((".picture", ".plot"))]
+    assert len(rules) > 20
+    for rule in rules:
+        for name, colour in LIGHT.items():
+            rule = rule.replace(f": {colour};", f": var(--{name});")
+        assert rule.replace("var(--ink); font-size: 11px", "#1c2127; font-size: 11px") in page
+
+
+def test_signs_of_labels_are_escaped():
+    drawn = replace(draw_quantiles(QUANTILES), alt='a "<b>" & c')
+    assert ElementTree.fromstring(draw_file(drawn)).get("aria-label") == 'a "<b>" & c'

@@ -11,10 +11,10 @@ from scipy import stats
 from ibma_app.core.results import NullShape
 from ibma_app.report.figures.null_distributions import draw_null
 from ibma_app.report.figures.quantiles import draw_quantiles, find_quantiles
-from ibma_app.report.inference_view import inference_view
 from ibma_app.report.maps import ResultMaps
 from ibma_app.report.pages import write_analysis_page
 from ibma_app.report.text.thresholds import find_thresholds, smoothness_facts
+from ibma_app.report.views import view_inference
 
 NULL = NullShape(2.0, 5.0, (1, 4, 90, 3), 4.5, 2, 100, 4.2)
 
@@ -145,11 +145,11 @@ def test_bars_are_as_high_as_their_counts(analysis):
     _, maps = analysis()
     finding = replace(maps.findings[0], null=NULL)
     graph = draw_null(finding, two_sided=True)
-    corners = bars_of(next(shape.d for shape in graph.plot.shapes if shape.style == "bars"))
+    corners = bars_of(next(shape.d for shape in graph.shapes if shape.style == "bars"))
     heights = corners[0, 1] - corners[1:-1:2, 1]
     # to a tenth of a pixel
     np.testing.assert_allclose(heights / heights.max(), np.array(NULL.counts) / 90, atol=0.002)
-    texts = [label.text for label in graph.plot.labels]
+    texts = [label.text for label in graph.labels]
     assert "observed 4.5" in texts
     assert "significant above 4.2" in texts
     assert "2 of 100 relabellings, the unchanged data included" in graph.caption
@@ -159,10 +159,10 @@ def test_bars_are_as_high_as_their_counts(analysis):
 def test_a_score_far_out_is_drawn_on_a_cut_axis(analysis):
     _, maps = analysis()
     far = draw_null(replace(maps.findings[0], null=replace(NULL, observed=4000.0)), two_sided=True)
-    place = {shape.style: shape.d for shape in far.plot.shapes}
-    assert float(re.match(r"M(\S+)", place["observed"])[1]) < far.plot.width
+    place = {shape.style: shape.d for shape in far.shapes}
+    assert float(re.match(r"M(\S+)", place["observed"])[1]) < far.width
     corners = bars_of(place["bars"])
-    assert np.ptp(corners[:, 0]) > 0.5 * far.plot.width, "the bars keep their room"
+    assert np.ptp(corners[:, 0]) > 0.5 * far.width, "the bars keep their room"
 
 
 def test_page_shows_them_for_pictured_tests_alone(tmp_path, analysis, save):
@@ -173,4 +173,4 @@ def test_page_shows_them_for_pictured_tests_alone(tmp_path, analysis, save):
     for value in (row.z, row.statistic, row.p, row.effect):
         assert f'<data value="{value}">' in page
     assert page.count("Null distribution of ") == 2
-    assert inference_view(maps, pictured=False)["plots"] == []
+    assert view_inference(maps, pictured=False)["plots"] == []
