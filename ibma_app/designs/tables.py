@@ -242,9 +242,13 @@ def sample_sizes(table: Table | None) -> dict[str, float]:
     return {str(label): float(size) for label, size in sizes.items()}
 
 
-def two_groups(table: Table | None, label: str) -> tuple[float | None, float | None]:
-    """Return a study's ``n1`` and ``n2``; None where it does not compare two groups."""
-    if table is None or not {"n1", "n2"} <= set(table.columns) or label not in table.index:
-        return None, None
-    n1, n2 = (float(pd.to_numeric(table[name], errors="coerce").loc[label]) for name in ("n1", "n2"))
-    return (None, None) if math.isnan(n1 + n2) else (n1, n2)
+def stated_sample(table: Table | None, label: str) -> tuple[float | None, float | None, str | None]:
+    """Return a study's ``n1``, ``n2`` (sizes of two groups that are compared) and ``design``; None where not stated."""
+    if table is None or label not in table.index:
+        return None, None, None
+    n1 = n2 = None
+    if {"n1", "n2"} <= set(table.columns):
+        n1, n2 = (float(pd.to_numeric(table[name], errors="coerce").loc[label]) for name in ("n1", "n2"))
+        n1, n2 = (None, None) if math.isnan(n1 + n2) else (n1, n2)
+    design = table["design"].loc[label] if "design" in table.columns else None
+    return n1, n2, design.strip().lower() if isinstance(design, str) else None

@@ -25,7 +25,8 @@ from ibma_app.stats.tails import p_to_z, t_to_z, z_to_t
 Floats = NDArray[np.float64]
 
 SMALLEST_VARIANCE = 1e-10  # of the map's median: smaller is a numerical accident, not precision
-TAILS = ("two-sided", "positive")
+TAILS = ("two-sided", "positive", "negative")
+DIRECTED = {"positive": 1.0, "negative": -1.0}  # tails that give z a sign by themselves
 SOURCES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "effect": (("effect",),),
     "variance": (("variance",), ("effect", "t"), ("effect", "z")),
@@ -73,7 +74,7 @@ def can_give(observation: Observation, need: str) -> bool:
     """
     sources = _sources(observation, need)
     if need == "z" and sources is not None and "p" in sources:
-        return "effect" in sources or observation.tail == "positive"
+        return "effect" in sources or observation.tail in DIRECTED
     return sources is not None
 
 
@@ -203,8 +204,8 @@ def _sources(observation: Observation, need: str) -> tuple[str, ...] | None:
     """Pick the best set of kinds there is for one need."""
     for choice in SOURCES.get(need, ((need,),)):
         if all(kind in observation.statmaps for kind in choice):
-            # A positive-tail p has its sign: the effect adds nothing.
-            return ("p",) if "p" in choice and observation.tail == "positive" else choice
+            # A p of one tail has its sign: the effect adds nothing.
+            return ("p",) if "p" in choice and observation.tail in DIRECTED else choice
     return None
 
 
@@ -218,7 +219,7 @@ def _turns_t_and_z(observation: Observation, needs: Collection[str]) -> bool:
 
 
 def _unsigned(observation: Observation) -> bool:
-    return _sources(observation, "z") == ("p",) and observation.tail != "positive"
+    return _sources(observation, "z") == ("p",) and observation.tail not in DIRECTED
 
 
 def _missing(observation: Observation, need: str) -> DataError:
@@ -341,9 +342,10 @@ def _t(observation: Observation, known: Mapping[str, NDArray[Any]], dof: Any, de
 
 def _z_of_p(observation: Observation, known: Mapping[str, NDArray[Any]], derived: list[str]) -> Floats:
     """Turn p into z: directed when its tail or its effect says so, else isf(p) without a sign."""
-    if observation.tail == "positive":
-        derived.append("z from p (upper tail)")
-        return np.asarray(p_to_z(_double(known, "p")), dtype=np.float64)
+    if observation.tail in DIRECTED:
+        sign = DIRECTED[observation.tail]
+        derived.append(f"z from p ({'upper' if sign > 0 else 'lower'} tail)")
+        return sign * np.asarray(p_to_z(_double(known, "p")), dtype=np.float64)
     assumed = "" if observation.tail else ", Tail not told: two-sided assumed"
     if "effect" in known:
         derived.append(f"z from p, signed by the effect{assumed}")

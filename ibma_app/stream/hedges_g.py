@@ -1,5 +1,6 @@
 """Standardised effects: Hedges' g and its variance from t and sample size (``--units hedges-g``)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ from ibma_app.core.statmap import Observation
 Floats = NDArray[np.float64]
 
 SMALLEST_DOF = 3.0  # one group of 4: with fewer the variance of g does not exist
+ROUNDING = 0.5  # of degrees of freedom: nearer than that to n - 1 a map is of one sample
+STUDY_DESIGNS = ("one-sample", "paired", "two-sample")
+"""Values of the column ``design`` of studies.tsv."""
 
 
 @dataclass(frozen=True)
@@ -20,27 +24,60 @@ class Sample:
 
     n: float  # of one group; of two groups n1 n2 / (n1 + n2)
     dof: float
+    two_groups: bool = False
 
 
-def find_sample(observation: Observation, n1: float | None = None, n2: float | None = None) -> Sample:
-    """Tell the sample of a study: one group of its sample size, or two groups.
+@dataclass(frozen=True)
+class Stated:
+    """What studies.tsv says of a study's sample."""
+
+    n1: float | None = None  # sizes of two groups that are compared
+    n2: float | None = None
+    design: str | None = None  # one of STUDY_DESIGNS
+
+
+NOTHING_STATED = Stated()
+
+
+def find_sample(observation: Observation, stated: Stated = NOTHING_STATED) -> Sample:
+    """Tell the sample of a study: one group (or pairs) of its sample size, or two groups.
+
+    Its degrees of freedom are those of the map where they are known (a
+    covariate costs one), else n - 1 or n1 + n2 - 2.
 
     Parameters
     ----------
     observation : Observation
         Its sample size counts when there is no ``n1``.
-    n1, n2 : float, optional
-        The sizes of two groups that are compared.
+    stated : Stated
+        What studies.tsv says beside.
 
     Raises
     ------
     DataError
-        The size is unknown, or too small for a variance (n < 4).
+        The size is unknown, or too small for a variance (n < 4); or the
+        degrees of freedom say that the map is not of one sample, and nobody
+        says what it is of.
     """
-    if n1 is not None and n2 is not None and np.isfinite(n1) and np.isfinite(n2):
-        sample = Sample(n1 * n2 / (n1 + n2) if n1 + n2 else 0.0, n1 + n2 - 2.0)
+    n1, n2, design = stated.n1, stated.n2, stated.design
+    if design is not None and design not in STUDY_DESIGNS:
+        raise DataError(
+            f"{observation.label}: the design {design!r} in studies.tsv is unknown. Choose from: "
+            f"{', '.join(STUDY_DESIGNS)}."
+        )
+    known = observation.dof if observation.dof_source in ("sidecar", "--dof") else None
+    if n1 is not None and n2 is not None:
+        sample = Sample(n1 * n2 / (n1 + n2) if n1 + n2 else 0.0, known or n1 + n2 - 2.0, two_groups=True)
+    elif design == "two-sample":
+        raise DataError(
+            f"{observation.label}: studies.tsv calls it two-sample, so --units hedges-g needs the sizes of both "
+            "groups: give them as n1 and n2 in studies.tsv."
+        )
     elif observation.sample_size is not None:
-        sample = Sample(float(observation.sample_size), float(observation.sample_size) - 1.0)
+        size = float(observation.sample_size)
+        if known is not None and design is None and abs(known - (size - 1.0)) > ROUNDING:
+            raise _no_single_sample(observation, size, known)
+        sample = Sample(size, known or size - 1.0)
     else:
         raise DataError(
             f"{observation.label}: --units hedges-g needs its sample size. Give SampleSize in the sidecar of "
@@ -48,11 +85,33 @@ def find_sample(observation: Observation, n1: float | None = None, n2: float | N
         )
     if sample.dof < SMALLEST_DOF or sample.n <= 0:
         raise DataError(
-            f"{observation.label}: --units hedges-g is refused for fewer than 4 people, as the variance of "
-            "g does not "
+            f"{observation.label}: --units hedges-g is refused for fewer than 4 people, as the variance of g does not "
             f"exist ({observation.path}). Leave it out."
         )
     return sample
+
+
+def _no_single_sample(observation: Observation, size: float, dof: float) -> DataError:
+    """Word the failure of a map whose degrees of freedom do not fit one sample of its size."""
+    like = " as of two groups" if abs(dof - (size - 2.0)) <= ROUNDING else ""
+    return DataError(
+        f"{observation.label}: its {dof:g} degrees of freedom do not fit one sample of {size:g} people{like} "
+        f"({observation.path}), and --units hedges-g needs to know: a difference of two groups taken for one sample "
+        "has half the g and four times the weight. In studies.tsv, give n1 and n2 for two groups; or a column design "
+        "that says one-sample or paired (of a model with covariates, say)."
+    )
+
+
+def describe_mixture(samples: Sequence[Sample]) -> str | None:
+    """Say that differences between groups stand beside effects within people, where they do."""
+    two = sum(sample.two_groups for sample in samples)
+    if not 0 < two < len(samples):
+        return None
+    return (
+        f"Hedges' g of {two} of {len(samples)} studies is of a difference between two groups (in units of people's "
+        "standard deviation), of the others within people (in units of the standard deviation of their contrast): they "
+        "are not on one scale unless those two are alike."
+    )
 
 
 def hedges_g(t: Floats, sample: Sample) -> tuple[Floats, Floats]:
@@ -75,7 +134,46 @@ def hedges_g(t: Floats, sample: Sample) -> tuple[Floats, Floats]:
     Hedges LV (1981). Distribution theory for Glass's estimator of effect size
     and related estimators. Journal of Educational Statistics 6, 107-128.
     """
-    m, n = sample.dof, sample.n
-    factor = float(np.exp(special.gammaln(m / 2) - special.gammaln((m - 1) / 2)) / np.sqrt(m / 2))
-    g = factor * t / np.sqrt(n)
-    return g, factor**2 * m / (m - 2) * (1 / n + g**2) - g**2
+    g = _factor(sample.dof) * t / np.sqrt(sample.n)
+    constant, slope = _variance_terms(sample)
+    return g, constant + slope * g**2
+
+
+def pool_variances(g: Floats, covered: NDArray[np.bool_], samples: Sequence[Sample]) -> Floats:
+    """Return the sampling variances of g with the voxel's mean g for the true effect.
+
+    A study's own g makes a weight that goes with its error: weights
+    1/variance then pull the mean towards 0, and Q is blind. The mean over the
+    studies, weighted by n, is the same for all of them (as metafor's
+    ``vtype="AV"``).
+
+    Parameters
+    ----------
+    g : (K, B) array
+        0 where not covered.
+    covered : (K, B) array of bool
+    samples : sequence of Sample, length K
+
+    Returns
+    -------
+    (K, B) array
+        0 where not covered.
+    """
+    n = np.array([sample.n for sample in samples])
+    total = n @ covered
+    mean = np.divide(n @ g, total, out=np.zeros(g.shape[1]), where=total > 0)
+    constant, slope = np.array([_variance_terms(sample) for sample in samples]).T
+    variance: Floats = np.where(covered, constant[:, None] + slope[:, None] * mean**2, 0.0)
+    return variance
+
+
+def _factor(m: float) -> float:
+    """Return the exact factor that makes g unbiased."""
+    return float(np.exp(special.gammaln(m / 2) - special.gammaln((m - 1) / 2)) / np.sqrt(m / 2))
+
+
+def _variance_terms(sample: Sample) -> tuple[float, float]:
+    """Return a and b of the variance a + b g²."""
+    m = sample.dof
+    inflated = _factor(m) ** 2 * m / (m - 2)
+    return inflated / sample.n, inflated - 1.0

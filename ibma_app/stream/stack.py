@@ -16,6 +16,7 @@ from ibma_app.core.errors import DataError, IbmaError, UsageError
 from ibma_app.core.grid import Grid
 from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Observation
+from ibma_app.stream.hedges_g import Sample, describe_mixture, pool_variances
 from ibma_app.stream.memory_plan import plan_memory
 from ibma_app.stream.prepare import Plan, Prepared, prepare_maps, weigh_maps
 from ibma_app.stream.row_store import RowStore, open_store
@@ -48,6 +49,7 @@ class Stack:
     _store: RowStore = field(repr=False)
     _voxelwise: tuple[int, ...] = ()  # rows with a dof of their own at each voxel
     side_by_side: int = 1  # tiles that memory allows to be fitted at once
+    samples: tuple[Sample, ...] | None = None  # (K,) of standardised effects: their variances need all maps' g
 
     @property
     def n_maps(self) -> int:
@@ -74,6 +76,8 @@ class Stack:
         if absent.any():
             for kind_values in values.values():
                 kind_values[absent] = 0.0
+        if self.samples is not None and "variance" in values:
+            values["variance"] = pool_variances(values["effect"], covered, self.samples)
         return VoxelBlock(
             covered=covered,
             effect=values.get("effect"),
@@ -292,10 +296,12 @@ class _Builder:
         voxelwise = tuple(row for row in range(len(self.maps)) if self.store.has("dof", row))
         unread = any(row.dof == "voxelwise" and index not in voxelwise for index, row in enumerate(survey))
         dof = [np.inf if read.observation.dof is None else read.observation.dof for read in self.maps]
+        samples = None if self.plan.samples is None else tuple(self.plan.samples[read.index] for read in self.maps)
+        mixture = describe_mixture(samples or ())
         return Stack(
             grid=replace(self.plan.grid, mask=mask.reshape(self.plan.grid.shape)),
             survey=survey,
-            notes=tuple(self.notes),
+            notes=(*self.notes, *([mixture] if mixture else [])),
             kinds=self.plan.kinds,
             kept=tuple(read.index for read in self.maps),
             signed=tuple(read.signed for read in self.maps),
@@ -304,6 +310,7 @@ class _Builder:
             _store=self.store,
             _voxelwise=voxelwise,
             side_by_side=threads,
+            samples=samples,
         )
 
     def _all_bad(self) -> IbmaError:

@@ -17,13 +17,13 @@ from ibma_app.dataset.level_rules import require_content
 from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.dataset.write import open_writer
 from ibma_app.designs.build import build_design
-from ibma_app.designs.tables import collect_covariates, two_groups
+from ibma_app.designs.tables import collect_covariates, stated_sample
 from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, parse_tests, read_contrast_file
 from ibma_app.images.atlas import atlas_at_hand, read_atlases
 from ibma_app.inference import find_inference
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid, limit_grid
-from ibma_app.stream.hedges_g import Sample, find_sample
+from ibma_app.stream.hedges_g import Sample, Stated, find_sample
 from ibma_app.stream.prepare import Plan
 from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.stack import Stack, stack_maps
@@ -207,16 +207,11 @@ def _combine(
     resampled = any(run.resamples(choice) for choice in choices)
     with stack_maps(analysis.observations, plan, run.resources, tests=len(design.tests), resampled=resampled) as stack:
         design, sign_notes = _upper_tail(design, stack, analysis)
-        studies = analysis.unit == "study"
-        similarity = compare_maps(
-            stack, [analysis.observations[row].sample_size for row in stack.kept] if studies else None
-        )
+        sizes = [analysis.observations[row].sample_size for row in stack.kept] if analysis.unit == "study" else None
+        similarity = compare_maps(stack, sizes)
         flags = similarity.flags if similarity else ()
-        new = tuple(
-            dict.fromkeys(
-                (*grid_notes, *stack.notes, *sign_notes, *_mask_notes(stack.grid), *(flag.text for flag in flags))
-            )
-        )
+        odd = (flag.text for flag in flags)
+        new = tuple(dict.fromkeys((*grid_notes, *stack.notes, *sign_notes, *_mask_notes(stack.grid), *odd)))
         _warn(new, told)
         notes = (*before, *new)
         fitted = tuple(
@@ -346,7 +341,7 @@ def _samples(
     """Tell whom each map speaks of, when effects are to be standardised (``--units hedges-g``)."""
     if options.units != "hedges-g" or "effect" not in needs:
         return None
-    return tuple(find_sample(o, *two_groups(gathered.table, o.unit_label)) for o in analysis.observations)
+    return tuple(find_sample(o, Stated(*stated_sample(gathered.table, o.unit_label))) for o in analysis.observations)
 
 
 def _settings(analysis: Analysis, options: Options) -> dict[str, object]:

@@ -86,6 +86,7 @@ def test_what_can_be_given_without_reading(observe):
     assert can_give(observe("01", {"effect": one, "p": one}), "z")
     assert not can_give(observe("01", {"p": one}), "z")
     assert can_give(observe("01", {"p": one}, tail="positive"), "z")
+    assert can_give(observe("01", {"p": one}, tail="negative"), "z")
     assert can_give(observe("01", {"p": one}), "p")
 
 
@@ -116,6 +117,9 @@ def test_p_of_each_tail(convert, truth):
     converted = convert({"p": upper}, ["z"], tail="positive")
     np.testing.assert_allclose(converted.arrays["z"], truth["z"], rtol=1e-9)
     assert converted.signed
+    lower = convert({"p": stats.norm.cdf(truth["z"])}, ["z"], tail="negative")
+    np.testing.assert_allclose(lower.arrays["z"], truth["z"], rtol=1e-9)
+    assert lower.signed
     unsigned = convert({"p": truth["p"]}, ["z"], tail="two-sided")
     np.testing.assert_allclose(unsigned.arrays["z"], stats.norm.isf(truth["p"]), rtol=1e-9)
     assert not unsigned.signed

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from ibma_app.core.errors import DataError
-from ibma_app.stream.hedges_g import Sample, find_sample, hedges_g
+from ibma_app.stream.hedges_g import Sample, Stated, describe_mixture, find_sample, hedges_g, pool_variances
 
 
 @pytest.mark.parametrize("sample", [Sample(4, 3), Sample(12, 11), Sample(60, 59), Sample(6.0, 23)])
@@ -22,7 +22,48 @@ def test_g_is_unbiased_and_its_variance_is_that_of_the_noncentral_t(sample, true
 def test_samples(observe):
     t = {"t": np.ones((2, 2, 2))}
     assert find_sample(observe("1", t, sample_size=20.0)) == Sample(20, 19)
-    assert find_sample(observe("1", t, sample_size=20.0), 10, 15) == Sample(6, 23)
+    assert find_sample(observe("1", t, sample_size=20.0), Stated(10, 15)) == Sample(6, 23, two_groups=True)
     for few in (observe("1", t, sample_size=3.0), observe("1", t)):
         with pytest.raises(DataError, match="sub-1"):
             find_sample(few)
+
+
+def test_degrees_of_freedom_are_those_of_the_map(observe):
+    t = {"t": np.ones((2, 2, 2))}
+    own = {"sample_size": 40.0, "dof_source": "sidecar"}
+    assert find_sample(observe("1", t, **own, dof=39.0)) == Sample(40, 39)
+    assert find_sample(observe("1", t, **own, dof=36.0), Stated(design="one-sample")) == Sample(40, 36)
+    assert find_sample(observe("1", t, **own, dof=36.0), Stated(design="paired")) == Sample(40, 36)
+    assert find_sample(observe("1", t, **own, dof=37.0), Stated(20, 20)) == Sample(10, 37, two_groups=True)
+    assert find_sample(observe("1", t, sample_size=40.0, dof=39.0, dof_source="SampleSize - 1")) == Sample(40, 39)
+
+
+@pytest.mark.parametrize("dof", [38.0, 36.0, 200.0])
+def test_a_map_that_is_not_of_one_sample_is_asked_about(observe, dof):
+    observation = observe("1", {"t": np.ones((2, 2, 2))}, sample_size=40.0, dof=dof, dof_source="sidecar")
+    with pytest.raises(DataError, match="n1 and n2") as caught:
+        find_sample(observation)
+    assert ("two groups (" in caught.value.message) == (dof == 38.0)
+    with pytest.raises(DataError, match="sizes of both groups"):
+        find_sample(observation, Stated(design="two-sample"))
+    with pytest.raises(DataError, match="one-sample, paired, two-sample"):
+        find_sample(observation, Stated(design="between"))
+
+
+def test_a_mixture_of_designs_is_noted():
+    assert describe_mixture([Sample(20, 19)] * 3) is None
+    assert describe_mixture([Sample(10, 38, two_groups=True)] * 3) is None
+    assert "1 of 3 studies" in describe_mixture([Sample(20, 19), Sample(20, 19), Sample(10, 38, two_groups=True)])
+
+
+def test_pooled_variances_are_those_of_the_weighted_mean_over_what_is_covered():
+    samples = [Sample(10, 9), Sample(30, 29), Sample(6, 23, two_groups=True)]
+    g = np.array([[0.2, 0.5], [1.0, 0.7], [0.4, 0.0]])
+    covered = np.array([[True, True], [True, True], [True, False]])
+    mean = [(10 * 0.2 + 30 * 1.0 + 6 * 0.4) / 46, (10 * 0.5 + 30 * 0.7) / 40]
+    found = pool_variances(g, covered, samples)
+    for row, sample in enumerate(samples):
+        for column in range(2):
+            t = mean[column] * np.sqrt(sample.n) / hedges_g(np.array(1.0), sample)[0] / np.sqrt(sample.n)
+            expected = hedges_g(np.array(t), sample)[1] if covered[row, column] else 0.0
+            np.testing.assert_allclose(found[row, column], expected, rtol=1e-12)

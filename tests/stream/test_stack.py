@@ -10,7 +10,7 @@ import pytest
 from ibma_app.core.errors import DataError, DatasetError, ReadWriteError, UsageError
 from ibma_app.stream import memory_plan, prepare, survey
 from ibma_app.stream.grid_and_mask import choose_grid
-from ibma_app.stream.hedges_g import find_sample, hedges_g
+from ibma_app.stream.hedges_g import Stated, find_sample, hedges_g, pool_variances
 from ibma_app.stream.prepare import Plan
 from ibma_app.stream.stack import stack_maps
 from ibma_app.stream.workers.resources import Resources
@@ -328,13 +328,13 @@ def test_sample_sizes_and_signs(observe, rng):
 def test_standardised_effects_come_from_t_and_sample_size(observe, rng):
     t = rng.normal(size=SHAPE)
     rows = [observe("1", {"t": t}, sample_size=12.0), observe("2", {"t": t}), observe("3", {"z": t}, dof=np.inf)]
-    samples = [find_sample(rows[0]), find_sample(rows[1], 10, 15), find_sample(rows[2], 10, 15)]
+    samples = [find_sample(rows[0]), find_sample(rows[1], Stated(10, 15)), find_sample(rows[2], Stated(10, 15))]
     grid, _ = choose_grid(rows, "common", "study", ["t"])
     with stack_maps(rows, Plan(grid, ("effect", "variance"), "study", samples=tuple(samples))) as stack:
         block = stack.read(0, V)
-        g, variance = hedges_g(t.reshape(-1), samples[0])
+        g, _ = hedges_g(t.reshape(-1), samples[0])
         np.testing.assert_allclose(block.effect[0], g, rtol=1e-6)  # single precision
-        np.testing.assert_allclose(block.variance[0], variance, rtol=1e-6)
+        np.testing.assert_allclose(block.variance, pool_variances(block.effect, block.covered, samples), rtol=1e-12)
         np.testing.assert_allclose(block.effect[1], block.effect[2], rtol=1e-6)
         assert stack.survey[0].units == "hedges-g"
         assert "Hedges' g" in stack.survey[0].derived[-1]
