@@ -36,6 +36,27 @@ HOMES = {  # where a heavy import may stand, as prefixes of paths inside the pac
     "nilearn": ("images/", "report/"),
     "sklearn": (),  # nilearn's, not ours
 }
+MOST_ENTRIES = 15  # of a folder, so that one look takes it in
+ONE_FILE_EACH = {"estimators", "inference", "stats"}  # rooms of one file a method; the kernels' cache wants stats flat
+
+SAME_NAMES = {  # files of one name in several rooms: what it means in all of them
+    "atlas.py": "an atlas: the record, and how it is read",
+    "design.py": "the design: the record, and what each software writes of its own",
+    "estimate.py": "the estimate: the record, and how a stack's is computed",
+    "importer.py": "the importer of one software",
+    "maps.py": "the maps of a result: written, and read for the page",
+    "mixed.py": "mixed effects: the estimators, and their kernels",
+    "ols.py": "least squares: the estimator, and its kernels",
+    "resources.py": "cores and memory: the record, and what the options make of it",
+    "scaling.py": "what one software scaled its effects by",
+    "sidecars.py": "sidecars: read, and written",
+    "similarity.py": "how alike maps are: computed, and drawn",
+    "table.py": "the importer is called as on its menu; the options are a table too",
+    "tests.py": "tests of a design: as the user names them, and in words",
+    "tfce.py": "TFCE: the inference, and its kernels",
+    "write.py": "writing: into a dataset, and the images themselves",
+}
+
 LIGHT = (
     *("ibma_app.cli", "ibma_app.core", "ibma_app.estimators", "ibma_app.importers", "ibma_app.inference"),
     "ibma_app.report",
@@ -149,6 +170,24 @@ def test_no_drawers():
         if DRAWERS & {*path.relative_to(ROOT).parts[:-1], path.stem.removeprefix("test_")}
     ]
     assert drawers == []
+
+
+def test_folders_are_taken_in_at_a_look():
+    crowded = {}
+    for folder in (PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir() and path.name != "__pycache__")):
+        entries = [path for path in folder.iterdir() if path.name != "__pycache__"]
+        if len(entries) > MOST_ENTRIES and folder.relative_to(PACKAGE).as_posix() not in ONE_FILE_EACH:
+            crowded[_at(folder)] = len(entries)
+    assert crowded == {}
+
+
+def test_names_of_files_mean_one_thing():
+    rooms: dict[str, list[str]] = {}
+    for path in SOURCES:
+        rooms.setdefault(path.name, []).append(_at(path.parent))
+    shared = {name: where for name, where in rooms.items() if len(where) > 1 and name != "__init__.py"}
+    assert {name: where for name, where in shared.items() if name not in SAME_NAMES} == {}
+    assert sorted(SAME_NAMES) == sorted(shared), "a name that is not shared any more needs no reason"
 
 
 def test_modules_tell_what_they_are():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ibma_app.core.results import MapSurvey, Results
 from ibma_app.core.statmap import Observation
 from ibma_app.report.html import format_number
-from ibma_app.report.text.methods import share_of_maps
+from ibma_app.report.text.methods_section import share_of_maps
 
 SHOWN_ROWS = 12
 """Maps that a page lists openly; the rest are folded."""

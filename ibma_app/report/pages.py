@@ -24,7 +24,7 @@ from ibma_app.report.inputs import maps_table
 from ibma_app.report.numbers import relative_to_page
 from ibma_app.report.text.citations import merge_texts, paste_texts
 from ibma_app.report.text.facts import settings_rows
-from ibma_app.report.text.methods import methods_text
+from ibma_app.report.text.methods_section import methods_text
 from ibma_app.report.text.notes import notes_of, notes_of_several
 from ibma_app.report.text.tests import describe_test
 from ibma_app.report.views import (

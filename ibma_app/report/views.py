@@ -30,7 +30,7 @@ from ibma_app.report.numbers import (
     find_peaks,
 )
 from ibma_app.report.text.facts import describe_settings
-from ibma_app.report.text.methods import auto_reason, space_of
+from ibma_app.report.text.methods_section import auto_reason, space_of
 from ibma_app.report.text.tests import describe_test
 from ibma_app.report.text.thresholds import find_thresholds, smoothness_facts
 

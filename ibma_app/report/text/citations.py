@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ibma_app.core.methods import Citation
 from ibma_app.report.html import data_uri
-from ibma_app.report.text.methods import MethodsText, escape_markdown
+from ibma_app.report.text.methods_section import MethodsText, escape_markdown
 
 _ARTICLE = re.compile(r"(?P<journal>.*\D) (?P<volume>\d+)(?:\((?P<number>[^)]+)\))?, (?P<pages>\S+)")
 _BOOK = re.compile(r"(?:(?P<edition>\S+) edition, )?(?P<publisher>[^,\d]+), (?P<address>[^,\d]+)")

@@ -13,7 +13,7 @@ from ibma_app.estimators import find_estimator
 from ibma_app.inference import INFERENCES, find_inference
 from ibma_app.report.inputs import short_labels
 from ibma_app.report.text.facts import describe_control, describe_facts, describe_settings
-from ibma_app.report.text.methods import methods_text
+from ibma_app.report.text.methods_section import methods_text
 from ibma_app.report.text.notes import notes_of
 from ibma_app.report.text.significance import scheme_words
 

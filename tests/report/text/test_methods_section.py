@@ -12,7 +12,7 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.methods import Citation
 from ibma_app.report.pages import write_analysis_page
 from ibma_app.report.text.citations import bibtex, merge_texts, paste_texts
-from ibma_app.report.text.methods import (
+from ibma_app.report.text.methods_section import (
     escape_markdown,
     methods_markdown,
     methods_text,
@@ -143,7 +143,7 @@ def every_citation():
     """List the citations of the whole menu, by key."""
     from ibma_app.estimators import ESTIMATORS, find_estimator
     from ibma_app.inference import INFERENCES, find_inference
-    from ibma_app.report.text.methods import BIDS_CITATIONS
+    from ibma_app.report.text.methods_section import BIDS_CITATIONS
 
     records = [*map(find_estimator, ESTIMATORS), *map(find_inference, INFERENCES)]
     return {citation.text: citation for one in records for citation in one.citations} | {
