@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 
 SMALLEST_DOF = 3.0  # one group of 4: with fewer the variance of g does not exist
 ROUNDING = 0.5  # of degrees of freedom: nearer than that to n - 1 a map is of one sample
+FEWEST_POOLED = 5
+"""Studies from which on their mean g stands in the variances; that of fewer is hardly known better than their own."""
 STUDY_DESIGNS = ("one-sample", "paired", "two-sample")
 """Values of the column ``design`` of studies.tsv."""
 
@@ -157,12 +159,15 @@ def pool_variances(g: Floats, covered: NDArray[np.bool_], samples: Sequence[Samp
     Returns
     -------
     (K, B) array
-        0 where not covered.
+        0 where not covered. Of fewer than 5 studies, each one's own g is taken.
     """
+    constant, slope = np.array([_variance_terms(sample) for sample in samples]).T
+    if len(samples) < FEWEST_POOLED:
+        own: Floats = np.where(covered, constant[:, None] + slope[:, None] * g**2, 0.0)
+        return own
     n = np.array([sample.n for sample in samples])
     total = n @ covered
     mean = np.divide(n @ g, total, out=np.zeros(g.shape[1]), where=total > 0)
-    constant, slope = np.array([_variance_terms(sample) for sample in samples]).T
     variance: Floats = np.where(covered, constant[:, None] + slope[:, None] * mean**2, 0.0)
     return variance
 

@@ -173,3 +173,24 @@ def test_the_pain_studies(shared, tmp_path):
         assert good.sum() > 500
         # float32 files: their own rounding; atol for effects near zero
         np.testing.assert_allclose((effect[good] / np.sqrt(variance[good])), t[good], rtol=1e-4, atol=1e-4)
+
+
+def test_z_beside_an_effect_becomes_t_with_the_dof_of_the_sample(tmp_path, run_python):
+    from scipy import stats
+
+    rng = np.random.default_rng(3)
+    t = rng.normal(0, 2, size=(6, 6, 6))
+    effect = 0.5 * t
+    z = np.sign(t) * stats.norm.isf(stats.t.sf(np.abs(t), 14))
+    for name, values in (("e", effect), ("z", z)):
+        nib.Nifti1Image(values.astype(np.float32), np.diag([4.0, 4, 4, 1])).to_filename(tmp_path / f"{name}.nii.gz")
+    rows = "".join(f"a\tc\t{kind}\t{name}.nii.gz\t15\n" for kind, name in (("effect", "e"), ("z", "z")))
+    (tmp_path / "maps.tsv").write_text(f"study_id\tcontrast\tkind\tpath\tsample_size\n{rows}")
+    words = ["table", str(tmp_path / "maps.tsv"), str(tmp_path / "out"), "--space", "T1w"]
+    ran = run_python("-c", f"import sys; from ibma_app.cli import import_main; sys.exit(import_main({words!r}))")
+    assert ran.code == 0, ran.stderr
+    assert "14 degrees of freedom, of its sample size" in ran.stderr
+    (variance,) = (tmp_path / "out").rglob("*_stat-variance_statmap.nii.gz")
+    np.testing.assert_allclose(nib.load(variance).get_fdata(), 0.25, rtol=1e-4)
+    (written,) = (tmp_path / "out").rglob("*_stat-t_statmap.nii.gz")
+    np.testing.assert_allclose(nib.load(written).get_fdata(), t, rtol=1e-4, atol=1e-6)

@@ -57,13 +57,20 @@ def test_a_mixture_of_designs_is_noted():
 
 
 def test_pooled_variances_are_those_of_the_weighted_mean_over_what_is_covered():
-    samples = [Sample(10, 9), Sample(30, 29), Sample(6, 23, two_groups=True)]
-    g = np.array([[0.2, 0.5], [1.0, 0.7], [0.4, 0.0]])
-    covered = np.array([[True, True], [True, True], [True, False]])
-    mean = [(10 * 0.2 + 30 * 1.0 + 6 * 0.4) / 46, (10 * 0.5 + 30 * 0.7) / 40]
+    samples = [Sample(10, 9), Sample(30, 29), Sample(6, 23, two_groups=True), Sample(12, 11), Sample(20, 19)]
+    g = np.array([[0.2, 0.5], [1.0, 0.7], [0.4, 0.0], [0.1, 0.3], [0.6, 0.9]])
+    covered = np.ones(g.shape, dtype=bool)
+    covered[2, 1] = False
+    n = np.array([sample.n for sample in samples])
+    mean = [(n * g[:, 0]).sum() / n.sum(), (n * g[:, 1]).sum() / (n.sum() - 6)]
     found = pool_variances(g, covered, samples)
+    few = pool_variances(g[:4], covered[:4], samples[:4])
     for row, sample in enumerate(samples):
-        for column in range(2):
-            t = mean[column] * np.sqrt(sample.n) / hedges_g(np.array(1.0), sample)[0] / np.sqrt(sample.n)
-            expected = hedges_g(np.array(t), sample)[1] if covered[row, column] else 0.0
+        factor = hedges_g(np.array(1.0), sample)[0]  # g of a t of 1
+        for column in np.flatnonzero(covered[row]):
+            expected = hedges_g(np.array(mean[column] / factor), sample)[1]
             np.testing.assert_allclose(found[row, column], expected, rtol=1e-12)
+            if row < 4:  # fewer than five studies: each one's own g
+                own = hedges_g(np.array(g[row, column] / factor), sample)[1]
+                np.testing.assert_allclose(few[row, column], own, rtol=1e-12)
+    assert found[2, 1] == few[2, 1] == 0

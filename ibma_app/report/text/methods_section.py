@@ -29,7 +29,7 @@ UNITS_WORDS = {
         "J = gamma(m/2) / (sqrt(m/2) gamma((m-1)/2)), m the degrees of freedom of the map (where unknown, n-1; for two "
         "groups n = n1 n2/(n1+n2) and m = n1+n2-2), and sampling variance J^2 m/(m-2) (1/n + G^2) - G^2 (Hedges 1981) "
         "with G, the mean of g over the studies weighted by n, for the true effect, so that no weight goes with its "
-        "study's error."
+        "study's error (with fewer than five studies, each one's own g)."
     ),
 }
 """What a policy on units means for the reader, by the value of ``--units``."""

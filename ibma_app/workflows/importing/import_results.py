@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -20,9 +20,15 @@ from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.imported import describe_import, find_earlier, remove_stale, update_rows
 from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.dataset.write import save_json, save_statmap
-from ibma_app.images.spaces import MNI, is_mni, outside_mni
 from ibma_app.importers import IMPORTERS, find_importer
-from ibma_app.workflows.importing.make_maps import ReadyMaps, locate_source, make_ready, make_sidecar, plan_kinds
+from ibma_app.workflows.importing.make_maps import (
+    ReadyMaps,
+    locate_source,
+    make_ready,
+    make_sidecar,
+    plan_kinds,
+)
+from ibma_app.workflows.importing.settle import settle_contrast
 from ibma_app.workflows.options.table import ImportOptions
 from ibma_app.workflows.run.log import messages
 from ibma_app.workflows.run.terminal import progress
@@ -215,38 +221,10 @@ def _place_one(study: Study, contrast: ImportedContrast, label: str | None, opti
             f"Give it a label: --contrast {contrast.name!r}=LABEL."
         )
     is_study = "study" in entities or ("sub" not in entities and study.level == "group")
-    contrast = _settle(study, contrast, options, is_study=is_study)
+    contrast = settle_contrast(study, contrast, options, is_study=is_study)
     if contrast.space not in ("", NATIVE):
         entities["space"] = contrast.space
     return Placed(contrast, {**entities, "contrast": label}, study.software, study.source)
-
-
-def _settle(study: Study, contrast: ImportedContrast, options: ImportOptions, *, is_study: bool) -> ImportedContrast:
-    """Settle what command line and source say of sample size and space, and note what is odd."""
-    notes = list(contrast.notes)
-    space = options.space or contrast.space
-    outside = outside_mni(contrast.grid)
-    if is_study and space == "" and not outside:
-        space = MNI
-        notes.append("The source does not name its space; its box fits MNI space, which is taken (say it by --space).")
-    if outside and (is_mni(space) or (is_study and space == "")):
-        notes.append(f"The map does not look like one in MNI space: {outside}.")
-    if is_study and space == NATIVE:
-        raise DatasetError(
-            f"{study.source}: {contrast.name} lies in a subject's own (native) space and cannot stand for a study. "
-            "Bring it to a template first."
-        )
-    if not is_study and space == NATIVE:
-        notes.append(
-            "The maps lie in the subject's own (native) space. Runs combine only where they share it; in FEAT each "
-            "run has its own (featregapply brings them to one)."
-        )
-    if is_study and study.level == "subject":
-        notes.append("This is one subject's result (a first level) that stands for a study.")
-    if not is_study and study.level == "group":
-        notes.append("This is a group's result, imported as a subject's.")
-    size = (options.sample_size or contrast.sample_size) if is_study else None
-    return replace(contrast, space=space, sample_size=size, notes=tuple(dict.fromkeys(notes)))
 
 
 def _explain_twins(one: Placed, other: Placed) -> str:

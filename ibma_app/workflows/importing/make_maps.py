@@ -69,6 +69,12 @@ def plan_kinds(contrast: ImportedContrast) -> tuple[str, ...]:
     return tuple(kinds)
 
 
+def turns_z_into_t(contrast: ImportedContrast) -> bool:
+    """Tell whether t, and the variance with it, can only come from z: then degrees of freedom are needed."""
+    there = set(contrast.maps)
+    return {"effect", "z"} <= there and not there & {"variance", "t", "dof"}
+
+
 def make_ready(contrast: ImportedContrast) -> ReadyMaps:
     """Read a contrast's maps, derive what is missing, and blank what is no value.
 
