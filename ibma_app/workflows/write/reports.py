@@ -32,19 +32,19 @@ def end_dataset(
     One participant's results stand for all: their methods are the same.
     ``versions`` are those of ibma-app that computed each; None: this one.
     """
-    from ibma_app.report.text import methods
+    from ibma_app.report.text import methods_section
 
     named = {"participant" if r.analysis.level == "participant" else f"group_{r.analysis.name}": r for r in finished}
     if not named:
         return
     computed_by = versions or [__version__] * len(named)
     texts = {
-        key: methods.methods_markdown(results, version)
+        key: methods_section.methods_markdown(results, version)
         for (key, results), version in zip(named.items(), computed_by, strict=True)
     }
-    write_readme(output, methods.readme_intro(__version__), texts)
-    references = {key: methods.references_markdown(results) for key, results in named.items()}
-    write_citation(output, methods.citation_intro(__version__), references)
+    write_readme(output, methods_section.readme_intro(__version__), texts)
+    references = {key: methods_section.references_markdown(results) for key, results in named.items()}
+    write_citation(output, methods_section.citation_intro(__version__), references)
     if report:
         from ibma_app.report.pages import write_index
 
