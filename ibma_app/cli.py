@@ -1,4 +1,4 @@
-"""The doors: a command line becomes options, a workflow, an exit code."""
+"""The three commands: a command line becomes options, a workflow and an exit code."""
 
 import gc
 import os
@@ -9,11 +9,11 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-# One thread in BLAS: our workers are the parallelism, and the same sums give the same bits on any machine.
+# One thread in BLAS: parallelism is ours, and sums in one order give the same bits on any machine.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-gc.set_threshold(100_000)  # cycles are few here: looking for them among all that is imported took a tenth of a run
+gc.set_threshold(100_000)  # there are few cycles: looking for them among all imported objects took a tenth of a run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,11 +73,11 @@ def _asks_for_traceback(words: Sequence[str]) -> bool:
 
 
 def _guard(run: Callable[[], int], program: str, *, verbose: bool) -> int:
-    """Turn every failure of a program into words and an exit code; tracebacks only with -vv."""
+    """Turn every failure of a program into a message and an exit code; tracebacks only with -vv."""
     from ibma_app.core.errors import IbmaError
 
     try:
-        with _ended_like_interrupted():
+        with _sigterm_as_interrupt():
             return run()
     except SystemExit as leaving:  # --help and --version
         return int(leaving.code or 0)
@@ -89,15 +89,15 @@ def _guard(run: Callable[[], int], program: str, *, verbose: bool) -> int:
             traceback.print_exc()
         sys.stderr.write(f"{program}: error: {error.message}\n")
         return error.code
-    except Exception as error:  # noqa: BLE001 - the last door: no traceback reaches a user unasked
+    except Exception as error:  # noqa: BLE001 - no traceback without -vv
         if verbose:
             traceback.print_exc()
-        return _tell_unexpected(error, program)
+        return _print_unexpected(error, program)
 
 
 @contextmanager
-def _ended_like_interrupted() -> Iterator[None]:
-    """Take the system's request to end, as schedulers send it before they kill, like ctrl-C: nothing is left behind."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM, which schedulers send before they kill a job, like Ctrl-C: nothing half written is left."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -108,8 +108,8 @@ def _ended_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tell_unexpected(error: Exception, program: str) -> int:
-    """Word an error that no room has worded: the system's own get 74, the rest 1."""
+def _print_unexpected(error: Exception, program: str) -> int:
+    """Print an error that nobody expected: exit code 74 for the operating system's, 1 for others."""
     from ibma_app.core.errors import ReadWriteError, in_words
 
     worded = in_words(error, "Give a smaller --mem or fewer --nprocs." if program == "ibma-app" else "")

@@ -1,1 +1,1 @@
-"""What happens, in order: the only room that knows the others."""
+"""The workflows: what happens, in which order. No other package but `cli` imports them."""

@@ -1,4 +1,4 @@
-"""Which voxels the report looks at closely: the extremes of z, and the first clusters' peaks."""
+"""Which voxels the report shows map by map: the extremes of z, and the first clusters' peaks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,14 +14,14 @@ from ibma_app.stream.stack import Stack
 from ibma_app.workflows.write.maps import Target
 
 MOST_PEAKS, FEWEST_PEAKS, MOST_ROWS = 6, 2, 600
-"""Peaks of a test: fewer where maps are many, so that a page stays small."""
+"""Peaks of a test, at most and at least, and rows (peaks times maps) at most: many maps get fewer peaks."""
 MOST_TESTS = 8
 
 
 def gather_peaks(
     target: Target, stack: Stack, estimate: Estimate, clusters: Mapping[tuple[str, str], Sequence[ClusterRow]]
 ) -> tuple[PeakEvidence, ...]:
-    """Read what each map says at the peaks of the first tests, while the stack is open.
+    """Read each map's values at the peaks of the first tests, while the stack is open.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def gather_peaks(
 def choose_peaks(
     grid: Grid, estimate: Estimate, test: Test, tables: Mapping[str, Sequence[ClusterRow]]
 ) -> dict[int, str]:
-    """Name the voxels to look at: largest and smallest z, then clusters in the order of their numbers.
+    """Choose and name voxels: largest and smallest z, then the peaks of clusters in the order of their numbers.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def choose_peaks(
     fitted = estimate.tests[test.name]
     if not fitted.estimable.any():
         return {}
-    z = fitted.z.astype(np.float32)  # as the map on disk has it, from which the page takes its extremes
+    z = fitted.z.astype(np.float32)  # single precision, as in the map on disk: the page takes its extremes from there
     places = {int(np.argmax(z)): "largest z"}
     if not test.is_f:
         places.setdefault(int(np.argmin(z)), "smallest z")

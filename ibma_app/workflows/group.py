@@ -1,4 +1,4 @@
-"""Across subjects of a study, or across studies: designs, estimators, inference."""
+"""The group level: subjects of a study, or studies, combined by designs, estimators and inference."""
 
 import logging
 import time
@@ -34,7 +34,7 @@ from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_group
 from ibma_app.workflows.plan.choose_estimators import Choice, choose_estimators
 from ibma_app.workflows.plan.find_inputs import Gathered, gather
-from ibma_app.workflows.run.log import RunRecord, as_ibma_error, run_folder, tell_outcome
+from ibma_app.workflows.run.log import RunRecord, as_ibma_error, log_outcome, run_folder
 from ibma_app.workflows.run.resources import make_checkpoints, open_workers, resources_for
 from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
@@ -43,7 +43,7 @@ from ibma_app.workflows.write.saved_results import keep_results
 
 log = logging.getLogger(__name__)
 
-LARGEST_BRAIN = 2500.0  # cm3, meninges and all
+LARGEST_BRAIN = 2500.0  # cm3, meninges included
 
 
 def run_group(options: Options, words: Sequence[str] = ()) -> int:
@@ -89,7 +89,7 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
         reports.end_dataset(output, finished, report=not options.no_report)
         if not record.failures:
             checkpoints.remove()
-        tell_outcome(record, "analyses", len(analyses))
+        log_outcome(record, "analyses", len(analyses))
     if not options.no_report and record.done:
         log.info("Report: %s", options.output_dir / "report.html")
     return record.exit_code
@@ -143,7 +143,7 @@ class Run:
         return self.atlases or ((at_hand,) if at_hand else ())
 
     def resamples(self, choice: Choice) -> bool:
-        """Tell whether an estimator's least squares are to be resampled."""
+        """Tell whether an estimator that is least squares is resampled."""
         return choice.estimator.relabels is not None and any(find_inference(n).score for n in self.options.inference)
 
 
@@ -154,9 +154,9 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
     require_content(statmap for row in analysis.observations for statmap in row.statmaps.values())
     chosen = (note for choice in choices for note in choice.notes)
     before = tuple(dict.fromkeys((*analysis.notes, *design.notes, *chosen)))
-    told: set[str] = set()
-    _warn(before, told)
-    parts = [_combine(analysis, design, part, before, run, told) for part in _by_needs(choices)]
+    logged: set[str] = set()
+    _warn(before, logged)
+    parts = [_combine(analysis, design, part, before, run, logged) for part in _by_needs(choices)]
     first = parts[0]
     fitted = {result.estimator.name: result for part in parts for result in part.estimators}
     results = replace(
@@ -171,23 +171,23 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
 
 
 def _by_needs(choices: Sequence[Choice]) -> list[tuple[Choice, ...]]:
-    """Put together the estimators that need the same maps: each set has its own coverage and mask."""
+    """Group the estimators that need the same kinds of map: each group has its own coverage and mask."""
     groups: dict[frozenset[str], list[Choice]] = {}
     for choice in choices:
         groups.setdefault(frozenset(choice.estimator.needs) - {"sample_size"}, []).append(choice)
     return [tuple(group) for group in groups.values()]
 
 
-def _warn(notes: Sequence[str], told: set[str]) -> None:
+def _warn(notes: Sequence[str], logged: set[str]) -> None:
     """Log each note once."""
     for note in notes:
-        if note not in told:
+        if note not in logged:
             log.warning("%s", note)
-    told.update(notes)
+    logged.update(notes)
 
 
 def _combine(
-    analysis: Analysis, design: Design, choices: Sequence[Choice], before: tuple[str, ...], run: Run, told: set[str]
+    analysis: Analysis, design: Design, choices: Sequence[Choice], before: tuple[str, ...], run: Run, logged: set[str]
 ) -> Results:
     """Read the maps once, and fit the estimators that need them."""
     options = run.options
@@ -212,7 +212,7 @@ def _combine(
         flags = similarity.flags if similarity else ()
         odd = (flag.text for flag in flags)
         new = tuple(dict.fromkeys((*grid_notes, *stack.notes, *sign_notes, *_mask_notes(stack.grid), *odd)))
-        _warn(new, told)
+        _warn(new, logged)
         notes = (*before, *new)
         fitted = tuple(
             replace(_fit(analysis, stack, design, choice, notes, flags, run), grid=stack.grid, survey=stack.survey)
@@ -232,12 +232,12 @@ def _combine(
 
 
 def _upper_tail(design: Design, stack: Stack, analysis: Analysis) -> tuple[Design, tuple[str, ...]]:
-    """Test p without a sign in the upper tail alone.
+    """Test unsigned p maps in the upper tail.
 
     Raises
     ------
     DataError
-        Some maps have a sign and some have none: they do not ask one question.
+        Only some of the maps have a sign: they test different hypotheses.
     """
     if all(stack.signed):
         return design, ()
@@ -317,7 +317,7 @@ def _fit(
 
 
 def _mask_notes(grid: Grid) -> tuple[str, ...]:
-    """Warn of a mask that is larger than any brain: corrections are then paid for air."""
+    """Warn of a mask that is larger than any brain: voxels outside of it cost statistical power."""
     volume = grid.n_voxels * grid.voxel_volume / 1000.0
     if volume <= LARGEST_BRAIN:
         return ()
@@ -325,7 +325,7 @@ def _mask_notes(grid: Grid) -> tuple[str, ...]:
 
 
 def _left_notes(left: set[Path], name: str) -> tuple[str, ...]:
-    """Name what an earlier run with other tests or inferences left: it is not of this design."""
+    """Name the files that an earlier run with another design or other inferences left."""
     if not left:
         return ()
     example = min(left).name
@@ -338,7 +338,7 @@ def _left_notes(left: set[Path], name: str) -> tuple[str, ...]:
 def _samples(
     analysis: Analysis, gathered: Gathered, needs: Sequence[str], options: Options
 ) -> tuple[Sample, ...] | None:
-    """Tell whom each map speaks of, when effects are to be standardised (``--units hedges-g``)."""
+    """Describe the people behind each map, when effects are standardised (``--units hedges-g``)."""
     if options.units != "hedges-g" or "effect" not in needs:
         return None
     return tuple(find_sample(o, Stated(*stated_sample(gathered.table, o.unit_label))) for o in analysis.observations)
@@ -373,5 +373,5 @@ def _show(analyses: Sequence[Analysis], gathered: Gathered, tests: Mapping[str, 
             names.append(", ".join(choice.estimator.name for choice in choices))
             record.done.append(analysis.name)
     print_plan(analyses, names)
-    tell_outcome(record, "analyses", len(analyses))
+    log_outcome(record, "analyses", len(analyses))
     return record.exit_code

@@ -1,4 +1,4 @@
-"""Inference on an estimate: what each method needs, what it finds, and the files that tell it."""
+"""Inference on an estimate: what each method needs, what it finds, and the files it gets."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -84,7 +84,7 @@ def _finding(test: str, inference: Inference, significance: Significance, null: 
 
 
 def make_field(target: Target, estimate: Estimate, test: Test, smoothness: Smoothness | None = None) -> Field:
-    """Give one test to inference."""
+    """Collect what inference sees of one test."""
     fitted = estimate.tests[test.name]
     dof = None
     known = estimate.dof_of(test.name)
@@ -149,7 +149,7 @@ def _null(
 
 
 def _connectivity(significance: Significance, settings: InferenceSettings) -> int:
-    """Give the neighbours that a method's clusters have."""
+    """Look up how many neighbours a method's clusters were formed with."""
     return int(significance.facts.get("Connectivity", settings.options.get("connectivity", 26)))
 
 
@@ -206,7 +206,7 @@ def _sidecar(
     tail: str,
     dof: float | str | None,
 ) -> dict[str, Any]:
-    """Give what all files of one inference on one test say."""
+    """Make the sidecar that all files of one inference on one test share."""
     extra = sidecars.inference_sidecar(
         significance.facts, inference.name, inference.title, inference.citations, significance.z_threshold
     )
@@ -218,7 +218,7 @@ def _sidecar(
 def _saver(
     target: Target, test: Test, inference: Inference, sidecar: Mapping[str, Any]
 ) -> Callable[[str, NDArray[np.generic], type, str], Path]:
-    """Give the function that writes one map of an inference with its sidecar."""
+    """Return the function that writes one map of an inference with its sidecar."""
 
     def save(kind: str, values: NDArray[np.generic], dtype: type, description: str) -> Path:
         suffix, stat = ("mask", "") if kind == "mask" else ("statmap", kind)
@@ -230,7 +230,7 @@ def _saver(
 
 
 def _rounded(cells: Mapping[str, Any]) -> dict[str, Any]:
-    """Round a cluster's place and size to what a reader can use; statistics keep their digits."""
+    """Round the positions and sizes of clusters for readers; statistics keep their digits."""
     places = {"x": 4, "y": 4, "z": 4, "volume_mm3": 3}
     return {
         key: round(value, places[key]) if key in places and value is not None else value for key, value in cells.items()

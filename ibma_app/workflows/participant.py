@@ -1,4 +1,4 @@
-"""Within one participant: runs (or sessions, tasks) become one map by fixed effects."""
+"""The participant level: a participant's runs (or sessions, tasks) are combined by fixed effects."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_participants
 from ibma_app.workflows.plan.choose_estimators import Choice
 from ibma_app.workflows.plan.find_inputs import gather
-from ibma_app.workflows.run.log import as_ibma_error, run_folder, tell_outcome
+from ibma_app.workflows.run.log import as_ibma_error, log_outcome, run_folder
 from ibma_app.workflows.run.resources import open_processes, resources_for
 from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
@@ -50,7 +50,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job brought: what went wrong by analysis, what to warn of, and the text of its methods."""
+    """The result of a job: errors by analysis, warnings, and one analysis as an example."""
 
     failures: dict[str, IbmaError]
     notes: tuple[str, ...]
@@ -84,7 +84,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
             combine, each = combine_participant, resources.split()
             if isinstance(pool, DaskPool) and not pool.local:
                 combine = combine_elsewhere
-                # the worker's limit holds for its libraries too, and Dask ends it before it is reached
+                # a worker's limit includes its libraries, and Dask ends the worker before it is reached
                 limit = int(0.6 * pool.smallest_memory) if pool.smallest_memory else each.memory
                 each = Resources(memory=limit, work_dir=options.work_dir)
             work = [Job(label, analyses, options, output, each, kept) for label, analyses in jobs.items()]
@@ -96,7 +96,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
                 else:
                     example = example or outcome.example
                     record.seconds[name] = outcome.seconds
-                    _tell(name, outcome)
+                    _warn(name, outcome)
                     if outcome.failures:
                         record.failures[name] = _join(outcome.failures)
                     else:
@@ -104,7 +104,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
                 if record.failures and options.stop_on_first_crash:
                     break
         reports.end_dataset(output, [example] if example else [], report=not options.no_report)
-        tell_outcome(record, "participants", len(jobs))
+        log_outcome(record, "participants", len(jobs))
     if not options.no_report and record.done:
         log.info("Report: %s", options.output_dir / "report.html")
     return record.exit_code
@@ -132,7 +132,7 @@ def combine_participant(job: Job) -> Outcome:
 
 
 def combine_elsewhere(job: Job) -> Outcome:
-    """Combine a participant on a machine that the run's end does not end: its unfinished files are its own affair."""
+    """Combine a participant on another machine, which outlives this run: it tidies its unfinished files itself."""
     with open_output(job.output.root) as output:
         return combine_participant(replace(job, output=output))
 
@@ -183,7 +183,7 @@ def combine_runs(analysis: Analysis, job: Job) -> Results:
 
 
 def _dof_notes(stack: Stack) -> tuple[str, ...]:
-    """Warn where t is taken as z: nobody said the degrees of freedom."""
+    """Warn where t is taken as z, because its degrees of freedom are unknown."""
     unknown = [row.label for row in stack.survey if row.dof == "unknown"]
     if not unknown:
         return ()
@@ -209,20 +209,20 @@ def _check_units(analysis: Analysis) -> None:
 
 
 def _folder(analysis: Analysis) -> Path:
-    """Give ``sub-01/[ses-1/]func``."""
+    """Name the folder of the maps: ``sub-01/[ses-1/]func``."""
     folder = Path(f"sub-{analysis.entities['sub']}")
     if "ses" in analysis.entities:
         folder /= f"ses-{analysis.entities['ses']}"
     return folder / "func"
 
 
-def _tell(name: str, outcome: Outcome) -> None:
+def _warn(name: str, outcome: Outcome) -> None:
     for note in outcome.notes:
         log.warning("%s: %s", name, note)
 
 
 def _join(failures: dict[str, IbmaError]) -> IbmaError:
-    """Make one error of a participant's: its own when it is the only one."""
+    """Join a participant's errors into one."""
     errors = list(failures.values())
     if len(errors) == 1:
         return errors[0]

@@ -20,7 +20,7 @@ from ibma_app.dataset.filters import read_labels
 from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.workflows.options.table import COMBINING, INFERRING, OPTIONS, TESTING, Options
 from ibma_app.workflows.plan.find_inputs import LABELS
-from ibma_app.workflows.run.log import as_ibma_error, run_folder, tell_outcome
+from ibma_app.workflows.run.log import as_ibma_error, log_outcome, run_folder
 from ibma_app.workflows.run.resources import open_processes, resources_for
 from ibma_app.workflows.run.terminal import progress
 from ibma_app.workflows.write import reports
@@ -40,7 +40,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A page made again: what its methods are told from, by which version, and how long it took."""
+    """A page made again: its results, the version that computed them, and how long the page took."""
 
     results: Results
     version: str
@@ -58,7 +58,7 @@ def rebuild_reports(options: Options, words: Sequence[str] = ()) -> int:
         OUTPUT_DIR is another program's dataset.
     """
     pages = _select_pages(options)
-    _tell_ignored(options)
+    _warn_of_ignored(options)
     if options.dry_run:
         sys.stdout.writelines(f"{options.output_dir / name}.html\n" for name in pages)
         return 0
@@ -78,11 +78,11 @@ def rebuild_reports(options: Options, words: Sequence[str] = ()) -> int:
                     made[job.name] = outcome
                     record.done.append(job.name)
                     record.seconds[job.name] = outcome.seconds
-        told = [made[name] for name in pages if name in made]
+        shown = [made[name] for name in pages if name in made]
         if options.analysis_level == "participant":
-            told = told[:1]  # the methods of one stand for all
-        reports.end_dataset(output, [one.results for one in told], report=True, versions=[o.version for o in told])
-        tell_outcome(record, "pages", len(work))
+            shown = shown[:1]  # all participants have the same methods
+        reports.end_dataset(output, [one.results for one in shown], report=True, versions=[o.version for o in shown])
+        log_outcome(record, "pages", len(work))
     if record.done:
         log.info("Report: %s", options.output_dir / "report.html")
     return record.exit_code
@@ -102,7 +102,7 @@ def rebuild_page(job: Job) -> Outcome:
 
 
 def _join_versions(kept: Sequence[Kept]) -> Mapping[str, str]:
-    """Give the software of a page: where runs differ, every version that took part."""
+    """List the software of a page; where runs differ, with every version."""
     names = dict.fromkeys(name for one in kept for name in one.software)
     return {
         name: ", ".join(dict.fromkeys(one.software[name] for one in kept if name in one.software)) for name in names
@@ -137,7 +137,7 @@ def _select_pages(options: Options) -> dict[str, tuple[Path, ...]]:
 
 
 def _labels_of(path: Path, keys: Iterable[str]) -> dict[str, set[str]]:
-    """Tell which labels an analysis and its maps carry, by key."""
+    """Collect the labels of an analysis and its maps, by key."""
     try:
         analysis: dict[str, Any] = read_document(path)["Results"]["analysis"]
         rows = [analysis["entities"], *(row["entities"] for row in analysis["observations"])]
@@ -146,8 +146,8 @@ def _labels_of(path: Path, keys: Iterable[str]) -> dict[str, set[str]]:
         raise InputError(f"{path} cannot be used: it lacks {error}. Run the analysis again.") from None
 
 
-def _tell_ignored(options: Options) -> None:
-    """Say which options change nothing: what was computed stays as it was."""
+def _warn_of_ignored(options: Options) -> None:
+    """Warn of options that have no effect: nothing is computed again."""
     others = ("derivatives", "bids_filter_file", "bids_database_dir", "dof")
     ignored = [
         f"--{option.dest.replace('_', '-')}"

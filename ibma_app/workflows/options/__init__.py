@@ -1,1 +1,1 @@
-"""The options: one table, and what reads it."""
+"""The options: their table, the parsers, and the Boutiques descriptor."""

@@ -34,8 +34,8 @@ _OUTPUTS: tuple[Mapping[str, Any], ...] = (
 def describe_command() -> dict[str, Any]:
     """Describe the command line of ``ibma-app`` as a Boutiques document, ready for JSON.
 
-    Defaults stand in words, not as default values: a platform would then put
-    every option on every command line, and a configuration file would lose.
+    Defaults are part of the description, not default values: a platform would
+    put these on every command line, where they override a configuration file.
     """
     inputs = [_finish(entry) for entry in _POSITIONALS] + [_finish(_describe_option(option)) for option in OPTIONS]
     return {
@@ -54,7 +54,7 @@ def describe_command() -> dict[str, Any]:
 
 
 def _describe_option(option: Option) -> dict[str, Any]:
-    """Say what Boutiques wants to know of an option."""
+    """Describe one option as Boutiques does."""
     is_file = option.kind is Path and option.metavar == "FILE"  # a folder may not exist yet: a String to Boutiques
     entry: dict[str, Any] = {
         "id": option.dest,
@@ -65,7 +65,7 @@ def _describe_option(option: Option) -> dict[str, Any]:
         "optional": True,
     }
     if option.counted:
-        return entry | {"type": "Flag"}  # -vv, for developers, cannot be said
+        return entry | {"type": "Flag"}  # Boutiques has no flag that counts: -vv is left out
     if option.kind is int:
         entry["integer"] = True
     if option.many:
@@ -82,7 +82,7 @@ def _in_words(option: Option) -> str:
 
 
 def _finish(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the key that stands for the value in the command line; tuples become lists, as in JSON."""
+    """Add the key by which the command line refers to the value; tuples become lists, as in JSON."""
     whole = {"optional": False, **entry, "value-key": f"[{entry['id'].upper()}]"}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in whole.items()}
 
@@ -101,6 +101,6 @@ def _group_options() -> list[dict[str, Any]]:
 def _list_exit_codes() -> list[dict[str, Any]]:
     """List the exit codes, in the words of the exceptions that carry them."""
     failures = {kind.code: kind for kind in errors.IbmaError.__subclasses__()}
-    told = {code: (kind.__doc__ or "").partition("\n")[0] for code, kind in sorted(failures.items())}
-    told[errors.IbmaError.code] = "Some subjects or analyses failed, the others are done."
-    return [{"code": code, "description": text} for code, text in sorted(told.items())]
+    texts = {code: (kind.__doc__ or "").partition("\n")[0] for code, kind in sorted(failures.items())}
+    texts[errors.IbmaError.code] = "Some subjects or analyses failed, the others are done."
+    return [{"code": code, "description": text} for code, text in sorted(texts.items())]

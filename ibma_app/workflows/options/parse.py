@@ -32,10 +32,10 @@ SETTING_TABLES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {  # keys, and the
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but with our exit code and the menu of options."""
+    """argparse, but with our exit code and the closest option."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise `UsageError`, with the option that was meant."""
+        """Raise `UsageError`, with the option that was probably meant."""
         known = [flag for action in self._actions for flag in action.option_strings]
         wrong = [word for word in re.findall(r"--[\w-]+", message) if word not in known]
         raise UsageError(f"{message}.{did_you_mean(wrong, known)} See {self.prog} --help.")
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 class _PrintDescriptor(argparse.Action):
-    """Print the Boutiques descriptor and leave, as --version does."""
+    """Print the Boutiques descriptor and exit, as --version does."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from ibma_app.workflows.options.boutiques import describe_command
@@ -87,7 +87,7 @@ def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> d
 
 
 def _argument(option: Option) -> dict[str, Any]:
-    """Say to argparse what an option is; unset options stay out of the namespace."""
+    """Make the arguments of ``add_argument``; options that are not given stay out of the namespace."""
     menu = f": {', '.join(option.choices)}" if option.choices else ""
     default = f" [{option.default_text}]" if option.default_text else ""
     argument: dict[str, Any] = {
@@ -185,7 +185,7 @@ def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
     """Refuse tables, methods and settings that do not exist, with the menu."""
     for table, content in settings.items():
         if table == "atlas":
-            continue  # the atlas's own room reads it
+            continue  # read and checked with the atlases
         _check_menu(f"{path}: [{table}]", table, ("estimator", "inference", *SETTING_TABLES, "atlas"))
         if table == "estimator":
             _check_estimators(content, path)
@@ -260,18 +260,18 @@ def _check_numbers(options: Options) -> None:
 
 
 def options_as_toml(options: Options) -> dict[str, Any]:
-    """Give the options as a document that, written as TOML, runs the same again."""
+    """Make a document of the options that, written as TOML, repeats the run."""
     table: dict[str, Any] = {}
     for option in OPTIONS:
         value = getattr(options, option.dest)
         if value is None or option.dest == "config_file":
             continue
-        values = [_lasting(option, item) for item in (value if option.many else [value])]
+        values = [_make_absolute(option, item) for item in (value if option.many else [value])]
         table[option.dest] = values if option.many else values[0]
     return {"options": table, **options.settings}
 
 
-def _lasting(option: Option, value: Any) -> Any:
+def _make_absolute(option: Option, value: Any) -> Any:
     """Make paths absolute, so that the options hold in any folder."""
     if option.dest == "derivatives":
         name, equals, path = value.rpartition("=")

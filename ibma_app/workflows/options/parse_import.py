@@ -68,7 +68,7 @@ def parse_import(argv: Sequence[str]) -> ImportOptions:
 
 
 def _label(flag: str, text: str, prefix: str) -> str:
-    """Take a label with or without its prefix; refuse what is none."""
+    """Read a label with or without its prefix; refuse what is not a label."""
     label = text.removeprefix(f"{prefix}-")
     if not is_label(label):
         proposal = contrast_label(label)
@@ -78,7 +78,7 @@ def _label(flag: str, text: str, prefix: str) -> str:
 
 
 def _check(options: ImportOptions) -> None:
-    """Refuse what contradicts itself."""
+    """Refuse options that contradict each other."""
     if options.participant_label and options.study_label:
         raise UsageError("--participant-label and --study-label exclude each other: maps are a subject's or a study's.")
     if options.study_label and (options.run or options.session_label):

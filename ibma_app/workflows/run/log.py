@@ -47,8 +47,8 @@ class RunRecord:
         return codes.pop() if not self.done and len(codes) == 1 else 1
 
 
-class Loudness(Protocol):
-    """The options that say how much is told."""
+class Verbosity(Protocol):
+    """The options that say how much is shown."""
 
     @property
     def verbose(self) -> int:
@@ -60,7 +60,7 @@ class Loudness(Protocol):
 
 
 @contextmanager
-def messages(options: Loudness) -> Iterator[None]:
+def messages(options: Verbosity) -> Iterator[None]:
     """Show messages on stderr, and keep all of them for the log file."""
     level = logging.WARNING if options.quiet else logging.INFO
     screen = logging.StreamHandler(sys.stderr)
@@ -95,7 +95,7 @@ class _Plain(logging.Formatter):
 
 
 class _LogFile(logging.FileHandler):
-    """A log that ends, with a word on the screen, when it cannot be written."""
+    """A log file that is closed, with a warning on the screen, when it cannot be written."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         log.removeHandler(self)
@@ -131,7 +131,7 @@ def run_folder(output: Output, options: Options, words: Sequence[str]) -> Iterat
         raise
     finally:
         log.removeHandler(handler)
-        with suppress(OSError):  # the disk is full: the run's own outcome counts for more
+        with suppress(OSError):  # the disk is full: the error of the run itself matters more
             handler.close()
         status = _status(words, record, state, time.perf_counter() - clock, started)
         try:
@@ -163,7 +163,7 @@ def _status(
 
 
 def software_versions() -> dict[str, str]:
-    """Tell the versions of what computed the numbers."""
+    """List the versions of the software that computes the numbers."""
     versions = {"ibma-app": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -174,9 +174,9 @@ def software_versions() -> dict[str, str]:
 
 
 def as_ibma_error(error: Exception) -> IbmaError:
-    """Give a job's error in our words; one that no room has worded is ours to mend.
+    """Make an `IbmaError` of a job's error; an unexpected one is logged as a bug of ours.
 
-    A new error, without the frames that the old one went through: they hold maps.
+    It is a new error: the frames of the old one keep maps in memory.
     """
     if isinstance(error, IbmaError):
         return type(error)(error.message)
@@ -184,11 +184,11 @@ def as_ibma_error(error: Exception) -> IbmaError:
     return in_words(error, "Give a smaller --mem or fewer --nprocs.")
 
 
-SHOWN = 5  # failures told in full; the log folder has all
+SHOWN = 5  # failures shown with their messages; the log file has all
 
 
-def tell_outcome(record: RunRecord, what: str, total: int) -> None:
-    """Say what failed of ``total`` jobs and why; the last line names all that failed."""
+def log_outcome(record: RunRecord, what: str, total: int) -> None:
+    """Log what failed of ``total`` jobs and why; the last line names all that failed."""
     failures = sorted(record.failures.items())
     for number, (name, error) in enumerate(failures):
         log.log(logging.ERROR if number < SHOWN else logging.DEBUG, "%s failed: %s", name, error.message)

@@ -45,7 +45,7 @@ def open_workers(options: Options, resources: Resources) -> Iterator[DaskPool | 
 
 @contextmanager
 def open_processes(options: Options, resources: Resources, module: str) -> Iterator[Pool | DaskPool]:
-    """Open what does jobs of their own: Dask's workers, else processes with a module loaded."""
+    """Open workers for independent jobs: Dask's, else processes that have imported a module."""
     with open_workers(options, resources) as workers:
         if workers is not None:
             yield workers
