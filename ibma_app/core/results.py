@@ -117,24 +117,33 @@ class PeakEvidence:
 
 
 @dataclass(frozen=True)
-class EstimatorResult:
-    """One estimator's part of an analysis.
+class WrittenFile:
+    """One file of an estimator, and what is in it."""
 
-    ``files`` maps (test, inference, kind) to the file written: test "" for
-    what no test owns (tau2, n, design) and for designs whose only test is
-    the intercept; inference "" for uncorrected maps; kind is that of
-    the output, or "mask", "clusters", "design".
-    """
+    test: str  # Test.name; "" for what no test owns (tau2, n, design), and where the intercept is the only test
+    inference: str  # menu name; "" for what is not corrected
+    kind: str  # as in ``stat-<kind>``, or "mask", "clusters", "design"
+    path: Path
+
+
+@dataclass(frozen=True)
+class EstimatorResult:
+    """One estimator's part of an analysis."""
 
     estimator: Estimator
     settings: Mapping[str, str]
     reason: str  # why it was used: "asked for", or auto's reason
-    files: Mapping[tuple[str, str, str], Path]
+    files: tuple[WrittenFile, ...]
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     grid: Grid | None = None  # where its voxels are not those of the analysis's first estimator
     survey: tuple[MapSurvey, ...] = ()  # likewise
     peaks: tuple[PeakEvidence, ...] = ()  # for the page; none are looked at without one
+
+    def path(self, kind: str, *, test: str = "", inference: str = "") -> Path | None:
+        """The file of a kind; None when there is none."""
+        key = (test, inference, kind)
+        return next((file.path for file in self.files if (file.test, file.inference, file.kind) == key), None)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class ResultMaps:
         """The file of a kind, or None when there is none."""
         names = ("", *self._names) if kind in TESTLESS else self._names
         for name in names:
-            found = self.result.files.get((name, inference, kind))
+            found = self.result.path(kind, test=name, inference=inference)
             if found is not None:
                 return found
         return None

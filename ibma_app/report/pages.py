@@ -351,7 +351,7 @@ def _input_view(results: Results) -> dict[str, Any]:
 def _design_file(results: Results) -> str:
     """The design table's path from the page, when there is one."""
     for result in results.estimators:
-        for (_, _, kind), path in result.files.items():
-            if kind == "design":
-                return relative_to_page(path, results.output_dir)
+        path = result.path("design")
+        if path is not None:
+            return relative_to_page(path, results.output_dir)
     return ""

@@ -11,7 +11,7 @@ from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError
 from ibma_app.core.grid import Grid
 from ibma_app.core.methods import Inference, InferenceSettings
-from ibma_app.core.results import EstimatorResult, MapFlag, Results
+from ibma_app.core.results import EstimatorResult, MapFlag, Results, WrittenFile
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.level_rules import require_content
 from ibma_app.dataset.output_dir import Output, open_output
@@ -302,9 +302,8 @@ def _fit(
         files = write_maps(target, estimate)
         inferences, atlases = run.inferences(choice), run.atlases_of(analysis)
         inferred = infer_all(target, stack, estimate, inferences, run.settings, atlases, resources)
-    files |= inferred.files
-    files["", "", "design"] = write_design(target, stack.survey)
-    notes = _left_notes(earlier - set(files.values()), name)
+    files += [*inferred.files, WrittenFile("", "", "design", write_design(target, stack.survey))]
+    notes = _left_notes(earlier - {file.path for file in files}, name)
     if estimate.identical is not None and estimate.identical.any():
         count = int(estimate.identical.sum())
         notes = (

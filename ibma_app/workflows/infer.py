@@ -14,7 +14,7 @@ from ibma_app.core.design import Test
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Estimate, Field, Null, Significance, Smoothness
 from ibma_app.core.methods import Inference, InferenceSettings
-from ibma_app.core.results import Finding
+from ibma_app.core.results import Finding, WrittenFile
 from ibma_app.dataset.write import save_json, save_tsv
 from ibma_app.estimators import estimators_that
 from ibma_app.inference import inferences_that
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 class Inferred:
     """What the inferences of one estimator found and wrote."""
 
-    files: dict[tuple[str, str, str], Path]  # (test in file names, inference, kind) -> path
+    files: tuple[WrittenFile, ...]
     findings: tuple[Finding, ...]
     clusters: dict[tuple[str, str], tuple[ClusterRow, ...]]  # (Test.name, inference) -> rows of its table
 
@@ -52,7 +52,7 @@ def infer_all(
 ) -> Inferred:
     """Infer on every test, and write corrected maps, masks and cluster tables."""
     smoothness = _smoothness(target, stack, estimate, inferences, resources)
-    files: dict[tuple[str, str, str], Path] = {}
+    files: list[WrittenFile] = []
     clusters: dict[tuple[str, str], tuple[ClusterRow, ...]] = {}
     findings = []
     for test in target.design.tests:
@@ -66,10 +66,10 @@ def infer_all(
                 significance = apply_min_extent(field, significance, settings.min_extent, connectivity=neighbours)
             rows = _tabulate(field, inference, significance, estimate.tests[test.name].effect, atlases, settings)
             written = _write(target, test, inference, field, significance, estimate, rows, atlases)
-            files |= {(name, inference.name, kind): path for kind, path in written.items()}
+            files += [WrittenFile(name, inference.name, kind, path) for kind, path in written.items()]
             clusters[test.name, inference.name] = rows
             findings.append(_finding(name, inference, significance, null))
-    return Inferred(files, tuple(findings), clusters)
+    return Inferred(tuple(files), tuple(findings), clusters)
 
 
 def _finding(test: str, inference: Inference, significance: Significance, null: Null | None) -> Finding:

@@ -174,7 +174,7 @@ def combine_runs(analysis: Analysis, job: Job) -> Results:
             grid=stack.grid,
             design=design,
             survey=stack.survey,
-            estimators=(estimator_result(choice, files, (), ()),),
+            estimators=(estimator_result(choice, files),),
             output_dir=options.output_dir,
             settings={"mask": options.mask, "min_coverage": options.min_coverage, "grid": options.grid,
                       "units": target.units, "tail": "two-sided"},

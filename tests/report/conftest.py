@@ -12,7 +12,7 @@ import pytest
 from ibma_app.core.design import Design, Test
 from ibma_app.core.grid import Grid
 from ibma_app.core.methods import Citation
-from ibma_app.core.results import EstimatorResult, Finding, MapSurvey, Results
+from ibma_app.core.results import EstimatorResult, Finding, MapSurvey, Results, WrittenFile
 from ibma_app.core.statmap import Analysis, Dataset, Observation, StatMap
 from ibma_app.estimators import find_estimator
 from ibma_app.inference import find_inference
@@ -113,7 +113,7 @@ def make_group(
 
 
 def _make_estimator(out, name, grid, design, contrast, rng, units, *, significant) -> EstimatorResult:
-    files, findings = {}, []
+    files, findings = [], []
     stem = f"contrast-{contrast.translate({ord(c): None for c in '<>/()'})}"
     only = len(design.tests) == 1
     effects = ESTIMATORS[name].needs[0] == "effect"
@@ -127,7 +127,7 @@ def _make_estimator(out, name, grid, design, contrast, rng, units, *, significan
             f"corr-{inference}" if inference else "",
         ]
         path = out / "group" / ("_".join([p for p in parts if p] + [f"stat-{kind}"]) + "_statmap.nii.gz")
-        files[key] = save_map(path, grid, np.where(grid.mask, volume, 0), **sidecar)
+        files.append(WrittenFile(*key, save_map(path, grid, np.where(grid.mask, volume, 0), **sidecar)))
 
     n = np.full(grid.shape, design.matrix.shape[0], dtype=np.int16)
     n[-1] -= 1
@@ -150,11 +150,11 @@ def _make_estimator(out, name, grid, design, contrast, rng, units, *, significan
             put((key, inference, "mask"), passed.astype(np.int16))
             path = out / "group" / f"{stem}_test-{key}_desc-{name}_corr-{inference}_clusters.tsv"
             path.write_text("cluster_id\tx\ty\tz\tpeak_z\n" + "1\t2\t-4\t6\t5.123456789\n" * (20 * significant))
-            files[key, inference, "clusters"] = path
+            files.append(WrittenFile(key, inference, "clusters", path))
             findings.append(
                 Finding(test.name, INFERENCES[inference], int(passed.sum()), 4.0 if significant else None, {"tests": 7})
             )
-    return EstimatorResult(ESTIMATORS[name], {}, "asked for", files, tuple(findings), ("Knapp-Hartung.",))
+    return EstimatorResult(ESTIMATORS[name], {}, "asked for", tuple(files), tuple(findings), ("Knapp-Hartung.",))
 
 
 def make_participant(out: Path, contrast="faces", label="01", seed=0, **kwargs) -> Results:
@@ -169,15 +169,16 @@ def make_participant(out: Path, contrast="faces", label="01", seed=0, **kwargs) 
         path = out / "raw" / f"sub-{label}_run-{run}_stat-effect_statmap.nii.gz"
         statmap = StatMap(path, "effect", dataset, entities)
         rows.append(Observation(label, entities, {"effect": statmap}, dof=102.0, dof_source="sidecar"))
-    files = {}
+    files = []
     z = rng.normal(0, 2, grid.shape)
     for kind, volume in (
         ("effect", z * 3), ("variance", np.full(grid.shape, 9.0)), ("t", z), ("z", z),
         ("n", np.full(grid.shape, 2, dtype=np.int16)),
     ):  # fmt: skip
         path = out / f"sub-{label}" / "func" / f"sub-{label}_contrast-{contrast}_stat-{kind}_statmap.nii.gz"
-        files["", "", kind] = save_map(path, grid, np.where(grid.mask, volume, 0), DegreesOfFreedom=204)
-    result = EstimatorResult(ESTIMATORS["fixed-effects"], {"test": "t"}, "asked for", files)
+        written = save_map(path, grid, np.where(grid.mask, volume, 0), DegreesOfFreedom=204)
+        files.append(WrittenFile("", "", kind, written))
+    result = EstimatorResult(ESTIMATORS["fixed-effects"], {"test": "t"}, "asked for", tuple(files))
     survey = tuple(MapSurvey(row.label, (f"bids:raw:{row.label}",), grid.n_voxels, dof="102") for row in rows)
     analysis = Analysis(
         "participant", "run", {"sub": label, "space": space, "contrast": contrast}, tuple(rows), ("run",)

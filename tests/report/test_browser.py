@@ -153,10 +153,10 @@ def folder(tmp_path_factory, group_results, participant_results, save) -> Path:
     """A small report: two tests, clusters of different sizes, a hostile contrast, a participant."""
     root = tmp_path_factory.mktemp("report")
     results = group_results(root, moderator=True)
-    for (_, _, kind), path in results.estimators[0].files.items():
-        if kind == "clusters":
+    for file in results.estimators[0].files:
+        if file.kind == "clusters":
             rows = ("1\t2\t-4\t6\t5.1\tInsula", "2\t-10\t8\t-2\t-9.25\tcuneus", "3\t14\t0\t2\tn/a\tAmygdala")
-            path.write_text("\n".join(("cluster_id\tx\ty\tz\tpeak_z\tregion", *rows)), encoding="utf-8")
+            file.path.write_text("\n".join(("cluster_id\tx\ty\tz\tpeak_z\tregion", *rows)), encoding="utf-8")
     write_analysis_page(results, "group_faces.html", save)
     attack = group_results(root / "attack", contrast=ATTACK, units=ATTACK, significant=False)
     write_analysis_page(replace(attack, output_dir=root), "group_attack.html", save)

@@ -73,8 +73,8 @@ def group_page(tmp_path_factory, group_results, save):
 def test_extremes_and_counts_are_those_of_the_maps(tmp_path, group_results, save):
     results = group_results(tmp_path)
     page = Page(write_analysis_page(results, "group_faces.html", save).read_text(encoding="utf-8"))
-    files, grid = results.estimators[0].files, results.grid
-    z, effect, variance, dof = (read(files["", "", kind], grid) for kind in ("z", "effect", "variance", "dof"))
+    result, grid = results.estimators[0], results.grid
+    z, effect, variance, dof = (read(result.path(kind), grid) for kind in ("z", "effect", "variance", "dof"))
     xyz = np.argwhere(grid.mask) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
     for best in (z.argmax(), z.argmin()):
         half = stats.t.ppf(0.975, dof[best]) * np.sqrt(variance[best])
@@ -83,10 +83,10 @@ def test_extremes_and_counts_are_those_of_the_maps(tmp_path, group_results, save
         for number in (z[best], effect[best], effect[best] - half, effect[best] + half):
             assert np.isclose(shown, number, rtol=1e-12, atol=0).any()
         assert ", ".join(format_number(float(mm)) for mm in xyz[best]) in page.text
-    passed = read(files["", "fdr", "mask"], grid) > 0
+    passed = read(result.path("mask", inference="fdr"), grid) > 0
     for count in (passed.sum(), (passed & (z > 0)).sum(), grid.n_voxels):
         assert str(int(count)) in page.values
-    for value in (np.median(read(files["", "", "tau2"], grid)), np.median(read(files["", "", "i2"], grid))):
+    for value in (np.median(read(result.path("tau2"), grid)), np.median(read(result.path("i2"), grid))):
         assert repr(float(value)) in page.values
     assert f"{100 * passed.sum() / grid.n_voxels:.2f} %" in page.text
 
@@ -117,7 +117,7 @@ def test_top_tells_every_estimator_test_and_inference(group_page):
     for result in results.estimators:
         for test in results.design.tests:
             for inference in ("fdr", "bonferroni"):
-                mask = read(result.files[test.name, inference, "mask"], results.grid)
+                mask = read(result.path("mask", test=test.name, inference=inference), results.grid)
                 expected[result.estimator.name, test.name, inference] = int(mask.sum())
     assert found == expected
 
@@ -156,7 +156,7 @@ def test_cluster_columns_of_atlases_and_ari(tmp_path):
 def test_cluster_table_shows_first_rows_and_links_the_rest(group_page):
     results, path, text = group_page
     page = Page(text)
-    table = results.estimators[0].files["age", "fdr", "clusters"]
+    table = results.estimators[0].path("clusters", test="age", inference="fdr")
     with table.open(newline="") as stream:
         rows = list(csv.reader(stream, delimiter="\t"))
     assert f"12 of {len(rows) - 1} rows" in page.text
@@ -225,7 +225,7 @@ def test_participant_page_tells_all_contrasts(tmp_path, participant_results, sav
     page = Page(path.read_text(encoding="utf-8"))
     assert path.name == "sub-01.html"
     for results in both:
-        z = read(results.estimators[0].files["", "", "z"], results.grid)
+        z = read(results.estimators[0].path("z"), results.grid)
         assert repr(float(z.max())) in page.values
         assert results.analysis.name in page.text
     assert "204" in page.text  # the summed dof

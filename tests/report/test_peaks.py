@@ -206,7 +206,7 @@ def test_agreement_is_numpys(tmp_path, group_results, save):
     results = replace(results, estimators=(first, second))
 
     def read(result, kind, inference=""):
-        return np.asarray(nibabel.load(result.files["", inference, kind]).dataobj, dtype=float)[small]
+        return np.asarray(nibabel.load(result.path(kind, inference=inference)).dataobj, dtype=float)[small]
 
     one, two = (read(result, "z") for result in (first, second))
     (agreement,) = view_agreement(results, 4)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ibma_app.core.results import NullShape
+from ibma_app.core.results import NullShape, WrittenFile
 from ibma_app.report.figures.null_distributions import draw_null
 from ibma_app.report.figures.quantiles import draw_quantiles, find_quantiles
 from ibma_app.report.maps import ResultMaps
@@ -27,7 +27,7 @@ def analysis(tmp_path, group_results):
         results = group_results(tmp_path, **kwargs)
         result = results.estimators[0]
         if dof is not None:
-            path = result.files["", "", "dof"]
+            path = result.path("dof")
             image = nib.load(path)
             nib.Nifti1Image(np.full(image.shape, dof, np.float32), image.affine).to_filename(path)
         changed = tuple(
@@ -117,7 +117,7 @@ def test_quantiles_are_those_of_the_p_map(analysis):
     volume[maps.grid.mask] = log10p
     path = maps.path("z").with_name("p_stat-log10p_statmap.nii.gz")
     nib.Nifti1Image(volume, maps.grid.affine).to_filename(path)
-    maps.result.files["", "", "log10p"] = path
+    maps.result = replace(maps.result, files=(*maps.result.files, WrittenFile("", "", "log10p", path)))
     found = find_quantiles(maps)
     rank = 17
     point = np.flatnonzero(np.isclose(found.expected, -np.log10((rank - 0.5) / z.size)))[0]
@@ -133,7 +133,7 @@ def test_untested_voxels_are_not_among_the_quantiles(analysis):
     _, maps = analysis()
     z = maps.volume("z")
     z[maps.grid.mask] = np.where(np.arange(maps.grid.n_voxels) % 2, z[maps.grid.mask], 0.0)
-    maps.result.files["", "", "log10p"] = maps.path("z")
+    maps.result = replace(maps.result, files=(*maps.result.files, WrittenFile("", "", "log10p", maps.path("z"))))
     assert find_quantiles(maps).n_voxels == maps.grid.n_voxels // 2
 
 

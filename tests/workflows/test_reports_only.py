@@ -82,7 +82,7 @@ def test_records_come_back_whole(finished: Path, out: Path) -> None:
             results = read_record(path, out).results
             assert encode(results, Results, out) == document["Results"]
             assert results.output_dir == out
-            assert all(file.is_relative_to(out) for one in results.estimators for file in one.files.values())
+            assert all(file.path.is_relative_to(out) for one in results.estimators for file in one.files)
             assert str(finished) not in gzip.decompress(path.read_bytes()).decode()
 
 

@@ -15,7 +15,7 @@ from ibma_app.core.design import Design, Test
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.grid import Grid
 from ibma_app.core.labels import camel_case
-from ibma_app.core.results import EstimatorResult, Finding, MapSurvey
+from ibma_app.core.results import EstimatorResult, Finding, MapSurvey, WrittenFile
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.output_dir import Output
@@ -75,15 +75,9 @@ def earlier_files(target: Target) -> set[Path]:
     return {path for path in folder.glob("*") if pattern.fullmatch(path.name)} if folder.is_dir() else set()
 
 
-def write_maps(target: Target, estimate: Estimate) -> dict[tuple[str, str, str], Path]:
-    """Hand every map of an estimate, with its sidecar, to the target's writer.
-
-    Returns
-    -------
-    dict
-        (test, "", kind) -> path in OUTPUT_DIR, where the map is once the writer has finished.
-    """
-    files: dict[tuple[str, str, str], Path] = {}
+def write_maps(target: Target, estimate: Estimate) -> list[WrittenFile]:
+    """Hand every map of an estimate, with its sidecar, to the target's writer; they are there once it has finished."""
+    files: list[WrittenFile] = []
     for test, kind, values, fill in _maps(target.design, estimate, target.analysis.level):
         dof = sidecars.constant_dof(estimate, test)
         name = test.name if test else ""
@@ -92,9 +86,10 @@ def write_maps(target: Target, estimate: Estimate) -> dict[tuple[str, str, str],
         sidecar = sidecars.map_sidecar(
             target.common, kind, target.units, test=test, design=target.design, dof=dof, tail=tail
         )
-        files[name if target.named_tests else "", "", kind] = target.writer.save(
+        written = target.writer.save(
             path, values, target.grid, sidecar, fill=fill, dtype=np.int16 if kind == "n" else np.float32
         )
+        files.append(WrittenFile(name if target.named_tests else "", "", kind, written))
     return files
 
 
@@ -182,10 +177,7 @@ def _number(value: float) -> float | int:
 
 
 def estimator_result(
-    choice: Choice,
-    files: Mapping[tuple[str, str, str], Path],
-    findings: tuple[Finding, ...],
-    notes: tuple[str, ...],
+    choice: Choice, files: Sequence[WrittenFile], findings: tuple[Finding, ...] = (), notes: tuple[str, ...] = ()
 ) -> EstimatorResult:
     """Sum up one estimator for the report."""
-    return EstimatorResult(choice.estimator, choice.settings, choice.reason, dict(files), findings, notes)
+    return EstimatorResult(choice.estimator, choice.settings, choice.reason, tuple(files), findings, notes)

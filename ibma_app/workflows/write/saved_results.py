@@ -107,7 +107,7 @@ def read_record(path: Path, output_dir: Path) -> Kept:
         results = decode(document["Results"], Results, output_dir)
     except (InputError, KeyError, ValueError, TypeError, AttributeError, zlib.error) as error:
         raise InputError(f"{path} cannot be used: {error}. Run the analysis again.") from error
-    files = [file for result in results.estimators for file in result.files.values()]
+    files = [file.path for result in results.estimators for file in result.files]
     gone = [file for file in files if not is_here(file)]
     if gone:
         more = f" (and {len(gone) - 1} more)" if len(gone) > 1 else ""

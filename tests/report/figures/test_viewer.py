@@ -107,7 +107,7 @@ def test_numbers_in_the_page_are_those_of_the_maps(group):
         assert np.array_equal(config["affine"], grid.affine[:3])
         for part in config["maps"]:
             owner = "" if part["key"] == "n" else test.name
-            values = on_disk(result.files[owner, "", part["key"]], grid)
+            values = on_disk(result.path(part["key"], test=owner), grid)
             got = part["step"] * page.codes(part["block"])
             # half a step, and the rounding of a product of doubles
             assert np.abs(got - values).max() <= 0.5 * part["step"] * (1 + 1e-9)
@@ -117,16 +117,16 @@ def test_numbers_in_the_page_are_those_of_the_maps(group):
                 assert np.array_equal(got, values)
         assert {part["name"] for part in config["shown"]} == {"fdr", "bonferroni"}
         for part in config["shown"]:
-            passed = on_disk(result.files[test.name, part["name"], "mask"], grid) > 0
+            passed = on_disk(result.path("mask", test=test.name, inference=part["name"]), grid) > 0
             assert np.array_equal(page.flags(part["block"], grid.n_voxels), passed)
-        assert np.isclose(config["top"], np.abs(on_disk(result.files[test.name, "", "z"], grid)).max(), rtol=1e-12)
+        assert np.isclose(config["top"], np.abs(on_disk(result.path("z", test=test.name), grid)).max(), rtol=1e-12)
 
 
 def test_half_widths_are_those_of_t_intervals(group):
     results, _, page = group
     result, test, config = results.estimators[0], results.design.tests[0], page.configs[0]
-    variance = on_disk(result.files[test.name, "", "variance"], results.grid)
-    dof = on_disk(result.files["", "", "dof"], results.grid)
+    variance = on_disk(result.path("variance", test=test.name), results.grid)
+    dof = on_disk(result.path("dof"), results.grid)
     expected = stats.t.ppf(0.975, dof) * np.sqrt(variance)
     half = config["half"]
     got = half["unit"] * np.exp(half["step"] * page.codes(half["block"]))
@@ -154,11 +154,11 @@ def test_backdrop_is_the_template(group):
 
 def test_rows_lead_where_the_tables_say(group):
     results, _, page = group
-    table = results.estimators[0].files["age", "fdr", "clusters"]
+    table = results.estimators[0].path("clusters", test="age", inference="fdr")
     with table.open(newline="") as stream:
         first = next(csv.DictReader(stream, delimiter="\t"))
     assert tuple(float(first[axis]) for axis in "xyz") in page.rows
-    z = on_disk(results.estimators[0].files["age", "", "z"], results.grid)
+    z = on_disk(results.estimators[0].path("z", test="age"), results.grid)
     mm = np.argwhere(results.grid.mask) @ results.grid.affine[:3, :3].T + results.grid.affine[:3, 3]
     assert tuple(mm[z.argmax()]) in page.rows
 
@@ -210,7 +210,7 @@ def test_too_many_voxels_are_thinned_and_it_is_said(tmp_path, group_results, gri
     assert "every second voxel" in view.note
     config = json.loads(view.config)
     assert config["shape"] == [13, 13, 14]
-    values = np.asarray(nibabel.load(results.estimators[0].files["", "", "z"]).dataobj, float)[::2, ::2, ::2]
+    values = np.asarray(nibabel.load(results.estimators[0].path("z")).dataobj, float)[::2, ::2, ::2]
     codes = read_codes(zlib.decompress(base64.b64decode(thin.blocks[config["maps"][0]["block"]])))
     step = config["maps"][0]["step"]
     assert np.abs(step * codes - values[results.grid.mask[::2, ::2, ::2]]).max() <= 0.5 * step * (1 + 1e-9)
@@ -243,7 +243,7 @@ def test_participant_page_has_a_viewer(tmp_path, participant_results, save):
 def test_without_z_there_is_no_viewer(tmp_path, group_results):
     results = group_results(tmp_path)
     result = results.estimators[0]
-    files = {key: path for key, path in result.files.items() if key[2] != "z"}
+    files = tuple(file for file in result.files if file.kind != "z")
     maps = ResultMaps(replace(result, files=files), results.grid, results.design, results.design.tests[0])
     assert view_maps(maps, (), EmbeddedBlocks(), "percent", "T1w") is None
 
