@@ -1,4 +1,4 @@
-"""The demonstration's maps on disk: two BIDS derivative datasets written, results read back."""
+"""Files of the demonstration: two BIDS derivative datasets are written, results are read."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -72,7 +72,7 @@ def write_studies(folder: Path, simulation: Simulation, on_map: Callable[[], Non
 
 
 def write_truth(folder: Path, truths: Mapping[str, Truth]) -> None:
-    """Write what was put in, as maps to lay beside the results: ``<collection>_<quantity>.nii.gz``."""
+    """Write the truth as maps, to compare with the results: ``<collection>_<quantity>.nii.gz``."""
     with open_output(folder) as output:
         for name, truth in truths.items():
             quantities = {"effect": truth.effect, "tau2": truth.tau2, "slope": truth.slope}
@@ -103,7 +103,7 @@ def read_maps(folder: Path, pattern: str, kinds: Iterable[str], grid: Grid) -> d
     Raises
     ------
     InputError
-        A map is not there, or lies on another grid.
+        A map is missing, or lies on another grid.
     """
     maps = {}
     for kind in kinds:

@@ -1,9 +1,9 @@
-"""Compare what the levels found with what the demonstration put in.
+"""Compare the results of both levels with the simulated truth.
 
 Each check states what theory expects (the noise being known), what was found,
-and whether the two agree. The bands are about three standard errors of the
+and whether the two agree. Tolerances are about three standard errors of the
 figure at 4 mm, or wider where theory is approximate; a wrong weight, dof, sign
-or mask leaves them.
+or mask exceeds them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ STUDIES_NEEDED = 6  # of 8: the default share of studies that must cover a voxel
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the table of recovery."""
+    """One row of the table that is printed."""
 
     level: str
     what: str
@@ -37,7 +37,7 @@ class Check:
 
 
 def check_participants(truth: Truth, subjects: Mapping[str, Maps]) -> Iterator[Check]:
-    """Check the combination of runs: do the intervals hold the subjects' own effects.
+    """Check the combination of runs: coverage of the subjects' own effects by the intervals.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def check_subjects(truth: Truth, mean: Maps, age: Maps, shared: Maps) -> Iterato
 
 
 def check_studies(truth: Truth, mixed: Maps, pooled: Maps) -> Iterator[Check]:
-    """Check the meta-analysis: mean, heterogeneity, coverage, and the two questions asked.
+    """Check the meta-analysis: mean, heterogeneity, coverage, and the discoveries of both estimators.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _recovery(level: str, truth: Truth, maps: Maps, mask: Mask, upper: float = 0
 
 
 def _discoveries(level: str, true: Floats, core: Mask, found: Mask, mask: Mask, least: float) -> Iterator[Check]:
-    """Compare what FDR control called significant with what is truly there.
+    """Compare the voxels that are significant by FDR control with those that are truly active.
 
     The false share is controlled on average only; in one data set with smooth
     noise it may well be twice alpha.
@@ -151,14 +151,14 @@ def _discoveries(level: str, true: Floats, core: Mask, found: Mask, mask: Mask, 
 
 
 def _inside_interval(maps: Maps, true: Floats) -> NDArray[np.bool_]:
-    """Tell where the 95 % confidence interval holds the true value: (V,)."""
+    """Return where the 95 % confidence interval holds the true value: (V,)."""
     half = stats.t.isf(0.025, np.maximum(maps["dof"], 1.0)) * np.sqrt(maps["variance"])
     inside: NDArray[np.bool_] = np.abs(maps["effect"] - true) <= half
     return inside
 
 
 def _predicted(truth: Truth, maps: Maps, where: Mask) -> Floats:
-    """Give the chance that a new study's true effect falls into the prediction interval."""
+    """Return the probability that a new study's true effect falls into the prediction interval."""
     tau = np.sqrt(truth.tau2[where])
     upper = (maps["piupper"][where] - truth.effect[where]) / tau
     lower = (maps["pilower"][where] - truth.effect[where]) / tau

@@ -29,7 +29,7 @@ from ibma_app.workflows.run_level import run_level
 
 log = logging.getLogger(__name__)
 
-MARKER = ".ibma-demo"  # by this file a folder is known as an earlier demonstration's
+MARKER = ".ibma-demo"  # marks a folder as an earlier demonstration's, which may be replaced
 OURS = ("data", "results")  # what a rerun replaces
 SEED = 20
 STEPS = 6
@@ -49,7 +49,7 @@ class Folders:
         return self.root / "data"
 
     def results(self, name: str) -> Path:
-        """What ibma-app made of the dataset of this name."""
+        """The output folder of the dataset of this name."""
         return self.root / "results" / name
 
 
@@ -61,14 +61,14 @@ def run_demo(
     n_subjects: int = 16,
     seed: int = SEED,
 ) -> int:
-    """Make data, run both levels, and print how well they recover what was put in.
+    """Simulate data, run both levels, and print how well they recover the truth.
 
     Parameters
     ----------
     output_dir : Path
-        New, empty, or an earlier demonstration's, which is replaced.
+        A new or empty folder, or an earlier demonstration's, which is replaced.
     nprocs : int, optional
-        Cores to use; None: all we may use.
+        Cores to use; None: all that are available.
     voxel_mm : float
         Edge of a voxel.
     n_subjects : int
@@ -106,7 +106,7 @@ def run_demo(
 
 
 def _prepare(folders: Folders, seed: int) -> None:
-    """Take a new or empty folder, or clear away an earlier demonstration."""
+    """Use a new or empty folder, or remove an earlier demonstration."""
     root, marker = folders.root, folders.root / MARKER
     try:
         if root.exists() and not root.is_dir():
@@ -129,7 +129,7 @@ def _prepare(folders: Folders, seed: int) -> None:
 
 
 def _make_data(folders: Folders, voxel_mm: float, n_subjects: int, seed: int) -> tuple[Simulation, Simulation]:
-    """Simulate both datasets and write them, the truth beside them."""
+    """Simulate both datasets, and write them and their truth."""
     grid = make_brain(voxel_mm)
     with _step(1, f"simulating {n_subjects} subjects with 2 runs each, {grid.n_voxels} voxels"):
         subjects = simulate_subjects(grid, n_subjects, seed)
@@ -144,7 +144,7 @@ def _make_data(folders: Folders, voxel_mm: float, n_subjects: int, seed: int) ->
 
 
 def _plan_levels(folders: Folders, nprocs: int | None) -> tuple[Options, ...]:
-    """Say what is run: runs into subjects, subjects into a group, studies into a meta-analysis."""
+    """Make the options of the runs: runs into subjects, subjects into a group, studies into a meta-analysis."""
     participant = Options(
         folders.data / "subjects", folders.results("subjects"), "participant", nprocs=nprocs, quiet=True
     )
@@ -197,7 +197,7 @@ def compare(folders: Folders, subjects: Simulation, studies: Simulation) -> list
 
 
 def _read_participants(results: Path, name: str, subjects: Simulation) -> dict[str, Maps]:
-    """Read each subject's maps; its dof stand in the sidecar, or in a map where they differ by voxel."""
+    """Read each subject's maps; dof from the sidecar, or from a map where they differ by voxel."""
     found: dict[str, Maps] = {}
     grid = subjects.truth.grid
     for label in subjects.truth.units:
@@ -224,9 +224,9 @@ def _read(group: Path, name: str, estimator: str, kinds: tuple[str, ...], simula
 
 @contextmanager
 def _step(number: int, what: str, command: str = "") -> Iterator[None]:
-    """Show on stderr which step runs, how far we are, and how long it took.
+    """Show on stderr which step runs, of how many, and how long it took.
 
-    A line and not a live display: the levels show their own bars meanwhile.
+    A line, not a live display: the levels show their own progress bars meanwhile.
     """
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     bar = "━" * (4 * (number - 1)) + "╺" + "─" * (4 * (STEPS - number + 1) - 1)
@@ -239,13 +239,13 @@ def _step(number: int, what: str, command: str = "") -> Iterator[None]:
 
 
 def _stdout() -> Console:
-    """Open stdout; where it is no terminal, lines are as wide as they need."""
+    """Open stdout; where it is not a terminal, lines are not wrapped."""
     width = None if sys.stdout.isatty() else 140
     return Console(file=sys.stdout, width=width, markup=False, highlight=False)
 
 
 def _print_checks(console: Console, checks: list[Check]) -> None:
-    """Print the table of recovery."""
+    """Print the table of checks."""
     table = Table(title="How well the truth was recovered", title_justify="left", box=SIMPLE_HEAD)
     for column in ("what", "expected", "found", "verdict"):
         table.add_column(column)
@@ -260,7 +260,7 @@ def _print_checks(console: Console, checks: list[Check]) -> None:
 
 
 def _print_end(console: Console, folders: Folders, n_checks: int, n_wrong: int, seconds: float) -> None:
-    """Print the verdict, and where everything is."""
+    """Print the outcome, and where the files are."""
     if n_wrong:
         verdict = f"{n_wrong} of {n_checks} checks do not hold (LOOK): something is wrong."
     else:

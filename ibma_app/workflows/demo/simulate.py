@@ -1,11 +1,11 @@
 """Simulate the demonstration's two collections of statistic maps, whose truth is known.
 
 Everything is drawn from one seed, voxel by voxel from the models that the
-levels assume, so that each number of the demonstration has an expected value:
+levels assume, so that the expected value of each result is known:
 
 - subjects: ``y = effect + slope * (age - mean age) + u + e`` for each run, with
   between-subject variance tau2 and a sampling variance that differs by run and
-  place; the maps that are shared tell that variance as estimated with their dof;
+  place; the maps hold that variance as estimated with their dof;
 - studies: ``y = effect + u + e``, where studies disagree (tau2 > 0) in one
   region only, and do not all cover the whole brain.
 
@@ -51,7 +51,7 @@ class Blob:
     peak: float
 
     def profile(self, places: Floats) -> Floats:
-        """Give its value at places (V, 3) in mm."""
+        """Return its value at places (V, 3) in mm."""
         squared = ((places - np.array(self.centre)) ** 2).sum(axis=1) / self.radius**2
         values: Floats = self.peak * np.clip(1.0 - squared, 0.0, None) ** 2
         return values
@@ -88,7 +88,7 @@ class SimulatedMap:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What was put in. V voxels of the simulated brain."""
+    """What was simulated. V: voxels of the simulated brain."""
 
     grid: Grid
     effect: Floats  # (V,) mean effect (at the mean age), percent
@@ -106,7 +106,7 @@ class Truth:
         return inside
 
     def error_of_mean(self, error: Floats, region: NDArray[np.bool_]) -> float:
-        """Give the standard error of the mean over a region, the noise being smooth."""
+        """Return the standard error of the mean over a region, given that the noise is smooth."""
         rho = _autocorrelation(self.grid)
         where = np.argwhere(self.grid.mask)[region]
         scale = np.sqrt(error[region])
@@ -173,8 +173,8 @@ def simulate_subjects(grid: Grid, n_subjects: int, seed: int) -> Simulation:
             variance = (rng.uniform(0.15, 0.35) * np.exp(0.3 * _noise(rng, grid, fwhm=50.0))) ** 2
             values = units[label] + np.sqrt(variance) * _noise(rng, grid)
             entities = {"sub": label, "task": "faces", "run": str(run + 1), "contrast": "facesGtHouses"}
-            told = {"effect": values, "variance": variance * rng.chisquare(dof, len(places)) / dof}
-            maps += _shared_maps(entities, told, covered, {"DegreesOfFreedom": dof, "Units": "percent"})
+            shared = {"effect": values, "variance": variance * rng.chisquare(dof, len(places)) / dof}
+            maps += _shared_maps(entities, shared, covered, {"DegreesOfFreedom": dof, "Units": "percent"})
             variances.append(np.where(covered, variance, np.inf))
         combined.append(1.0 / (1.0 / np.array(variances)).sum(axis=0))
     error, slope_error = _precision(tau**2 + np.array(combined), ages - ages.mean())
@@ -189,7 +189,7 @@ def simulate_subjects(grid: Grid, n_subjects: int, seed: int) -> Simulation:
 
 
 def simulate_studies(grid: Grid, seed: int) -> Simulation:
-    """Simulate the group maps that eight studies of different size shared.
+    """Simulate the group maps of eight studies of different size.
 
     Parameters
     ----------
@@ -211,13 +211,13 @@ def simulate_studies(grid: Grid, seed: int) -> Simulation:
         variance = spread**2 / size
         values = units[label] + np.sqrt(variance) * _noise(rng, grid)
         estimated = variance * rng.chisquare(size - 1, len(places)) / (size - 1)
-        told = {"effect": values, "variance": estimated}
+        shared = {"effect": values, "variance": estimated}
         if number == STUDY_SHARES_T:
-            told = {"effect": values, "t": values / np.sqrt(estimated)}
+            shared = {"effect": values, "t": values / np.sqrt(estimated)}
         covered = _field_of_view(places, number)
         entities = {"study": label, "task": "pain", "contrast": "painGtWarm"}
         metadata = {"SampleSize": size, "DegreesOfFreedom": size - 1, "Units": "percent"}
-        maps += _shared_maps(entities, told, covered, metadata)
+        maps += _shared_maps(entities, shared, covered, metadata)
         variances.append(np.where(covered, tau**2 + variance, np.inf))
     ages = np.random.default_rng([seed, 5]).integers(22, 60, len(STUDY_SIZES))
     table = {
@@ -232,15 +232,15 @@ def simulate_studies(grid: Grid, seed: int) -> Simulation:
 
 def _shared_maps(
     entities: Mapping[str, str],
-    told: Mapping[str, Floats],
+    shared: Mapping[str, Floats],
     covered: NDArray[np.bool_],
     metadata: Mapping[str, Any],
 ) -> list[SimulatedMap]:
-    """Make the files of one run or study; what is not covered is 0, as GLM software leaves it."""
+    """Make the maps of one run or study; voxels that are not covered are 0, as GLM software writes them."""
     named = {**entities, "space": SPACE}
     return [
         SimulatedMap(named, kind, np.where(covered, values, 0.0), {**metadata, **_unit_of(kind, metadata)})
-        for kind, values in told.items()
+        for kind, values in shared.items()
     ]
 
 
@@ -250,7 +250,7 @@ def _unit_of(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _places(grid: Grid) -> Floats:
-    """Give the mask's voxels in mm: (V, 3)."""
+    """Return the mask's voxels in mm: (V, 3)."""
     places: Floats = np.argwhere(grid.mask) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
     return places
 
@@ -261,7 +261,7 @@ def _total(blobs: tuple[Blob, ...], places: Floats) -> Floats:
 
 
 def _field_of_view(places: Floats, number: int) -> NDArray[np.bool_]:
-    """Tell which voxels a study covers."""
+    """Return which voxels a study covers."""
     if number not in STUDY_MISSES:
         return np.ones(len(places), dtype=bool)
     axis, limit, side = STUDY_MISSES[number]
@@ -270,7 +270,7 @@ def _field_of_view(places: Floats, number: int) -> NDArray[np.bool_]:
 
 
 def _kernels(grid: Grid, fwhm: float) -> list[Floats]:
-    """Give the discrete smoothing kernel along each axis, around voxel 0 of a wrapped axis."""
+    """Return the discrete smoothing kernel along each axis, around voxel 0 of a periodic axis."""
     kernels = []
     for axis, length in enumerate(grid.shape):
         sigma = fwhm / np.sqrt(8.0 * np.log(2.0)) / np.linalg.norm(grid.affine[:3, axis])
@@ -285,14 +285,14 @@ def _noise(rng: np.random.Generator, grid: Grid, fwhm: float = NOISE_FWHM) -> Fl
     volume = rng.standard_normal(grid.shape)
     for axis, kernel in enumerate(_kernels(grid, fwhm)):
         sigma = fwhm / np.sqrt(8.0 * np.log(2.0)) / np.linalg.norm(grid.affine[:3, axis])
-        # The box is wrapped, so that no border has another variance than the middle.
+        # The box is periodic, so that the variance at its border is that of its middle.
         volume = ndimage.gaussian_filter1d(volume, sigma, axis=axis, mode="wrap") / np.sqrt((kernel**2).sum())
     values: Floats = volume[grid.mask]
     return values
 
 
 def _autocorrelation(grid: Grid) -> list[Floats]:
-    """Give the noise's correlation at each lag along each axis."""
+    """Return the correlation of the noise at each lag along each axis."""
     correlations = []
     for kernel in _kernels(grid, NOISE_FWHM):
         power = np.fft.irfft(np.abs(np.fft.rfft(kernel)) ** 2, n=len(kernel))
@@ -301,7 +301,7 @@ def _autocorrelation(grid: Grid) -> list[Floats]:
 
 
 def _precision(variances: Floats, covariate: Floats | None) -> tuple[Floats, Floats]:
-    """Give the sampling variance of intercept and slope under true weights.
+    """Return the sampling variance of intercept and slope under true weights.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ dataset is read by ibma-app as it is.
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """One contrast and the name that its maps get."""
+    """One contrast, and the entities that name its maps."""
 
     contrast: ImportedContrast
     entities: Mapping[str, str]
@@ -62,7 +62,7 @@ class Placed:
 
     @property
     def stem(self) -> str:
-        """The names' part before ``_stat-``."""
+        """What the names of its maps begin with, before ``_stat-``."""
         return output_name(self.entities, "", "").removesuffix("_")
 
 
@@ -71,12 +71,12 @@ def run_import(options: ImportOptions) -> int:
     with messages(options):
         studies, failures = _read_sources(options)
         placed = _place(studies, options)
-        _tell(studies, placed)
+        _log_notes(studies, placed)
         _print_table(placed, options)
         if not options.dry_run:
             failures |= _write(placed, options)
         for source, error in failures.items():
-            named = source in error.message  # say the path once
+            named = source in error.message  # the path is not said twice
             log.error("%s", error.message if named else f"{source} failed: {error.message}")
         return 1 if failures else 0
 
@@ -108,7 +108,7 @@ def _read_sources(options: ImportOptions) -> tuple[list[Study], dict[str, IbmaEr
 
 
 def _check_source(importer: Importer, source: str) -> None:
-    """Refuse what another importer would know better, and what is not there."""
+    """Refuse sources that do not exist, or that belong to another importer."""
     if importer.recognises(source):
         return
     if importer.name != "neurovault" and not Path(source).exists():
@@ -130,7 +130,7 @@ def _recognises(name: str, source: str) -> bool:
 
 
 def _cache_folder() -> Path | None:
-    """Return where downloads are kept, when there is such a place."""
+    """Return the folder where downloads are kept; None where none can be written."""
     base = os.environ.get("IBMA_CACHE") or os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
     folder = Path(base) / "ibma-app"
     try:
@@ -146,11 +146,11 @@ def _place(studies: Sequence[Study], options: ImportOptions) -> list[Placed]:
     Raises
     ------
     NothingSelectedError
-        A contrast that was asked for is not there.
+        A contrast of ``--contrast`` does not exist.
     DatasetError
         Two contrasts would have one name.
     UsageError
-        Whose maps they are is neither said nor to be found.
+        The subject or study is neither given nor in the source.
     """
     pairs = [(study, contrast) for study in studies for contrast in study.contrasts]
     chosen = _choose([contrast for _, contrast in pairs], options.contrast)
@@ -169,7 +169,7 @@ def _place(studies: Sequence[Study], options: ImportOptions) -> list[Placed]:
 
 
 def _choose(contrasts: Sequence[ImportedContrast], wanted: Sequence[str]) -> dict[int, str | None]:
-    """Find the contrasts that were asked for, and the labels given to them."""
+    """Return the contrasts that are imported, by identity, with the labels given to them."""
     if not wanted:
         return {id(contrast): contrast.label for contrast in contrasts}
     chosen: dict[int, str | None] = {}
@@ -201,7 +201,7 @@ def _is_called(contrast: ImportedContrast, name: str) -> bool:
 
 
 def _place_one(study: Study, contrast: ImportedContrast, label: str | None, options: ImportOptions) -> Placed:
-    """Give one contrast its entities."""
+    """Choose the entities of one contrast."""
     own = {key: make_label(value) for key, value in contrast.entities.items() if make_label(value)}
     entities = own | options.entities
     if options.study_label is not None:
@@ -228,7 +228,7 @@ def _place_one(study: Study, contrast: ImportedContrast, label: str | None, opti
 
 
 def _explain_twins(one: Placed, other: Placed) -> str:
-    """Say what to do about two contrasts of one name."""
+    """Write the message about two contrasts that would have one name."""
     text = f"Two contrasts would be named {one.stem}: {one.contrast.name!r} ({one.source}) and "
     text += f"{other.contrast.name!r} ({other.source}). "
     if one.source != other.source and "sub" in one.entities:
@@ -236,8 +236,8 @@ def _explain_twins(one: Placed, other: Placed) -> str:
     return f"{text}Give them labels of their own: --contrast {other.contrast.name!r}=LABEL, and import one at a time."
 
 
-def _tell(studies: Sequence[Study], placed: Sequence[Placed]) -> None:
-    """Say what is not imported, and what is odd."""
+def _log_notes(studies: Sequence[Study], placed: Sequence[Placed]) -> None:
+    """Log what is not imported, and what is odd."""
     for study in studies:
         for text in study.listed:
             log.info("%s: not imported: %s", study.source, text)
@@ -278,12 +278,12 @@ def _text(value: float | None) -> str:
 
 
 def _write(placed: Sequence[Placed], options: ImportOptions) -> dict[str, IbmaError]:
-    """Write the maps, the tables and what the dataset says of itself; return the contrasts that failed, and why.
+    """Write maps, tables and description of the dataset; return the contrasts that failed, and why.
 
     Raises
     ------
     IbmaError
-        No contrast could be written: then nothing is.
+        No contrast could be written: nothing is written then.
     """
     done: list[Placed] = []
     failures: dict[str, IbmaError] = {}
@@ -305,21 +305,21 @@ def _write(placed: Sequence[Placed], options: ImportOptions) -> dict[str, IbmaEr
         if failures and not done:
             raise next(iter(failures.values()))
         _write_rows(output, done)
-        _tell_earlier(output, done)
+        _warn_of_earlier(output, done)
     log.info("%d contrast(s) in %s.", len(done), options.output_dir)
     return failures
 
 
 def _describe(output: Output, placed: Sequence[Placed]) -> None:
-    """Write what the dataset says of itself."""
+    """Write the description of the dataset, .bidsignore and README."""
     sources = dict.fromkeys(locate_source(one.source, output.root) for one in placed)
     describe_import(output, __version__, dict.fromkeys(one.software for one in placed), list(sources))
     write_bidsignore(output)
     write_readme(output, README, {})
 
 
-def _tell_earlier(output: Output, placed: Sequence[Placed]) -> None:
-    """Say that maps of the same source lie there under another name: they are kept, as their reader may want both."""
+def _warn_of_earlier(output: Output, placed: Sequence[Placed]) -> None:
+    """Warn of maps of the same source under another name: they are kept, as both may be wanted."""
     ours = {one.stem for one in placed}
     for one in placed:
         sources = [locate_source(source, output.root) for source in one.contrast.sources]
@@ -332,7 +332,7 @@ def _tell_earlier(output: Output, placed: Sequence[Placed]) -> None:
 
 
 def _write_contrast(output: Output, one: Placed, ready: ReadyMaps) -> None:
-    """Write one contrast's maps and sidecars; what an earlier import of it left is removed."""
+    """Write one contrast's maps and sidecars, and remove what an earlier import of it left."""
     if not ready.n_covered:
         log.warning("%s: no voxel has a value; its maps are empty.", one.stem)
     written = []
@@ -355,7 +355,7 @@ def _write_rows(output: Output, placed: Iterable[Placed]) -> None:
             row = studies.setdefault(one.entities["study"], {})
             size = one.contrast.sample_size
             values = {"sample_size": int(size) if size is not None and size == int(size) else size}
-            _tell_groups(one, row)
+            _warn_of_groups(one, row)
             row |= {name: value for name, value in {**values, **one.contrast.columns}.items() if value is not None}
         else:
             subjects.setdefault(one.entities["sub"], {})
@@ -365,8 +365,8 @@ def _write_rows(output: Output, placed: Iterable[Placed]) -> None:
         update_rows(output, "studies", studies)
 
 
-def _tell_groups(one: Placed, row: Mapping[str, object]) -> None:
-    """Say that a study's one row holds the groups of one contrast, and that another is not about them."""
+def _warn_of_groups(one: Placed, row: Mapping[str, object]) -> None:
+    """Warn where contrasts of one study compare other groups: studies.tsv has one row for each study."""
     ours, theirs = one.contrast.columns.get("n1"), row.get("n1")
     if row and ours != theirs:
         log.warning(

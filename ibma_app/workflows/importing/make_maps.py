@@ -1,4 +1,4 @@
-"""An imported contrast made ready: its kinds of map completed, its sidecars written out."""
+"""The maps and sidecars of an imported contrast: missing kinds derived, voxels without values blanked."""
 
 import os
 from collections.abc import Mapping
@@ -48,10 +48,10 @@ class ReadyMaps:
 
 
 def plan_kinds(contrast: ImportedContrast) -> tuple[str, ...]:
-    """Tell which kinds of map are written, without reading any.
+    """Return the kinds of map that are written, without reading any.
 
-    Effect, variance and t where there is an effect; else t, z or p. z goes
-    with t while the degrees of freedom are not known, as t alone says less.
+    Effect, variance and t where there is an effect; else t, z or p. z is added
+    to t where the degrees of freedom are unknown: it cannot be derived then.
     """
     there = set(contrast.maps)
     known = contrast.dof is not None or "dof" in there
@@ -76,7 +76,7 @@ def turns_z_into_t(contrast: ImportedContrast) -> bool:
 
 
 def make_ready(contrast: ImportedContrast) -> ReadyMaps:
-    """Read a contrast's maps, derive what is missing, and blank what is no value.
+    """Read a contrast's maps, derive missing kinds, and blank voxels without values.
 
     The variance is derived as (effect / t)², with t from z where there is no
     t; t as effect / sqrt(variance). A voxel without an effect, variance or t
@@ -130,7 +130,7 @@ def _volume(mask: NDArray[np.bool_], contrast: ImportedContrast, kind: str) -> N
 
 
 def _smallest(p: NDArray[Any] | None) -> float:
-    """Return the smallest p that a source can hold; of scaled integers the smallest that it has."""
+    """Return the smallest p that a source can hold; of scaled integers, the smallest that it has."""
     if p is None or p.dtype == np.float32:
         return float(np.finfo(np.float32).smallest_subnormal)
     return float(p.min(where=p > 0, initial=1.0))
@@ -139,7 +139,7 @@ def _smallest(p: NDArray[Any] | None) -> float:
 def _derive(
     read: dict[str, Floats], wanted: tuple[str, ...], contrast: ImportedContrast, derived: dict[str, str]
 ) -> None:
-    """Add the kinds that are wanted and not there."""
+    """Derive the kinds that are wanted and missing."""
     if "t" in wanted and "t" not in read and "variance" not in read:
         dof = read.get("dof", contrast.dof if contrast.dof is not None else np.inf)
         read["t"] = z_to_t(read["z"], dof)
@@ -154,7 +154,7 @@ def _derive(
 
 
 def make_sidecar(contrast: ImportedContrast, kind: str, ready: ReadyMaps, software: str, root: Path) -> dict[str, Any]:
-    """Write out what one map's sidecar says."""
+    """Make the sidecar of one map."""
     sidecar: dict[str, Any] = {
         "Description": f"{DESCRIPTIONS[kind]}, imported from {software}.",
         "Sources": [locate_source(source, root) for source in contrast.sources],
@@ -175,14 +175,14 @@ def make_sidecar(contrast: ImportedContrast, kind: str, ready: ReadyMaps, softwa
 
 
 def _number(value: float | None) -> float | int | None:
-    """Write whole numbers without a point."""
+    """Turn whole numbers into int, so that JSON has no decimal point."""
     if value is None:
         return None
     return int(value) if float(value).is_integer() else float(value)
 
 
 def locate_source(source: str, root: Path) -> str:
-    """Return a source as a URI reference: relative to OUTPUT_DIR for files, as it is for addresses."""
+    """Return a source as a URI reference: files relative to OUTPUT_DIR, addresses unchanged."""
     if "://" in source:
         return source
     return quote(Path(os.path.relpath(os.path.abspath(source), os.path.realpath(root))).as_posix())  # noqa: PTH100

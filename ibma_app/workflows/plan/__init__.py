@@ -1,1 +1,1 @@
-"""Which maps, which analyses, which estimators: before any map is read."""
+"""What is planned before any map is read: inputs, analyses, estimators."""

@@ -1,4 +1,4 @@
-"""Which maps are combined with which: observations become analyses."""
+"""Which maps are combined with which: observations are grouped into analyses."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ UNIT_KEYS = {"subject": "sub", "study": "study"}
 
 
 def plan_participants(observations: Sequence[Observation], options: Options) -> dict[str, tuple[Analysis, ...]]:
-    """Put together what differs only in the entities combined over, by participant.
+    """Group the maps of each participant that differ only in the entities combined over.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def plan_participants(observations: Sequence[Observation], options: Options) -> 
 
 
 def plan_group(observations: Sequence[Observation], options: Options, formula_names: set[str]) -> tuple[Analysis, ...]:
-    """Put together the subjects' (or studies') maps that answer one question.
+    """Group the maps of subjects (or studies) into analyses: one for each combination of the other entities.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def _refuse_runs(observations: Iterable[Observation]) -> None:
 
 
 def _pooled(observations: Sequence[Observation], unit: str, options: Options) -> set[str]:
-    """Tell which entities do not keep maps apart: those asked for, and the unit's default."""
+    """Return the entities that do not keep maps apart: those of ``--pool``, and the defaults."""
     asked = {short_name(name) for name in options.pool or ()}
     known = {key for o in observations for key in o.entities} | {"task", "space", "contrast", "ses", "res"}
     for name in sorted(asked - known):
@@ -121,7 +121,7 @@ def _pooled(observations: Sequence[Observation], unit: str, options: Options) ->
 
 
 def _check_spaces(observations: Sequence[Observation], unit_key: str) -> None:
-    """Refuse several spaces: a result has one."""
+    """Refuse several spaces: a result lies in one."""
     spaces: dict[str, Observation] = {}
     for observation in observations:
         spaces.setdefault(observation.entities.get("space", "(none)"), observation)
@@ -145,7 +145,7 @@ def _group(
 def _name_entities(
     key: Mapping[str, str], rows: Sequence[Observation], pooled: set[str], repeated: set[str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Name the output by what its maps share; a pooled space or resolution stays while it is one."""
+    """Name the output by what its maps share; a pooled space or resolution stays where all maps have the same."""
     entities = {k: v for k, v in key.items() if k not in ("desc", "test", "corr")}
     notes = []
     for entity in ("space", "res"):

@@ -1,4 +1,4 @@
-"""Which estimators an analysis gets, and why: ``auto``'s table, and what is refused."""
+"""Which estimators an analysis gets, and why: the choices of ``auto``, and checks of those that are named."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ def choose_estimators(analysis: Analysis, options: Options, *, repeated: bool, o
     DataError
         Units that do not combine, or maps that do not give what is needed.
     UsageError
-        An estimator that cannot answer the design.
+        An estimator that cannot fit the design.
     """
     if options.estimator == ("auto",):
         names, reason = _automatic(analysis, options, repeated=repeated, one_sample=one_sample)
@@ -64,14 +64,14 @@ def _choice(name: str, reason: str, analysis: Analysis, options: Options) -> Cho
 
 
 def units_problem(analysis: Analysis, options: Options) -> str | None:
-    """Tell why the effects do not share one unit, or None when they do."""
+    """Say why the effects do not share one unit; None when they do."""
     if options.units != "check":
         return None
     by_units: dict[str, list[str]] = {}
     for observation in analysis.observations:
         by_units.setdefault(observation.units, []).append(_name(analysis, observation))
     if analysis.unit != "study":
-        by_units.pop("unknown", None)  # one dataset's subjects: one unit is assumed
+        by_units.pop("unknown", None)  # subjects of one dataset: one unit is assumed
         return _listed(by_units) if len(by_units) > 1 else None
     if len(by_units) == 1 and "unknown" not in by_units:
         return None
@@ -91,7 +91,7 @@ def _listed(by_units: Mapping[str, list[str]]) -> str:
 def _automatic(
     analysis: Analysis, options: Options, *, repeated: bool, one_sample: bool
 ) -> tuple[tuple[str, ...], str]:
-    """Choose by what every map comes with, and by their units."""
+    """Choose by the kinds of map that all have, and by their units."""
     rows = analysis.observations
     problem = units_problem(analysis, options)
     mixed, alone = (AUTO["effect and variance"],), (AUTO["effect"],)

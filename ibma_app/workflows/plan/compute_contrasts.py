@@ -16,7 +16,7 @@ from ibma_app.designs.expressions import parse_rows
 def compute_effects(
     observations: Sequence[Observation], expressions: Sequence[str]
 ) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
-    """Add to each subject's (or study's) maps those computed from its contrasts.
+    """Add new effect maps to each subject's (or study's), computed from its contrasts.
 
     Only effects are computed: the covariance of one subject's contrasts,
     which a variance would need, is not shared.
@@ -33,7 +33,7 @@ def compute_effects(
     observations : tuple of Observation
         The given ones and the new ones.
     notes : tuple of str
-        Whom a new map could not be computed for.
+        Subjects or studies for which a new map could not be computed.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def _check_label(label: str, contrasts: Sequence[str], text: str) -> None:
 def _compute(
     observations: Sequence[Observation], label: str, needed: dict[str, float]
 ) -> tuple[list[Observation], list[str]]:
-    """Put one new map beside each set of contrasts that differ in nothing else."""
+    """Compute one new map from each set of maps that differ in their contrast alone."""
     siblings: dict[tuple[tuple[str, str], ...], dict[str, Observation]] = defaultdict(dict)
     for observation in observations:
         contrast = observation.entities.get("contrast")

@@ -1,4 +1,4 @@
-"""From options to the observations that can be combined."""
+"""From the options to the observations that are combined."""
 
 import json
 import logging
@@ -46,7 +46,7 @@ def gather(options: Options) -> Gathered:
     Raises
     ------
     NothingSelectedError
-        With the query, what each filter left, and the values there are.
+        The message has the query, how many maps each filter left, and the values that exist.
     """
     _check_folders(options)
     datasets = find_datasets(
@@ -60,11 +60,11 @@ def gather(options: Options) -> Gathered:
     query = build_query(options)
     statmaps = _search(options, query, datasets if own is None else (own,))
     if own is None and options.analysis_level == "group" and any("run" in one.entities for one in statmaps):
-        own = find_own_maps(options.output_dir)  # -d names the first level, as it did at the participant level
+        own = find_own_maps(options.output_dir)  # -d names the first level, as at the participant level
         if own is not None:
             datasets = (own, *datasets)
             statmaps = _search(options, query, (own,))
-    _tell_unmatched(query, statmaps)
+    _warn_of_unmatched(query, statmaps)
     key = "study_id" if any("study" in statmap.entities for statmap in statmaps) else "participant_id"
     table_path = options.covariates or find_table(datasets, options.bids_dir, _TABLES[key])
     table = read_table(table_path, key) if table_path else None
@@ -78,7 +78,7 @@ def gather(options: Options) -> Gathered:
     if _computes(options):
         observations = _add_computed(observations, options)
     if own:
-        _tell_missing(own, datasets[1:], options, observations)
+        _warn_of_missing(own, datasets[1:], options, observations)
     return Gathered(datasets, observations, table, table_path)
 
 
@@ -126,8 +126,8 @@ def _check_folders(options: Options) -> None:
         )
 
 
-def _tell_unmatched(query: Query, statmaps: Sequence[StatMap]) -> None:
-    """Name the labels asked for that no map carries."""
+def _warn_of_unmatched(query: Query, statmaps: Sequence[StatMap]) -> None:
+    """Warn of labels in the query that no map has."""
     for key, wanted in query.labels.items():
         there = {one.entities[key] for one in statmaps if key in one.entities}
         lost = [label for label in wanted if not any(same_label(key, label, found) for found in there)]
@@ -136,7 +136,7 @@ def _tell_unmatched(query: Query, statmaps: Sequence[StatMap]) -> None:
 
 
 def _drop_orphans(observations: tuple[Observation, ...], options: Options) -> tuple[Observation, ...]:
-    """Leave out a variance or dof whose effect (t, z, p) was not selected: alone it says nothing."""
+    """Leave out variances and dof whose effect (or t, z, p) was not selected."""
     kept = tuple(o for o in observations if set(o.statmaps) - {"variance", "dof"})
     orphans = [str(o.path) for o in observations if not set(o.statmaps) - {"variance", "dof"}]
     if orphans:
@@ -154,12 +154,12 @@ def _drop_orphans(observations: tuple[Observation, ...], options: Options) -> tu
 
 
 def _computes(options: Options) -> bool:
-    """Tell whether new contrasts are made: ``--contrast`` then chooses among all, once they are."""
+    """Return whether new contrasts are computed: ``--contrast`` then applies to them as well, afterwards."""
     return bool(options.compute) and options.analysis_level == "group"
 
 
 def _add_computed(observations: tuple[Observation, ...], options: Options) -> tuple[Observation, ...]:
-    """Compute new effect maps, then keep the contrasts asked for."""
+    """Compute new effect maps, then apply ``--contrast``."""
     every, notes = compute_effects(observations, options.compute or ())
     for note in notes:
         log.warning("%s", note)
@@ -174,7 +174,7 @@ def _add_computed(observations: tuple[Observation, ...], options: Options) -> tu
 
 
 def _search(options: Options, query: Query, sources: tuple[Dataset, ...]) -> tuple[StatMap, ...]:
-    """Find the maps in these datasets, but not what our own group level wrote."""
+    """Find the maps in these datasets, except those that our own group level wrote."""
     output = options.output_dir
     excluded = (output / "group", output / "logs") if sources[0].name == "" else (output,)
     statmaps = find_statmaps(sources, query, exclude=excluded)
@@ -199,10 +199,10 @@ def build_query(options: Options) -> Query:
     )
 
 
-def _tell_missing(
+def _warn_of_missing(
     own: Dataset, datasets: tuple[Dataset, ...], options: Options, observations: tuple[Observation, ...]
 ) -> None:
-    """List the subjects that the input has and the participant level did not bring."""
+    """Warn of subjects of the input that have no participant-level map."""
     there = {o.entities.get("sub") for o in observations}
     first_level = {
         path.name.removeprefix("sub-")

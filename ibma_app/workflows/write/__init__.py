@@ -1,1 +1,1 @@
-"""What an analysis leaves in OUTPUT_DIR."""
+"""What an analysis writes into OUTPUT_DIR."""

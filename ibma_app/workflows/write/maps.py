@@ -35,7 +35,7 @@ SMALLEST_P = float(np.finfo(np.float32).smallest_subnormal)
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """Where an estimator's files go, and what all of their sidecars say."""
+    """Where an estimator's files go, and what their sidecars have in common."""
 
     output: Output
     writer: MapWriter
@@ -50,7 +50,7 @@ class Target:
 
     @property
     def model(self) -> Model:
-        """What is fitted."""
+        """The estimator, its settings and the design: what is fitted."""
         return Model(self.choice.estimator, self.design, self.choice.settings)
 
     def path(self, suffix: str, extension: str, *, test: str = "", corr: str = "", stat: str = "") -> Path:
@@ -76,7 +76,7 @@ def earlier_files(target: Target) -> set[Path]:
 
 
 def write_maps(target: Target, estimate: Estimate) -> list[WrittenFile]:
-    """Hand every map of an estimate, with its sidecar, to the target's writer; they are there once it has finished."""
+    """Write every map of an estimate, with its sidecar, by the target's writer: files exist once it has finished."""
     files: list[WrittenFile] = []
     for test, kind, values, fill in _maps(target.design, estimate, target.analysis.level):
         dof = sidecars.constant_dof(estimate, test)
@@ -94,7 +94,7 @@ def write_maps(target: Target, estimate: Estimate) -> list[WrittenFile]:
 
 
 def _maps(design: Design, estimate: Estimate, level: str) -> Iterator[tuple[Test | None, str, Vector, float]]:
-    """List the maps of an estimate: the test they belong to, kind, values, what stands outside the mask."""
+    """List the maps of an estimate: the test they belong to, kind, values, value outside the mask."""
     for test in design.tests:
         fitted = estimate.tests[test.name]
         if fitted.effect is not None and fitted.variance is not None:
@@ -127,7 +127,7 @@ def _maps(design: Design, estimate: Estimate, level: str) -> Iterator[tuple[Test
 
 
 def _prediction(design: Design, estimate: Estimate) -> Iterator[tuple[Test | None, str, Vector, float]]:
-    """Give the prediction interval to the test that is the mean itself."""
+    """List the limits of the prediction interval, with the test that is the mean itself."""
     mean = next((test for test in design.tests if test.weights.tolist() == [[1.0]]), None)
     if design.one_sample and mean and estimate.pilower is not None and estimate.piupper is not None:
         yield mean, "pilower", estimate.pilower, 0.0
@@ -179,5 +179,5 @@ def _number(value: float) -> float | int:
 def estimator_result(
     choice: Choice, files: Sequence[WrittenFile], findings: tuple[Finding, ...] = (), notes: tuple[str, ...] = ()
 ) -> EstimatorResult:
-    """Sum up one estimator for the report."""
+    """Collect what the report needs of one estimator."""
     return EstimatorResult(choice.estimator, choice.settings, choice.reason, tuple(files), findings, notes)

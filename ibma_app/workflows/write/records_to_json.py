@@ -1,9 +1,9 @@
-"""Records become JSON and records again, by the annotations of their fields.
+"""Records to JSON and back, by the annotations of their fields.
 
-A new field or record travels without being told here. Dataclasses and
-named tuples become objects, tuples lists; what JSON has no word for
-carries a mark: ``{"!path": ...}``, ``{"!array": ...}``, ``{"!float": ...}``.
-Paths below a root are kept relative to it, so that the folder may move.
+New fields and records need no change here. Dataclasses and named tuples
+become objects, tuples lists; types that JSON lacks are marked:
+``{"!path": ...}``, ``{"!array": ...}``, ``{"!float": ...}``. Paths below a root
+are kept relative to it, so that the folder may move.
 """
 
 import base64
@@ -33,7 +33,7 @@ BY_NAME: Mapping[type, Callable[[str], Any]] = {Estimator: find_estimator, Infer
 
 
 def encode(value: Any, hint: Any, root: Path) -> Any:
-    """Make JSON of a value.
+    """Turn a value into what JSON can hold.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def encode(value: Any, hint: Any, root: Path) -> Any:
     Raises
     ------
     TypeError
-        A value of a kind that no record holds yet: a programming error.
+        A value of a type that is not handled: a programming error.
     """
     kind: Any = type(value)
     if kind in PLAIN:
@@ -64,7 +64,7 @@ def encode(value: Any, hint: Any, root: Path) -> Any:
 
 
 def _encode_mapping(value: Mapping[Any, Any], hint: Any, root: Path) -> Any:
-    """Make an object of a mapping from texts, and pairs of any other."""
+    """Turn a mapping whose keys are strings into an object, any other into pairs."""
     key_hint, item_hint = _mapping_hints(hint)
     if all(isinstance(key, str) and not key.startswith("!") for key in value):
         return {key: encode(item, item_hint, root) for key, item in value.items()}
@@ -84,7 +84,7 @@ def _encode_leaf(value: Any, root: Path) -> Any:
 
 
 def decode(content: Any, hint: Any, root: Path) -> Any:
-    """Make the value again that `encode` was given.
+    """Turn JSON back into the value that `encode` was given.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def _decode_object(content: dict[str, Any], hint: Any, root: Path) -> Any:
 
 
 def _decode_record(content: dict[str, Any], kind: type, root: Path) -> Any:
-    """Make a record; fields that another version added are left out, those it lacked take their default."""
+    """Make a record; unknown fields (of another version) are ignored, missing ones take their default."""
     hints = _fields(kind)
     try:
         return kind(**{name: decode(content[name], hint, root) for name, hint in hints.items() if name in content})
@@ -137,7 +137,7 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def _pack(array: NDArray[Any]) -> dict[str, Any]:
-    """Keep every bit of an array; masks as bits."""
+    """Compress an array without loss; masks as bits."""
     flat = np.ascontiguousarray(array)
     content = np.packbits(flat).tobytes() if flat.dtype.kind == "b" else flat.tobytes()
     coded = base64.b64encode(zlib.compress(content)).decode("ascii")
@@ -169,7 +169,7 @@ def _fields(kind: Any) -> dict[str, Any]:
 
 
 def _one_of(hint: Any, content: Any) -> Any:
-    """Choose among the members of a union: the one whose kind, or whose fields, the JSON has."""
+    """Choose the member of a union that the JSON fits, by its type or its fields."""
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return hint
     members = [member for member in typing.get_args(hint) if member is not types.NoneType]

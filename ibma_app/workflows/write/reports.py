@@ -1,4 +1,4 @@
-"""The dataset around the maps: description, README, citations, report pages."""
+"""What surrounds the maps: description of the dataset, README, citations, report pages."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +20,16 @@ def begin_dataset(output: Output, datasets: Sequence[Dataset]) -> None:
 
 
 def mark_ignored(output: Output) -> None:
-    """Keep .bidsignore complete where an earlier version wrote it."""
+    """Add to .bidsignore what an earlier version did not list."""
     write_bidsignore(output)
 
 
 def end_dataset(
     output: Output, finished: Sequence[Results], *, report: bool, versions: Sequence[str] | None = None
 ) -> None:
-    """Write README, CITATION and the report's index, once something is finished.
+    """Write README, CITATION and the report's index, where an analysis was finished.
 
-    One participant's results stand for all: their methods are the same.
+    Of participants one is enough: the methods of all are the same.
     ``versions`` are those of ibma-app that computed each; None: this one.
     """
     from ibma_app.report.text import methods_section
@@ -51,8 +51,8 @@ def end_dataset(
         write_index(output.root, _saver(output), version=__version__)
 
 
-def _house_matplotlib(output: Output) -> None:
-    """Give matplotlib a folder where HOME cannot be written, so that it does not complain."""
+def _set_matplotlib_folder(output: Output) -> None:
+    """Give matplotlib a folder for its cache where HOME cannot be written: it would warn."""
     try:
         writable = os.access(Path.home(), os.W_OK)
     except RuntimeError:  # no HOME, and a uid without a name
@@ -62,8 +62,8 @@ def _house_matplotlib(output: Output) -> None:
 
 
 def write_group_page(output: Output, results: Results, software: Mapping[str, str] | None = None) -> Path:
-    """Write the page of one group analysis, computed by ``software`` (None: by what runs now)."""
-    _house_matplotlib(output)
+    """Write the page of one group analysis, computed by ``software`` (None: the versions that run now)."""
+    _set_matplotlib_folder(output)
     from ibma_app.report.pages import write_analysis_page
 
     page = f"group_{results.analysis.name}.html"
@@ -75,7 +75,7 @@ def write_subject_page(
     output: Output, label: str, finished: Sequence[Results], software: Mapping[str, str] | None = None
 ) -> Path:
     """Write the page of one participant; ``software`` as for `write_group_page`."""
-    _house_matplotlib(output)
+    _set_matplotlib_folder(output)
     from ibma_app.report.pages import write_participant_page
 
     used = software or software_versions()

@@ -1,4 +1,4 @@
-"""What a run keeps of each finished analysis, so that its page can be made again from the maps on disk.
+"""The record that a run keeps of each finished analysis, so that its page can be made again from the maps.
 
 ``logs/<run>/results/<analysis>.json.gz`` in OUTPUT_DIR: the `Results` as the
 run had it (JSON, see `ibma_app.workflows.write.records_to_json`), and the software that
@@ -36,7 +36,7 @@ class Kept:
 
 
 def keep_results(output: Output, folder: Path, results: Results) -> None:
-    """Keep an analysis in a run's folder (relative to OUTPUT_DIR); a failure is a warning: the maps count for more."""
+    """Save the record of an analysis in a run's folder (relative to OUTPUT_DIR); failure is a warning only."""
     analysis = results.analysis
     name = analysis.name if analysis.level == "participant" else f"group_{analysis.name}"
     try:
@@ -60,8 +60,8 @@ def _write(path: Path, content: bytes) -> None:
 def find_records(output_dir: Path, level: str) -> dict[str, Path]:
     """Find the newest record of each analysis of a level: name -> file.
 
-    Folders of runs are named by the time they began; of runs of the same
-    second the record written last counts.
+    Folders of runs are named by the time at which they began; of runs of the
+    same second the record written last is taken.
     """
     found: dict[str, tuple[tuple[str, int], Path]] = {}
     pattern = "sub-*" if level == "participant" else "group_*"
@@ -79,7 +79,7 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        It is damaged, or of a version that this one does not read.
+        It is damaged, or of a version that cannot be read.
     """
     try:
         document = json.loads(gzip.decompress(path.read_bytes()))
@@ -95,7 +95,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def read_record(path: Path, output_dir: Path) -> Kept:
-    """Read a record, whose maps must be there.
+    """Read a record, and check that its maps exist.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the sidecar of each written file says."""
+"""The sidecars of the files that are written."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,7 +39,7 @@ IN_UNITS = ("effect", "pilower", "piupper")
 
 
 def common_units(analysis: Analysis, policy: str) -> str:
-    """Give the unit that the effects share, or ``unknown``."""
+    """Return the unit that the effects share, or ``unknown``."""
     if policy == "hedges-g":
         return "Hedges' g"
     found = {observation.units for observation in analysis.observations}
@@ -47,7 +47,7 @@ def common_units(analysis: Analysis, policy: str) -> str:
 
 
 def kind_units(kind: str, units: str) -> str:
-    """Give the unit of a kind of map, from that of its effects."""
+    """Return the unit of a kind of map, given that of the effects."""
     if kind in IN_UNITS:
         return units
     if kind in SQUARED:
@@ -56,7 +56,7 @@ def kind_units(kind: str, units: str) -> str:
 
 
 def likely_same_samples(flags: Sequence[MapFlag], labels: Sequence[str]) -> dict[str, Any]:
-    """Give the studies that look like the same people, a list of labels for each set; nothing where there are none."""
+    """Return the key for studies that look like the same people: a list of labels for each set; {} without any."""
     found = [[labels[row] for row in rows] for flag in flags if flag.kind == "sample" for rows in flag.groups]
     return {"LikelySameSample": found} if found else {}
 
@@ -69,7 +69,7 @@ def analysis_sidecar(
     units_policy: str,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Give what every file of one estimator says about where it comes from."""
+    """Make the part of the sidecar that all files of one estimator share: where they come from."""
     sidecar: dict[str, Any] = {
         "Sources": [uri for row in survey for uri in row.uris],
         "Estimator": {
@@ -104,7 +104,7 @@ def analysis_sidecar(
 
 
 def _spatial_reference(analysis: Analysis, survey: Sequence[MapSurvey]) -> str | None:
-    """Give what BIDS asks of maps in a space of one's own: the inputs' word, else the first map, whose grid it is."""
+    """Make ``SpatialReference``, which BIDS asks for in other spaces than its own: the inputs', else the first map."""
     stated = {str(m.metadata["SpatialReference"]) for o in analysis.observations for m in o.statmaps.values()
               if "SpatialReference" in m.metadata}  # fmt: skip
     if len(stated) == 1:
@@ -116,7 +116,7 @@ def _spatial_reference(analysis: Analysis, survey: Sequence[MapSurvey]) -> str |
 
 
 def sample_size(analysis: Analysis) -> float | int | None:
-    """Count the people behind a result: 1, the subjects, or the studies' sample sizes summed."""
+    """Count the people behind a result: 1, the number of subjects, or the sum of the studies' sample sizes."""
     if analysis.level == "participant":
         return 1
     if analysis.unit == "subject":
@@ -131,7 +131,7 @@ def sample_size(analysis: Analysis) -> float | int | None:
 
 def map_sidecar(common: Mapping[str, Any], kind: str, units: str, *, test: Test | None, design: Design,
                 dof: float | str | None, tail: str | None) -> dict[str, Any]:  # fmt: skip
-    """Give one map's sidecar: the common part, and what is its own."""
+    """Make the sidecar of one map: the common part, and its own."""
     sidecar: dict[str, Any] = {
         "Description": f"{DESCRIPTIONS[kind]}, by {common['Estimator']['Title']}.",
         **common,
@@ -150,7 +150,7 @@ def map_sidecar(common: Mapping[str, Any], kind: str, units: str, *, test: Test 
 
 def inference_sidecar(facts: Mapping[str, Any], name: str, title: str, sources: Sequence[Citation],
                       threshold: float | None) -> dict[str, Any]:  # fmt: skip
-    """Give the ``Inference`` key: what was corrected for, and how."""
+    """Make the ``Inference`` key: what was corrected for, and how."""
     return {
         "Inference": {
             "Name": name,
@@ -168,7 +168,7 @@ def citations(sources: Sequence[Citation]) -> list[str]:
 
 
 def constant_dof(estimate: Estimate, test: Test | None = None) -> float | str | None:
-    """Tell the dof of a test (None: of all) where maps are: one number, "voxelwise", or None when there is none."""
+    """Return the dof of a test (None: of all tests): a number, "voxelwise", or None when there are none."""
     dof = estimate.dof if test is None else estimate.dof_of(test.name)
     if dof is None:
         return None
