@@ -43,11 +43,36 @@ class Design:
     notes: tuple[str, ...] = ()
     whole_blocks: bool = False  # blocks are exchanged as wholes, not the rows within them
     clusters: NDArray[np.int64] | None = None  # (K,) 0 to m - 1: whose errors may depend on each other; None: nobody's
+    cluster_name: str = ""  # the column that tells clusters apart
+    places: NDArray[np.int64] | None = (
+        None  # (K,) rows of one number are one condition of their clusters; None: all are
+    )
 
     @property
     def one_sample(self) -> bool:
         """Whether the design is an intercept alone."""
         return self.matrix.shape[1] == 1 and bool(np.all(self.matrix == 1.0))
+
+    @property
+    def n_clusters(self) -> int:
+        """How many clusters there are: as many as maps, when none is told."""
+        return len(self.matrix) if self.clusters is None else int(self.clusters.max(initial=-1)) + 1
+
+    @property
+    def cluster_noun(self) -> str:
+        """What a cluster is, in words: a participant, a study, a cluster, or a map."""
+        return self.cluster_name.removesuffix("_id") or "map"
+
+    @property
+    def cluster_plural(self) -> str:
+        """Of those."""
+        noun = self.cluster_noun
+        return "studies" if noun == "study" else f"{noun}s"
+
+    @property
+    def dependent(self) -> bool:
+        """Whether a cluster has several maps."""
+        return self.n_clusters < len(self.matrix)
 
     def tests_mean(self, test: Test) -> bool:
         """Whether a test asks for the mean of the maps itself."""

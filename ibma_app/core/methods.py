@@ -38,6 +38,11 @@ class Setting:
     meaning: str
     label: str = ""  # what pages call it; "": its own name
     words: Mapping[str, str] = field(default_factory=dict)  # choice -> how pages tell it; "": not at all
+    of_design: Callable[[Design], str] | None = None  # the default, where it depends on the design
+
+    def default(self, design: Design | None) -> str:
+        """Return the choice that is made where none is given."""
+        return self.choices[0] if self.of_design is None or design is None else self.of_design(design)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ class Estimator:
     1983), by a fast path unless ``clusters`` tells of some. None: the tested regressors are, and all is fitted anew."""
     clusters: Callable[[Design, Mapping[str, str]], NDArray[np.int64] | None] | None = None
     """Whose errors may depend on each other, (K,), where settings make its error cluster-robust; else None."""
+    check: Callable[[Design, Mapping[str, str]], tuple[str, ...]] | None = None
+    """Refuses tests that it cannot answer with these settings (DataError); returns warnings."""
     fixed_null: bool = False  # z follows a fixed distribution under the null; flipping signs replaces it by symmetry
 
     @property
@@ -91,10 +98,9 @@ class Estimator:
         """Whether effect maps may be smoothed: smoothing changes variances in a way that no variance map shows."""
         return "effect" in self.needs and not {"variance", "z"} & set(self.needs)
 
-    @property
-    def defaults(self) -> dict[str, str]:
-        """The settings where none is given."""
-        return {name: setting.choices[0] for name, setting in self.settings.items()}
+    def defaults(self, design: Design) -> dict[str, str]:
+        """Return the settings where none is given."""
+        return {name: setting.default(design) for name, setting in self.settings.items()}
 
 
 @dataclass(frozen=True)

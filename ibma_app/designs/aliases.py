@@ -21,14 +21,6 @@ def has_full_rank(matrix: Floats) -> bool:
     return bool(values[-1] > TOLERANCE * values[0])
 
 
-def lies_within(vectors: Floats, matrix: Floats) -> NDArray[np.bool_]:
-    """Tell which columns of ``vectors`` (K, N) the columns of ``matrix`` (K, P, full rank) span."""
-    basis, _ = np.linalg.qr(matrix)
-    apart = np.sqrt(((vectors - basis @ (basis.T @ vectors)) ** 2).sum(axis=0))
-    within: NDArray[np.bool_] = apart <= 1e-8 * np.sqrt((vectors**2).sum(axis=0))
-    return within
-
-
 def describe_aliases(matrix: Floats, columns: Sequence[str]) -> list[str]:
     """Say of each column that follows from earlier ones how: ``'b' = 'intercept' - 'a'``.
 

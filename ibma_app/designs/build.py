@@ -1,6 +1,6 @@
 """From observations, covariates and a formula to a Design, or a refusal in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ibma_app.core.design import Design, Test
 from ibma_app.core.errors import DataError
 from ibma_app.core.statmap import Observation
-from ibma_app.designs.aliases import describe_aliases, has_full_rank, lies_within
+from ibma_app.designs.aliases import describe_aliases, has_full_rank
 from ibma_app.designs.expressions import INTERCEPT
 from ibma_app.designs.formulas import FormulaTerm, evaluate_formula, numeric_factors, used_variables
 from ibma_app.designs.tables import require_complete
@@ -19,6 +19,9 @@ Floats = NDArray[np.float64]
 
 UNIT_NAMES = frozenset({"participant_id", "subject", "sub", "study_id", "study"})
 """Variables that name a subject or study: their columns are nuisance."""
+
+CLUSTER = "cluster"
+"""Covariate that says whose errors may depend on each other, in place of the subject or study."""
 
 EXCHANGEABILITY = "exchangeability"
 """Covariate that says which maps may be exchanged with each other: blocks, of which negative ones go as wholes."""
@@ -37,7 +40,6 @@ def build_design(
     tests: Mapping[str, TestSpec] | None = None,
     *,
     tail: str = "two-sided",
-    repeated: bool | None = None,
 ) -> Design:
     """Build the design that a formula describes.
 
@@ -53,8 +55,6 @@ def build_design(
         By default every column that is not nuisance is tested.
     tail : str
         Of t tests that say none.
-    repeated : bool, optional
-        Whether subjects have several maps; by default the observations tell.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def build_design(
     ------
     DataError
         Covariates missing or unknown, aliased or constant columns, too few maps,
-        tests that must be named, tests between subjects in a repeated design.
+        tests that must be named.
     UsageError
         A formula or a test that cannot be read.
     """
@@ -77,14 +77,19 @@ def build_design(
     _check_rank(matrix, columns, terms, data, formula)
     nuisance = _nuisance(terms)
     asked = _choose_tests(tests or {}, columns, nuisance, tail, formula)
-    if repeated is None:
-        repeated = len({observation.unit_label for observation in observations}) < len(observations)
-    if repeated:
-        _check_within_subjects(matrix, asked, observations, covariates, formula)
-    notes = _notes_on_text(terms, data, observations)
+    clusters, cluster_name, notes = _clusters(observations, covariates, data.columns)
+    notes += _notes_on_text(terms, data, observations)
     notes += _notes_on_centring(matrix, columns, terms, asked, data)
-    blocks, whole = _exchangeability(observations, covariates, repeated=repeated)
-    return Design(matrix, columns, asked, formula, blocks, nuisance, repeated, tuple(notes), whole)
+    blocks, whole = _exchangeability(observations, covariates)
+    return Design(
+        matrix, columns, asked, formula, blocks, nuisance,
+        repeated=len({observation.unit_label for observation in observations}) < len(observations),
+        notes=tuple(notes),
+        whole_blocks=whole,
+        clusters=clusters,
+        cluster_name=cluster_name,
+        places=_places(data, clusters),
+    )  # fmt: skip
 
 
 def _choose_tests(
@@ -181,68 +186,65 @@ def _nuisance(terms: Sequence[FormulaTerm]) -> tuple[str, ...]:
     return tuple(column for term in terms if term.variables & UNIT_NAMES for column in term.columns)
 
 
-def _check_within_subjects(
-    matrix: Floats,
-    tests: Sequence[Test],
-    observations: Sequence[Observation],
-    covariates: pd.DataFrame,
-    formula: str,
-) -> None:
-    """Refuse tests whose error term the residuals of repeated measures are not.
+def _clusters(
+    observations: Sequence[Observation], covariates: pd.DataFrame, used: Collection[str]
+) -> tuple[NDArray[np.int64] | None, str, list[str]]:
+    """Return the cluster (K,) of each map, what tells it, and notes; None: each map is alone.
 
-    A test's estimate is a sum over maps, with weights ``a = X (X'X)^-1 c``.
-    What all maps of a subject share cancels when ``a`` sums to zero over each
-    subject's maps: the test is within subjects. The residuals hold no
-    variance between subjects when the design spans the subjects' indicators.
+    Clusters are subjects or studies, or what a column ``cluster`` says that
+    the formula does not use.
     """
-    subjects = pd.factorize(np.array([observation.unit_label for observation in observations], dtype=object))[0]
-    indicators = (subjects[:, None] == np.arange(subjects.max() + 1)).astype(float)
-    key = covariates.columns[0]
-    if not lies_within(indicators, matrix).all():
-        msg = (
-            f"Subjects have several maps in this analysis, so --formula {formula!r} needs a column for "
-            f"each subject: add '+ C({key})'."
-        )
-        raise DataError(msg)
-    basis, triangle = np.linalg.qr(matrix)
-    for test in tests:
-        weights = basis @ np.linalg.solve(triangle.T, test.weights.T)
-        sums = np.abs(indicators.T @ weights).max()
-        if sums > 1e-8 * np.abs(weights).max():
-            msg = (
-                f"The test {test.name!r} compares subjects with each other or with 0. Where subjects have "
-                "several maps, only tests within subjects are possible (differences between maps of the "
-                "same subject), because others need another error term. Combine each subject's maps "
-                "first (--compute, or the participant level) and test the result without repeated measures."
-            )
+    labels, name = [observation.unit_label for observation in observations], str(covariates.columns[0])
+    notes: list[str] = []
+    if CLUSTER in covariates and CLUSTER not in used:
+        require_complete(observations, covariates, (CLUSTER,))
+        told = covariates[CLUSTER].astype(str)
+        parted = [str(unit) for unit, own in told.groupby(labels, sort=False) if own.nunique() > 1]
+        if parted:
+            msg = f"The column {CLUSTER!r} parts the maps of {', '.join(parted[:10])}: give all maps of one {name} one."
             raise DataError(msg)
+        labels, name = told.tolist(), CLUSTER
+        if len(set(labels)) < len(labels):
+            notes.append(
+                f"Maps of one {CLUSTER} are taken to depend on each other ({len(set(labels))} clusters, by the column "
+                f"{CLUSTER!r})."
+            )
+    codes = pd.factorize(np.array(labels, dtype=object))[0].astype(np.int64)
+    return (codes, name, notes) if codes.max() + 1 < codes.size else (None, "", [])
+
+
+def _places(data: pd.DataFrame, clusters: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    """Number the conditions of maps, (K,), by the formula's variables that vary within clusters; None: none does."""
+    if clusters is None:
+        return None
+    told = [
+        name for name in data.columns if name not in UNIT_NAMES and data[name].groupby(clusters).nunique().max() > 1
+    ]
+    return data.groupby(told, sort=True).ngroup().to_numpy().astype(np.int64) if told else None
 
 
 def _exchangeability(
-    observations: Sequence[Observation], covariates: pd.DataFrame, *, repeated: bool
+    observations: Sequence[Observation], covariates: pd.DataFrame
 ) -> tuple[NDArray[np.int64] | None, bool]:
-    """Return the block (K,) of each map, and whether blocks are exchanged as wholes; None: no blocks.
+    """Return the block (K,) of each map, and whether blocks are exchanged as wholes; None: no blocks are told.
 
     The sign of the labels tells, as in PALM (Winkler et al. 2015): maps of one
     positive (or text) label change places with each other; of negative
     labels, blocks do, and maps keep their order within them.
     """
-    if EXCHANGEABILITY in covariates:
-        require_complete(observations, covariates, (EXCHANGEABILITY,))
-        labels = covariates[EXCHANGEABILITY]
-        negative = labels < 0 if pd.api.types.is_numeric_dtype(labels) else pd.Series([False])
-        if negative.any() and not negative.all():
-            msg = (
-                f"The column {EXCHANGEABILITY!r} has labels below 0 and others. Blocks are exchanged as wholes when "
-                "all labels are negative, and maps within their blocks when none is: blocks in blocks are not "
-                "supported. Give all labels one sign."
-            )
-            raise DataError(msg)
-        return pd.factorize(labels)[0].astype(np.int64), bool(negative.all())
-    if not repeated:
+    if EXCHANGEABILITY not in covariates:
         return None, False
-    units = np.array([observation.unit_label for observation in observations], dtype=object)
-    return pd.factorize(units)[0].astype(np.int64), False
+    require_complete(observations, covariates, (EXCHANGEABILITY,))
+    labels = covariates[EXCHANGEABILITY]
+    negative = labels < 0 if pd.api.types.is_numeric_dtype(labels) else pd.Series([False])
+    if negative.any() and not negative.all():
+        msg = (
+            f"The column {EXCHANGEABILITY!r} has labels below 0 and others. Blocks are exchanged as wholes when "
+            "all labels are negative, and maps within their blocks when none is: blocks in blocks are not "
+            "supported. Give all labels one sign."
+        )
+        raise DataError(msg)
+    return pd.factorize(labels)[0].astype(np.int64), bool(negative.all())
 
 
 def _mixes_text(column: pd.Series) -> bool:

@@ -18,8 +18,10 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-def check_settings(name: str, settings: Mapping[str, Setting], given: Mapping[str, str]) -> dict[str, str]:
-    """Fill in defaults.
+def check_settings(
+    name: str, settings: Mapping[str, Setting], given: Mapping[str, str], design: Design | None = None
+) -> dict[str, str]:
+    """Fill in defaults, those of a design where they depend on it.
 
     Raises
     ------
@@ -33,7 +35,7 @@ def check_settings(name: str, settings: Mapping[str, Setting], given: Mapping[st
         if value not in settings[key].choices:
             menu = ", ".join(settings[key].choices)
             raise UsageError(f"Setting {key} of estimator {name} is {value!r}; choose from: {menu}.")
-    return {key: given.get(key, setting.choices[0]) for key, setting in settings.items()}
+    return {key: given.get(key, setting.default(design)) for key, setting in settings.items()}
 
 
 def frame_of(design: Design) -> Frame:

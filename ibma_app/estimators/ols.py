@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.block import VoxelBlock
-from ibma_app.core.design import Design
+from ibma_app.core.design import Design, Test
+from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Citation, Estimator, Sentence, Setting
 from ibma_app.estimators.from_kernels import (
@@ -19,23 +20,114 @@ from ibma_app.estimators.from_kernels import (
     test_estimates,
 )
 from ibma_app.stats.ols import fit_ols
-from ibma_app.stats.sandwich import complete_dof, fit_sandwich
+from ibma_app.stats.partition import spans_labels, unit_indicators
+from ibma_app.stats.sandwich import complete_tests, fit_sandwich
 
 _SETTINGS = {
     "errors": Setting(
-        ("pooled", "sandwich"),
-        "pooled: one variance, n - rank dof; sandwich: cluster-robust (CR2), Satterthwaite's dof for each test",
+        ("sandwich", "pooled"),
+        "sandwich: cluster-robust (CR2), Satterthwaite's dof for each test, the default of repeated measures; pooled: "
+        "one variance for all maps, n - rank dof, the default elsewhere",
         "Errors",
         {"pooled": "one variance for all maps", "sandwich": "cluster-robust (CR2)"},
+        of_design=lambda design: "sandwich" if design.dependent else "pooled",
     ),
 }
 
 
 def clusters_of(design: Design, settings: Mapping[str, str]) -> NDArray[np.int64] | None:
     """Return the cluster of each map, (K,), each alone where the design has none; None where errors are pooled."""
-    if check_settings("ols", _SETTINGS, settings)["errors"] == "pooled":
+    if check_settings("ols", _SETTINGS, settings, design)["errors"] == "pooled":
         return None
     return np.arange(len(design.matrix)) if design.clusters is None else design.clusters
+
+
+def check(design: Design, settings: Mapping[str, str]) -> tuple[str, ...]:
+    """Refuse tests that have no error under these settings; warn of what pooling takes for granted.
+
+    Raises
+    ------
+    DataError
+        Repeated measures with a pooled error, and a test that is not within
+        clusters; a cluster-robust error, and a test of what the design takes
+        up whole of a cluster, or of more rows than clusters can tell; a
+        column of exchangeability that parts clusters.
+    """
+    clusters = clusters_of(design, settings)
+    if clusters is None:
+        return _check_pooled(design) if design.dependent else ()
+    _check_exchangeability(design, clusters)
+    complete, _ = complete_tests(frame_of(design), clusters)
+    for test, taken, estimable in zip(design.tests, complete.taken, complete.estimable, strict=True):
+        if taken:
+            raise DataError(_taken_words(design, test))
+        if not estimable:
+            raise DataError(
+                f"The F test {test.name!r} has {len(test.weights)} rows, too many for an error that is estimated from "
+                f"{design.n_clusters} independent {design.cluster_plural}. Test fewer rows at once."
+            )
+    return ()
+
+
+def _check_exchangeability(design: Design, clusters: NDArray[np.int64]) -> None:
+    if design.exchangeability is None or not design.dependent:
+        return
+    pairs = np.unique(np.column_stack([clusters, design.exchangeability]), axis=0)
+    if len(pairs) > design.n_clusters:
+        noun = design.cluster_noun
+        raise DataError(
+            f"The column exchangeability parts the maps of one {noun}. With the cluster-robust error of repeated "
+            f"measures all maps of one {noun} go together when maps are relabelled: give them one label, or set "
+            'errors = "pooled" under [estimator.ols].'
+        )
+
+
+def _taken_words(design: Design, test: Test) -> str:
+    """Say why a test has no cluster-robust error."""
+    noun = design.cluster_noun
+    if design.dependent and design.clusters is not None and spans_labels(design.matrix, design.clusters):
+        return (
+            f"The test {test.name!r} compares one {noun} with another or with 0, and --formula {design.formula!r} has "
+            f"a column for each {noun}, which leaves nothing to estimate the error of that from. Leave "
+            f"C({design.cluster_name}) out of the formula: the error is cluster-robust without it."
+        )
+    return (
+        f"The test {test.name!r} rests on what one {noun} alone has in --formula {design.formula!r}: nothing is left "
+        "to estimate its error from. Leave that column out, or test another one."
+    )
+
+
+def _check_pooled(design: Design) -> tuple[str, ...]:
+    """Refuse tests whose error term the residuals of repeated measures are not.
+
+    A test's estimate is a sum over maps, with weights ``a = X (X'X)^-1 c``.
+    What all maps of a cluster share cancels when ``a`` sums to zero over each
+    cluster's maps: the test is within clusters. The residuals hold no
+    variance between clusters when the design spans their indicators.
+    """
+    assert design.clusters is not None
+    name, noun = design.cluster_name, design.cluster_noun
+    leave = 'leave errors under [estimator.ols] at "sandwich", the default of repeated measures'
+    if not spans_labels(design.matrix, design.clusters):
+        raise DataError(
+            f'There are several maps of one {noun}: with errors = "pooled", --formula {design.formula!r} needs a '
+            f"column for each {noun}. Add '+ C({name})', or {leave}."
+        )
+    basis, triangle = np.linalg.qr(design.matrix)
+    indicators = unit_indicators(design.clusters)
+    for test in design.tests:
+        weights = basis @ np.linalg.solve(triangle.T, np.atleast_2d(test.weights).T)
+        if np.abs(indicators.T @ weights).max() > 1e-8 * np.abs(weights).max():
+            raise DataError(
+                f'The test {test.name!r} compares one {noun} with another or with 0. With errors = "pooled" and '
+                f"several maps of one {noun}, only tests within each {noun} are possible. Name another test; or "
+                f"{leave}, and C({name}) out of the formula."
+            )
+    return (
+        f'errors = "pooled" with several maps of one {noun} assumes sphericity: that all differences between '
+        "conditions vary alike. Where they do not, p values are too small (19 % below .05 were measured where nothing "
+        'was there). errors = "sandwich", the default of repeated measures, does not assume it.',
+    )
 
 
 def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
@@ -54,7 +146,7 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     design : Design
         Without clusters each map is one of its own.
     **settings
-        ``errors`` "pooled" or "sandwich".
+        ``errors`` "sandwich" or "pooled"; by default the first where clusters have several maps.
     """
     clusters = clusters_of(design, settings)
     frame = frame_of(design)
@@ -65,7 +157,7 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
         tests = test_estimates(design, frame, fitted.tested, dof)
         return Estimate(tests, fitted.counts[0], dof=dof, identical=fitted.identical)
     robust = fit_sandwich(effect, covered, frame, clusters)
-    tests = own_dof_estimates(design, frame, robust.tested, robust.dof, complete_dof(frame, clusters))
+    tests = own_dof_estimates(design, frame, robust.tested, robust.dof, complete_tests(frame, clusters)[0].dof)
     return Estimate(tests, robust.counts[0], identical=robust.identical)
 
 
@@ -104,5 +196,6 @@ ESTIMATOR = Estimator(
         ),
     ),
     settings=_SETTINGS,
+    check=check,
     clusters=clusters_of,
 )

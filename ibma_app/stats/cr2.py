@@ -44,6 +44,7 @@ class Adjusted(NamedTuple):
     dof: Floats  # (C,) of t, or the denominator's of F; 0 where not estimable
     factor: Floats  # (C,) 1 for t; what T² is multiplied with to be an F
     estimable: Bools  # (C,)
+    taken: Bools  # (C,) not estimable since it weighs what the design takes up whole of a cluster
 
 
 def _halves(basis: Floats, rows: Floats, clusters: Ints) -> tuple[Floats, Floats]:
@@ -124,10 +125,12 @@ def adjust(basis: Floats, rows: Floats, starts: Ints, upper: Bools, clusters: In
     """
     weights, taken = _halves(basis, rows, clusters)
     rows, n_tests = rows.copy(), upper.size
-    dof, factor, estimable = np.zeros(n_tests), np.ones(n_tests), np.zeros(n_tests, dtype=np.bool_)
+    dof, factor = np.zeros(n_tests), np.ones(n_tests)
+    estimable, weighed = np.zeros(n_tests, dtype=np.bool_), np.zeros(n_tests, dtype=np.bool_)
     for c in range(n_tests):
         own = slice(starts[c], starts[c + 1])
-        if np.any(taken[own] > WEIGHED**2 * (rows[own] ** 2).sum(axis=1)):
+        weighed[c] = np.any(taken[own] > WEIGHED**2 * (rows[own] ** 2).sum(axis=1))
+        if weighed[c]:
             continue
         if upper[c]:
             whitened = _whiten(rows[own], weights[own], basis, clusters)
@@ -147,7 +150,7 @@ def adjust(basis: Floats, rows: Floats, starts: Ints, upper: Bools, clusters: In
         factor[c] = dof[c] / (wishart * q) if upper[c] else 1.0
         estimable[c] = dof[c] > 0.0
     dof[~estimable] = 0.0
-    return Adjusted(rows, weights, dof, factor, estimable)
+    return Adjusted(rows, weights, dof, factor, estimable, weighed)
 
 
 class _Kept:

@@ -63,8 +63,7 @@ def constant_within(partition: Partition, blocks: NDArray[np.int64]) -> bool:
     blocks : ndarray of int, shape (K,)
         The block of each map.
     """
-    indicators = (blocks[:, None] == np.unique(blocks)[None]).astype(np.float64)
-    indicators /= np.sqrt((indicators**2).sum(axis=0))
+    indicators = unit_indicators(blocks)
     effective, _ = np.linalg.qr(partition.effective)
     span = np.column_stack([effective, partition.nuisance])  # orthonormal
     # constant vectors in the span: directions d of the indicators with |span' (I d)| = |d|
@@ -73,6 +72,19 @@ def constant_within(partition: Partition, blocks: NDArray[np.int64]) -> bool:
     if inside.shape[1] == 0:
         return False
     return bool(np.abs(effective.T @ inside).max() > 1e-6)
+
+
+def unit_indicators(labels: NDArray[np.int64]) -> Floats:
+    """Return an orthonormal column for each label that rows bear, (K, m)."""
+    indicators = (labels[:, None] == np.unique(labels)[None]).astype(np.float64)
+    unit: Floats = indicators / np.sqrt(indicators.sum(axis=0))
+    return unit
+
+
+def spans_labels(matrix: Floats, labels: NDArray[np.int64]) -> bool:
+    """Tell whether a design of full rank, (K, P), has a column for each label, or columns that amount to it."""
+    unit, (basis, _) = unit_indicators(labels), np.linalg.qr(matrix)
+    return bool(np.abs(unit - basis @ (basis.T @ unit)).max() <= 1e-8)
 
 
 def same_rows(matrix: Floats) -> NDArray[np.int64]:

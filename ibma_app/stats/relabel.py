@@ -67,24 +67,63 @@ def flip_signs(n_maps: int, blocks: Integers | None, limit: int, seed: int, *, s
     return Relabellings(orders, signs, exhaustive, mirrored=exhaustive and symmetric)
 
 
-def permute(labels: Integers, blocks: Integers | None, limit: int, seed: int, *, whole: bool = False) -> Relabellings:
+def rows_within(blocks: Integers) -> list[Integers]:
+    """List sets of places, (M, 1) each: rows of one block, (K,), change with each other."""
+    return [np.flatnonzero(blocks == block)[:, None] for block in np.unique(blocks)]
+
+
+def whole_blocks(blocks: Integers) -> list[Integers]:
+    """List sets of places, (M, rows of each): blocks of one size change with each other, rows keep their order."""
+    members = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
+    sizes = sorted({rows.size for rows in members})
+    return [np.array([rows for rows in members if rows.size == size]) for size in sizes]
+
+
+def whole_clusters(clusters: Integers, places: Integers, units: Integers, inside: Integers) -> list[Integers]:
+    """List sets of places, (M, rows of each): units of like clusters change with each other, row for row.
+
+    Parameters
+    ----------
+    clusters : ndarray of int, shape (K,)
+    places : ndarray of int, shape (K,)
+        Rows of one number are the same condition of their clusters.
+    units : ndarray of int, shape (K,)
+        What is exchanged: the clusters themselves, or blocks of some.
+    inside : ndarray of int, shape (K,)
+        Units change with those of their own number alone.
+    """
+    alike: dict[tuple[object, ...], list[Integers]] = {}
+    for unit in np.unique(units).tolist():
+        rows = np.flatnonzero(units == unit)
+        parts = [rows[clusters[rows] == one] for one in np.unique(clusters[rows])]
+        parts = [part[np.argsort(places[part], kind="stable")] for part in parts]
+        parts.sort(key=lambda part: (places[part].tolist(), int(part[0])))
+        pattern = (*(tuple(places[part].tolist()) for part in parts), int(inside[rows[0]]))
+        alike.setdefault(pattern, []).append(np.concatenate(parts))
+    return [np.array(alike[pattern]) for pattern in sorted(alike, key=lambda pattern: int(alike[pattern][0][0]))]
+
+
+def count_permutations(labels: Integers, slots: list[Integers]) -> int:
+    """Count the distinct permutations that `permute` chooses from."""
+    return _count(_things(labels, slots))
+
+
+def permute(labels: Integers, slots: list[Integers], limit: int, seed: int) -> Relabellings:
     """Draw permutations of the design's rows.
 
     Parameters
     ----------
     labels : ndarray of int, shape (K,)
         Rows with one label are the same row: exchanging them changes nothing.
-    blocks : ndarray of int, shape (K,), or None
-        Rows change places within their block; None: all of them with each other.
+    slots : list of ndarray of int, shape (M, rows of each)
+        Sets of places; what stands in those of one set changes with each other, rows keep their order. Each of the
+        K rows is in one.
     limit : int
         R: when there are no more distinct permutations than this, all of
         them; else R random ones.
     seed : int
-    whole : bool
-        Blocks change places with blocks of their size, their rows keep their order.
     """
-    n_maps = labels.size
-    slots, things = _slots(labels, np.zeros(n_maps, dtype=np.int64) if blocks is None else blocks, whole=whole)
+    n_maps, things = labels.size, _things(labels, slots)
     exhaustive = _count(things) <= limit
     if exhaustive:
         orders = np.array(list(_all_orders(slots, things, n_maps)), dtype=np.int32)
@@ -102,19 +141,9 @@ def permute(labels: Integers, blocks: Integers | None, limit: int, seed: int, *,
     return Relabellings(orders, signs, exhaustive)
 
 
-def _slots(labels: Integers, blocks: Integers, *, whole: bool) -> tuple[list[Integers], list[Integers]]:
-    """List what changes places: sets of places (M, rows of each), and what stands there (M,).
-
-    Within blocks a place is one row; of whole blocks it is a block.
-    """
-    members = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
-    if not whole:
-        slots = [rows[:, None] for rows in members]
-    else:
-        sizes = sorted({rows.size for rows in members})
-        slots = [np.array([rows for rows in members if rows.size == size]) for size in sizes]
-    things = [np.unique(labels[slot], axis=0, return_inverse=True)[1].reshape(-1) for slot in slots]
-    return slots, things
+def _things(labels: Integers, slots: list[Integers]) -> list[Integers]:
+    """Number what stands in each set of places, (M,): equal things are one number."""
+    return [np.unique(labels[slot], axis=0, return_inverse=True)[1].reshape(-1) for slot in slots]
 
 
 def _count(things: list[Integers]) -> int:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ibma_app.stats.basis import Frame
 from ibma_app.stats.compiled import compiled, folded
 from ibma_app.stats.contrasts import EFFECTS, STATISTICS, VARIANCES, Tested, new_tested
-from ibma_app.stats.cr2 import adjust_patterns
+from ibma_app.stats.cr2 import Adjusted, adjust_patterns
 from ibma_app.stats.ols import residual_sum
 from ibma_app.stats.voxels import TILE, Group, Workspace, fill_tile, group_voxels, new_workspace
 from ibma_app.stats.weighted import IDENTICAL, VECTORS
@@ -216,8 +216,8 @@ def fit_sandwich(values: Floats, covered: Bools, frame: Frame, clusters: Ints) -
     return fit
 
 
-def complete_dof(frame: Frame, clusters: Ints) -> Floats:
-    """Return each test's degrees of freedom, (C,), where all K maps cover; 0 where it is not estimable.
+def complete_tests(frame: Frame, clusters: Ints) -> tuple[Adjusted, Floats]:
+    """Return what the tests are where all K maps cover, and the basis of the design that they are on, (K, P).
 
     Parameters
     ----------
@@ -225,6 +225,5 @@ def complete_dof(frame: Frame, clusters: Ints) -> Floats:
     clusters : ndarray of int, shape (K,)
     """
     (group,) = group_voxels(np.ones((clusters.size, 1), dtype=np.bool_), frame)
-    error = _weigh(group, frame, clusters)
-    dof: Floats = np.where(error.estimable[0], error.dof[0], 0.0)
-    return dof
+    basis: Floats = group.patterns.columns[0, :, : clusters.size].T
+    return adjust_patterns(frame, group.patterns, clusters)[0], basis

@@ -39,6 +39,7 @@ from ibma_app.workflows.run.resources import make_checkpoints, open_workers, res
 from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
 from ibma_app.workflows.write.maps import Target, earlier_files, estimator_result, write_design, write_maps
+from ibma_app.workflows.write.robust_errors import dof_notes, error_sidecar
 from ibma_app.workflows.write.saved_results import keep_results
 
 log = logging.getLogger(__name__)
@@ -256,14 +257,9 @@ def prepare(
 ) -> tuple[Design, tuple[Choice, ...]]:
     """Build an analysis's design and choose its estimators, before any map is read."""
     key = f"{'study' if analysis.unit == 'study' else 'participant'}_id"
-    units = [observation.unit_label for observation in analysis.observations]
-    repeated = len(set(units)) < len(units)
     covariates = collect_covariates(analysis.observations, gathered.table, key, gathered.table_path)
-    design = build_design(
-        analysis.observations, covariates, options.formula, tests, tail=options.tail, repeated=repeated
-    )
-    choices = choose_estimators(analysis, options, repeated=repeated, one_sample=design.one_sample)
-    return design, choices
+    design = build_design(analysis.observations, covariates, options.formula, tests, tail=options.tail)
+    return design, choose_estimators(analysis, options, design)
 
 
 def _fit(
@@ -284,6 +280,7 @@ def _fit(
         model = Model(choice.estimator, design, choice.settings)
         estimate = estimate_maps(stack, model, resources, lambda voxels: step("", voxels))
     common = sidecars.analysis_sidecar(analysis, design, stack.survey, choice, options.units, warnings)
+    common |= error_sidecar(model, estimate)
     common |= sidecars.likely_same_samples(flags, [analysis.observations[row].unit_label for row in stack.kept])
     with open_writer(run.output, resources.threads) as writer:
         target = Target(
@@ -303,7 +300,8 @@ def _fit(
         inferences, atlases = run.inferences(choice), run.atlases_of(analysis)
         inferred = infer_all(target, stack, estimate, inferences, run.settings, atlases, resources)
     files += [*inferred.files, WrittenFile("", "", "design", write_design(target, stack.survey))]
-    notes = _left_notes(earlier - {file.path for file in files}, name)
+    left = _left_notes(earlier - {file.path for file in files}, name)
+    notes = (*dof_notes(model, estimate), *left)
     if estimate.identical is not None and estimate.identical.any():
         count = int(estimate.identical.sum())
         notes = (

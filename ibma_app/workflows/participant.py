@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError
 from ibma_app.core.results import Results
 from ibma_app.core.statmap import Analysis
@@ -142,7 +143,6 @@ def combine_runs(analysis: Analysis, job: Job) -> Results:
     options = job.options
     _check_units(analysis)
     grid, grid_notes = choose_grid(analysis.observations, file_or_word(options.grid), unit="run", needs=NEEDS)
-    choice = _choice(options)
     plan = Plan(
         grid=limit_grid(grid, file_or_word(options.mask), analysis),
         needs=NEEDS,
@@ -153,6 +153,7 @@ def combine_runs(analysis: Analysis, job: Job) -> Results:
     with stack_maps(analysis.observations, plan, job.resources) as stack:
         kept = replace(analysis, observations=tuple(analysis.observations[index] for index in stack.kept))
         design = one_sample_design(len(kept.observations))
+        choice = _choice(options, design)
         estimate = estimate_maps(stack, Model(choice.estimator, design, choice.settings))
         notes = (*kept.notes, *grid_notes, *stack.notes, *_dof_notes(stack))
         common = sidecars.analysis_sidecar(kept, design, stack.survey, choice, options.units, notes)
@@ -193,11 +194,11 @@ def _dof_notes(stack: Stack) -> tuple[str, ...]:
     )
 
 
-def _choice(options: Options) -> Choice:
+def _choice(options: Options, design: Design) -> Choice:
     """Fixed effects with t and summed dof, the weights as configured."""
     estimator = find_estimator(PARTICIPANT)
     chosen = options.settings.get("estimator", {}).get(PARTICIPANT, {})
-    settings = {**estimator.defaults, **chosen, **PARTICIPANT_SETTINGS}
+    settings = {**estimator.defaults(design), **chosen, **PARTICIPANT_SETTINGS}
     return Choice(estimator, settings, "the participant level's estimator")
 
 

@@ -301,7 +301,9 @@ def test_menu():
 def test_words_and_labels_of_every_choice(estimator):
     for level in ("participant", "group"):
         for chosen in choices_of(estimator):
-            held = [words.text for words in estimator.words if words.holds(level, {**estimator.defaults, **chosen})]
+            held = [
+                words.text for words in estimator.words if words.holds(level, {**estimator.defaults(ONE), **chosen})
+            ]
             text = " ".join(held).format(units="studies")
             assert text.endswith("."), chosen
             assert "{" not in text

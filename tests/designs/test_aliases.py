@@ -1,9 +1,8 @@
 """Rank and aliasing, whatever the units."""
 
 import numpy as np
-import pytest
 
-from ibma_app.designs.aliases import describe_aliases, has_full_rank, lies_within
+from ibma_app.designs.aliases import describe_aliases, has_full_rank
 
 
 def test_rank_does_not_hinge_on_units():
@@ -36,9 +35,3 @@ def test_long_equations_are_cut():
     matrix = np.column_stack([np.eye(9), np.ones(9)])
     (equation,) = describe_aliases(matrix, [f"x{i}" for i in range(10)])
     assert equation.endswith("'x5' + ... (9 columns)")
-
-
-@pytest.mark.parametrize(("vector", "within"), [([1, 1, 1, 1], True), ([0, 0, 1, 1], True), ([1, 0, 0, 0], False)])
-def test_span(vector, within):
-    matrix = np.array([[1.0, 0], [1, 0], [1, 1], [1, 1]])
-    assert lies_within(np.array([vector], dtype=float).T, matrix)[0] == within

@@ -192,7 +192,7 @@ def test_paired(repeat):
     design = repeat("1 + contrast + C(participant_id)", "ba=contrast[T.B]", conditions=("A", "B"), n=8)
     assert design.repeated
     assert len(design.nuisance) == 7
-    assert design.exchangeability.tolist() == [*range(8)] * 2
+    assert design.exchangeability is None
     y = np.random.default_rng(1).standard_normal(16)
     expected = stats.ttest_rel(y[8:], y[:8]).statistic
     np.testing.assert_allclose(t_test(design, design.tests[0], y)[0], expected, rtol=1e-12)
@@ -206,20 +206,45 @@ def test_subject_columns_want_named_tests(repeat):
     assert "participant_id)[" not in caught.value.message
 
 
-@pytest.mark.parametrize("test", ["b=intercept", "b=intercept + 0.5*contrast[T.B]", "f=contrast[T.B], intercept"])
-def test_between_subjects_is_refused(repeat, test):
-    with pytest.raises(DataError, match="only tests within subjects"):
-        repeat("1 + contrast + C(participant_id)", test)
+def test_clusters_are_subjects_and_places_their_conditions(repeat, observe):
+    design = repeat("0 + C(contrast)", "ba=C(contrast)[B] - C(contrast)[A]", conditions=("A", "B"), n=8)
+    assert (design.repeated, design.dependent, design.n_clusters) == (True, True, 8)
+    assert (design.cluster_name, design.cluster_noun) == ("participant_id", "participant")
+    assert design.clusters.tolist() == [*range(8)] * 2
+    assert design.places.tolist() == [0] * 8 + [1] * 8
+    rows = [observe(f"{i:02d}") for i in range(4)]
+    alone = build_design(rows, collect_covariates(rows))
+    assert (alone.clusters, alone.places, alone.dependent, alone.n_clusters) == (None, None, False, 4)
 
 
-def test_a_subject_column_itself_is_refused(repeat):
-    with pytest.raises(DataError, match="only tests within subjects"):
-        repeat("1 + contrast + C(participant_id)", "s=C(participant_id)[T.02]")
+def test_places_are_what_the_formula_tells_apart_within_subjects(observe, write):
+    rows = [observe(f"{i:02d}", ses=ses, contrast=c) for i in range(4) for ses in "12" for c in "ab"]
+    table = read_table(
+        write("participant_id\tage\n" + "".join(f"{i:02d}\t{20 + i}\n" for i in range(4))), "participant_id"
+    )
+    data = collect_covariates(rows, table)
+    data["rt"] = np.arange(16.0)
+    design = build_design(rows, data, "1 + session + age")
+    assert design.places.tolist() == [0, 0, 1, 1] * 4
+    assert build_design(rows, data, "1 + session*contrast + age").places.tolist() == [0, 2, 1, 3] * 4
+    assert build_design(rows, data, "1 + rt").places.tolist() == list(range(16))
+    assert build_design(rows, data, "1 + age").places is None
 
 
-def test_repeated_maps_need_subject_columns(repeat):
-    with pytest.raises(DataError, match=r"add '\+ C\(participant_id\)'"):
-        repeat("1 + contrast")
+def test_a_column_cluster_tells_who_depends_on_whom(observe, write):
+    table = read_table(write("participant_id\tcluster\n0\tx\n1\tx\n2\ty\n3\tz\n"), "participant_id")
+    rows = [observe(str(i)) for i in range(4)]
+    data = collect_covariates(rows, table)
+    design = build_design(rows, data)
+    assert design.clusters.tolist() == [0, 0, 1, 2]
+    assert (design.cluster_name, design.repeated, design.dependent) == ("cluster", False, True)
+    assert "3 clusters" in design.notes[0]
+    used = build_design(rows, data.assign(cluster=["x", "x", "y", "y"]), "1 + C(cluster)")
+    assert (used.clusters, used.notes) == (None, ())
+    twice = [observe(str(i), ses=ses) for i in range(2) for ses in "12"]
+    parted = collect_covariates(twice).assign(cluster=["x", "y", "z", "z"])
+    with pytest.raises(DataError, match="parts the maps of 0"):
+        build_design(twice, parted, "1 + session")
 
 
 def test_interaction_of_group_and_condition_is_within(observe, write):

@@ -8,7 +8,8 @@ from scipy import special, stats
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design, Test
-from ibma_app.estimators.ols import clusters_of, fit
+from ibma_app.core.errors import DataError
+from ibma_app.estimators.ols import ESTIMATOR, check, clusters_of, fit
 
 M, N = 8, 3
 CONDITION, UNIT = np.tile(np.arange(N), M), np.repeat(np.arange(M), N)
@@ -96,3 +97,74 @@ def test_order_of_maps_and_names_of_clusters_do_not_matter(block):
     for name, test in one.tests.items():
         np.testing.assert_allclose(two.tests[name].z, test.z, rtol=1e-8, atol=1e-9)
         np.testing.assert_allclose(two.tests[name].dof, test.dof, rtol=1e-8)
+
+
+SUBJECTS = np.column_stack([np.eye(N)[CONDITION], np.eye(M)[UNIT][:, 1:]])
+NAMED = replace(DESIGN, cluster_name="participant_id", formula="0 + C(contrast) + C(participant_id)", repeated=True)
+POOLED, ROBUST = {"errors": "pooled"}, {"errors": "sandwich"}
+
+
+def repeated(matrix, weights, **more):
+    test = Test("t", np.atleast_2d(weights))
+    return replace(NAMED, matrix=matrix, columns=tuple("abcdefghijklmno"[: matrix.shape[1]]), tests=(test,), **more)
+
+
+def test_the_default_is_that_of_the_design():
+    assert ESTIMATOR.defaults(NAMED) == ROBUST
+    assert ESTIMATOR.defaults(replace(NAMED, clusters=None)) == POOLED
+    assert ESTIMATOR.defaults(replace(NAMED, clusters=np.arange(M * N))) == POOLED
+
+
+def test_robust_errors_answer_tests_between_subjects():
+    assert check(NAMED, ROBUST) == ()
+    for weights in ([1.0, 0, 0, 0], [1, 1, 1, 1.5], [0, 0, 0, 1]):
+        assert check(repeated(MATRIX, weights), ROBUST) == ()
+
+
+@pytest.mark.parametrize(
+    "weights", [np.eye(10)[0], np.r_[np.ones(3) / 3, np.zeros(7)], np.eye(10)[3:5], np.eye(10)[:2]]
+)
+def test_subject_columns_leave_nothing_between_subjects(weights):
+    with pytest.raises(DataError, match=r"Leave C\(participant_id\) out of the formula") as caught:
+        check(repeated(SUBJECTS, weights), ROBUST)
+    assert "'t'" in caught.value.message
+    # the advice holds
+    narrow = np.atleast_2d(weights)[:, :3]
+    if narrow.any():
+        assert check(repeated(SUBJECTS[:, :3], narrow), ROBUST) == ()
+
+
+def test_a_column_of_one_subject_alone():
+    odd = np.column_stack([np.eye(N)[CONDITION], (UNIT == 2) & (CONDITION == 1)])
+    with pytest.raises(DataError, match="one participant alone has"):
+        check(repeated(odd, np.eye(4)[3]), ROBUST)
+    with pytest.raises(DataError, match="one map alone has"):
+        check(replace(repeated(odd, np.eye(4)[3]), clusters=None, cluster_name=""), ROBUST)
+
+
+def test_more_rows_than_subjects_can_tell():
+    few = UNIT < 3
+    design = repeated(np.column_stack([np.eye(N)[CONDITION], UNIT % 2])[few], np.eye(4)[:3], clusters=UNIT[few])
+    with pytest.raises(
+        DataError, match="3 rows, too many for an error that is estimated from 3 independent participants"
+    ):
+        check(design, ROBUST)
+
+
+def test_pooled_errors_want_subject_columns_and_tests_within():
+    (note,) = check(repeated(SUBJECTS, [1, -1, *np.zeros(8)]), POOLED)
+    assert "sphericity" in note
+    with pytest.raises(DataError, match=r"Add '\+ C\(participant_id\)'"):
+        check(repeated(MATRIX, [1, -1, 0, 0]), POOLED)
+    for weights in (np.eye(10)[0], np.eye(10)[4], np.eye(10)[:2]):
+        with pytest.raises(DataError, match="only tests within each participant"):
+            check(repeated(SUBJECTS, weights), POOLED)
+    assert check(replace(repeated(MATRIX, [1, -1, 0, 0]), clusters=None), POOLED) == ()
+
+
+def test_exchangeability_may_not_part_subjects():
+    parted = np.tile(np.arange(N), M)
+    with pytest.raises(DataError, match="parts the maps of one participant"):
+        check(replace(NAMED, exchangeability=parted), ROBUST)
+    assert check(replace(NAMED, exchangeability=UNIT // 2), ROBUST) == ()
+    assert check(replace(NAMED, exchangeability=parted, clusters=None), ROBUST) == ()

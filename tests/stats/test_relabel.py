@@ -7,7 +7,15 @@ import pytest
 from scipy import stats
 
 from ibma_app.stats.partition import constant_within, partition_design, residuals, same_rows
-from ibma_app.stats.relabel import flip_signs, generator, permute
+from ibma_app.stats.relabel import (
+    count_permutations,
+    flip_signs,
+    generator,
+    permute,
+    rows_within,
+    whole_blocks,
+    whole_clusters,
+)
 from ibma_app.stats.ztable import make_ztable, share_of_z, z_from_table
 
 
@@ -98,20 +106,20 @@ def test_all_flips_or_random_ones():
 
 def test_all_distinct_permutations():
     labels = np.array([0, 0, 1, 1, 1])
-    found = permute(labels, None, 10, 0)
+    found = permute(labels, rows_within(np.zeros(5)), 10, 0)
     assert (found.exhaustive, found.size) == (True, 10)
     assert len({tuple(labels[row]) for row in found.orders}) == 10
     np.testing.assert_array_equal(found.orders[0], np.arange(5))
     assert all(sorted(row) == [0, 1, 2, 3, 4] for row in found.orders.tolist())
-    every = permute(np.arange(5), None, 120, 0)
+    every = permute(np.arange(5), rows_within(np.zeros(5)), 120, 0)
     assert {tuple(row) for row in every.orders.tolist()} == set(itertools.permutations(range(5)))
 
 
 def test_permutations_stay_within_blocks():
     blocks = np.array([0, 0, 0, 1, 1, 2])
-    every = permute(np.arange(6), blocks, 12, 0)
+    every = permute(np.arange(6), rows_within(blocks), 12, 0)
     assert (every.exhaustive, every.size) == (True, 12)
-    some = permute(np.arange(6), blocks, 11, 0)
+    some = permute(np.arange(6), rows_within(blocks), 11, 0)
     assert not some.exhaustive
     for found in (every, some):
         assert (blocks[found.orders] == blocks).all()
@@ -119,12 +127,33 @@ def test_permutations_stay_within_blocks():
 
 def test_whole_blocks_change_places():
     blocks = np.array([0, 0, 1, 1, 2, 2, 3])
-    every = permute(np.arange(7), blocks, 6, 0, whole=True)
+    every = permute(np.arange(7), whole_blocks(blocks), 6, 0)
     assert (every.exhaustive, every.size) == (True, 6)
-    for found in (every, permute(np.arange(7), blocks, 5, 0, whole=True)):
+    for found in (every, permute(np.arange(7), whole_blocks(blocks), 5, 0)):
         pairs = found.orders[:, :6].reshape(-1, 3, 2)
         assert (pairs[:, :, 1] - pairs[:, :, 0] == 1).all()
         assert (found.orders[:, 6] == 6).all()
+
+
+def test_whole_clusters_change_places_with_those_of_their_pattern():
+    clusters = np.array([0, 1, 2, 0, 1, 2, 0, 1, 3])
+    places = np.array([0, 0, 1, 1, 1, 0, 2, 2, 1])  # cluster 2 lacks condition 2, its rows stand in another order
+    everywhere = np.zeros(9, dtype=int)
+    slots = whole_clusters(clusters, places, clusters, everywhere)
+    assert [slot.tolist() for slot in slots] == [[[0, 3, 6], [1, 4, 7]], [[5, 2]], [[8]]]
+    assert count_permutations(np.arange(9), slots) == 2
+    found = permute(np.arange(9), slots, 10, 0)
+    assert found.orders.tolist() == [list(range(9)), [1, 0, 2, 4, 3, 5, 7, 6, 8]]
+    apart = whole_clusters(clusters, places, clusters, np.where(clusters == 1, 1, 0))
+    assert count_permutations(np.arange(9), apart) == 1
+
+
+def test_families_change_places_with_families_like_them():
+    clusters = np.array([0, 0, 1, 2, 3, 3])  # subjects: of family 0 one with both conditions, one with one
+    families = np.array([0, 0, 0, 1, 1, 1])
+    places = np.array([0, 1, 0, 0, 0, 1])
+    (slot,) = whole_clusters(clusters, places, families, np.zeros(6, dtype=int))
+    assert slot.tolist() == [[2, 0, 1], [3, 4, 5]]  # who has one condition stands for who has one
 
 
 def test_random_numbers_are_keyed_by_seed_and_index():

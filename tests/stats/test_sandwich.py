@@ -11,7 +11,7 @@ from scipy import stats
 from ibma_app.stats import cr2
 from ibma_app.stats.basis import frame_design
 from ibma_app.stats.contrasts import EFFECTS, STATISTICS, VARIANCES
-from ibma_app.stats.sandwich import complete_dof, fit_sandwich
+from ibma_app.stats.sandwich import complete_tests, fit_sandwich
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 CASES = json.loads((REFERENCE / "clubsandwich.json").read_text())["cases"]
@@ -238,7 +238,7 @@ def test_dof_of_complete_coverage(sixteen):
     y, condition, unit = sixteen
     frame = frame_design(indicators(condition), [(np.eye(9)[:1], False), (np.eye(9)[:3], True)])
     np.testing.assert_array_equal(
-        complete_dof(frame, unit), fit_sandwich(y, np.ones(y.shape, bool), frame, unit).dof[:, 0]
+        complete_tests(frame, unit)[0].dof, fit_sandwich(y, np.ones(y.shape, bool), frame, unit).dof[:, 0]
     )
 
 

@@ -304,8 +304,9 @@ def _design_paragraph(design: Design, level: str) -> str:
     text = f"The design was '{design.formula}' ({n_rows} rows, {n_columns} columns{listed})."
     if design.nuisance:
         text += f" {len(design.nuisance)} subject columns were nuisance and were not tested."
-    if design.repeated:
-        text += " Several maps of one subject entered as repeated measures."
+    if design.dependent:
+        text += f" Several maps of one {design.cluster_noun} entered as repeated measures of "
+        text += f"{design.n_clusters} {design.cluster_plural}."
     tests = [describe_test(test, design.columns) for test in design.tests]
     told = "; ".join(f"{row.name} ({row.kind}, {row.tail}): {', '.join(row.weights)}" for row in tests[:12])
     more = f"; and {len(tests) - 12} more" if len(tests) > 12 else ""
@@ -315,7 +316,7 @@ def _design_paragraph(design: Design, level: str) -> str:
 def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: bool = True) -> str:
     """Say what the estimator does, with the settings it ran with."""
     estimator, units = result.estimator, _plural(_noun(results))
-    settings = {**estimator.defaults, **result.settings}
+    settings = {**estimator.defaults(results.design), **result.settings}
     held = [words for words in estimator.words if words.holds(results.analysis.level, settings)]
     text = " ".join([f"Estimator: {estimator.title}.", *(words.text.format(units=units) for words in held)])
     in_words = {name for words in estimator.words for name in words.when}

@@ -117,7 +117,11 @@ SCHEMES = (
 )
 """How a scheme begins -> how it is told."""
 
-REACHES = ((" of whole blocks", ", whole exchangeability blocks at a time"), (" within blocks", ", within blocks only"))
+REACHES = (
+    (" of whole blocks", ", whole exchangeability blocks at a time"),
+    (" of whole clusters", ", all maps of a participant (or cluster) at a time"),
+    (" within blocks", ", within blocks only"),
+)
 
 
 def _scheme_words(run: Ran, results: Results) -> str:
@@ -145,7 +149,7 @@ def _counting_words(run: Ran) -> str:
 
 def scheme_words(scheme: str, *, one_sample: bool) -> str:
     """Tell a resampling scheme in words; one that is not known by its own name."""
-    reach = next((words for end, words in REACHES if scheme.endswith(end)), "")
+    reach = "".join(words for part, words in REACHES if part in scheme)
     for begin, words in SCHEMES:
         if scheme.startswith(begin):
             return words + reach

@@ -7,13 +7,34 @@ from numpy.typing import NDArray
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design, Test
-from ibma_app.core.methods import Estimator
-from ibma_app.stats.partition import Partition, constant_within, partition_design, residuals, same_rows
-from ibma_app.stats.relabel import Relabellings, flip_signs, permute
+from ibma_app.core.methods import InferenceSettings
+from ibma_app.stats.partition import (
+    Partition,
+    constant_within,
+    partition_design,
+    residuals,
+    same_rows,
+    spans_labels,
+    unit_indicators,
+)
+from ibma_app.stats.relabel import (
+    Relabellings,
+    count_permutations,
+    flip_signs,
+    permute,
+    rows_within,
+    whole_blocks,
+    whole_clusters,
+)
+from ibma_app.stream.estimate import Model
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 EVERY = slice(None)
+
+_Plan = tuple[Relabellings, str, Integers]
+"""Relabellings, the words for them, and which rows are alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +47,7 @@ class Scheme:
     kind: str | None  # "effect" or "z" whose residuals are relabelled; None: the regressors are
     words: str
     tail: str  # in which scores are taken; F: positive
+    alike: Integers  # (K,) rows of other numbers never change places with each other
 
     @property
     def test(self) -> Test:
@@ -94,16 +116,11 @@ class Scheme:
         nuisance = self.partition.nuisance
         if nuisance.shape[1] == 0 or not np.all(self.relabellings.signs == 1):
             return nuisance
-        blocks = np.zeros(nuisance.shape[0], dtype=np.int64)
-        if self.design.exchangeability is not None and not self.design.whole_blocks:
-            blocks = self.design.exchangeability
-        indicators = (blocks[:, None] == np.unique(blocks)[None]).astype(np.float64)
-        indicators /= np.sqrt((indicators**2).sum(axis=0))
-        turned, sizes, _ = np.linalg.svd(nuisance.T @ indicators)
+        turned, sizes, _ = np.linalg.svd(nuisance.T @ unit_indicators(self.alike))
         return nuisance @ turned[:, int(np.count_nonzero(sizes > 1.0 - 1e-9)) :]
 
 
-def plan_scheme(design: Design, test: Test, estimator: Estimator, permutations: int, seed: int) -> Scheme:
+def plan_scheme(model: Model, test: Test, settings: InferenceSettings) -> Scheme:
     """Choose the relabellings of one test.
 
     Where what is tested is constant within the exchangeability blocks
@@ -112,36 +129,85 @@ def plan_scheme(design: Design, test: Test, estimator: Estimator, permutations: 
     errors are taken to be exchangeable there (Winkler et al. 2014). With
     ``design.whole_blocks``, blocks are flipped or permuted as wholes.
 
+    Where errors are cluster-robust, whole clusters are: their signs turn
+    where the test speaks of what is the same in all that could change places
+    (within-subject tests, means), or where their maps differ so much that
+    signs give more relabellings; else they change places (between subjects).
+
     Parameters
     ----------
-    design : Design
-        K rows.
-    test : Test
-        One of its tests.
-    estimator : Estimator
+    model : Model
         Least squares: residuals under the null are relabelled (Freedman & Lane
-        1983); others: the tested regressors, orthogonal to the nuisance.
-    permutations : int
-        R, at most; all distinct relabellings when there are no more.
-    seed : int
+        1983); other estimators: the tested regressors, orthogonal to the nuisance.
+    test : Test
+        One of its design's tests.
+    settings : InferenceSettings
+        R, at most (all distinct relabellings when there are no more), and the seed.
     """
-    partition = partition_design(design.matrix, test.weights)
+    partition = partition_design(model.design.matrix, test.weights)
+    plan = _plan_rows if model.clusters is None else _plan_clusters
+    relabellings, words, alike = plan(model, test, partition, settings)
+    alone = replace(model.design, tests=(test,))
+    return Scheme(alone, partition, relabellings, model.estimator.relabels, words, test.tail, alike)
+
+
+def _plan_rows(model: Model, test: Test, partition: Partition, settings: InferenceSettings) -> _Plan:
+    """Relabel maps that are independent of each other, or within (or by) their blocks."""
+    design, kind = model.design, model.estimator.relabels
+    n_maps = design.matrix.shape[0]
     blocks, whole = design.exchangeability, design.whole_blocks and design.exchangeability is not None
-    kind = estimator.relabels
-    symmetric = test.is_f or test.tail == "two-sided"
-    everywhere = np.zeros(design.matrix.shape[0], dtype=np.int64)
-    flips = constant_within(partition, everywhere if blocks is None else blocks)
-    if flips:
-        groups = blocks if whole else None
-        relabellings = flip_signs(design.matrix.shape[0], groups, permutations, seed, symmetric=symmetric)
+    if blocks is None and design.dependent:
+        blocks = design.clusters
+    everywhere = np.zeros(n_maps, dtype=np.int64)
+    inside = everywhere if blocks is None else blocks
+    alike = everywhere if whole else inside
+    if constant_within(partition, inside):
         words = "sign flips of residuals" if kind and partition.nuisance.shape[1] else "sign flips"
-    else:
-        moved = design.matrix if kind else partition.effective
-        relabellings = permute(same_rows(moved), blocks, permutations, seed, whole=whole)
-        words = "permutations (Freedman-Lane)" if kind else "permutations of the tested regressors"
-    words += " of whole blocks" if whole else " within blocks" if blocks is not None and not flips else ""
-    alone = replace(design, tests=(test,))
-    return Scheme(alone, partition, relabellings, kind, words, test.tail)
+        relabellings = _flips(test, inside if whole else np.arange(n_maps), settings)
+        return relabellings, words + (" of whole blocks" if whole else ""), alike
+    moved = design.matrix if kind else partition.effective
+    slots = whole_blocks(inside) if whole else rows_within(inside)
+    words = "permutations (Freedman-Lane)" if kind else "permutations of the tested regressors"
+    words += " of whole blocks" if whole else " within blocks" if blocks is not None else ""
+    return permute(same_rows(moved), slots, settings.permutations, settings.seed), words, alike
+
+
+def _plan_clusters(model: Model, test: Test, partition: Partition, settings: InferenceSettings) -> _Plan:
+    """Relabel whole clusters, or blocks of them."""
+    design, clusters = model.design, model.clusters
+    assert clusters is not None
+    everywhere = np.zeros(clusters.size, dtype=np.int64)
+    blocks, whole = design.exchangeability, design.whole_blocks and design.exchangeability is not None
+    units = blocks if blocks is not None and whole else clusters
+    inside = blocks if blocks is not None and not whole else everywhere
+    slots = whole_clusters(clusters, everywhere if design.places is None else design.places, units, inside)
+    alike, n_units = everywhere.copy(), int(np.unique(units).size)
+    for number, slot in enumerate(slots):
+        alike[slot] = number * clusters.size + np.arange(slot.shape[1])
+    labels = same_rows(_without_columns_of(clusters, design.matrix))
+    reach = 0.0 if len(slots) == np.unique(inside).size else min(float(settings.permutations), 2.0**n_units)
+    which = " of whole blocks" if whole else " of whole clusters" if n_units < clusters.size else ""
+    if constant_within(partition, alike) or count_permutations(labels, slots) < reach:
+        words = "sign flips of residuals" if partition.nuisance.shape[1] else "sign flips"
+        return _flips(test, units, settings), words + which, alike
+    words = f"permutations (Freedman-Lane){which}" + (" within blocks" if inside is not everywhere else "")
+    return permute(labels, slots, settings.permutations, settings.seed), words, alike
+
+
+def _flips(test: Test, units: Integers, settings: InferenceSettings) -> Relabellings:
+    """Draw sign flips of units, (K,)."""
+    symmetric = test.is_f or test.tail == "two-sided"
+    return flip_signs(units.size, units, settings.permutations, settings.seed, symmetric=symmetric)
+
+
+def _without_columns_of(clusters: Integers, matrix: Floats) -> Floats:
+    """Take cluster means out of a design that has a column for each: rows then tell conditions and no names."""
+    if not spans_labels(matrix, clusters):
+        return matrix
+    indicators = unit_indicators(clusters)
+    left = matrix - indicators @ (indicators.T @ matrix)
+    kept: Floats = left[:, (left**2).sum(axis=0) > 1e-18 * (matrix**2).sum(axis=0)]
+    return kept
 
 
 def count_ties(scheme: Scheme) -> int:

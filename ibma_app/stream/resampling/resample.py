@@ -15,6 +15,7 @@ from ibma_app.core.methods import InferenceSettings, Score
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.resampling.checkpoints import digest
 from ibma_app.stream.resampling.fast_ols import FastLeastSquares, gather_units
+from ibma_app.stream.resampling.fast_sandwich import FastSandwich, gather_clusters
 from ibma_app.stream.resampling.one_pass import Resampler, score_all
 from ibma_app.stream.resampling.refit import Refit
 from ibma_app.stream.resampling.relabelling import Scheme, count_ties, plan_scheme
@@ -74,7 +75,7 @@ def score_resamples(
     if not scores:
         raise ValueError("There is nothing to score.")
     _check(stack, settings)
-    scheme = plan_scheme(model.design, test, model.estimator, settings.permutations, settings.seed)
+    scheme = plan_scheme(model, test, settings)
     if "tau2_ci" in model.settings:  # intervals of tau2 are not scored, and take long
         model = replace(model, settings={**model.settings, "tau2_ci": "no"})
     resampler = _choose_resampler(stack, model, scheme, _open_scoring(stack, scheme, scores, settings), resources)
@@ -96,9 +97,12 @@ def _choose_resampler(
     stack: Stack, model: Model, scheme: Scheme, open_scoring: Callable[[Integers], Scoring], resources: Resources
 ) -> Resampler:
     """Take the fastest path that gives the numbers of the general one."""
-    gathered = gather_units(stack, scheme) if model.clusters is None else None
-    if gathered is not None:
-        return FastLeastSquares(gathered, scheme, open_scoring(gathered.live))
+    if model.clusters is not None:
+        clusters = gather_clusters(stack, model, scheme)
+        if clusters is not None:
+            return FastSandwich(clusters, open_scoring(clusters.live))
+    elif (units := gather_units(stack, scheme)) is not None:
+        return FastLeastSquares(units, scheme, open_scoring(units.live))
     return Refit(stack, model, scheme, open_scoring, resources.threads)
 
 
@@ -113,7 +117,7 @@ def _identify(resampler: Resampler, grid: Grid, model: Model, scheme: Scheme, se
 
 def count_relabellings(model: Model, test: Test, settings: InferenceSettings) -> int:
     """Count the relabellings that `score_resamples` will compute (mirror images are not)."""
-    scheme = plan_scheme(model.design, test, model.estimator, settings.permutations, settings.seed)
+    scheme = plan_scheme(model, test, settings)
     return scheme.relabellings.n_drawn
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.methods import Estimator
 from ibma_app.core.statmap import Analysis, Observation
@@ -26,30 +27,32 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def choose_estimators(analysis: Analysis, options: Options, *, repeated: bool, one_sample: bool) -> tuple[Choice, ...]:
+def choose_estimators(analysis: Analysis, options: Options, design: Design) -> tuple[Choice, ...]:
     """Pick (``auto``) or check (named) the estimators of one group analysis.
 
     Raises
     ------
     DataError
-        Units that do not combine, or maps that do not give what is needed.
+        Units that do not combine, maps that do not give what is needed, or tests that an estimator has no error for.
     UsageError
         An estimator that cannot fit the design.
     """
     if options.estimator == ("auto",):
-        names, reason = _automatic(analysis, options, repeated=repeated, one_sample=one_sample)
+        names, reason = _automatic(analysis, options, repeated=design.repeated, one_sample=design.one_sample)
     else:
         names, reason = options.estimator, "asked for"
-    choices = tuple(_choice(name, reason, analysis, options) for name in dict.fromkeys(names))
-    for choice in choices:
-        _check_design(choice.estimator, options, repeated=repeated, one_sample=one_sample)
-        _check_maps(choice.estimator, analysis, options)
-    return choices
+    found = []
+    for name in dict.fromkeys(names):
+        estimator = find_estimator(name)
+        _check_design(estimator, options, repeated=design.repeated, one_sample=design.one_sample)
+        _check_maps(estimator, analysis, options)
+        found.append(_choice(estimator, reason, analysis, options, design))
+    return tuple(found)
 
 
-def _choice(name: str, reason: str, analysis: Analysis, options: Options) -> Choice:
-    estimator = find_estimator(name)
-    chosen = {**estimator.defaults, **options.settings.get("estimator", {}).get(name, {})}
+def _choice(estimator: Estimator, reason: str, analysis: Analysis, options: Options, design: Design) -> Choice:
+    name = estimator.name
+    chosen = {**estimator.defaults(design), **options.settings.get("estimator", {}).get(name, {})}
     if "tau2_ci" in estimator.settings and options.settings.get("output", {}).get("tau2_ci"):
         chosen["tau2_ci"] = "yes"
     notes = []
@@ -60,6 +63,8 @@ def _choice(name: str, reason: str, analysis: Analysis, options: Options) -> Cho
         )
     if estimator.caveat:
         notes.append(estimator.caveat)
+    if estimator.check is not None:
+        notes += estimator.check(design, chosen)
     return Choice(estimator, chosen, reason, tuple(notes))
 
 

@@ -1,0 +1,157 @@
+"""The faster path of resampling a cluster-robust test: whole clusters and complete coverage, as matrix products."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.threads import in_threads
+from ibma_app.stats.basis import frame_design
+from ibma_app.stats.robust_products import Forms, make_forms, robust_z, to_features
+from ibma_app.stats.sandwich import complete_tests
+from ibma_app.stats.ztable import ZTable, make_ztable
+from ibma_app.stream.estimate import Model
+from ibma_app.stream.memory_plan import block_size
+from ibma_app.stream.resampling.relabelling import Scheme
+from ibma_app.stream.resampling.scoring import Scoring
+from ibma_app.stream.stack import Stack
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+GATHERED = 1024  # voxels that are read at a time
+BATCH = 8  # relabellings whose whole maps are held at a time
+
+
+class GatheredClusters(NamedTuple):
+    """What is resampled: N voxels of m clusters."""
+
+    features: NDArray[np.float32]  # (m, F, N)
+    live: Integers  # (N,) where they are in the mask
+    forms: Forms
+    sources: Integers  # (D, m) the cluster that each place holds
+    signs: Floats  # (D, m) by which it is multiplied there
+    dof: float  # of t, or of the Wishart matrix below T²
+    rows: int  # Q of an F test; 0 of a t test
+
+
+def gather_clusters(stack: Stack, model: Model, scheme: Scheme) -> GatheredClusters | None:
+    """Read a stack as a few numbers of each cluster; None where it cannot be used.
+
+    It can where errors are cluster-robust and every map covers every voxel.
+    Voxels where the test cannot be estimated are left out.
+    """
+    clusters = model.clusters
+    if clusters is None:
+        return None
+    design, test = scheme.design, scheme.test
+    complete, basis = complete_tests(frame_design(design.matrix, [(test.weights, test.is_f)]), clusters)
+    places = _places_of(clusters, design.places)
+    sources, signs = _by_cluster(scheme, clusters, places)
+    groups = (places >= 0).sum(axis=1) if np.any(sources != sources[0]) else np.arange(len(places))
+    forms, templates = make_forms(basis, complete, slice(0, len(complete.rows)), places, groups)
+    features = np.empty((*forms.effect.shape[1:], stack.n_voxels), dtype=np.float32)
+    live = np.zeros(stack.n_voxels, dtype=np.bool_)
+    size = min(GATHERED, block_size(stack.n_maps))
+    for start in range(0, stack.n_voxels, size):
+        block = stack.read(start, start + size)
+        if not block.covered.all():
+            return None
+        there = slice(start, start + size)
+        live[there] = model.fit(block).tests[test.name].estimable
+        left = to_features(getattr(scheme.prepare(block), str(scheme.kind)), templates)
+        norm = np.sqrt((left**2).sum(axis=(0, 1)))
+        features[:, :, there] = left / np.where(norm > 0.0, norm, 1.0)
+    kept = np.flatnonzero(live)
+    if kept.size < live.size:
+        features = np.ascontiguousarray(features[:, :, kept])
+    rows = len(complete.rows) if test.is_f else 0
+    dof = float(complete.dof[0]) + max(rows - 1, 0)
+    return GatheredClusters(features, kept, forms, sources, signs, dof, rows)
+
+
+def _places_of(clusters: Integers, places: Integers | None) -> Integers:
+    """List the maps of each cluster in the order of their conditions, (m, L); -1 beyond its number."""
+    order = np.lexsort((np.zeros(clusters.size) if places is None else places, clusters))
+    counts = np.bincount(clusters)
+    listed = np.full((counts.size, counts.max()), -1, dtype=np.int64)
+    starts = np.cumsum(counts) - counts
+    for one, (start, count) in enumerate(zip(starts, counts, strict=True)):
+        listed[one, :count] = order[start : start + count]
+    return listed
+
+
+def _by_cluster(scheme: Scheme, clusters: Integers, places: Integers) -> tuple[Integers, Floats]:
+    """Tell which cluster each place holds in each relabelling, and with which sign, both (D, m)."""
+    first = places[:, 0]
+    targets = clusters[scheme.relabellings.orders[:, first]]  # (D, m) where a cluster goes
+    sources = np.argsort(targets, axis=1)
+    signs = np.take_along_axis(scheme.relabellings.signs[:, first], sources, axis=1)
+    return sources, signs.astype(np.float64)
+
+
+class FastSandwich:
+    """Scores relabellings of gathered clusters; it can be sent to another process.
+
+    Parameters
+    ----------
+    gathered : GatheredClusters
+    scoring : Scoring
+        Of the gathered voxels.
+    """
+
+    def __init__(self, gathered: GatheredClusters, scoring: Scoring) -> None:
+        self._gathered, self._scoring = gathered, scoring
+        self._table: ZTable = make_ztable(gathered.dof - max(gathered.rows - 1, 0), gathered.rows)
+        self.names = scoring.names
+        self._local = threading.local()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the work space here."""
+        return FastSandwich, (self._gathered, self._scoring)
+
+    @property
+    def size(self) -> int:
+        """How many relabellings a job has."""
+        return BATCH
+
+    @property
+    def nbytes(self) -> int:
+        """What another process would be sent."""
+        return self._gathered.features.nbytes
+
+    def side_by_side(self, threads: int) -> int:
+        """Tell how many jobs may be done at once in threads."""
+        return threads
+
+    def data(self) -> Iterator[NDArray[Any]]:
+        """Yield the data that are scored."""
+        yield from (self._gathered.features, self._gathered.live, *self._gathered.forms)
+
+    def identity(self, threads: int) -> tuple[dict[str, Floats], Floats]:
+        """Score the maps as they are: each score's map (V,), and the largest (S,)."""
+        found: list[tuple[dict[str, Floats], Floats]] = []
+
+        def work(_: int) -> tuple[dict[str, Floats], Floats]:
+            z = self._maps(range(1))[0]
+            return self._scoring.each(z), self._scoring.largest(z)
+
+        # in a thread of its own, when there are several: its work space goes with it
+        in_threads(work, range(1), threads, lambda _, scored: found.append(scored))
+        return found[0]
+
+    def score(self, job: range) -> Floats:
+        """Return the largest scores of some relabellings, (S, M)."""
+        return np.stack([self._scoring.largest(z) for z in self._maps(job)], axis=1)
+
+    def _maps(self, job: range) -> Floats:
+        """Compute z maps, (M, N)."""
+        gathered, there = self._gathered, slice(job.start, job.stop)
+        if not hasattr(self._local, "z"):
+            self._local.z = np.empty((BATCH, gathered.live.size))
+        z: Floats = self._local.z[: len(job)]
+        sources, signs = gathered.sources[there], gathered.signs[there]
+        robust_z(gathered.forms, gathered.features, sources, signs, gathered.dof, self._table, z)
+        return z

@@ -1,0 +1,47 @@
+"""What files and messages say of an error that is robust to maps that depend on each other."""
+
+from typing import Any
+
+import numpy as np
+
+from ibma_app.core.estimate import Estimate
+from ibma_app.stream.estimate import Model
+
+FEW_DOF = 4.0
+"""Below, Satterthwaite's approximation is rough, and p only roughly what it says (Pustejovsky & Tipton 2018)."""
+
+
+def smallest_dof(estimate: Estimate) -> dict[str, float]:
+    """Return the fewest degrees of freedom of each test that has its own, over the voxels where it can be estimated."""
+    fewest = {}
+    for name, fitted in estimate.tests.items():
+        if fitted.dof is not None and fitted.estimable.any():
+            fewest[name] = float(np.min(fitted.dof[fitted.estimable]))
+    return fewest
+
+
+def error_sidecar(model: Model, estimate: Estimate) -> dict[str, Any]:
+    """Give the keys ``Errors``, and of a cluster-robust error ``Clusters``, their number and the fewest dof."""
+    if "errors" not in model.settings:
+        return {}
+    told: dict[str, Any] = {"Errors": model.settings["errors"]}
+    if model.clusters is not None:
+        told["Clusters"] = model.design.cluster_name or "each map"
+        told["NumberOfClusters"] = int(np.unique(model.clusters).size)
+        fewest = smallest_dof(estimate)
+        if fewest:
+            told["SmallestDegreesOfFreedom"] = round(min(fewest.values()), 6)
+    return told
+
+
+def dof_notes(model: Model, estimate: Estimate) -> tuple[str, ...]:
+    """Warn of tests whose degrees of freedom are few."""
+    few = [f"{name} ({dof:.3g})" for name, dof in smallest_dof(estimate).items() if dof < FEW_DOF]
+    if not few:
+        return ()
+    design = model.design
+    return (
+        f"{model.estimator.name}: degrees of freedom below {FEW_DOF:g}: {', '.join(few)}. The cluster-robust error "
+        f"rests on {design.n_clusters} independent {design.cluster_plural}, and not on all of them alike: p is only "
+        "roughly what it says.",
+    )
