@@ -1,13 +1,13 @@
 """What an estimator returns, and what inference sees of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
+from ibma_app.core.inference_facts import Facts, Relabelling
 
 Floats = NDArray[np.float64]
 
@@ -82,7 +82,7 @@ class Significance:
     log10_p: Floats  # (V,) corrected -log10 p
     significant: NDArray[np.bool_]  # (V,)
     z_threshold: float | None  # smallest |z| that is significant; None when nothing can be
-    facts: Mapping[str, Any] = field(default_factory=dict)  # for sidecar and report
+    facts: tuple[Facts, ...] = ()  # for sidecar and report, in the sidecar's order
     listed: NDArray[np.bool_] | None = None  # (V,) whose clusters the table lists; None: the significant
 
 
@@ -93,7 +93,7 @@ class Null:
     maxima: Mapping[str, Floats]  # inference name -> (R,) the identity first
     observed: Mapping[str, Floats]  # inference name -> (V,) scores of the identity, same arithmetic
     exhaustive: bool  # all distinct relabellings, or random ones
-    scheme: str  # "sign flips", "permutations (Freedman-Lane)", ...: words for sidecar and methods text
+    relabelling: Relabelling
     seed: int | None = None  # None when exhaustive
     ties: int = 1  # relabellings that score as the identity whatever the data: itself, its mirror image
 

@@ -149,10 +149,19 @@ class ClusterColumn:
 class Inference:
     """A way to decide what is significant, and all that the rest of the program asks about it.
 
-    ``infer(field, null, settings) -> Significance``. One that resamples has a
-    ``score``, and is given the null of it; the others ignore the null. What a
-    record does not say is not said anywhere: without ``words`` the methods text
-    has the title, the citations, and what the facts of its kind tell.
+    What a record does not say is not said anywhere: without ``words`` the
+    methods text has the title, the citations, and what the facts tell.
+
+    Every ``infer(field, null, settings) -> Significance`` takes
+
+    - ``field``: one test over the mask, V voxels;
+    - ``null``: of the record's ``score``, where it has one; else it ignores it;
+    - ``settings``: what it uses of them is in its own docstring or its ``settings``.
+
+    It returns ``log10_p`` (V,), corrected, which is 0 where the test cannot be
+    estimated, and what is significant; what else a reader should know are
+    ``facts``. It raises `UsageError` when a level is not between 0 and 1, or a
+    setting cannot be.
     """
 
     name: str

@@ -7,6 +7,7 @@ from typing import Any
 
 from ibma_app.core.design import Design
 from ibma_app.core.grid import Grid
+from ibma_app.core.inference_facts import Facts
 from ibma_app.core.methods import Estimator, Inference
 from ibma_app.core.statmap import Analysis
 
@@ -72,7 +73,7 @@ class Finding:
     inference: Inference
     n_significant: int
     z_threshold: float | None
-    facts: Mapping[str, Any]
+    facts: tuple[Facts, ...]
     null: NullShape | None = None  # where it resampled
 
 

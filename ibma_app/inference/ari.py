@@ -6,15 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.estimate import Field, Null, Significance
+from ibma_app.core.inference_facts import ClusterFacts, Fact, NeighbourFacts
 from ibma_app.core.methods import Citation, ClusterColumn, Inference, InferenceSettings
 from ibma_app.inference.clusters import connectivity_setting, find_clusters, read_connectivity
-from ibma_app.inference.decide import check_level, decide, passes
+from ibma_app.inference.decide import check_level, decide, level_facts, passes
 from ibma_app.stats.hommel import adjust_hommel, hommel_value, true_discoveries
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 CONNECTIVITY = 26
+CONTROLS = "true-discovery proportion of every set of voxels"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,27 +70,8 @@ def _prepare_bound(field: Field, settings: InferenceSettings) -> DiscoveryBound:
 def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
     """Bound the true discoveries of clusters formed at ``cluster_p``, and adjust p by Hommel's method.
 
-    Parameters
-    ----------
-    field : Field
-        One test over the mask, V voxels.
-    null : Null, optional
-        Not used.
-    settings : InferenceSettings
-        ``alpha`` and ``cluster_p`` are used, and the option ``connectivity``
-        (26 neighbours).
-
-    Returns
-    -------
-    Significance
-        ``log10_p`` (V,) of Hommel's adjusted p. Significant are the voxels of
-        clusters in which at least one discovery is true; all clusters are
-        ``listed``.
-
-    Raises
-    ------
-    UsageError
-        When a level is not between 0 and 1.
+    Significant are the voxels of clusters in which at least one discovery is
+    true; all clusters are ``listed``.
     """
     alpha = check_level(settings.alpha)
     cluster_p = check_level(settings.cluster_p, "--cluster-p")
@@ -100,23 +83,23 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
         bound.log10_p[clusters.voxels], clusters.labels, clusters.sizes.size, bound.hommel, alpha
     )
     adjusted = adjust_hommel(field.log10_p[field.estimable])
-    found = decide(field, adjusted, alpha, "true-discovery proportion of every set of voxels")
+    found = decide(field, adjusted, alpha, CONTROLS)
     significant = np.zeros_like(formed)
     significant[clusters.voxels] = (discoveries > 0)[clusters.labels]
     everywhere = true_discoveries(
         bound.log10_p[field.estimable], np.zeros(adjusted.size, dtype=np.int64), 1, bound.hommel, alpha
     )
-    facts = {
-        "Alpha": alpha,
-        "Controls": found.facts["Controls"],
-        "NumberOfTests": found.facts["NumberOfTests"],
-        "ClusterFormingP": cluster_p,
-        "Connectivity": connectivity,
-        "HommelValue": bound.hommel,
-        "TrueDiscoveries": int(everywhere[0]),
-        "NumberOfClusters": int(clusters.sizes.size),
-        "NumberOfVoxelsWithAdjustedP": int(np.count_nonzero(found.significant)),
-    }
+    facts = (
+        level_facts(field, alpha, CONTROLS, is_bound=True),
+        ClusterFacts(cluster_p),
+        NeighbourFacts(connectivity),
+        Fact("HommelValue", bound.hommel, "Hommel's value"),
+        Fact("TrueDiscoveries", int(everywhere[0]), "Truly active in the whole mask", "at least {} voxels"),
+        Fact("NumberOfClusters", int(clusters.sizes.size), "Clusters formed"),
+        Fact(
+            "NumberOfVoxelsWithAdjustedP", int(np.count_nonzero(found.significant)), "Voxels significant by Hommel's p"
+        ),
+    )
     z_threshold = float(np.abs(field.z[significant]).min()) if significant.any() else None
     return Significance(found.log10_p, significant, z_threshold, facts, listed=formed)
 

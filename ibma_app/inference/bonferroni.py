@@ -8,27 +8,7 @@ from ibma_app.inference.decide import check_level, decide
 
 
 def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
-    """Multiply p by the number of estimable voxels (Dunn 1961).
-
-    Parameters
-    ----------
-    field : Field
-        One test over the mask, V voxels.
-    null : None
-        Not used.
-    settings : InferenceSettings
-        ``alpha`` is used.
-
-    Returns
-    -------
-    Significance
-        ``log10_p`` (V,) of min(1, p·V); 0 where the test is not estimable.
-
-    Raises
-    ------
-    UsageError
-        When ``alpha`` is not between 0 and 1.
-    """
+    """Multiply p by the number of estimable voxels (Dunn 1961)."""
     alpha = check_level(settings.alpha)
     n_tests = max(int(np.count_nonzero(field.estimable)), 1)
     log10_p = field.log10_p[field.estimable] - np.log10(n_tests)

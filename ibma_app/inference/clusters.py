@@ -13,6 +13,7 @@ from ibma_app.core.atlas import Atlas
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Significance
 from ibma_app.core.grid import Grid
+from ibma_app.core.inference_facts import Fact
 from ibma_app.core.methods import InferenceSettings, Setting
 from ibma_app.inference.regions import NOWHERE, name_regions, region_columns
 from ibma_app.stats.components import AXES
@@ -234,7 +235,7 @@ def apply_min_extent(field: Field, significance: Significance, min_extent: int, 
         kept[find_clusters(field, marked, connectivity, min_extent).voxels] = True
         return kept
 
-    facts = {**significance.facts, "MinExtent": min_extent}
+    facts = (*significance.facts, Fact("MinExtent", min_extent))
     listed = None if significance.listed is None else large(significance.listed)
     return replace(significance, significant=large(significance.significant), facts=facts, listed=listed)
 

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Significance
+from ibma_app.core.inference_facts import LevelFacts, ThresholdFacts
 
 Floats = NDArray[np.float64]
 
@@ -74,10 +75,10 @@ def decide(field: Field, log10_p: Floats, level: float, control: str, p_threshol
         z_threshold = float(np.abs(field.z[significant]).min())
         if p_threshold is None:
             p_threshold = float(10.0 ** -field.log10_p[significant].min())
-    facts = {
-        "Alpha": level,
-        "Controls": control,
-        "NumberOfTests": int(np.count_nonzero(field.estimable)),
-        "PThreshold": p_threshold,
-    }
+    facts = (level_facts(field, level, control), ThresholdFacts(p_threshold))
     return Significance(everywhere, significant, z_threshold, facts)
+
+
+def level_facts(field: Field, level: float, control: str, *, is_bound: bool = False) -> LevelFacts:
+    """Tell what stays below the level, and of how many voxels."""
+    return LevelFacts(level, control, int(np.count_nonzero(field.estimable)), is_bound)

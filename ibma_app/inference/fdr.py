@@ -39,25 +39,6 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
     """Control the false discovery rate at alpha (Benjamini and Hochberg 1995).
 
     Valid for independent and positively dependent tests; maps are taken to be the latter.
-
-    Parameters
-    ----------
-    field : Field
-        One test over the mask, V voxels.
-    null : None
-        Not used.
-    settings : InferenceSettings
-        ``alpha`` is used.
-
-    Returns
-    -------
-    Significance
-        ``log10_p`` (V,) of the adjusted p (q values); 0 where the test is not estimable.
-
-    Raises
-    ------
-    UsageError
-        When ``alpha`` is not between 0 and 1.
     """
     alpha = check_level(settings.alpha)
     return decide(field, step_up(field.log10_p[field.estimable]), alpha, "false discovery rate")

@@ -9,27 +9,7 @@ from ibma_app.inference.fdr import step_up
 
 
 def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
-    """Control the false discovery rate at alpha whatever the dependence (Benjamini and Yekutieli 2001).
-
-    Parameters
-    ----------
-    field : Field
-        One test over the mask, V voxels.
-    null : None
-        Not used.
-    settings : InferenceSettings
-        ``alpha`` is used.
-
-    Returns
-    -------
-    Significance
-        ``log10_p`` (V,) of the adjusted p; 0 where the test is not estimable.
-
-    Raises
-    ------
-    UsageError
-        When ``alpha`` is not between 0 and 1.
-    """
+    """Control the false discovery rate at alpha whatever the dependence (Benjamini and Yekutieli 2001)."""
     alpha = check_level(settings.alpha)
     log10_p = field.log10_p[field.estimable]
     # the price of arbitrary dependence: the harmonic number 1 + 1/2 + ... + 1/N

@@ -22,28 +22,8 @@ def score(grid: Grid, tail: str, settings: InferenceSettings) -> Scorer:
 
 
 def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
-    """Compare each voxel's z with the largest z of every relabelling (Nichols & Holmes 2002).
-
-    Parameters
-    ----------
-    field : Field
-        One test over the mask, V voxels.
-    null : Null
-        With this score.
-    settings : InferenceSettings
-        ``alpha``.
-
-    Returns
-    -------
-    Significance
-        ``log10_p`` (V,) of the family-wise corrected p; 0 where the test is not estimable.
-
-    Raises
-    ------
-    UsageError
-        When ``alpha`` is not between 0 and 1.
-    """
-    return decide_by_null("max-stat", field, null, settings, {})
+    """Compare each voxel's z with the largest z of every relabelling (Nichols & Holmes 2002)."""
+    return decide_by_null("max-stat", field, null, settings)
 
 
 INFERENCE = Inference(

@@ -1,8 +1,5 @@
 """The null that resampling found, told in a few numbers: for the page, which does not keep thousands."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from ibma_app.core.estimate import Null
@@ -13,7 +10,7 @@ BINS = 60
 UPPER, STRETCH = 0.95, 3.0  # the tail is cut at three times its upper five percent
 
 
-def summarise_null(null: Null, name: str, facts: Mapping[str, Any]) -> NullShape:
+def summarise_null(null: Null, name: str, threshold: float | None = None) -> NullShape:
     """Count the relabellings' largest scores in equal bins, beside the observed one.
 
     The bins end where the null's tail runs on to more than three times its
@@ -25,8 +22,8 @@ def summarise_null(null: Null, name: str, facts: Mapping[str, Any]) -> NullShape
     null : Null
     name : str
         The inference, whose score is told.
-    facts : mapping
-        Of its Significance, with ``ScoreThreshold``.
+    threshold : float, optional
+        What a significant score exceeds; None: none can.
 
     Returns
     -------
@@ -46,5 +43,5 @@ def summarise_null(null: Null, name: str, facts: Mapping[str, Any]) -> NullShape
         observed=observed,
         reached=int(np.rint(p * null.resamples)),
         resamples=null.resamples,
-        threshold=facts.get("ScoreThreshold"),
+        threshold=threshold,
     )

@@ -1,15 +1,13 @@
 """What random field theory needs to know of a map: its null field and the size of the search."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field
+from ibma_app.core.inference_facts import RandomFieldFacts
 from ibma_app.core.methods import Citation
 from ibma_app.stats.resels import count_resels
 from ibma_app.stats.rft import RandomField
@@ -45,7 +43,7 @@ class Search:
     mask: NDArray[np.bool_]  # (X, Y, Z) voxels searched: the estimable ones
     resels: Floats  # (4,)
     voxels_per_resel: float
-    facts: Mapping[str, Any]  # for sidecar and report
+    facts: RandomFieldFacts
 
     @property
     def n_voxels(self) -> int:
@@ -87,14 +85,16 @@ def prepare_search(field: Field, inference: str) -> Search:
     mask[field.grid.mask] = field.estimable
     resels = count_resels(mask, fwhm)
     sizes = np.sqrt((field.grid.affine[:3, :3] ** 2).sum(axis=0))
-    facts = {
-        "RandomField": _describe(null, field),
-        "FWHM": [float(mm) for mm in fwhm * sizes],
-        "FWHMUnits": "mm",
-        "Resels": [float(count) for count in resels],
-        "SmoothnessFrom": f"standardised residuals of {field.smoothness.n_maps} map(s), "
-        f"forward differences at {field.smoothness.n_voxels} voxels",
-    }
+    facts = RandomFieldFacts(
+        kind=null.kind,
+        dof=null.dof,
+        two_sided=null.two_sided,
+        dof_vary=field.statistic is not None and field.dof is None,
+        fwhm=tuple(float(mm) for mm in fwhm * sizes),
+        resels=tuple(float(count) for count in resels),
+        n_maps=field.smoothness.n_maps,
+        n_voxels=field.smoothness.n_voxels,
+    )
     return Search(null, values, mask, resels, float(np.prod(fwhm)), facts)
 
 
@@ -104,15 +104,3 @@ def _null_field(field: Field) -> tuple[RandomField, Floats]:
         two_sided = field.statistic_name == "t" and field.tail == "two-sided"
         return RandomField(field.statistic_name, field.dof, two_sided), field.statistic
     return RandomField("z", two_sided=field.tail == "two-sided"), field.z
-
-
-def _describe(null: RandomField, field: Field) -> str:
-    """Name a null field in words."""
-    rows, dof = (f"{value:g}" for value in null.dof)
-    if null.kind == "F":
-        return f"F field with {rows} and {dof} degrees of freedom"
-    sides = ", both signs" if null.two_sided else ""
-    if null.kind == "t" and math.isfinite(null.dof[1]):
-        return f"t field with {dof} degrees of freedom{sides}"
-    varies = field.statistic is not None and field.dof is None
-    return f"Gaussian field of z{sides}" + (" (degrees of freedom vary between voxels)" if varies else "")

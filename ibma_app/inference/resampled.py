@@ -2,16 +2,16 @@
 
 import logging
 import math
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Null, Significance
+from ibma_app.core.inference_facts import Facts, ResamplingFacts, WarningFact
 from ibma_app.core.methods import Citation, InferenceSettings, Setting
-from ibma_app.inference.decide import check_level, decide
+from ibma_app.inference.decide import check_level, decide, level_facts
 from ibma_app.stats.pareto import pareto_tail
 from ibma_app.stats.tails import p_to_z
 
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
+CONTROLS = "family-wise error rate"
 SLACK = 1e-6
 """Relative slack of null >= observed: equal scores stay equal whatever the order of their sums."""
 
@@ -75,7 +76,12 @@ def cluster_forming_z(settings: InferenceSettings, tail: str) -> float:
 
 
 def decide_by_null(
-    name: str, field: Field, null: Null | None, settings: InferenceSettings, facts: Mapping[str, Any]
+    name: str,
+    field: Field,
+    null: Null | None,
+    settings: InferenceSettings,
+    own: tuple[Facts, ...] = (),
+    score_units: str = "",
 ) -> Significance:
     """Correct p by the null of one score, and decide.
 
@@ -88,8 +94,9 @@ def decide_by_null(
     null : Null
     settings : InferenceSettings
         ``alpha``; of its options ``tail_fit``.
-    facts : mapping
-        What the sidecar says of the score.
+    own : tuple
+        What the inference tells of its score.
+    score_units : str
 
     Returns
     -------
@@ -110,32 +117,23 @@ def decide_by_null(
         # only where counting ends: elsewhere the counts are exact
         beyond = p <= null.smallest_p
         p[beyond] = np.minimum(p[beyond], pareto_tail(observed[beyond], maxima[1:]))
-    found = decide(field, -np.log10(p[field.estimable]), alpha, "family-wise error rate")
-    told = {key: value for key, value in found.facts.items() if key != "PThreshold"}
-    told |= {
-        "Resamples": null.resamples,
-        "Exhaustive": null.exhaustive,
-        "Scheme": null.scheme,
-        "NullHypothesis": _hypothesis(null.scheme),
-        "SmallestP": null.smallest_p,
-        "ScoreThreshold": _threshold(maxima, alpha),
-        **facts,
-    }
-    if null.seed is not None:
-        told["Seed"] = null.seed
-    if fitted:
-        told["TailFit"] = "p below 1 / Resamples are those of a generalised Pareto tail fitted to the null's maxima"
+    found = decide(field, -np.log10(p[field.estimable]), alpha, CONTROLS)
+    resampling = ResamplingFacts(
+        resamples=null.resamples,
+        exhaustive=null.exhaustive,
+        relabelling=null.relabelling,
+        smallest_p=null.smallest_p,
+        score_threshold=_threshold(maxima, alpha),
+        score_units=score_units,
+        seed=null.seed,
+        tail_fitted=fitted,
+    )
+    facts = (level_facts(field, alpha, CONTROLS), resampling, *own)
     if null.smallest_p > alpha and not fitted:
-        told["Warning"] = _too_few(null, alpha)
-        log.warning("%s: %s", name, told["Warning"])
-    return Significance(found.log10_p, found.significant, found.z_threshold, told)
-
-
-def _hypothesis(scheme: str) -> str:
-    """Say what relabelling takes the null to be."""
-    if scheme.startswith("sign flips"):
-        return "effects (residuals, in designs) are independent and symmetric about zero"
-    return "residuals can be exchanged for each other"
+        warning = WarningFact(_too_few(null, alpha))
+        facts = (*facts, warning)
+        log.warning("%s: %s", name, warning.text)
+    return replace(found, facts=facts)
 
 
 def _threshold(maxima: Floats, alpha: float) -> float | None:

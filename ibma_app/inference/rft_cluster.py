@@ -1,19 +1,22 @@
 """Familywise error rate of clusters by their extent, by random field theory."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 from scipy import special
 
 from ibma_app.core.estimate import Field, Null, Significance
+from ibma_app.core.inference_facts import ClusterFacts, ExtentFacts, Fact, NeighbourFacts, WarningFact
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
 from ibma_app.inference.clusters import connectivity_setting, find_clusters, read_connectivity
-from ibma_app.inference.decide import check_level, decide, passes
+from ibma_app.inference.decide import check_level, decide, level_facts, passes
 from ibma_app.inference.random_fields import KIEBEL_1999, Search, prepare_search
 from ibma_app.stats.rft import cluster_level, extent_threshold, height_of_p
 
 log = logging.getLogger(__name__)
 
+CONTROLS = "familywise error rate of clusters"
 NEIGHBOURS = 18
 """As SPM."""
 
@@ -26,26 +29,6 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
 
     Clusters are formed per sign where the uncorrected p, in the field's tail,
     is at most ``cluster_p``.
-
-    Parameters
-    ----------
-    field : Field
-        One test over the mask, V voxels, with ``smoothness``.
-    null : Null, optional
-        Not used: the null is known.
-    settings : InferenceSettings
-        ``alpha`` and ``cluster_p`` are used, and the option ``connectivity``
-        (18 neighbours).
-
-    Returns
-    -------
-    Significance
-        ``log10_p`` (V,) of the voxel's cluster; 0 outside clusters.
-
-    Raises
-    ------
-    UsageError
-        When a level is not between 0 and 1, or there is no smoothness.
     """
     alpha = check_level(settings.alpha)
     cluster_p = check_level(settings.cluster_p, "--cluster-p")
@@ -56,38 +39,35 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
         log.warning("%s", note)
     log10_p = np.zeros(field.z.shape)
     if not field.estimable.any():
-        return decide(field, log10_p[field.estimable], alpha, "familywise error rate of clusters")
+        return decide(field, log10_p[field.estimable], alpha, CONTROLS)
     height = height_of_p(search.field, cluster_p)
     formed = passes(field.log10_p, cluster_p) & field.estimable
     clusters = find_clusters(field, formed, connectivity)
     level = cluster_level(search.field, height, search.resels, clusters.sizes / search.voxels_per_resel)
     log10_p[clusters.voxels] = np.maximum(level.log10_p, 0.0)[clusters.labels]
-    found = decide(field, log10_p[field.estimable], alpha, "familywise error rate of clusters")
-    facts = {
-        "Alpha": alpha,
-        "Controls": found.facts["Controls"],
-        "NumberOfTests": found.facts["NumberOfTests"],
-        "NumberOfClusters": int(clusters.sizes.size),
-        "ClusterFormingP": cluster_p,
-        "ClusterFormingZ": _z_of(field, cluster_p),
-        "Connectivity": connectivity,
-        **search.facts,
-        "ClusterFormingHeight": height,
-        **_expectations(search, height, alpha),
-        **({"Note": note} if note else {}),
-    }
-    return Significance(found.log10_p, found.significant, found.z_threshold, facts)
+    found = decide(field, log10_p[field.estimable], alpha, CONTROLS)
+    facts = (
+        level_facts(field, alpha, CONTROLS),
+        Fact("NumberOfClusters", int(clusters.sizes.size), "Clusters formed"),
+        ClusterFacts(cluster_p, _z_of(field, cluster_p)),
+        NeighbourFacts(connectivity),
+        search.facts,
+        _expectations(search, height, alpha),
+        *((WarningFact(note, is_note=True),) if note else ()),
+    )
+    return replace(found, facts=facts)
 
 
-def _expectations(search: Search, height: float, alpha: float) -> dict[str, float | None]:
+def _expectations(search: Search, height: float, alpha: float) -> ExtentFacts:
     """Tell what the theory expects of clusters, in voxels."""
     level = cluster_level(search.field, height, search.resels, [])
     extent = extent_threshold(search.field, height, search.resels, alpha) * search.voxels_per_resel
-    return {
-        "ExpectedClusters": level.expected,
-        "ExpectedVoxelsPerCluster": level.expected_resels * search.voxels_per_resel,
-        "ExtentThreshold": max(int(np.ceil(extent * (1.0 - 1e-12))), 1) if np.isfinite(extent) else None,
-    }
+    return ExtentFacts(
+        forming_height=height,
+        expected_clusters=level.expected,
+        expected_voxels=level.expected_resels * search.voxels_per_resel,
+        smallest_extent=max(int(np.ceil(extent * (1.0 - 1e-12))), 1) if np.isfinite(extent) else None,
+    )
 
 
 def _z_of(field: Field, p: float) -> float:

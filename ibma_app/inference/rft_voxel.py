@@ -1,5 +1,7 @@
 """Familywise error rate of voxels by random field theory."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ibma_app.core.estimate import Field, Null, Significance
@@ -14,25 +16,6 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
 
     p is the smaller one of random field theory and Bonferroni, as in SPM, and
     not below the uncorrected.
-
-    Parameters
-    ----------
-    field : Field
-        One test over the mask, V voxels, with ``smoothness``.
-    null : Null, optional
-        Not used: the null is known.
-    settings : InferenceSettings
-        ``alpha`` is used.
-
-    Returns
-    -------
-    Significance
-        ``log10_p`` (V,) corrected; 0 where the test is not estimable.
-
-    Raises
-    ------
-    UsageError
-        When ``alpha`` is not between 0 and 1, or there is no smoothness.
     """
     alpha = check_level(settings.alpha)
     search = prepare_search(field, "rft-voxel")
@@ -43,8 +26,7 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
     bonferroni = uncorrected - np.log10(search.n_voxels)
     found = decide(field, np.minimum(np.maximum(by_fields, bonferroni), uncorrected), alpha, "familywise error rate")
     height = height_threshold(search.field, search.resels, search.n_voxels, alpha)
-    facts = {**found.facts, **search.facts, "HeightThreshold": height}
-    return Significance(found.log10_p, found.significant, found.z_threshold, facts)
+    return replace(found, facts=(*found.facts, replace(search.facts, height=height)))
 
 
 INFERENCE = Inference(

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.grid import Grid
+from ibma_app.core.inference_facts import Fact, NeighbourFacts
 from ibma_app.core.methods import Citation, Inference, InferenceSettings, Scorer, Setting
 from ibma_app.inference.clusters import connectivity_setting, read_connectivity
 from ibma_app.inference.resampled import TAIL_FIT, WINKLER_2014, decide_by_null
@@ -55,33 +56,13 @@ def score(grid: Grid, tail: str, settings: InferenceSettings) -> Scorer:
 
 
 def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
-    """Compare each voxel's enhanced value with the largest of every relabelling (Smith & Nichols 2009).
-
-    Parameters
-    ----------
-    field : Field
-        One test over the mask, V voxels.
-    null : Null
-        With this score.
-    settings : InferenceSettings
-        ``alpha``, of the options ``connectivity``, ``tfce_e``, ``tfce_h``.
-
-    Returns
-    -------
-    Significance
-        ``log10_p`` (V,) of the family-wise corrected p; 0 where the test is not estimable.
-
-    Raises
-    ------
-    UsageError
-        When ``alpha`` is not between 0 and 1, or a setting cannot be.
-    """
-    facts = {
-        "ExtentExponent": read_exponent(settings, "tfce_e"),
-        "HeightExponent": read_exponent(settings, "tfce_h"),
-        "Connectivity": read_connectivity(settings, CONNECTIVITY),
-    }
-    return decide_by_null("tfce", field, null, settings, facts)
+    """Compare each voxel's enhanced value with the largest of every relabelling (Smith & Nichols 2009)."""
+    own = (
+        Fact("ExtentExponent", read_exponent(settings, "tfce_e"), "Extent exponent E"),
+        Fact("HeightExponent", read_exponent(settings, "tfce_h"), "Height exponent H"),
+        NeighbourFacts(read_connectivity(settings, CONNECTIVITY)),
+    )
+    return decide_by_null("tfce", field, null, settings, own)
 
 
 INFERENCE = Inference(

@@ -6,27 +6,7 @@ from ibma_app.inference.decide import check_level, decide
 
 
 def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
-    """Threshold uncorrected p at ``settings.cluster_p``, in the field's tail.
-
-    Parameters
-    ----------
-    field : Field
-        One test over the mask, V voxels.
-    null : None
-        Not used.
-    settings : InferenceSettings
-        ``cluster_p`` is used.
-
-    Returns
-    -------
-    Significance
-        ``log10_p`` (V,) is uncorrected; 0 where the test is not estimable.
-
-    Raises
-    ------
-    UsageError
-        When ``cluster_p`` is not between 0 and 1.
-    """
+    """Threshold uncorrected p at ``settings.cluster_p``, in the field's tail."""
     level = check_level(settings.cluster_p, "--cluster-p")
     return decide(field, field.log10_p[field.estimable], level, "error rate of each voxel", level)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.inference_facts import Facts
 from ibma_app.core.methods import ClusterColumn
 from ibma_app.core.results import Results
 from ibma_app.report.maps import ResultMaps
@@ -71,7 +72,7 @@ class InferenceNumbers:
     n_positive: int
     n_negative: int
     z_threshold: float | None
-    facts: Mapping[str, Any]
+    facts: tuple[Facts, ...]
     clusters: ClusterTable | None
 
     @property

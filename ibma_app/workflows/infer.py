@@ -13,8 +13,9 @@ from ibma_app.core.atlas import Atlas
 from ibma_app.core.design import Test
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Estimate, Field, Null, Significance, Smoothness
+from ibma_app.core.inference_facts import NeighbourFacts, ResamplingFacts, find_fact, sidecar_of
 from ibma_app.core.methods import Inference, InferenceSettings
-from ibma_app.core.results import Finding, WrittenFile
+from ibma_app.core.results import Finding, NullShape, WrittenFile
 from ibma_app.dataset.write import save_json, save_tsv
 from ibma_app.estimators import estimators_that
 from ibma_app.inference import inferences_that
@@ -30,6 +31,9 @@ from ibma_app.workflows.write import sidecars
 from ibma_app.workflows.write.maps import Target
 
 log = logging.getLogger(__name__)
+
+NEIGHBOURS = 26
+"""Of a voxel, in the tables of inferences that say none."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,14 @@ def _finding(test: str, inference: Inference, significance: Significance, null: 
         n_significant=int(np.count_nonzero(significance.significant)),
         z_threshold=significance.z_threshold,
         facts=significance.facts,
-        null=summarise_null(null, inference.name, significance.facts) if null and inference.score else None,
+        null=_null_shape(null, inference, significance) if null and inference.score else None,
     )
+
+
+def _null_shape(null: Null, inference: Inference, significance: Significance) -> NullShape:
+    """Tell the null of an inference, and its score that would be significant."""
+    resampling = find_fact(significance.facts, ResamplingFacts)
+    return summarise_null(null, inference.name, resampling.score_threshold if resampling else None)
 
 
 def make_field(target: Target, estimate: Estimate, test: Test, smoothness: Smoothness | None = None) -> Field:
@@ -150,7 +160,8 @@ def _null(
 
 def _connectivity(significance: Significance, settings: InferenceSettings) -> int:
     """Look up how many neighbours a method's clusters were formed with."""
-    return int(significance.facts.get("Connectivity", settings.options.get("connectivity", 26)))
+    told = find_fact(significance.facts, NeighbourFacts)
+    return told.neighbours if told else int(settings.options.get("connectivity", NEIGHBOURS))
 
 
 def _tabulate(
@@ -207,11 +218,9 @@ def _sidecar(
     dof: float | str | None,
 ) -> dict[str, Any]:
     """Make the sidecar that all files of one inference on one test share."""
-    extra = sidecars.inference_sidecar(
-        significance.facts, inference.name, inference.title, inference.citations, significance.z_threshold
-    )
+    extra = sidecars.inference_sidecar(inference, significance)
     common = sidecars.map_sidecar(target.common, "z", target.units, test=test, design=target.design, dof=dof, tail=tail)
-    drawn = {key: significance.facts[key] for key in ("Resamples", "Seed") if key in significance.facts}
+    drawn = {key: value for key, value in sidecar_of(significance.facts).items() if key in ("Resamples", "Seed")}
     return {**common, **drawn, **extra}
 
 

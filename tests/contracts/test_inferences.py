@@ -10,8 +10,9 @@ from ibma_app.core.design import TAILS
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field
 from ibma_app.core.grid import Grid
+from ibma_app.core.inference_facts import sidecar_of
 from ibma_app.core.methods import InferenceSettings
-from ibma_app.inference import INFERENCES, find_inference
+from ibma_app.inference import INFERENCES, find_inference, inference_settings
 
 SHAPE = (9, 8, 7)
 
@@ -156,10 +157,56 @@ def test_inputs_stay_as_they_are_and_results_repeat(infer):
     np.testing.assert_array_equal(field.z, z)
     np.testing.assert_array_equal(field.log10_p, log10_p)
     np.testing.assert_array_equal(one.log10_p, two.log10_p)
-    assert dict(one.facts) == dict(two.facts)
+    assert one.facts == two.facts
 
 
 def test_facts_tell_level_and_number_of_tests(infer):
     found = infer(make_field(noise()))
-    assert found.facts["NumberOfTests"] == 504
-    assert 0 < found.facts["Alpha"] < 1
+    assert sidecar_of(found.facts)["NumberOfTests"] == 504
+    assert 0 < sidecar_of(found.facts)["Alpha"] < 1
+
+
+@pytest.mark.parametrize("name", INFERENCES)
+def test_record(name):
+    record = find_inference(name)
+    assert record.name == name
+    assert record.title
+    assert not record.title.endswith(".")
+    assert not record.words or record.words.endswith(".")
+    assert bool(record.score_label) == (record.score is not None)
+    for key, setting in record.settings.items():
+        assert setting.meaning, key
+        assert set(setting.choices) <= set(inference_settings()[key])
+    for column in record.columns:
+        assert column.label
+        assert column.description
+
+
+@pytest.mark.parametrize("name", [name for name in INFERENCES if find_inference(name).score])
+def test_a_score_of_all_voxels_is_their_height(name):
+    # what the report tells as a height, resampling takes from all voxels, and the other way round
+    record = find_inference(name)
+    scorer = record.score(make_field(noise()).grid, "two-sided", InferenceSettings())
+    assert record.score_is_height == (scorer.floor == -np.inf)
+    if record.score_is_height:
+        heights = np.array([1.0, 4.5, 2.0])
+        np.testing.assert_array_equal(scorer.each(np.arange(3), heights), heights)
+        assert scorer.largest(np.arange(3), heights) == 4.5
+
+
+@pytest.mark.parametrize("name", [name for name in INFERENCES if find_inference(name).columns])
+def test_columns_measure_clusters(name):
+    field = make_field(noise())
+    for column in find_inference(name).columns:
+        measure = column.prepare(field, InferenceSettings())
+        assert 0 < measure(np.arange(50)) <= (1 if column.percent else np.inf)
+        assert measure(np.arange(50)) == measure(np.arange(50))
+
+
+def test_keys_of_the_configuration():
+    assert inference_settings() == {
+        "connectivity": (6, 18, 26),
+        "tail_fit": (False, True),
+        "tfce_e": (),
+        "tfce_h": (),
+    }

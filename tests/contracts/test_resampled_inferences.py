@@ -11,6 +11,7 @@ from ibma_app.core.design import TAILS
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Null
 from ibma_app.core.grid import Grid
+from ibma_app.core.inference_facts import Relabelling, sidecar_of
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.inference import INFERENCES, find_inference
 from ibma_app.stream.resampling.scoring import Scoring
@@ -41,7 +42,7 @@ def make_null(name, field, maps, settings, **options):
     return Null(
         {name: maxima},
         scoring.each(field.z[live]),
-        **{"exhaustive": False, "scheme": "sign flips", "seed": 0, **options},
+        **{"exhaustive": False, "relabelling": Relabelling(flips=True, of="maps"), "seed": 0, **options},
     )
 
 
@@ -122,16 +123,16 @@ def test_facts_tell_the_resampling(name):
         "SmallestP": 0.01,
         "Alpha": 0.05,
     }
-    assert {key: found.facts[key] for key in expected} == expected
-    assert "symmetric" in found.facts["NullHypothesis"]
+    assert {key: sidecar_of(found.facts)[key] for key in expected} == expected
+    assert "symmetric" in sidecar_of(found.facts)["NullHypothesis"]
     exhaustive, _ = infer(name, make_maps(), null_options={"exhaustive": True, "seed": None, "ties": 2})
-    assert "Seed" not in exhaustive.facts
-    assert exhaustive.facts["SmallestP"] == 0.02
+    assert "Seed" not in sidecar_of(exhaustive.facts)
+    assert sidecar_of(exhaustive.facts)["SmallestP"] == 0.02
 
 
 def test_scores_beyond_the_threshold_are_significant(name):
     found, null = infer(name, make_maps(seed=4))
-    beyond = null.observed[name] > found.facts["ScoreThreshold"]
+    beyond = null.observed[name] > sidecar_of(found.facts)["ScoreThreshold"]
     np.testing.assert_array_equal(found.significant, beyond)
 
 
@@ -139,9 +140,9 @@ def test_too_few_resamples_are_told(name, caplog):
     with caplog.at_level(logging.WARNING):
         found, _ = infer(name, make_maps(9))
     assert "smallest p that can be reached is 0.1, above --alpha 0.05" in caplog.text
-    assert "smallest p" in found.facts["Warning"]
+    assert "smallest p" in sidecar_of(found.facts)["Warning"]
     assert not found.significant.any()
-    assert found.facts["ScoreThreshold"] is None
+    assert sidecar_of(found.facts)["ScoreThreshold"] is None
 
 
 def test_a_fitted_tail_reaches_further(name):
@@ -152,7 +153,7 @@ def test_a_fitted_tail_reaches_further(name):
     assert fitted.log10_p.max() > plain.log10_p.max() or name == "cluster-size"
     known = plain.log10_p < plain.log10_p.max()
     np.testing.assert_array_equal(fitted.log10_p[known], plain.log10_p[known])
-    assert "Pareto" in fitted.facts["TailFit"]
+    assert "Pareto" in sidecar_of(fitted.facts)["TailFit"]
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.1, float("nan")])

@@ -11,6 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field
 from ibma_app.core.grid import Grid
+from ibma_app.core.inference_facts import sidecar_of
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.inference.ari import INFERENCE, bound_discoveries
 from ibma_app.inference.clusters import apply_min_extent, table_columns, tabulate_clusters
@@ -53,7 +54,7 @@ def test_bounds_equal_nilearn(alpha, threshold):
     image = nib.Nifti1Image(volume, AFFINE)
     # nilearn labels with 6 neighbours and takes voxels strictly above the threshold
     theirs = cluster_level_inference(image, threshold=threshold, alpha=alpha).get_fdata()
-    assert len(rows) == found.facts["NumberOfClusters"] > 4
+    assert len(rows) == sidecar_of(found.facts)["NumberOfClusters"] > 4
     proportions = []
     for row in rows:
         i, j, k = np.rint(np.array([row.x, row.y, row.z]) / 3).astype(int)
@@ -74,7 +75,7 @@ def test_adjusted_p_equal_statsmodels():
     expected = multipletests(10.0**-field.log10_p, method="hommel")[1]
     np.testing.assert_allclose(10.0**-found.log10_p, expected, rtol=1e-9)
     np.testing.assert_array_equal(found.listed, field.log10_p >= 3 - 1e-9)
-    assert found.facts["NumberOfVoxelsWithAdjustedP"] == (expected <= 0.05).sum()
+    assert sidecar_of(found.facts)["NumberOfVoxelsWithAdjustedP"] == (expected <= 0.05).sum()
 
 
 def test_two_signs():
@@ -99,8 +100,8 @@ def test_any_set_has_a_bound():
 
 def test_noise_has_no_discoveries():
     found = INFERENCE.infer(make_field(np.zeros((5, 5, 5))), None, InferenceSettings())
-    assert found.facts["HommelValue"] == 125
-    assert found.facts["TrueDiscoveries"] == 0
+    assert sidecar_of(found.facts)["HommelValue"] == 125
+    assert sidecar_of(found.facts)["TrueDiscoveries"] == 0
     assert not found.significant.any()
     assert found.z_threshold is None
 

@@ -12,6 +12,7 @@ from scipy.stats import norm
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Significance
 from ibma_app.core.grid import Grid
+from ibma_app.core.inference_facts import sidecar_of
 from ibma_app.inference import clusters
 from ibma_app.inference.clusters import apply_min_extent, tabulate_clusters
 
@@ -212,7 +213,7 @@ def test_min_extent_leaves_table_and_mask():
     significance = above(field, 3.0)
     kept = apply_min_extent(field, significance, 2)
     assert kept.significant.sum() == 3
-    assert kept.facts["MinExtent"] == 2
+    assert sidecar_of(kept.facts)["MinExtent"] == 2
     np.testing.assert_array_equal(kept.log10_p, significance.log10_p)
     assert [row.n_voxels for row in tabulate_clusters(field, kept)] == [3]
     assert apply_min_extent(field, significance, 1) is significance

@@ -10,6 +10,7 @@ from scipy import ndimage, stats
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Smoothness
 from ibma_app.core.grid import Grid
+from ibma_app.core.inference_facts import sidecar_of
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.inference.rft_cluster import INFERENCE as CLUSTER
 from ibma_app.inference.rft_voxel import INFERENCE as VOXEL
@@ -67,10 +68,10 @@ def test_voxels_are_significant_above_the_threshold(tail):
     strength = {"two-sided": np.abs, "positive": np.positive, "negative": np.negative}[tail](field.statistic)
     np.testing.assert_array_equal(found.significant, strength >= height)
     assert 0 < found.significant.sum() < 100
-    assert found.facts["HeightThreshold"] == height
-    assert found.facts["FWHM"] == pytest.approx([6.0, 6.25, 6.0])
-    assert found.facts["Resels"] == pytest.approx(resels)
-    assert found.facts["RandomField"].startswith("t field with 14 degrees of freedom")
+    assert sidecar_of(found.facts)["HeightThreshold"] == height
+    assert sidecar_of(found.facts)["FWHM"] == pytest.approx([6.0, 6.25, 6.0])
+    assert sidecar_of(found.facts)["Resels"] == pytest.approx(resels)
+    assert sidecar_of(found.facts)["RandomField"].startswith("t field with 14 degrees of freedom")
     assert (found.log10_p <= field.log10_p).all()
     order = np.argsort(strength)
     assert (np.diff(found.log10_p[order]) >= -1e-12).all()
@@ -88,7 +89,7 @@ def test_the_other_sign_mirrors():
 def test_f_tests_have_the_f_field():
     field = make_field(blobs() ** 2, tail="positive", name="F", rows=3.0)
     found = VOXEL.infer(field, None, DEFAULT)
-    assert found.facts["RandomField"] == "F field with 3 and 14 degrees of freedom"
+    assert sidecar_of(found.facts)["RandomField"] == "F field with 3 and 14 degrees of freedom"
     resels = count_resels(field.grid.mask, (3.0, 2.5, 2.0))
     height = height_threshold(RandomField("F", (3.0, 14.0)), resels, field.z.size, 0.05)
     np.testing.assert_array_equal(found.significant, field.statistic >= height)
@@ -98,8 +99,9 @@ def test_f_tests_have_the_f_field():
 def test_dof_that_vary_leave_the_gaussian_field():
     field = replace(make_field(blobs()), dof=None)
     found = VOXEL.infer(field, None, DEFAULT)
-    assert found.facts["RandomField"] == "Gaussian field of z, both signs (degrees of freedom vary between voxels)"
-    height = found.facts["HeightThreshold"]
+    told = sidecar_of(found.facts)
+    assert told["RandomField"] == "Gaussian field of z, both signs (degrees of freedom vary between voxels)"
+    height = told["HeightThreshold"]
     np.testing.assert_array_equal(found.significant, np.abs(field.z) >= height)
 
 
@@ -117,7 +119,7 @@ def test_only_estimable_voxels_are_searched(inference):
     found = inference.infer(replace(field, estimable=estimable), None, DEFAULT)
     assert not found.significant[~estimable].any()
     assert (found.log10_p[~estimable] == 0).all()
-    assert found.facts["NumberOfTests"] == estimable.sum()
+    assert sidecar_of(found.facts)["NumberOfTests"] == estimable.sum()
     nothing = inference.infer(replace(field, estimable=np.zeros_like(estimable)), None, DEFAULT)
     assert not nothing.significant.any()
     assert (nothing.log10_p == 0).all()
@@ -151,13 +153,14 @@ def test_clusters_have_the_p_of_their_extent(tail):
             expected[labels == label] = cluster_level(null, height, resels, [size]).log10_p
         n_clusters += n_found
     np.testing.assert_allclose(found.log10_p, expected[field.grid.mask], rtol=1e-9, atol=1e-12)
-    assert found.facts["NumberOfClusters"] == n_clusters > 5
-    assert found.facts["ClusterFormingHeight"] == pytest.approx(height)
-    assert found.facts["ClusterFormingZ"] == pytest.approx(stats.norm.isf(0.01 / (2 if null.two_sided else 1)))
-    assert found.facts["Connectivity"] == 18
+    told = sidecar_of(found.facts)
+    assert told["NumberOfClusters"] == n_clusters > 5
+    assert told["ClusterFormingHeight"] == pytest.approx(height)
+    assert told["ClusterFormingZ"] == pytest.approx(stats.norm.isf(0.01 / (2 if null.two_sided else 1)))
+    assert told["Connectivity"] == 18
     assert 0 < found.significant.sum() < (found.log10_p > 0).sum()
     sizes = np.bincount(ndimage.label(np.abs(volume) > height, ndimage.generate_binary_structure(3, 2))[0].ravel())
-    assert sizes[1:].max() >= found.facts["ExtentThreshold"] > 1
+    assert sizes[1:].max() >= told["ExtentThreshold"] > 1
 
 
 def test_lenient_clusters_are_warned_of(caplog):
@@ -165,10 +168,10 @@ def test_lenient_clusters_are_warned_of(caplog):
     with caplog.at_level(logging.WARNING):
         strict = CLUSTER.infer(field, None, InferenceSettings(cluster_p=0.001))
         assert not caplog.records
-        assert "Note" not in strict.facts
+        assert "Note" not in sidecar_of(strict.facts)
         lenient = CLUSTER.infer(field, None, InferenceSettings(cluster_p=0.01))
     assert "above 0.001" in caplog.text
-    assert "above 0.001" in lenient.facts["Note"]
+    assert "above 0.001" in sidecar_of(lenient.facts)["Note"]
 
 
 def test_connectivity_is_settable():
@@ -176,7 +179,7 @@ def test_connectivity_is_settable():
     volume[8, 8, 8], volume[9, 9, 9] = 12.0, 13.0  # corner to corner
     field = make_field(volume)
     counts = [
-        CLUSTER.infer(field, None, InferenceSettings(options=options)).facts["NumberOfClusters"]
+        sidecar_of(CLUSTER.infer(field, None, InferenceSettings(options=options)).facts)["NumberOfClusters"]
         for options in ({}, {"connectivity": 26})
     ]
     assert counts == [2, 1]

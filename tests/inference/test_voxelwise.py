@@ -9,6 +9,7 @@ from statsmodels.stats.multitest import multipletests
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field
 from ibma_app.core.grid import Grid
+from ibma_app.core.inference_facts import sidecar_of
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.inference import INFERENCES, find_inference
 from ibma_app.inference.fdr import step_up
@@ -80,7 +81,7 @@ def test_maps_equal_nilearn(name, control, tail, two_sided):
     np.testing.assert_array_equal(found.significant, theirs.get_fdata().ravel() != 0)
     if name == "bonferroni":
         sides = 2 if two_sided else 1
-        assert norm.isf(found.facts["PThreshold"] / sides) == pytest.approx(threshold, rel=1e-9)
+        assert norm.isf(sidecar_of(found.facts)["PThreshold"] / sides) == pytest.approx(threshold, rel=1e-9)
 
 
 def test_step_up_keeps_the_order_of_p_that_underflow():
@@ -109,7 +110,7 @@ def test_voxels_that_are_not_estimable_do_not_count():
         infer = find_inference(name).infer
         found, alone = infer(whole, None, InferenceSettings()), infer(part, None, InferenceSettings())
         np.testing.assert_array_equal(found.log10_p[estimable], alone.log10_p)
-        assert found.facts["NumberOfTests"] == 666
+        assert sidecar_of(found.facts)["NumberOfTests"] == 666
 
 
 def test_uncorrected_thresholds_at_the_cluster_forming_level():

@@ -11,6 +11,7 @@ import pytest
 
 from ibma_app.core.design import Design, Test
 from ibma_app.core.grid import Grid
+from ibma_app.core.inference_facts import LevelFacts
 from ibma_app.core.methods import Citation
 from ibma_app.core.results import EstimatorResult, Finding, MapSurvey, Results, WrittenFile
 from ibma_app.core.statmap import Analysis, Dataset, Observation, StatMap
@@ -151,9 +152,8 @@ def _make_estimator(out, name, grid, design, contrast, rng, units, *, significan
             path = out / "group" / f"{stem}_test-{key}_desc-{name}_corr-{inference}_clusters.tsv"
             path.write_text("cluster_id\tx\ty\tz\tpeak_z\n" + "1\t2\t-4\t6\t5.123456789\n" * (20 * significant))
             files.append(WrittenFile(key, inference, "clusters", path))
-            findings.append(
-                Finding(test.name, INFERENCES[inference], int(passed.sum()), 4.0 if significant else None, {"tests": 7})
-            )
+            height, told = 4.0 if significant else None, (LevelFacts(0.05, "an error rate", 7),)
+            findings.append(Finding(test.name, INFERENCES[inference], int(passed.sum()), height, told))
     return EstimatorResult(ESTIMATORS[name], {}, "asked for", tuple(files), tuple(findings), ("Knapp-Hartung.",))
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ibma_app.core.inference_facts import ClusterFacts, RandomFieldFacts, Relabelling, ResamplingFacts, ThresholdFacts
 from ibma_app.core.results import NullShape, WrittenFile
+from ibma_app.inference import find_inference
 from ibma_app.report.figures.null_distributions import draw_null
 from ibma_app.report.figures.quantiles import draw_quantiles, find_quantiles
 from ibma_app.report.maps import ResultMaps
@@ -19,23 +21,26 @@ from ibma_app.report.views import view_inference
 NULL = NullShape(2.0, 5.0, (1, 4, 90, 3), 4.5, 2, 100, 4.2)
 
 
+GAUSS = RandomFieldFacts("z", (1.0, np.inf), True, False, (8.0, 12.0, 16.0), (1.0, 2.0, 30.5, 400.0), 9, 70)
+
+
 @pytest.fixture
 def analysis(tmp_path, group_results):
-    """Return ``analysis(**kwargs) -> (results, maps of a test)``; findings take ``facts`` by inference."""
+    """Return ``analysis(**kwargs) -> (results, maps of a test)``.
 
-    def make(test=0, facts=None, dof=None, **kwargs):
+    Findings take ``z``, their threshold, and ``facts`` by inference.
+    """
+
+    def make(test=0, z=None, facts=None, dof=None, **kwargs):
         results = group_results(tmp_path, **kwargs)
         result = results.estimators[0]
         if dof is not None:
             path = result.path("dof")
             image = nib.load(path)
             nib.Nifti1Image(np.full(image.shape, dof, np.float32), image.affine).to_filename(path)
-        changed = tuple(
-            replace(finding, facts=facts[finding.inference.name], z_threshold=facts[finding.inference.name].get("z"))
-            if facts and finding.inference.name in facts
-            else finding
-            for finding in result.findings
-        )
+        changes = {name: {"z_threshold": height} for name, height in (z or {}).items()}
+        changes |= {name: {"z_threshold": None, "facts": told} for name, told in (facts or {}).items()}
+        changed = tuple(replace(finding, **changes.get(finding.inference.name, {})) for finding in result.findings)
         result = replace(result, findings=changed)
         results = replace(results, estimators=(result,))
         return results, ResultMaps(result, results.grid, results.design, results.design.tests[test])
@@ -44,11 +49,9 @@ def analysis(tmp_path, group_results):
 
 
 def test_one_height_in_all_units(analysis):
-    facts = {
-        "fdr": {"z": 3.1},
-        "bonferroni": {"ClusterFormingP": 0.001, "ScoreThreshold": 33.0, "ScoreUnits": "voxels"},
-    }
-    _, maps = analysis(facts=facts, dof=11)
+    relabelling = Relabelling(flips=True, of="maps")
+    clusters = ClusterFacts(0.001), ResamplingFacts(99, False, relabelling, 0.01, 33.0, "voxels")
+    _, maps = analysis(z={"fdr": 3.1}, facts={"bonferroni": clusters}, dof=11)
     found = find_thresholds(maps)
     fdr, cluster = found.rows
     assert found.statistic_name == "t"
@@ -64,7 +67,7 @@ def test_one_height_in_all_units(analysis):
 
 
 def test_dof_that_vary_have_no_one_t_but_a_median_effect(analysis):
-    _, maps = analysis(facts={"fdr": {"z": 3.1}})
+    _, maps = analysis(z={"fdr": 3.1})
     row = find_thresholds(maps).rows[0]
     dof, errors = maps.values("dof"), np.sqrt(maps.values("variance"))
     assert row.statistic is None
@@ -72,7 +75,7 @@ def test_dof_that_vary_have_no_one_t_but_a_median_effect(analysis):
 
 
 def test_where_nothing_is_significant_the_height_needed_is_told(analysis):
-    facts = {"fdr": {"PThreshold": None}, "bonferroni": {"PThreshold": 1e-5}}
+    facts = {"fdr": (ThresholdFacts(None),), "bonferroni": (ThresholdFacts(1e-5),)}
     _, maps = analysis(facts=facts, significant=False)
     fdr, bonferroni = find_thresholds(maps).rows
     assert (fdr.what, fdr.z) == ("no voxel is significant", None)
@@ -81,24 +84,41 @@ def test_where_nothing_is_significant_the_height_needed_is_told(analysis):
     assert bonferroni.p == pytest.approx(1e-5, rel=1e-9)
 
 
-def test_heights_of_random_fields_become_z(analysis):
-    t_field = {"HeightThreshold": 6.3, "RandomField": "t field with 29 degrees of freedom, both signs"}
-    gauss = {"HeightThreshold": 4.9, "RandomField": "Gaussian field of z, both signs"}
-    _, maps = analysis(facts={"fdr": t_field, "bonferroni": gauss}, significant=False)
-    first, second = find_thresholds(maps).rows
-    assert first.z == pytest.approx(stats.norm.isf(stats.t.sf(6.3, 29)), rel=1e-9)
-    assert second.z == 4.9
+@pytest.mark.parametrize(
+    ("kind", "dof", "height", "z"),
+    [
+        ("t", (1.0, 29.0), 6.3, stats.norm.isf(stats.t.sf(6.3, 29))),
+        ("F", (2.0, 17.0), 19.5, stats.norm.isf(stats.f.sf(19.5, 2, 17))),
+        ("z", (1.0, np.inf), 4.9, 4.9),
+    ],
+)
+def test_heights_of_random_fields_become_z(analysis, kind, dof, height, z):
+    field = replace(GAUSS, kind=kind, dof=dof, height=height)
+    _, maps = analysis(facts={"fdr": (field,)}, significant=False)
+    row = find_thresholds(maps).rows[0]
+    assert row.what.startswith("needed")
+    assert row.z == pytest.approx(z, rel=1e-9)
+
+
+def test_a_score_that_is_z_is_a_height(analysis):
+    told = ResamplingFacts(99, False, Relabelling(flips=True, of="maps"), 0.01, 4.2)
+    results, maps = analysis(facts={"fdr": (told,)}, significant=False)
+    for inference, z, score in (("max-stat", 4.2, ""), ("tfce", None, "above 4.2")):
+        finding = replace(maps.findings[0], inference=find_inference(inference))
+        result = replace(results.estimators[0], findings=(finding,))
+        row = find_thresholds(ResultMaps(result, results.grid, results.design, maps.test)).rows[0]
+        assert (row.z, row.score) == (z, score)
 
 
 def test_f_tests_have_no_effect_and_one_tail(analysis):
-    _, maps = analysis(test=2, moderator=True, facts={"fdr": {"z": 3.1}}, dof=9)
+    _, maps = analysis(test=2, moderator=True, z={"fdr": 3.1}, dof=9)
     row = find_thresholds(maps).rows[0]
     assert row.effect is None
     assert row.p == pytest.approx(stats.norm.sf(3.1), rel=1e-9)
 
 
 def test_smoothness_is_told_in_mm_voxels_and_resels(analysis):
-    _, maps = analysis(facts={"fdr": {"FWHM": [8.0, 12.0, 16.0], "FWHMUnits": "mm", "Resels": [1.0, 2.0, 30.5, 400.0]}})
+    _, maps = analysis(facts={"fdr": (GAUSS,)})
     assert dict(smoothness_facts(maps)) == {
         "Smoothness (FWHM)": "8 × 12 × 16 mm",
         "in voxels": "2 × 3 × 4",
@@ -166,7 +186,7 @@ def test_a_score_far_out_is_drawn_on_a_cut_axis(analysis):
 
 
 def test_page_shows_them_for_pictured_tests_alone(tmp_path, analysis, save):
-    results, maps = analysis(facts={"fdr": {"z": 3.1}}, dof=11, space="T1w")
+    results, maps = analysis(z={"fdr": 3.1}, dof=11, space="T1w")
     result = replace(results.estimators[0], findings=tuple(replace(f, null=NULL) for f in maps.findings))
     page = write_analysis_page(replace(results, estimators=(result,)), "group_x.html", save).read_text(encoding="utf-8")
     row = find_thresholds(maps).rows[0]

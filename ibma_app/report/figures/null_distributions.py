@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ibma_app.core.inference_facts import ResamplingFacts, find_fact
 from ibma_app.core.labels import camel_case
 from ibma_app.core.results import Finding, NullShape
 from ibma_app.report.figures.plot import Axis, Label, Plot, Shape, draw_axis, draw_heights, line, polyline
@@ -68,7 +69,9 @@ def _words(finding: Finding, null: NullShape) -> str:
     """Say what is drawn, and the corrected p that was counted (with a fitted tail it was not)."""
     title = finding.inference.title[:1].upper() + finding.inference.title[1:]
     reached, total = format_number(null.reached), format_number(null.resamples)
-    p = "" if finding.facts.get("TailFit") else f": corrected p = {format_number(null.reached / null.resamples)}"
+    resampling = find_fact(finding.facts, ResamplingFacts)
+    fitted = resampling is not None and resampling.tail_fitted
+    p = "" if fitted else f": corrected p = {format_number(null.reached / null.resamples)}"
     beyond = null.resamples - sum(null.counts)
     tail = f" {format_number(beyond)} {'lies' if beyond == 1 else 'lie'} beyond the bars." if beyond else ""
     return (

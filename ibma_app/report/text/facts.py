@@ -1,126 +1,134 @@
 """Facts of methods in a reader's words: what inferences and settings tell under terse names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ibma_app.core.inference_facts import (
+    ClusterFacts,
+    ExtentFacts,
+    Fact,
+    Facts,
+    LevelFacts,
+    NeighbourFacts,
+    RandomFieldFacts,
+    ResamplingFacts,
+    ThresholdFacts,
+    WarningFact,
+    find_fact,
+)
 from ibma_app.core.methods import Estimator
 from ibma_app.report.html import format_fact, format_number, split_words
 
 Told = tuple[str, str]
 
-WARNINGS = ("Warning", "Note")
-"""Facts that are warnings: they stand at the top of the page."""
 
-ELSEWHERE = (
-    *WARNINGS,
-    "Alpha",
-    "Controls",
-    "FWHMUnits",
-    "ScoreUnits",
-    "Exhaustive",
-    "Seed",
-    "ClusterFormingZ",
-)
-"""Facts that other columns, other facts or the top of the page tell."""
-
-LABELS = {
-    "NumberOfTests": "Voxels tested",
-    "PThreshold": "Uncorrected p at the threshold",
-    "NumberOfClusters": "Clusters formed",
-    "RandomField": "Null",
-    "SmoothnessFrom": "Smoothness from",
-    "HeightThreshold": "Height that is significant",
-    "ClusterFormingHeight": "Cluster-forming height",
-    "ExpectedClusters": "Clusters expected by chance",
-    "ExpectedVoxelsPerCluster": "Voxels expected in each",
-    "Scheme": "Relabelled by",
-    "NullHypothesis": "Null hypothesis",
-    "SmallestP": "Smallest p that can be reached",
-    "ExtentExponent": "Extent exponent E",
-    "HeightExponent": "Height exponent H",
-    "HommelValue": "Hommel's value",
-    "NumberOfVoxelsWithAdjustedP": "Voxels significant by Hommel's p",
-    "TailFit": "Tail of the null",
-}
-"""Fact -> what it is called on a page; others are called by their name's words."""
-
-
-def describe_facts(facts: Mapping[str, Any]) -> tuple[Told, ...]:
+def describe_facts(facts: Iterable[Facts]) -> tuple[Told, ...]:
     """Give an inference's facts as label and text, in the order they came.
 
-    Facts that this version does not know keep their own name, so that a new
-    method's are shown too.
+    What other columns of the page or its top tell is left out, and what is None.
     """
-    told = []
-    for key, value in facts.items():
-        if key in ELSEWHERE or value is None:
-            continue
-        if key in COMPOSED:
-            told.append(COMPOSED[key](facts))
-        else:
-            label = LABELS.get(key) or _capital(split_words(key))
-            told.append((label, _yes_no(value)))
-    return tuple(told)
+    return tuple(told for one in facts for told in DESCRIBED[type(one)](one))
 
 
-def describe_control(facts: Mapping[str, Any]) -> str:
+def describe_control(facts: Iterable[Facts]) -> str:
     """Say what an inference keeps below which level; empty where it does not tell."""
-    control, level = facts.get("Controls"), facts.get("Alpha")
-    if not control or level is None:
+    level = find_fact(facts, LevelFacts)
+    if level is None:
         return ""
-    if str(control).startswith("true-discovery"):  # ari: a bound, not a rate
-        return f"{control}, confidence {format_number(100 * (1 - level))} %"
-    return f"{control} at most {format_number(level)}"
+    if level.is_bound:
+        return f"{level.controls}, confidence {format_number(level.confidence)} %"
+    return f"{level.controls} at most {format_number(level.alpha)}"
 
 
-def format_fwhm(facts: Mapping[str, Any]) -> str:
+def format_fwhm(field: RandomFieldFacts) -> str:
     """Write the smoothness along the three axes: ``14.2 × 14.2 × 14.5 mm``."""
-    widths = " × ".join(f"{float(width):.3g}" for width in facts["FWHM"])
-    return f"{widths} {facts.get('FWHMUnits', 'mm')}"
+    return f"{' × '.join(f'{width:.3g}' for width in field.fwhm)} mm"
 
 
-def _resels(facts: Mapping[str, Any]) -> Told:
-    """The volume's count; lower dimensions are in the sidecar."""
-    counts = facts["Resels"]
-    volume = counts[-1] if isinstance(counts, list | tuple) and counts else counts
-    return "Resels of the volume", format_number(volume)
+def format_score(facts: ResamplingFacts) -> str:
+    """Write the score that a significant one exceeds, with its units."""
+    return f"{format_number(facts.score_threshold)}{f' {facts.score_units}' if facts.score_units else ''}"
 
 
-def _resamples(facts: Mapping[str, Any]) -> Told:
-    if facts.get("Exhaustive"):
-        return "Relabellings", f"{format_number(facts['Resamples'])}, all distinct ones"
-    seed = f", seed {facts['Seed']}" if facts.get("Seed") is not None else ""
-    return "Relabellings", f"{format_number(facts['Resamples'])}, drawn at random{seed}"
+def _level(facts: LevelFacts) -> list[Told]:
+    return [("Voxels tested", format_number(facts.n_tests))]
 
 
-def _forming(facts: Mapping[str, Any]) -> Told:
-    z = facts.get("ClusterFormingZ")
-    height = f" (|z| > {format_number(z)})" if z is not None else ""
-    return "Clusters formed at p", f"{format_number(facts['ClusterFormingP'])}{height}"
+def _threshold(facts: ThresholdFacts) -> list[Told]:
+    p = facts.uncorrected_p
+    return [] if p is None else [("Uncorrected p at the threshold", format_number(p))]
 
 
-def _score(facts: Mapping[str, Any]) -> Told:
-    units = f" {facts['ScoreUnits']}" if facts.get("ScoreUnits") else ""
-    return "Score that is significant", f"above {format_number(facts['ScoreThreshold'])}{units}"
+def _clusters(facts: ClusterFacts) -> list[Told]:
+    height = f" (|z| > {format_number(facts.forming_z)})" if facts.forming_z is not None else ""
+    return [("Clusters formed at p", f"{format_number(facts.forming_p)}{height}")]
 
 
-COMPOSED: Mapping[str, Callable[[Mapping[str, Any]], Told]] = {
-    "FWHM": lambda facts: ("FWHM", format_fwhm(facts)),
-    "Resels": _resels,
-    "Resamples": _resamples,
-    "ScoreThreshold": _score,
-    "ClusterFormingP": _forming,
-    "Connectivity": lambda facts: ("Neighbours of a voxel", format_number(facts["Connectivity"])),
-    "ExtentThreshold": lambda facts: (
-        "Extent that is significant",
-        f"{format_number(facts['ExtentThreshold'])} voxels or more",
-    ),
-    "TrueDiscoveries": lambda facts: (
-        "Truly active in the whole mask",
-        f"at least {format_number(facts['TrueDiscoveries'])} voxels",
-    ),
+def _neighbours(facts: NeighbourFacts) -> list[Told]:
+    return [("Neighbours of a voxel", format_number(facts.neighbours))]
+
+
+def _random_field(facts: RandomFieldFacts) -> list[Told]:
+    """Of the resels the volume's count: lower dimensions are in the sidecar."""
+    told = [
+        ("Null", facts.name),
+        ("FWHM", format_fwhm(facts)),
+        ("Resels of the volume", format_number(facts.resels[-1])),
+        ("Smoothness from", facts.origin),
+    ]
+    return told + ([] if facts.height is None else [("Height that is significant", format_number(facts.height))])
+
+
+def _extent(facts: ExtentFacts) -> list[Told]:
+    told = [
+        ("Cluster-forming height", format_number(facts.forming_height)),
+        ("Clusters expected by chance", format_number(facts.expected_clusters)),
+        ("Voxels expected in each", format_number(facts.expected_voxels)),
+    ]
+    if facts.smallest_extent is not None:
+        told.append(("Extent that is significant", f"{format_number(facts.smallest_extent)} voxels or more"))
+    return told
+
+
+def _resampling(facts: ResamplingFacts) -> list[Told]:
+    count = format_number(facts.resamples)
+    seed = f", seed {facts.seed}" if facts.seed is not None else ""
+    told = [
+        ("Relabellings", f"{count}, all distinct ones" if facts.exhaustive else f"{count}, drawn at random{seed}"),
+        ("Relabelled by", facts.relabelling.name),
+        ("Null hypothesis", facts.relabelling.null_hypothesis),
+        ("Smallest p that can be reached", format_number(facts.smallest_p)),
+    ]
+    if facts.score_threshold is not None:
+        told.append(("Score that is significant", f"above {format_score(facts)}"))
+    if facts.tail_fitted:
+        told.append(("Tail of the null", facts.sidecar()["TailFit"]))
+    return told
+
+
+def _fact(fact: Fact) -> list[Told]:
+    if fact.value is None:
+        return []
+    return [(fact.label or _capital(split_words(fact.key)), fact.words.format(_yes_no(fact.value)))]
+
+
+def _warning(fact: WarningFact) -> list[Told]:
+    """Tell nothing: warnings stand at the top of the page."""
+    return []
+
+
+DESCRIBED: Mapping[type, Callable[[Any], list[Told]]] = {
+    LevelFacts: _level,
+    ThresholdFacts: _threshold,
+    ClusterFacts: _clusters,
+    NeighbourFacts: _neighbours,
+    RandomFieldFacts: _random_field,
+    ExtentFacts: _extent,
+    ResamplingFacts: _resampling,
+    Fact: _fact,
+    WarningFact: _warning,
 }
-"""Facts that are told together with others, or with their units."""
+"""Kind of facts -> how they are told."""
 
 
 def describe_settings(estimator: Estimator, settings: Mapping[str, str]) -> tuple[Told, ...]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ibma_app.core.inference_facts import WarningFact
 from ibma_app.core.results import EstimatorResult, Results
-from ibma_app.report.text.facts import WARNINGS
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def _inference_warnings(result: EstimatorResult) -> list[tuple[str, str]]:
     """Source and text of what the inferences warn of; inferences and tests that share one are put together."""
     tests: dict[tuple[str, str], list[str]] = {}  # text, inference -> tests
     for finding in result.findings:
-        for key in WARNINGS:
-            if finding.facts.get(key):
-                tests.setdefault((str(finding.facts[key]), finding.inference.name), []).append(finding.test)
+        for warning in finding.facts:
+            if isinstance(warning, WarningFact):
+                tests.setdefault((warning.text, finding.inference.name), []).append(finding.test)
     inferences: dict[tuple[str, tuple[str, ...]], list[str]] = {}  # text, tests -> inferences
     for (text, inference), names in tests.items():
         inferences.setdefault((text, tuple(names)), []).append(inference)

@@ -1,12 +1,24 @@
 """Methods text on significance: how it was decided, in sentences that fit each inference as it ran."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
+from ibma_app.core.inference_facts import (
+    ClusterFacts,
+    LevelFacts,
+    NeighbourFacts,
+    RandomFieldFacts,
+    Relabelling,
+    ResamplingFacts,
+    find_fact,
+    sidecar_of,
+)
 from ibma_app.core.results import EstimatorResult, Finding, Results
 from ibma_app.report.html import format_fact, format_number
 from ibma_app.report.text.facts import format_fwhm
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -17,14 +29,13 @@ class Ran:
     finding: Finding
 
     @property
-    def facts(self) -> Mapping[str, Any]:
-        """What it told."""
-        return self.finding.facts
-
-    @property
     def name(self) -> str:
         """The inference's."""
         return self.finding.inference.name
+
+    def find(self, kind: type[Record]) -> Record | None:
+        """Return the facts of one kind that it told; None where there are none."""
+        return find_fact(self.finding.facts, kind)
 
 
 def decision_paragraph(results: Results) -> str:
@@ -35,22 +46,18 @@ def decision_paragraph(results: Results) -> str:
     runs = [Ran(result, finding) for result in results.estimators for finding in result.findings]
     if not runs:
         return ""
-    parts = [_opening(results, runs)]
-    by_field = [run for run in runs if "RandomField" in run.facts]
-    if by_field:
-        parts.append(_each(by_field, _field_words))
-    by_relabelling = [run for run in runs if "Scheme" in run.facts]
-    if by_relabelling:
-        parts.append(_each(by_relabelling, lambda run: _scheme_words(run, results)))
-        parts.append(_each(by_relabelling, _counting_words))
-        parts.append(_symmetry_words(by_relabelling))
-        parts.append(_tail_words(by_relabelling))
-    formed = [run for run in runs if "ClusterFormingP" in run.facts]
-    if formed:
-        parts.append(_each(formed, _cluster_words))
+    parts = [
+        _opening(results, runs),
+        _tell(runs, RandomFieldFacts, _field_words),
+        _tell(runs, ResamplingFacts, _relabelling_words),
+        _tell(runs, ResamplingFacts, _counting_words),
+        _symmetry_words(runs),
+        _tail_words(runs),
+        _tell(runs, ClusterFacts, _cluster_words),
+    ]
     worded = [run for run in runs if run.finding.inference.words]
     for name in dict.fromkeys(run.name for run in worded):
-        parts.append(_each([run for run in worded if run.name == name], _own_words))
+        parts.append(_each([(run, _own_words(run)) for run in worded if run.name == name]))
     extent = results.settings.get("min_extent")
     if isinstance(extent, int) and extent > 1:
         parts.append(f"Clusters of fewer than {extent} voxels were left out of tables and thresholded maps.")
@@ -70,13 +77,19 @@ def _opening(results: Results, runs: Iterable[Ran]) -> str:
     return f"{text} separately for each test, over the voxels of the mask where the test can be estimated."
 
 
-def _each(runs: list[Ran], describe: Callable[[Ran], str]) -> str:
+def _tell(runs: Iterable[Ran], kind: type[Record], describe: Callable[[Ran, Record], str]) -> str:
+    """Describe the runs that told facts of one kind; empty where none did."""
+    return _each([(run, describe(run, facts)) for run in runs if (facts := run.find(kind)) is not None])
+
+
+def _each(told: Sequence[tuple[Ran, str]]) -> str:
     """Describe runs: one sentence where all are alike, else one for each set of them that are."""
     alike: dict[str, list[Ran]] = {}
-    for run in runs:
-        alike.setdefault(describe(run), []).append(run)
-    if len(alike) == 1:
-        return next(iter(alike))
+    for run, text in told:
+        alike.setdefault(text, []).append(run)
+    if len(alike) <= 1:
+        return next(iter(alike), "")
+    runs = [run for run, _ in told]
     return " ".join(f"{_whom(group, runs)}, {text[:1].lower()}{text[1:]}" for text, group in alike.items())
 
 
@@ -95,75 +108,73 @@ def _whom(group: list[Ran], runs: list[Ran]) -> str:
     return f"For {', '.join(told)}" if told else "For others"
 
 
-def _field_words(run: Ran) -> str:
+def _field_words(run: Ran, field: RandomFieldFacts) -> str:
     """State the null field, the smoothness and the size of the search."""
-    facts = run.facts
-    resels = facts["Resels"][-1]
     return (
-        f"Random field theory took the null for a {facts['RandomField']}. Its smoothness, estimated from "
-        f"{facts['SmoothnessFrom']}, was {format_fwhm(facts)} FWHM; the voxels searched hold "
-        f"{format_number(resels)} resels."
+        f"Random field theory took the null for a {field.name}. Its smoothness, estimated from {field.origin}, was "
+        f"{format_fwhm(field)} FWHM; the voxels searched hold {format_number(field.resels[-1])} resels."
     )
 
 
-SCHEMES = (
-    ("sign flips of residuals", "flipping the signs of the residuals under the null (Freedman and Lane)"),
-    ("permutations (Freedman-Lane)", "permuting the residuals under the null (Freedman and Lane)"),
-    (
-        "permutations of the tested regressors",
-        "permuting the rows of the tested regressors, made orthogonal to the others, so that effect, variance and "
-        "coverage of a map stayed together",
-    ),
-)
-"""How a scheme begins -> how it is told."""
-
-REACHES = (
-    (" of whole blocks", ", whole exchangeability blocks at a time"),
-    (" of whole clusters", ", all maps of a participant (or cluster) at a time"),
-    (" within blocks", ", within blocks only"),
-)
-
-
-def _scheme_words(run: Ran, results: Results) -> str:
+def _relabelling_words(run: Ran, resampling: ResamplingFacts) -> str:
     """State how maps were relabelled, how often, and what that takes for granted."""
-    facts = run.facts
-    count = format_number(facts["Resamples"])
-    if facts.get("Exhaustive"):
+    count = format_number(resampling.resamples)
+    if resampling.exhaustive:
         drawn = f"all {count} distinct ones were used"
     else:
-        seed = f" with seed {facts['Seed']}" if facts.get("Seed") is not None else ""
+        seed = f" with seed {resampling.seed}" if resampling.seed is not None else ""
         drawn = f"{count} were used, the unchanged data and others drawn at random{seed}"
-    scheme = scheme_words(str(facts["Scheme"]), one_sample=results.design.one_sample)
-    taken = f" (under the null, {facts['NullHypothesis']})" if facts.get("NullHypothesis") else ""
-    return f"Relabellings were made by {scheme}{taken}; {drawn}."
+    relabelling = resampling.relabelling
+    return (
+        f"Relabellings were made by {describe_relabelling(relabelling)} (under the null, "
+        f"{relabelling.null_hypothesis}); {drawn}."
+    )
 
 
-def _counting_words(run: Ran) -> str:
+def describe_relabelling(relabelling: Relabelling) -> str:
+    """Tell what a relabelling does."""
+    way = (FLIPS if relabelling.flips else PERMUTATIONS)[relabelling.of]
+    return way + WHOLE[relabelling.whole] + (", within blocks only" if relabelling.within else "")
+
+
+FLIPS = {
+    "maps": "flipping the signs of the maps",
+    "residuals": "flipping the signs of the residuals under the null (Freedman and Lane)",
+    "regressors": "flipping the signs of the tested regressors' rows, made orthogonal to the others",
+}
+PERMUTATIONS = {
+    "residuals": "permuting the residuals under the null (Freedman and Lane)",
+    "regressors": (
+        "permuting the rows of the tested regressors, made orthogonal to the others, so that effect, variance and "
+        "coverage of a map stayed together"
+    ),
+}
+WHOLE = {
+    "": "",
+    "blocks": ", whole exchangeability blocks at a time",
+    "clusters": ", all maps of a participant (or cluster) at a time",
+}
+
+
+def _counting_words(run: Ran, resampling: ResamplingFacts) -> str:
     """State what a corrected p is, and how small it can be."""
     return (
         "The estimator was fitted anew in each relabelling and the largest score of the mask kept; a corrected p is "
         "the share of relabellings whose largest score reaches the observed one, and the smallest that can be reached "
-        f"is {format_number(run.facts['SmallestP'])}."
+        f"is {format_number(resampling.smallest_p)}."
     )
 
 
-def scheme_words(scheme: str, *, one_sample: bool) -> str:
-    """Tell a resampling scheme in words; one that is not known by its own name."""
-    reach = "".join(words for part, words in REACHES if part in scheme)
-    for begin, words in SCHEMES:
-        if scheme.startswith(begin):
-            return words + reach
-    if scheme.startswith("sign flips"):
-        if one_sample:
-            return f"flipping the signs of the maps{reach}"
-        return f"flipping the signs of the tested regressors' rows, made orthogonal to the others{reach}"
-    return scheme
-
-
-def _symmetry_words(runs: list[Ran]) -> str:
-    """Say what flipping makes of the question of estimators that combine z or p."""
-    flipped = [run for run in runs if str(run.facts["Scheme"]).startswith("sign flips")]
-    names = dict.fromkeys(run.result.estimator.name for run in flipped if run.result.estimator.fixed_null)
+def _symmetry_words(runs: Iterable[Ran]) -> str:
+    """Say what flipping makes of the question of estimators with a fixed null."""
+    resampled = ((run.result.estimator, run.find(ResamplingFacts)) for run in runs)
+    names = list(
+        dict.fromkeys(
+            estimator.name
+            for estimator, facts in resampled
+            if estimator.fixed_null and facts is not None and facts.relabelling.flips
+        )
+    )
     if not names:
         return ""
     verb = "asks" if len(names) == 1 else "ask"
@@ -174,8 +185,10 @@ def _symmetry_words(runs: list[Ran]) -> str:
     )
 
 
-def _tail_words(runs: list[Ran]) -> str:
-    fitted = and_(dict.fromkeys(run.name for run in runs if run.facts.get("TailFit")))
+def _tail_words(runs: Iterable[Ran]) -> str:
+    """Say where p were extrapolated."""
+    resampled = ((run.name, run.find(ResamplingFacts)) for run in runs)
+    fitted = and_(dict.fromkeys(name for name, facts in resampled if facts is not None and facts.tail_fitted))
     if not fitted:
         return ""
     return (
@@ -184,26 +197,24 @@ def _tail_words(runs: list[Ran]) -> str:
     )
 
 
-def _cluster_words(run: Ran) -> str:
+def _cluster_words(run: Ran, clusters: ClusterFacts) -> str:
     """State how clusters were formed, and what is measured of them."""
-    facts = run.facts
-    height = f" (|z| > {format_number(facts['ClusterFormingZ'])})" if facts.get("ClusterFormingZ") is not None else ""
-    neighbours = f" with {facts['Connectivity']} neighbours" if facts.get("Connectivity") is not None else ""
-    measure = {
-        "cluster-size": "; their size is their number of voxels",
-        "cluster-mass": "; their mass is the sum of |z| above that threshold",
-    }.get(run.name, "")
+    height = f" (|z| > {format_number(clusters.forming_z)})" if clusters.forming_z is not None else ""
+    near = run.find(NeighbourFacts)
+    neighbours = f" with {near.neighbours} neighbours" if near is not None else ""
+    measure = f"; {clusters.measure}" if clusters.measure else ""
     return (
-        f"Clusters were formed of voxels of one sign at uncorrected p < {format_fact(facts['ClusterFormingP'])}{height}"
+        f"Clusters were formed of voxels of one sign at uncorrected p < {format_fact(clusters.forming_p)}{height}"
         f"{neighbours}{measure}."
     )
 
 
 def _own_words(run: Ran) -> str:
     """Fill the facts into an inference's own sentences."""
-    told = {key: format_fact(value) for key, value in run.facts.items()}
-    if "Alpha" in run.facts:
-        told["Confidence"] = format_number(100 * (1 - float(run.facts["Alpha"])))
+    told = {key: format_fact(value) for key, value in sidecar_of(run.finding.facts).items()}
+    level = run.find(LevelFacts)
+    if level is not None:
+        told["Confidence"] = format_number(level.confidence)
     return run.finding.inference.words.format_map(told)
 
 

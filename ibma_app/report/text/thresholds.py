@@ -6,11 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.inference_facts import (
+    ClusterFacts,
+    ExtentFacts,
+    RandomFieldFacts,
+    ResamplingFacts,
+    ThresholdFacts,
+    find_fact,
+)
 from ibma_app.core.results import Finding
 from ibma_app.report.html import format_number
 from ibma_app.report.maps import ResultMaps
-from ibma_app.report.text.facts import format_fwhm
-from ibma_app.stats.tails import p_to_z, t_to_z, z_to_log10p
+from ibma_app.report.text.facts import format_fwhm, format_score
+from ibma_app.stats.tails import f_to_z, p_to_z, t_to_z, z_to_log10p
 
 Floats = NDArray[np.float64]
 
@@ -127,56 +135,60 @@ def _threshold(finding: Finding, maps: ResultMaps, scale: _Scale) -> Threshold:
 
 def _height(finding: Finding, tail: str) -> tuple[str, float | None]:
     """Give the |z| that counts: cluster-forming, of the weakest significant voxel, or needed where none is."""
-    facts = finding.facts
-    if facts.get("ClusterFormingP") is not None:
-        given = facts.get("ClusterFormingZ")
-        return FORMING, float(given) if given is not None else _z_of(facts["ClusterFormingP"], tail)
+    clusters = find_fact(finding.facts, ClusterFacts)
+    if clusters is not None:
+        return FORMING, clusters.forming_z if clusters.forming_z is not None else _z_of(clusters.forming_p, tail)
     if finding.z_threshold is not None:
         return SMALLEST, abs(float(finding.z_threshold))
-    if facts.get("HeightThreshold") is not None:
-        return NEEDED, _z_of_height(float(facts["HeightThreshold"]), str(facts.get("RandomField", "")))
-    if facts.get("PThreshold") is not None:
-        return NEEDED, _z_of(facts["PThreshold"], tail)
-    if finding.inference.score_is_height and facts.get("ScoreThreshold") is not None:
-        return NEEDED, float(facts["ScoreThreshold"])
-    return "no voxel is significant", None
+    needed = _needed(finding, tail)
+    return ("no voxel is significant" if needed is None else NEEDED), needed
 
 
-def _z_of(p: Any, tail: str) -> float:
-    return float(p_to_z(0.5 * float(p) if tail == "two-sided" else float(p)))
+def _needed(finding: Finding, tail: str) -> float | None:
+    """Give the |z| that would be significant; None where nobody knows."""
+    field = find_fact(finding.facts, RandomFieldFacts)
+    if field is not None and field.height is not None:
+        return _z_of_height(field, field.height)
+    threshold = find_fact(finding.facts, ThresholdFacts)
+    if threshold is not None and threshold.uncorrected_p is not None:
+        return _z_of(threshold.uncorrected_p, tail)
+    resampling = find_fact(finding.facts, ResamplingFacts)
+    return resampling.score_threshold if resampling is not None and finding.inference.score_is_height else None
 
 
-def _z_of_height(height: float, field: str) -> float | None:
-    """Give z of a random field's height; None for F fields, whose first dof the facts tell in words only."""
-    if field.startswith("Gaussian"):
-        return height
-    if field.startswith("t field with "):
-        return float(t_to_z(height, float(field.split()[3])))
-    return None
+def _z_of(p: float, tail: str) -> float:
+    return float(p_to_z(0.5 * p if tail == "two-sided" else p))
+
+
+def _z_of_height(field: RandomFieldFacts, height: float) -> float:
+    """Give z of a random field's height."""
+    if field.kind == "F":
+        return float(f_to_z(height, *field.dof))
+    return float(t_to_z(height, field.dof[1])) if field.kind == "t" else height
 
 
 def _score(finding: Finding) -> str:
     """Say what must be exceeded besides the height."""
-    facts = finding.facts
-    if facts.get("ExtentThreshold") is not None:
-        return f"at least {format_number(facts['ExtentThreshold'])} voxels"
-    if finding.inference.score_is_height or facts.get("ScoreThreshold") is None:
+    extent = find_fact(finding.facts, ExtentFacts)
+    if extent is not None and extent.smallest_extent is not None:
+        return f"at least {format_number(extent.smallest_extent)} voxels"
+    resampling = find_fact(finding.facts, ResamplingFacts)
+    if finding.inference.score_is_height or resampling is None or resampling.score_threshold is None:
         return ""
-    units = f" {facts['ScoreUnits']}" if facts.get("ScoreUnits") else ""
-    return f"above {format_number(facts['ScoreThreshold'])}{units}"
+    return f"above {format_score(resampling)}"
 
 
 def smoothness_facts(maps: ResultMaps) -> list[tuple[str, Any]]:
     """How smooth the noise is and how many resels were searched, where random field theory asked."""
-    facts = next((finding.facts for finding in maps.findings if "FWHM" in finding.facts), None)
-    if facts is None:
+    field = find_fact((fact for finding in maps.findings for fact in finding.facts), RandomFieldFacts)
+    if field is None:
         return []
     sizes = np.sqrt((maps.grid.affine[:3, :3] ** 2).sum(axis=0))
-    voxels = np.asarray(facts["FWHM"], dtype=np.float64) / sizes
+    voxels = np.asarray(field.fwhm, dtype=np.float64) / sizes
     told: list[tuple[str, Any]] = [
-        ("Smoothness (FWHM)", format_fwhm(facts)),
+        ("Smoothness (FWHM)", format_fwhm(field)),
         ("in voxels", " × ".join(f"{width:.3g}" for width in voxels)),
         ("Voxels per resel", float(np.prod(voxels))),
     ]
     names = ("Euler characteristic", "Resels: length", "Resels: surface", "Resels: volume")
-    return told + [(name, float(count)) for name, count in zip(names, facts["Resels"], strict=False)][1:]
+    return told + [(name, float(count)) for name, count in zip(names, field.resels, strict=False)][1:]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design, Test
+from ibma_app.core.inference_facts import Relabelling
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.stats.partition import (
     Partition,
@@ -33,8 +34,8 @@ Integers = NDArray[np.int64]
 
 EVERY = slice(None)
 
-_Plan = tuple[Relabellings, str, Integers]
-"""Relabellings, the words for them, and which rows are alike."""
+_Plan = tuple[Relabellings, Relabelling, Integers]
+"""Relabellings, what they do, and which rows are alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Scheme:
     partition: Partition
     relabellings: Relabellings
     kind: str | None  # "effect" or "z" whose residuals are relabelled; None: the regressors are
-    words: str
+    relabelling: Relabelling
     tail: str  # in which scores are taken; F: positive
     alike: Integers  # (K,) rows of other numbers never change places with each other
 
@@ -146,9 +147,9 @@ def plan_scheme(model: Model, test: Test, settings: InferenceSettings) -> Scheme
     """
     partition = partition_design(model.design.matrix, test.weights)
     plan = _plan_rows if model.clusters is None else _plan_clusters
-    relabellings, words, alike = plan(model, test, partition, settings)
+    relabellings, told, alike = plan(model, test, partition, settings)
     alone = replace(model.design, tests=(test,))
-    return Scheme(alone, partition, relabellings, model.estimator.relabels, words, test.tail, alike)
+    return Scheme(alone, partition, relabellings, model.estimator.relabels, told, test.tail, alike)
 
 
 def _plan_rows(model: Model, test: Test, partition: Partition, settings: InferenceSettings) -> _Plan:
@@ -162,14 +163,15 @@ def _plan_rows(model: Model, test: Test, partition: Partition, settings: Inferen
     inside = everywhere if blocks is None else blocks
     alike = everywhere if whole else inside
     if constant_within(partition, inside):
-        words = "sign flips of residuals" if kind and partition.nuisance.shape[1] else "sign flips"
+        of = "residuals" if kind and partition.nuisance.shape[1] else "maps" if design.one_sample else "regressors"
         relabellings = _flips(test, inside if whole else np.arange(n_maps), settings)
-        return relabellings, words + (" of whole blocks" if whole else ""), alike
+        return relabellings, Relabelling(True, of, "blocks" if whole else ""), alike
     moved = design.matrix if kind else partition.effective
     slots = whole_blocks(inside) if whole else rows_within(inside)
-    words = "permutations (Freedman-Lane)" if kind else "permutations of the tested regressors"
-    words += " of whole blocks" if whole else " within blocks" if blocks is not None else ""
-    return permute(same_rows(moved), slots, settings.permutations, settings.seed), words, alike
+    told = Relabelling(
+        False, "residuals" if kind else "regressors", "blocks" if whole else "", within=blocks is not None and not whole
+    )
+    return permute(same_rows(moved), slots, settings.permutations, settings.seed), told, alike
 
 
 def _plan_clusters(model: Model, test: Test, partition: Partition, settings: InferenceSettings) -> _Plan:
@@ -186,12 +188,12 @@ def _plan_clusters(model: Model, test: Test, partition: Partition, settings: Inf
         alike[slot] = number * clusters.size + np.arange(slot.shape[1])
     labels = same_rows(_without_columns_of(clusters, design.matrix))
     reach = 0.0 if len(slots) == np.unique(inside).size else min(float(settings.permutations), 2.0**n_units)
-    which = " of whole blocks" if whole else " of whole clusters" if n_units < clusters.size else ""
+    which = "blocks" if whole else "clusters" if n_units < clusters.size else ""
     if constant_within(partition, alike) or count_permutations(labels, slots) < reach:
-        words = "sign flips of residuals" if partition.nuisance.shape[1] else "sign flips"
-        return _flips(test, units, settings), words + which, alike
-    words = f"permutations (Freedman-Lane){which}" + (" within blocks" if inside is not everywhere else "")
-    return permute(labels, slots, settings.permutations, settings.seed), words, alike
+        of = "residuals" if partition.nuisance.shape[1] else "maps" if design.one_sample else "regressors"
+        return _flips(test, units, settings), Relabelling(True, of, which), alike
+    told = Relabelling(False, "residuals", which, within=inside is not everywhere)
+    return permute(labels, slots, settings.permutations, settings.seed), told, alike
 
 
 def _flips(test: Test, units: Integers, settings: InferenceSettings) -> Relabellings:

@@ -141,7 +141,7 @@ def _to_null(scheme: Scheme, observed: Mapping[str, Floats], maxima: Mapping[str
         maxima={name: np.tile(values, times) for name, values in maxima.items()},
         observed=observed,
         exhaustive=relabellings.exhaustive,
-        scheme=scheme.words,
+        relabelling=scheme.relabelling,
         seed=None if relabellings.exhaustive else seed,
         ties=count_ties(scheme),
     )

@@ -23,7 +23,7 @@ from ibma_app.workflows.write.records_to_json import decode, encode
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 ENDING = ".json.gz"
 
 

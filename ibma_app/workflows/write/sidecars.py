@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from ibma_app.core.design import Design, Test
-from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation
+from ibma_app.core.estimate import Estimate, Significance
+from ibma_app.core.inference_facts import sidecar_of
+from ibma_app.core.methods import Citation, Inference
 from ibma_app.core.results import MapFlag, MapSurvey
 from ibma_app.core.statmap import Analysis
 from ibma_app.workflows.plan.choose_estimators import Choice
@@ -148,16 +149,15 @@ def map_sidecar(common: Mapping[str, Any], kind: str, units: str, *, test: Test 
     return sidecar
 
 
-def inference_sidecar(facts: Mapping[str, Any], name: str, title: str, sources: Sequence[Citation],
-                      threshold: float | None) -> dict[str, Any]:  # fmt: skip
+def inference_sidecar(inference: Inference, significance: Significance) -> dict[str, Any]:
     """Make the ``Inference`` key: what was corrected for, and how."""
     return {
         "Inference": {
-            "Name": name,
-            "Title": title,
-            **facts,
-            "ZThreshold": threshold,
-            "Citation": citations(sources),
+            "Name": inference.name,
+            "Title": inference.title,
+            **sidecar_of(significance.facts),
+            "ZThreshold": significance.z_threshold,
+            "Citation": citations(inference.citations),
         }
     }
 

@@ -7,6 +7,16 @@ import numpy as np
 import pytest
 
 from ibma_app.core.estimate import Field, Null, Smoothness
+from ibma_app.core.inference_facts import (
+    ClusterFacts,
+    ExtentFacts,
+    Fact,
+    LevelFacts,
+    RandomFieldFacts,
+    Relabelling,
+    ResamplingFacts,
+    WarningFact,
+)
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.core.results import Finding
 from ibma_app.estimators import find_estimator
@@ -15,10 +25,11 @@ from ibma_app.report.inputs import short_labels
 from ibma_app.report.text.facts import describe_control, describe_facts, describe_settings
 from ibma_app.report.text.methods_section import methods_text
 from ibma_app.report.text.notes import notes_of
-from ibma_app.report.text.significance import scheme_words
+from ibma_app.report.text.significance import describe_relabelling
 
 RESAMPLED = ("max-stat", "cluster-size", "cluster-mass", "tfce")
 SEED = 7
+FLIPS = Relabelling(flips=True, of="maps")
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +50,13 @@ def run(grid_maker):
         smoothness=Smoothness((2.0, 2.5, 3.0), grid.n_voxels, 20),
     )
 
-    def infer(name, test="", resamples=200, *, exhaustive=False, scheme="sign flips", cluster_p=0.001) -> Finding:
+    def infer(name, test="", resamples=200, *, exhaustive=False, relabelling=FLIPS, cluster_p=0.001) -> Finding:
         maxima = np.sort(np.random.default_rng(1).gamma(2.0, 3.0, resamples))
         null = Null(
             maxima=dict.fromkeys(RESAMPLED, maxima),
             observed={key: np.abs(z) for key in RESAMPLED},
             exhaustive=exhaustive,
-            scheme=scheme,
+            relabelling=relabelling,
             seed=None if exhaustive else 11,
         )
         inference = find_inference(name)
@@ -80,24 +91,48 @@ def test_every_fact_is_told_in_words(run, name):
 def test_facts_with_units():
     told = dict(
         describe_facts(
-            {
-                "FWHM": [14.21, 14.24, 14.505], "FWHMUnits": "mm", "Resels": [1.0, 33.4, 363.8, 1274.68],
-                "Resamples": 5000, "Exhaustive": False, "Seed": 0, "ScoreThreshold": 58.0, "ScoreUnits": "voxels",
-                "ClusterFormingP": 0.001, "ClusterFormingZ": 3.2905, "TrueDiscoveries": 707, "OfTomorrow": True,
-                "Note": "look", "ExtentThreshold": None,
-            }
+            [
+                RandomFieldFacts(
+                    "z", (1.0, np.inf), two_sided=True, dof_vary=False, fwhm=(14.21, 14.24, 14.505),
+                    resels=(1.0, 33.4, 363.8, 1274.68), n_maps=9, n_voxels=70,
+                ),
+                ResamplingFacts(5000, False, FLIPS, 2e-4, 58.0, "voxels", 0),
+                ClusterFacts(0.001, 3.2905),
+                Fact("TrueDiscoveries", 707, "Truly active", "at least {} voxels"),
+                Fact("OfTomorrow", True),
+                Fact("OfYesterday", None),
+                ExtentFacts(3.5, 1.25, 10.0, None),
+                WarningFact("look", is_note=True),
+            ]
         )
     )  # fmt: skip
     assert told == {
+        "Null": "Gaussian field of z, both signs",
         "FWHM": "14.2 × 14.2 × 14.5 mm",
         "Resels of the volume": "1275",
+        "Smoothness from": "standardised residuals of 9 map(s), forward differences at 70 voxels",
         "Relabellings": "5,000, drawn at random, seed 0",
+        "Relabelled by": "sign flips",
+        "Null hypothesis": "effects (residuals, in designs) are independent and symmetric about zero",
+        "Smallest p that can be reached": "0.0002",
         "Score that is significant": "above 58 voxels",
         "Clusters formed at p": "0.001 (|z| > 3.291)",
-        "Truly active in the whole mask": "at least 707 voxels",
+        "Truly active": "at least 707 voxels",
         "Of tomorrow": "yes",
+        "Cluster-forming height": "3.5",
+        "Clusters expected by chance": "1.25",
+        "Voxels expected in each": "10",
     }
-    assert dict(describe_facts({"Resamples": 256, "Exhaustive": True})) == {"Relabellings": "256, all distinct ones"}
+    exhaustive = dict(describe_facts([ResamplingFacts(256, True, FLIPS, 1 / 128, None)]))
+    assert exhaustive["Relabellings"] == "256, all distinct ones"
+    assert "Score that is significant" not in exhaustive
+
+
+def test_what_is_kept_below_which_level():
+    assert describe_control([LevelFacts(0.05, "false discovery rate", 9)]) == "false discovery rate at most 0.05"
+    bound = LevelFacts(0.1, "true-discovery proportion", 9, is_bound=True)
+    assert describe_control([Fact("One", 1), bound]) == "true-discovery proportion, confidence 90 %"
+    assert describe_control([Fact("One", 1)]) == ""
 
 
 def test_methods_tell_random_fields_and_clusters(tmp_path, group_results, run):
@@ -124,8 +159,8 @@ def test_methods_tell_tfce_ari_and_exhaustive_resampling(tmp_path, group_results
 
 def test_schemes_that_differ_are_told_for_each_test(tmp_path, group_results, run):
     findings = (
-        run("max-stat", "intercept", scheme="sign flips of residuals"),
-        run("max-stat", "age", scheme="permutations (Freedman-Lane) within blocks"),
+        run("max-stat", "intercept", relabelling=Relabelling(flips=True, of="residuals")),
+        run("max-stat", "age", relabelling=Relabelling(flips=False, of="residuals", within=True)),
     )
     text = words(with_findings(group_results(tmp_path, moderator=True), *findings))
     assert "For test intercept, relabellings were made by flipping the signs of the residuals" in text
@@ -144,12 +179,25 @@ def test_flipping_changes_the_question_of_combined_evidence(tmp_path, group_resu
         )
 
 
-def test_scheme_words_by_design():
-    assert scheme_words("sign flips", one_sample=True) == "flipping the signs of the maps"
-    assert "tested regressors" in scheme_words("sign flips", one_sample=False)
-    assert "stayed together" in scheme_words("permutations of the tested regressors", one_sample=False)
-    assert "whole exchangeability blocks" in scheme_words("sign flips of whole blocks", one_sample=True)
-    assert scheme_words("bootstraps", one_sample=True) == "bootstraps"
+@pytest.mark.parametrize(
+    ("relabelling", "name", "words"),
+    [
+        (FLIPS, "sign flips", "flipping the signs of the maps"),
+        (Relabelling(flips=True, of="regressors"), "sign flips", "tested regressors' rows"),
+        (Relabelling(flips=True, of="residuals"), "sign flips of residuals", "signs of the residuals"),
+        (Relabelling(flips=True, of="maps", whole="blocks"), "sign flips of whole blocks", "whole exchangeability"),
+        (Relabelling(flips=False, of="regressors"), "permutations of the tested regressors", "stayed together"),
+        (Relabelling(False, "residuals", within=True), "permutations (Freedman-Lane) within blocks", "s only"),
+        (
+            Relabelling(False, "residuals", "clusters", within=True),
+            "permutations (Freedman-Lane) of whole clusters within blocks",
+            "all maps of a participant (or cluster) at a time, within blocks only",
+        ),
+    ],
+)
+def test_relabellings_in_words(relabelling, name, words):
+    assert relabelling.name == name
+    assert words in describe_relabelling(relabelling)
 
 
 def test_warnings_of_inferences_are_at_the_top(tmp_path, group_results, run):

@@ -184,7 +184,7 @@ def test_freedman_lane_equals_the_paper(stack_of, resample_maps, weights):
     t_test = len(weights) == 1
     null = resample_maps(stack_of(mask, effect=y), "ols", design, permutations=720)
     assert (null.exhaustive, null.resamples) == (True, 720)
-    assert null.scheme == "permutations (Freedman-Lane)"
+    assert null.relabelling.name == "permutations (Freedman-Lane)"
     statistics = freedman_lane(y, design.matrix, design.tests[0].weights, itertools.permutations(range(6)))
     z = np.abs(z_of_t(statistics, 3)) if t_test else stats.norm.isf(stats.f.sf(statistics, 2, 3))
     np.testing.assert_allclose(np.sort(null.maxima["max-stat"]), np.sort(z.max(axis=1)), rtol=1e-4)
@@ -262,7 +262,7 @@ def test_coverage_and_variance_stay_with_their_map(stack_of, resample_maps):
     stack = stack_of(mask, effect=y, variance=variance)
     null = resample_maps(stack, "dl", design)
     assert (null.exhaustive, null.resamples) == (True, 20)
-    assert null.scheme == "permutations of the tested regressors"
+    assert null.relabelling.name == "permutations of the tested regressors"
     peaks, block, estimator = [], stack.read(0, y.shape[1]), find_estimator("dl")
     fitted = estimator.fit(block, design).tests["b"]
     for chosen in itertools.combinations(range(6), 3):
@@ -282,7 +282,7 @@ def test_repeated_measures_are_exchanged_within_subjects(stack_of, resample_maps
     columns = ("b", *(f"C(participant_id)[{s}]" for s in range(5)))
     design = Design(matrix, columns, (test,), exchangeability=subjects, repeated=True)
     null = resample_maps(stack_of(mask, effect=y), "ols", design)
-    assert null.scheme == "permutations (Freedman-Lane) within blocks"
+    assert null.relabelling.name == "permutations (Freedman-Lane) within blocks"
     # exchanging a pair turns the sign of its difference
     paired = resample_maps(stack_of(mask, effect=y[1::2] - y[::2]), "ols", intercept(5))
     assert null.resamples == paired.resamples == 32
@@ -299,7 +299,7 @@ def test_whole_blocks_are_flipped_together(stack_of, resample_maps):
     test = Test("mean", np.ones((1, 1)), "positive")
     design = Design(np.ones((8, 1)), ("Intercept",), (test,), exchangeability=families, whole_blocks=True)
     null = resample_maps(stack_of(mask, effect=y), "ols", design, ("max-stat",))
-    assert (null.resamples, null.scheme) == (16, "sign flips of whole blocks")
+    assert (null.resamples, null.relabelling.name) == (16, "sign flips of whole blocks")
     peaks = []
     for signs in itertools.product([1, -1], repeat=4):
         t = stats.ttest_1samp(np.array(signs)[families][:, None] * y, 0).statistic

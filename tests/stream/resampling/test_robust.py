@@ -70,7 +70,11 @@ def test_within_subjects_every_sign_flip_is_one_of_the_contrasts(stack_of, colum
     if columns == "subject columns":
         matrix, padded = np.column_stack([matrix, indicators(unit)[:, 1:]]), np.r_[weights, np.zeros(6)]
     null = run(stack_of(MASK, effect=y), design_of(matrix, padded, unit, condition, tail))
-    assert (null.scheme, null.resamples, null.exhaustive) == ("sign flips of residuals of whole clusters", 128, True)
+    assert (null.relabelling.name, null.resamples, null.exhaustive) == (
+        "sign flips of residuals of whole clusters",
+        128,
+        True,
+    )
     contrasts = (y.reshape(7, 3, V) * weights[:, None]).sum(axis=1)
     peaks = []
     for signs in itertools.product([1, -1], repeat=7):
@@ -101,7 +105,7 @@ def test_between_subjects_whole_subjects_change_places(stack_of):
     group = (unit >= 4).astype(float)
     matrix = np.column_stack([indicators(condition), group])
     null = run(stack_of(MASK, effect=y), design_of(matrix, [0, 0, 0, 1], unit, condition))
-    assert (null.scheme, null.resamples) == ("permutations (Freedman-Lane) of whole clusters", 70)
+    assert (null.relabelling.name, null.resamples) == ("permutations (Freedman-Lane) of whole clusters", 70)
     assert null.smallest_p == 2 / 70
     means = y.reshape(8, 3, V).mean(axis=1)
     peaks = []
@@ -116,7 +120,7 @@ def test_an_interaction_of_group_and_condition_is_one_of_differences(stack_of):
     group = (unit >= 4).astype(float)
     matrix = np.column_stack([condition, condition * group, indicators(unit)])
     null = run(stack_of(MASK, effect=y), design_of(matrix, np.eye(10)[1], unit, condition), ("max-stat",))
-    assert (null.scheme, null.resamples) == ("permutations (Freedman-Lane) of whole clusters", 70)
+    assert (null.relabelling.name, null.resamples) == ("permutations (Freedman-Lane) of whole clusters", 70)
     differences = y.reshape(8, 2, V)[:, 1] - y.reshape(8, 2, V)[:, 0]
     peaks = []
     for chosen in itertools.combinations(range(8), 4):
@@ -133,7 +137,7 @@ def test_two_groups_of_maps_are_permuted_with_welchs_statistic(stack_of):
     test = Test("test", np.array([[0.0, 1.0]]))
     design = Design(np.column_stack([np.ones(9), group]), ("intercept", "g"), (test,))
     null = run(stack_of(MASK, effect=y), design, ("max-stat",), errors="sandwich")
-    assert (null.scheme, null.resamples) == ("permutations (Freedman-Lane)", 84)
+    assert (null.relabelling.name, null.resamples) == ("permutations (Freedman-Lane)", 84)
     dof = (1 / 3 + 1 / 6) ** 2 / (1 / (9 * 2) + 1 / (36 * 5))
     peaks = []
     for chosen in itertools.combinations(range(9), 3):
@@ -257,7 +261,7 @@ def test_pooled_errors_are_exchanged_within_subjects(stack_of):
     matrix = np.column_stack([condition, indicators(unit)])
     design = design_of(matrix, np.eye(6)[0], unit, condition)
     null = run(stack_of(MASK, effect=y), design, ("max-stat",), errors="pooled")
-    assert (null.scheme, null.resamples) == ("permutations (Freedman-Lane) within blocks", 32)
+    assert (null.relabelling.name, null.resamples) == ("permutations (Freedman-Lane) within blocks", 32)
 
 
 def test_threads_and_batches_change_no_bit(stack_of, monkeypatch):

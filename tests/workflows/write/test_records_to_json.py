@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +13,24 @@ import pytest
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import InputError
+from ibma_app.core.inference_facts import (
+    ClusterFacts,
+    ExtentFacts,
+    Fact,
+    Facts,
+    LevelFacts,
+    NeighbourFacts,
+    RandomFieldFacts,
+    Relabelling,
+    ResamplingFacts,
+    ThresholdFacts,
+    WarningFact,
+    sidecar_of,
+)
 from ibma_app.core.methods import Estimator
+from ibma_app.core.results import Finding
 from ibma_app.estimators import find_estimator
+from ibma_app.inference import find_inference
 from ibma_app.workflows.write.records_to_json import decode, encode
 
 
@@ -117,3 +134,31 @@ def test_fields_of_other_versions(tmp_path):
 def test_a_kind_without_words_is_refused(tmp_path):
     with pytest.raises(TypeError, match="set"):
         encode({"a": {1, 2}}, Mapping[str, Any], tmp_path)
+
+
+RELABELLING = Relabelling(flips=False, of="residuals", whole="clusters")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        LevelFacts(0.05, "an error rate", 7),
+        ThresholdFacts(None),
+        ClusterFacts(0.001),
+        NeighbourFacts(26),
+        RandomFieldFacts("t", (1.0, math.inf), True, False, (6.0, 6.5, 7.0), (1.0, 2.0, 3.0, 4.5), 9, 70, 4.9),
+        ExtentFacts(3.1, 1.5, 10.25, None),
+        ResamplingFacts(512, True, RELABELLING, 1 / 256, 3.5, tail_fitted=True),
+        Fact("Some", (1, 2.5, "x")),
+        WarningFact("look", is_note=True),
+    ],
+    ids=lambda facts: type(facts).__name__,
+)
+def test_each_kind_of_facts_comes_back(facts, tmp_path):
+    # kinds are told apart by their fields alone
+    assert set(typing.get_args(Facts)) >= {type(facts)}
+    finding = Finding("mean", find_inference("fdr"), 3, None, (facts, WarningFact("look"), facts))
+    back = there_and_back(finding, Finding, tmp_path)
+    assert back.inference is finding.inference
+    assert same(back.facts, finding.facts)
+    assert sidecar_of(back.facts) == sidecar_of(finding.facts)

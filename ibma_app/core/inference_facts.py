@@ -1,0 +1,231 @@
+"""What an inference tells besides its map: small records, each of which knows its keys in the sidecar."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class LevelFacts:
+    """What is kept below which level, over how many voxels."""
+
+    alpha: float
+    controls: str  # "false discovery rate"
+    n_tests: int
+    is_bound: bool = False  # alpha is one minus the confidence of a bound, not an error rate
+
+    @property
+    def confidence(self) -> float:
+        """Percent."""
+        return 100 * (1 - self.alpha)
+
+    def sidecar(self) -> dict[str, Any]:
+        """Give the keys."""
+        return {"Alpha": self.alpha, "Controls": self.controls, "NumberOfTests": self.n_tests}
+
+
+@dataclass(frozen=True)
+class ThresholdFacts:
+    """The uncorrected p that a level amounts to."""
+
+    uncorrected_p: float | None  # None: no voxel is significant, so that nobody knows
+
+    def sidecar(self) -> dict[str, Any]:
+        """Give the key."""
+        return {"PThreshold": self.uncorrected_p}
+
+
+@dataclass(frozen=True)
+class ClusterFacts:
+    """How clusters were formed, and what was measured of them."""
+
+    forming_p: float  # uncorrected, in the test's tail
+    forming_z: float | None = None  # |z|
+    measure: str = ""  # for the methods text: "their size is their number of voxels"
+
+    def sidecar(self) -> dict[str, Any]:
+        """Give the keys."""
+        z = {} if self.forming_z is None else {"ClusterFormingZ": self.forming_z}
+        return {"ClusterFormingP": self.forming_p, **z}
+
+
+@dataclass(frozen=True)
+class NeighbourFacts:
+    """Which voxels touch each other: in clusters, and in the inference's tables."""
+
+    neighbours: int  # of a voxel: 6, 18 or 26
+
+    def sidecar(self) -> dict[str, Any]:
+        """Give the key."""
+        return {"Connectivity": self.neighbours}
+
+
+@dataclass(frozen=True)
+class RandomFieldFacts:
+    """The field that random field theory takes the null for, and the size of the search."""
+
+    kind: str  # "z", "t" or "F"
+    dof: tuple[float, float]  # of F; of t 1 and its dof
+    two_sided: bool
+    dof_vary: bool  # between voxels: z was searched in the place of t or F
+    fwhm: tuple[float, ...]  # (3,) mm
+    resels: tuple[float, ...]  # (4,)
+    n_maps: int  # whose residuals the smoothness is that of
+    n_voxels: int  # whose differences to their neighbours it was estimated from
+    height: float | None = None  # that is significant, in the field's statistic
+
+    @property
+    def name(self) -> str:
+        """The field in words."""
+        rows, dof = (f"{value:g}" for value in self.dof)
+        if self.kind == "F":
+            return f"F field with {rows} and {dof} degrees of freedom"
+        sides = ", both signs" if self.two_sided else ""
+        if self.kind == "t" and math.isfinite(self.dof[1]):
+            return f"t field with {dof} degrees of freedom{sides}"
+        return f"Gaussian field of z{sides}" + (" (degrees of freedom vary between voxels)" if self.dof_vary else "")
+
+    @property
+    def origin(self) -> str:
+        """What the smoothness was estimated from."""
+        return f"standardised residuals of {self.n_maps} map(s), forward differences at {self.n_voxels} voxels"
+
+    def sidecar(self) -> dict[str, Any]:
+        """Give the keys."""
+        return {
+            "RandomField": self.name,
+            "FWHM": list(self.fwhm),
+            "FWHMUnits": "mm",
+            "Resels": list(self.resels),
+            "SmoothnessFrom": self.origin,
+            **({} if self.height is None else {"HeightThreshold": self.height}),
+        }
+
+
+@dataclass(frozen=True)
+class ExtentFacts:
+    """What random field theory expects of clusters."""
+
+    forming_height: float  # in the field's statistic
+    expected_clusters: float
+    expected_voxels: float  # of each
+    smallest_extent: int | None  # voxels: that is significant; None: none is
+
+    def sidecar(self) -> dict[str, Any]:
+        """Give the keys."""
+        return {
+            "ClusterFormingHeight": self.forming_height,
+            "ExpectedClusters": self.expected_clusters,
+            "ExpectedVoxelsPerCluster": self.expected_voxels,
+            "ExtentThreshold": self.smallest_extent,
+        }
+
+
+@dataclass(frozen=True)
+class Relabelling:
+    """What is done to maps and design under the null of one test."""
+
+    flips: bool  # signs are flipped; else rows change places
+    of: str  # "maps", "residuals" (Freedman & Lane 1983) or "regressors", those that are tested
+    whole: str = ""  # "blocks" or "clusters": all maps of one are relabelled alike; "": each map by itself
+    within: bool = False  # within exchangeability blocks alone
+
+    @property
+    def name(self) -> str:
+        """What the sidecar calls it."""
+        if self.flips:
+            name = "sign flips of residuals" if self.of == "residuals" else "sign flips"
+        else:
+            name = f"permutations {'(Freedman-Lane)' if self.of == 'residuals' else 'of the tested regressors'}"
+        return name + (f" of whole {self.whole}" if self.whole else "") + (" within blocks" if self.within else "")
+
+    @property
+    def null_hypothesis(self) -> str:
+        """What it takes for granted."""
+        if self.flips:
+            return "effects (residuals, in designs) are independent and symmetric about zero"
+        return "residuals can be exchanged for each other"
+
+
+@dataclass(frozen=True)
+class ResamplingFacts:
+    """How a null was resampled, and what its scores must exceed."""
+
+    resamples: int  # R, the identity included
+    exhaustive: bool  # all distinct relabellings, or random ones
+    relabelling: Relabelling
+    smallest_p: float  # that can be reached
+    score_threshold: float | None  # a significant score exceeds it; None: none can
+    score_units: str = ""
+    seed: int | None = None  # None when exhaustive
+    tail_fitted: bool = False  # p below 1 / R are of a generalised Pareto tail
+
+    def sidecar(self) -> dict[str, Any]:
+        """Give the keys."""
+        told: dict[str, Any] = {
+            "Resamples": self.resamples,
+            "Exhaustive": self.exhaustive,
+            "Scheme": self.relabelling.name,
+            "NullHypothesis": self.relabelling.null_hypothesis,
+            "SmallestP": self.smallest_p,
+            "ScoreThreshold": self.score_threshold,
+        }
+        if self.score_units:
+            told["ScoreUnits"] = self.score_units
+        if self.seed is not None:
+            told["Seed"] = self.seed
+        if self.tail_fitted:
+            told["TailFit"] = "p below 1 / Resamples are those of a generalised Pareto tail fitted to the null's maxima"
+        return told
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What one method alone tells."""
+
+    key: str  # in the sidecar: "HommelValue"
+    value: Any
+    label: str = ""  # on pages; "": the words of the key
+    words: str = "{}"  # on pages, {} standing for the value: "at least {} voxels"
+
+    def sidecar(self) -> dict[str, Any]:
+        """Give the key."""
+        return {self.key: self.value}
+
+
+@dataclass(frozen=True)
+class WarningFact:
+    """What a reader must know before all else: it stands at the top of the page."""
+
+    text: str
+    is_note: bool = False  # the sidecar calls it a note
+
+    def sidecar(self) -> dict[str, Any]:
+        """Give the key."""
+        return {"Note" if self.is_note else "Warning": self.text}
+
+
+Facts = (
+    LevelFacts
+    | ThresholdFacts
+    | ClusterFacts
+    | NeighbourFacts
+    | RandomFieldFacts
+    | ExtentFacts
+    | ResamplingFacts
+    | Fact
+    | WarningFact
+)
+
+
+def find_fact(facts: Iterable[object], kind: type[Record]) -> Record | None:
+    """Return the facts of one kind; None where there are none."""
+    return next((one for one in facts if isinstance(one, kind)), None)
+
+
+def sidecar_of(facts: Iterable[Facts]) -> dict[str, Any]:
+    """Give the keys of all facts, in their order."""
+    return {key: value for one in facts for key, value in one.sidecar().items()}
