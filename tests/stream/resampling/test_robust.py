@@ -214,7 +214,7 @@ def test_schemes():
 
     def words(name):
         design = CASES[name][1]
-        return plan_scheme(Model(find_estimator("ols"), design), design.tests[0], settings).words
+        return plan_scheme(Model(find_estimator("ols"), design), design.tests[0], settings).relabelling.name
 
     flips, places = "sign flips of residuals of whole clusters", "permutations (Freedman-Lane) of whole clusters"
     for name in ("within", "F", "rt", "missing, within", "missing, F"):
@@ -233,14 +233,14 @@ def test_subjects_whose_maps_differ_keep_their_places(stack_of):
     kept = ~(((unit == 1) & (condition == 0)) | ((unit == 4) & (condition == 2)))
     design = design_of(matrix[kept], [0, 0, 0, 1], unit[kept], condition[kept])
     scheme = plan_scheme(Model(find_estimator("ols"), design), design.tests[0], InferenceSettings(permutations=20))
-    assert scheme.words == "permutations (Freedman-Lane) of whole clusters"
+    assert scheme.relabelling.name == "permutations (Freedman-Lane) of whole clusters"
     orders, own = scheme.relabellings.orders, np.arange(kept.sum())
     stays = np.isin(unit[kept], (1, 4))
     assert (orders[:, stays] == own[stays]).all()
     assert (condition[kept][orders] == condition[kept]).all()
     few = design_of(*(part[unit < 5] for part in (matrix,)), [0, 0, 0, 1], unit[unit < 5], np.arange(15))
     scheme = plan_scheme(Model(find_estimator("ols"), few), few.tests[0], InferenceSettings())
-    assert scheme.words == "sign flips of residuals of whole clusters"
+    assert scheme.relabelling.name == "sign flips of residuals of whole clusters"
 
 
 def test_coverage_that_differs_is_refitted(stack_of):
