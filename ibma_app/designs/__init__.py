@@ -1,1 +1,1 @@
-"""Formulas, covariates and tests become a design (the home of pandas and formulaic)."""
+"""Designs, made of formulas, covariates and tests (by pandas and formulaic)."""

@@ -1,4 +1,4 @@
-"""Rank: which columns of a matrix follow from the others, in words."""
+"""Rank of a design matrix: which columns are linear combinations of others."""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,21 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 TOLERANCE = 1e-9
-"""A column of norm 1 that lies nearer than this to the span of the others follows from them."""
+"""A column of norm 1 that is nearer than this to the span of the others counts as dependent."""
 
 
 def has_full_rank(matrix: Floats) -> bool:
-    """Tell whether the columns of a matrix (K, P) are independent, whatever their units."""
+    """Return whether the columns of a matrix (K, P) are linearly independent, whatever their units."""
     norms = np.sqrt((matrix**2).sum(axis=0))
     if np.any(norms == 0) or matrix.shape[0] < matrix.shape[1]:
         return False
-    # the triangle has the matrix's singular values, and is small where maps are many
+    # R of the QR decomposition has the singular values of the matrix, and is small however many maps there are
     values = np.linalg.svd(np.linalg.qr(matrix / norms, mode="r"), compute_uv=False)
     return bool(values[-1] > TOLERANCE * values[0])
 
 
 def describe_aliases(matrix: Floats, columns: Sequence[str]) -> list[str]:
-    """Say of each column that follows from earlier ones how: ``'b' = 'intercept' - 'a'``.
+    """Write each column that depends on earlier ones as their combination: ``'b' = 'intercept' - 'a'``.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def describe_aliases(matrix: Floats, columns: Sequence[str]) -> list[str]:
     Returns
     -------
     list of str
-        One equation per dependent column; columns of zeros are called so.
+        One equation per dependent column; columns of zeros are named as such.
     """
     norms = np.sqrt((matrix**2).sum(axis=0))
     equations: list[str] = []

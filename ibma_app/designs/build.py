@@ -1,4 +1,4 @@
-"""From observations, covariates and a formula to a Design, or a refusal in words."""
+"""Build a design of observations, covariates and a formula, or say why it cannot be estimated."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -21,10 +21,10 @@ UNIT_NAMES = frozenset({"participant_id", "subject", "sub", "study_id", "study"}
 """Variables that name a subject or study: their columns are nuisance."""
 
 CLUSTER = "cluster"
-"""Covariate that says whose errors may depend on each other, in place of the subject or study."""
+"""Covariate that names maps whose errors may depend on each other, in place of the subject or study."""
 
 EXCHANGEABILITY = "exchangeability"
-"""Covariate that says which maps may be exchanged with each other: blocks, of which negative ones go as wholes."""
+"""Covariate that names blocks within which maps may be exchanged; negative blocks are exchanged as wholes."""
 
 
 def one_sample_design(n_maps: int) -> Design:
@@ -54,7 +54,7 @@ def build_design(
     tests : mapping of label to TestSpec, optional
         By default every column that is not nuisance is tested.
     tail : str
-        Of t tests that say none.
+        Of t tests that have none of their own.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def _choose_tests(
     tail: str,
     formula: str,
 ) -> tuple[Test, ...]:
-    """Return the tests asked for, else one per column; with subject columns they must be named."""
+    """Return the tests that are named, else one per column; with subject columns they must be named."""
     if tests:
         return resolve_tests(tests, columns, tail)
     if nuisance:
@@ -125,10 +125,10 @@ def _refuse_lone_map(observations: Sequence[Observation]) -> None:
 
 
 def _take_covariates(observations: Sequence[Observation], covariates: pd.DataFrame, formula: str) -> pd.DataFrame:
-    """Return what the formula names, complete and of plain types."""
+    """Return the covariates of the formula, complete and of plain types."""
     names = used_variables(formula, covariates.columns)
     require_complete(observations, covariates, names)
-    # formulaic sees these alone: an unused column called 'center' must not hide the function
+    # only these are given to formulaic: an unused column called 'center' must not hide the function
     data = {name: _plain_values(covariates[name]) for name in names}
     return pd.DataFrame(data, index=pd.RangeIndex(len(covariates)))
 
@@ -189,21 +189,21 @@ def _nuisance(terms: Sequence[FormulaTerm]) -> tuple[str, ...]:
 def _clusters(
     observations: Sequence[Observation], covariates: pd.DataFrame, used: Collection[str]
 ) -> tuple[NDArray[np.int64] | None, str, list[str]]:
-    """Return the cluster (K,) of each map, what tells it, and notes; None: each map is alone.
+    """Return the cluster (K,) of each map, the name of what defines them, and notes; None: all maps are independent.
 
-    Clusters are subjects or studies, or what a column ``cluster`` says that
-    the formula does not use.
+    Clusters are subjects or studies, or those of a column ``cluster`` that the
+    formula does not use.
     """
     labels, name = [observation.unit_label for observation in observations], str(covariates.columns[0])
     notes: list[str] = []
     if CLUSTER in covariates and CLUSTER not in used:
         require_complete(observations, covariates, (CLUSTER,))
-        told = covariates[CLUSTER].astype(str)
-        parted = [str(unit) for unit, own in told.groupby(labels, sort=False) if own.nunique() > 1]
+        named = covariates[CLUSTER].astype(str)
+        parted = [str(unit) for unit, own in named.groupby(labels, sort=False) if own.nunique() > 1]
         if parted:
             msg = f"The column {CLUSTER!r} parts the maps of {', '.join(parted[:10])}: give all maps of one {name} one."
             raise DataError(msg)
-        labels, name = told.tolist(), CLUSTER
+        labels, name = named.tolist(), CLUSTER
         if len(set(labels)) < len(labels):
             notes.append(
                 f"Maps of one {CLUSTER} are taken to depend on each other ({len(set(labels))} clusters, by the column "
@@ -217,20 +217,20 @@ def _places(data: pd.DataFrame, clusters: NDArray[np.int64] | None) -> NDArray[n
     """Number the conditions of maps, (K,), by the formula's variables that vary within clusters; None: none does."""
     if clusters is None:
         return None
-    told = [
+    varying = [
         name for name in data.columns if name not in UNIT_NAMES and data[name].groupby(clusters).nunique().max() > 1
     ]
-    return data.groupby(told, sort=True).ngroup().to_numpy().astype(np.int64) if told else None
+    return data.groupby(varying, sort=True).ngroup().to_numpy().astype(np.int64) if varying else None
 
 
 def _exchangeability(
     observations: Sequence[Observation], covariates: pd.DataFrame
 ) -> tuple[NDArray[np.int64] | None, bool]:
-    """Return the block (K,) of each map, and whether blocks are exchanged as wholes; None: no blocks are told.
+    """Return the block (K,) of each map, and whether blocks are exchanged as wholes; None: there is no such column.
 
-    The sign of the labels tells, as in PALM (Winkler et al. 2015): maps of one
-    positive (or text) label change places with each other; of negative
-    labels, blocks do, and maps keep their order within them.
+    The signs of the labels decide, as in PALM (Winkler et al. 2015): maps of one
+    positive (or text) label are exchanged with each other; of negative labels,
+    whole blocks are, and maps keep their order within them.
     """
     if EXCHANGEABILITY not in covariates:
         return None, False
@@ -248,7 +248,7 @@ def _exchangeability(
 
 
 def _mixes_text(column: pd.Series) -> bool:
-    """Tell whether a column of text is mostly numbers."""
+    """Return whether a column of text is mostly numbers."""
     if pd.api.types.is_numeric_dtype(column):
         return False
     share = float(pd.to_numeric(column, errors="coerce").notna().mean())
@@ -256,7 +256,7 @@ def _mixes_text(column: pd.Series) -> bool:
 
 
 def _notes_on_text(terms: Sequence[FormulaTerm], data: pd.DataFrame, observations: Sequence[Observation]) -> list[str]:
-    """Warn of a covariate that became categories because a few of its values are text."""
+    """Warn of a covariate that became categorical because a few of its values are text."""
     labels = {label for observation in observations for label in observation.entities.values()}
     bare = {factor for term in terms for factor in term.factors if factor in data.columns}
     notes = []

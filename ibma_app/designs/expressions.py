@@ -80,7 +80,7 @@ def find_column(name: str, columns: Sequence[str]) -> int:
 
 
 def _complaint(text: str, problem: str) -> str:
-    """Say what is wrong with an expression."""
+    """Make the error that says what is wrong with an expression."""
     return f"The test {text!r} is not understood: {problem}. Write it like 'age' or '0.5*a - 0.5*b'."
 
 

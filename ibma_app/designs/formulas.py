@@ -43,7 +43,7 @@ def parse_formula(formula: str) -> "SimpleFormula":
     try:
         parsed = Formula(formula)
     except Exception as error:
-        # formulaic parses with Python's own tools, which raise anything
+        # formulaic uses Python's parser, which raises all kinds of exceptions
         msg = f"--formula {formula!r} is not a formula: {plain_text(error)}."
         raise UsageError(msg) from error
     if not isinstance(parsed, SimpleFormula):
@@ -98,11 +98,11 @@ def evaluate_formula(
         return np.ones((len(data), 1)), (INTERCEPT,), (FormulaTerm(MEAN, frozenset(), (), (INTERCEPT,)),)
     parsed = parse_formula(formula)
     try:
-        # no context: a formula sees its covariates and formulaic's own functions alone
-        with np.errstate(all="ignore"):  # what is not finite is refused by name later
+        # no context: a formula knows only its covariates and formulaic's own functions
+        with np.errstate(all="ignore"):  # columns that are not finite are refused later, by name
             frame = parsed.get_model_matrix(data, context={}, na_action="ignore", output="pandas")
     except Exception as error:
-        # whatever a function in the formula raises
+        # functions in the formula may raise anything
         msg = f"--formula {formula!r} cannot be evaluated: {plain_text(error)}."
         raise DataError(msg) from error
     columns = tuple(INTERCEPT if name == "Intercept" else str(name) for name in frame.columns)
@@ -133,8 +133,8 @@ def used_variables(formula: str, available: Collection[str]) -> tuple[str, ...]:
     formula : str
         The right-hand side.
     available : collection of str
-        Covariates; one that bears a function's name (``center``) is a
-        variable where it is not called.
+        Covariates; one that has a function's name (``center``) is a variable
+        where it is not called as a function.
     """
     if formula.strip() == MEAN:
         return ()

@@ -10,10 +10,10 @@ from ibma_app.core.errors import DataError, InputError, did_you_mean
 from ibma_app.core.statmap import Observation
 
 PREFIXES = {"participant_id": "sub-", "study_id": "study-"}
-"""Key column -> the prefix that its labels may carry."""
+"""Key column -> the prefix that its labels may have."""
 
 MISSING = ("n/a", "N/A", "NA", "NaN", "nan", "")
-"""What stands for a missing value; BIDS writes n/a."""
+"""Texts of a missing value; BIDS writes n/a."""
 
 LONG_NAMES = {
     "sub": "subject",
@@ -34,7 +34,7 @@ LONG_NAMES = {
 }
 """Short key of an entity -> its long BIDS name, where they differ."""
 
-Table = pd.DataFrame  # for rooms that pass tables on without knowing pandas
+Table = pd.DataFrame  # for packages that pass tables on and do not import pandas
 TABLE_PATH = "path"
 """Key of ``DataFrame.attrs`` for the file that covariates come from."""
 
@@ -60,7 +60,7 @@ def read_table(path: Path, key: str) -> pd.DataFrame:
     InputError
         When the file is missing or cannot be opened.
     DataError
-        When it is no such table, lacks the key column or names a row twice.
+        When it is not such a table, lacks the key column or has two rows of one name.
     """
     path = Path(path)
     table = _read_cells(path)
@@ -90,9 +90,9 @@ def collect_covariates(
     key: str = "participant_id",
     table_path: Path | None = None,
 ) -> pd.DataFrame:
-    """Gather what a formula may name: entities, sample size and the table's columns.
+    """Collect the variables that a formula may use: entities, sample size and the table's columns.
 
-    What is missing matters only where a formula uses it.
+    Missing values matter only where a formula uses them.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def require_complete(observations: Sequence[Observation], covariates: pd.DataFra
     covariates : DataFrame
         Of the same K rows, from `collect_covariates`.
     names : sequence of str
-        What is used of them.
+        Those that are used.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def _listed(units: Sequence[str], prefix: str) -> str:
 def _read_cells(path: Path) -> pd.DataFrame:
     """Read every cell as text."""
     try:
-        # the first line is read as cells too: pandas would rename columns that come twice
+        # the first line is read as cells: pandas would rename duplicate columns
         cells = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None)
     except FileNotFoundError as error:
         msg = f"The table {path} does not exist."
@@ -208,7 +208,7 @@ def _read_cells(path: Path) -> pd.DataFrame:
 
 
 def _to_values(cells: pd.Series) -> pd.Series:
-    """Turn a column of text into numbers where all that is not missing is a number."""
+    """Turn a column of text into numbers where every value that is not missing is a number."""
     cells = cells.mask(cells.isin(MISSING)).astype(object)
     present = cells.dropna()
     if present.empty:

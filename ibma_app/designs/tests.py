@@ -23,13 +23,13 @@ RANK_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class TestSpec:
-    """A test that was asked for; its columns are looked up when the design is built."""
+    """A test that the user named; its columns are looked up when the design is built."""
 
     __test__ = False  # pytest: not a test class
 
     name: str
     rows: tuple[Row, ...]
-    tail: str | None = None  # None: that of the run
+    tail: str | None = None  # None: that of --tail
     is_f: bool = False  # True: an F test even of a single row
     origin: str = "--test"  # or the contrast file
 
@@ -131,7 +131,7 @@ def merge_tests(*groups: Sequence[TestSpec] | Mapping[str, TestSpec]) -> Mapping
 
 
 def resolve_tests(specs: Mapping[str, TestSpec], columns: Sequence[str], tail: str) -> tuple[Test, ...]:
-    """Turn tests that were asked for into weights of a design's columns.
+    """Turn the user's tests into weights of a design's columns.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def resolve_tests(specs: Mapping[str, TestSpec], columns: Sequence[str], tail: s
     columns : sequence of str
         The design's columns, P.
     tail : str
-        Of the tests that say none; F tests are upper-tail ("positive").
+        Of the tests that have none of their own; F tests are upper-tail ("positive").
 
     Returns
     -------
@@ -213,7 +213,7 @@ def _read_spec(name: str, test: Any, path: Path) -> TestSpec:
 
 
 def _is_row(row: Any) -> bool:
-    """Tell whether a piece of a contrast file can be a row."""
+    """Return whether a value of a contrast file can be a row."""
     if isinstance(row, str):
         return bool(row.strip())
     if not isinstance(row, dict) or not row:

@@ -1,1 +1,1 @@
-"""What the reader sees: self-contained pages, figures of maps and designs, methods text."""
+"""The report: self-contained pages, figures of maps and designs, methods text."""

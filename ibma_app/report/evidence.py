@@ -1,4 +1,4 @@
-"""The meta-analysis at the peaks: what was combined there, of what, and how much hangs on one map."""
+"""The meta-analysis at the peaks: the maps' values, the combined ones, and how much each map matters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from ibma_app.report.inputs import short_labels
 
 Interval = tuple[float, float] | None
 
-LARGEST_LOG10P = 300.0  # beyond, 10**-x is 0 to a computer
+LARGEST_LOG10P = 300.0  # beyond, 10**-x underflows
 
 
 @dataclass(frozen=True)
 class EvidenceRow:
-    """One map's numbers, as the table has them."""
+    """One map's numbers: a row of the table."""
 
     name: str
     map: MapAtPeak
@@ -35,9 +35,9 @@ class PeakView:
     place: str
     interval: Interval
     rows: tuple[EvidenceRow, ...]
-    n_folded: int  # maps that are not among the rows
-    influence: tuple[str, Combined] | None  # whose absence changes most, and what is left then
-    z_range: Interval  # of the test without each map in turn
+    n_folded: int  # maps that are not shown
+    influence: tuple[str, Combined] | None  # the map whose absence changes the test most, and the test without it
+    z_range: Interval  # of the tests without each map in turn
     q_p: str
     forest: Plot
     funnel: Plot | None
@@ -63,7 +63,7 @@ def view_evidence(result: EstimatorResult, results: Results, test: Test, units: 
     result : EstimatorResult
         With its ``peaks``.
     results : Results
-        As seen by it.
+        With the grid and maps of this estimator (`Results.seen_by`).
     test : Test
     units : str
         Of the effects, or "".
@@ -71,7 +71,7 @@ def view_evidence(result: EstimatorResult, results: Results, test: Test, units: 
     Returns
     -------
     EvidenceView or None
-        None where nothing was kept of the peaks.
+        None where no peak has evidence.
     """
     peaks = [peak for peak in result.peaks if peak.test == test.name and peak.maps]
     if not peaks:
@@ -121,7 +121,7 @@ def _view(peak: PeakEvidence, names: tuple[str, ...], quantity: str, *, mean: bo
 
 
 def _write_p(log10_p: float | None) -> str:
-    """Write p from its -log10."""
+    """Write p, given -log10 p."""
     if log10_p is None:
         return ""
     if log10_p > LARGEST_LOG10P:

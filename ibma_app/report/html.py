@@ -1,4 +1,4 @@
-"""The Jinja environment of the pages, and what puts numbers and pictures into them.
+"""The Jinja environment of the pages, and how numbers and pictures are written.
 
 Pages are one file each: the stylesheet is inlined and every picture is a
 ``data:`` URI, so that nothing is loaded from elsewhere. Autoescape is on for
@@ -74,7 +74,7 @@ def split_words(name: str) -> str:
 def sort_key(text: str) -> list[tuple[int, int, str]]:
     """Order labels as a reader expects: ``sub-2`` before ``sub-10``."""
     parts = re.split(r"(\d+)", text)
-    # isdecimal: "²" passes \d of some engines' cousins but not int(); the text breaks ties
+    # isdecimal, because int() refuses other digits such as "²"; the text breaks ties
     return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts]
 
 
@@ -98,7 +98,7 @@ def encode_png(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     height, width = indices.shape
-    # each line of a PNG opens with its filter; 0 is best for palettes
+    # the first byte of each PNG line is its filter; 0 (none) is best for palettes
     lines = np.zeros((height, width + 1), dtype=np.uint8)
     lines[:, 1:] = indices
     return b"".join(
@@ -116,8 +116,8 @@ def encode_png(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
 def content_policy(script: str) -> str:
     """Return the pages' content security policy: they run this script alone, and load nothing.
 
-    Whatever the input's labels hold, a browser runs no other script and
-    reaches no other address.
+    Whatever labels of the input contain, a browser runs no other script and
+    contacts no address.
     """
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return (

@@ -1,4 +1,4 @@
-"""What went in, as a page shows it: the table of maps, without columns that say the same of all."""
+"""The table of maps of a page, without columns that are the same for all maps."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from ibma_app.report.html import format_number
 from ibma_app.report.text.methods_section import share_of_maps
 
 SHOWN_ROWS = 12
-"""Maps that a page lists openly; the rest are folded."""
+"""Maps whose rows are visible; the others are folded."""
 
 
 @dataclass(frozen=True)
 class ScalingFact:
-    """What ibma-import multiplied a map's effects by, and why (or why by nothing)."""
+    """The factor by which ibma-import multiplied a map's effects, and why (or why by none)."""
 
     factor: float | None
     why: str
@@ -22,9 +22,9 @@ class ScalingFact:
 
 @dataclass(frozen=True)
 class MapRow:
-    """One line of the table of maps."""
+    """One row of the table of maps."""
 
-    label: str  # without what all maps share
+    label: str  # without what the labels of all maps share
     sample_size: float | None
     dof: str
     dof_source: str
@@ -36,12 +36,12 @@ class MapRow:
     median_abs_effect: float | None
     median_variance: float | None
     uris: tuple[str, ...]
-    scaling: ScalingFact | None = None  # None: its sidecar does not tell
+    scaling: ScalingFact | None = None  # None: not stated in its sidecar
 
 
 @dataclass(frozen=True)
 class MapsTable:
-    """The table of maps: rows shown and folded, the columns that tell maps apart, and what holds for all."""
+    """The table of maps: visible and folded rows, the columns in which maps differ, and what holds for all."""
 
     shown: tuple[MapRow, ...]
     folded: tuple[MapRow, ...]
@@ -66,11 +66,11 @@ COLUMNS: dict[str, Callable[[tuple[MapRow, ...]], bool]] = {
     "variance": lambda rows: any(row.median_variance is not None for row in rows),
     "derived": lambda rows: any(row.derived for row in rows),
 }
-"""Column -> whether it is worth its place."""
+"""Column -> whether it is shown, given the rows."""
 
 
 def maps_table(results: Results) -> MapsTable:
-    """List what each map brought and what was lost of it."""
+    """List the maps, with what each contributed and lost."""
     aligned = len(results.survey) == len(results.analysis.observations)
     observations = results.analysis.observations if aligned else (None,) * len(results.survey)
     labels = short_labels([row.label for row in results.survey])
@@ -79,14 +79,14 @@ def maps_table(results: Results) -> MapsTable:
         for survey, label, observation in zip(results.survey, labels, observations, strict=True)
     )
     columns = frozenset(name for name, useful in COLUMNS.items() if useful(rows))
-    keep = len(rows) if len(rows) <= SHOWN_ROWS + 3 else SHOWN_ROWS  # three folded rows save nothing
+    keep = len(rows) if len(rows) <= SHOWN_ROWS + 3 else SHOWN_ROWS  # folding three rows or fewer saves no space
     return MapsTable(rows[:keep], rows[keep:], columns, _sentence(rows, columns, results))
 
 
 def short_labels(labels: Sequence[str]) -> list[str]:
     """Leave out of each label what all have in common: ``sub-01_task-x`` becomes ``sub-01``.
 
-    Labels stay whole where they would no longer tell rows apart.
+    Labels stay whole where they would not be unique otherwise.
     """
     if len(labels) < 2:
         return list(labels)
@@ -121,7 +121,7 @@ def _map_row(survey: MapSurvey, label: str, observation: Observation | None, res
 
 
 def _scaling_fact(observation: Observation) -> ScalingFact | None:
-    """Read what ibma-import wrote of a map's units: of its effects, else of what stands for them."""
+    """Read how ibma-import scaled a map: its effects, else the first kind that it has."""
     statmap = observation.statmaps.get("effect") or next(iter(observation.statmaps.values()))
     why, factor = statmap.metadata.get("UnitsSource"), statmap.metadata.get("ScalingFactor")
     if not isinstance(why, str) or not why:
@@ -130,7 +130,7 @@ def _scaling_fact(observation: Observation) -> ScalingFact | None:
 
 
 def _sentence(rows: tuple[MapRow, ...], columns: frozenset[str], results: Results) -> str:
-    """Say what holds for all maps, and what the columns mean."""
+    """Write what holds for all maps, and what the columns mean."""
     if not rows:
         return ""
     voxels = f"the whole mask of {format_number(results.grid.n_voxels)} voxels"

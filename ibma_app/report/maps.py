@@ -1,7 +1,7 @@
 """The maps of one estimator, read back from the files that were written.
 
-Every number and picture of a page comes from here, so that the page cannot
-say what the files do not.
+Every number and picture of a page is made of these, so that the page cannot
+differ from the files.
 """
 
 import json
@@ -21,11 +21,11 @@ from ibma_app.images.read import read_image
 Floats = NDArray[np.float64]
 
 TESTLESS = ("n", "dof", "tau2", "q", "i2", "h2", "pilower", "piupper", "design")
-"""Kinds that no test owns: their file names carry no ``test-``."""
+"""Kinds that belong to no test: their file names have no ``test-``."""
 
 
 class ResultMaps:
-    """What one estimator wrote for one test, read when asked for and kept.
+    """The maps that one estimator wrote for one test, read when they are needed and cached.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class ResultMaps:
         self.result = result
         self.grid = grid
         self.test = test
-        # the only test's files may carry no name (an intercept alone)
+        # names of files may lack test- where there is one test (an intercept alone)
         self._names = (test.name, "") if len(design.tests) == 1 else (test.name,)
         self._volumes: dict[Path, Floats] = {}
 

@@ -16,7 +16,7 @@ from ibma_app.report.maps import ResultMaps
 from ibma_app.report.text.facts import Told, describe_control, describe_facts
 
 CLUSTER_ROWS = 12
-"""Rows of a cluster table that a page shows; the TSV has them all."""
+"""Rows of a cluster table that a page shows; the TSV has all."""
 
 CLUSTER_COLUMNS = {
     "cluster_id": "Cluster",
@@ -55,7 +55,7 @@ class ClusterTable:
 
     columns: tuple[tuple[str, bool], ...]  # name on the page, whether it holds numbers
     rows: tuple[tuple[str, ...], ...]
-    values: tuple[tuple[str, ...], ...]  # of the same cells, as the file has them; "" where there is nothing
+    values: tuple[tuple[str, ...], ...]  # of the same cells, as in the file; "" where there are none
     places: tuple[tuple[float, float, float] | None, ...]  # mm of each row
     n_rows: int
     n_clusters: int
@@ -77,18 +77,18 @@ class InferenceNumbers:
 
     @property
     def control(self) -> str:
-        """What it keeps below which level."""
+        """The error rate that it controls, and at which level."""
         return describe_control(self.facts)
 
     @property
-    def told(self) -> tuple[Told, ...]:
-        """Its facts in words."""
+    def facts_in_words(self) -> tuple[Told, ...]:
+        """Labels and texts of its facts."""
         return describe_facts(self.facts)
 
 
 @dataclass(frozen=True)
 class FitNumbers:
-    """What an estimator says of the mask, whatever the test."""
+    """What an estimator found over the mask, for all tests."""
 
     n_voxels: int
     n_min: int | None
@@ -161,7 +161,7 @@ def count_significant(maps: ResultMaps, results: Results) -> tuple[InferenceNumb
 
 
 def read_clusters(path: Path, page_folder: Path, own: Sequence[ClusterColumn] = ()) -> ClusterTable | None:
-    """Read the first rows of a cluster table, with columns of its inference's own; None when the file is gone."""
+    """Read the first rows of a cluster table, with the columns of its inference; None when the file is gone."""
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             lines = [line for line in csv.reader(stream, delimiter="\t") if line]
@@ -172,7 +172,7 @@ def read_clusters(path: Path, page_folder: Path, own: Sequence[ClusterColumn] = 
     head, body = lines[0], lines[1:]
     labels = {**CLUSTER_COLUMNS, **{column.name: column.label for column in own}}
     shares = {column.name for column in own if column.percent}
-    # a region column is there without any atlas too
+    # there is a region column even without an atlas
     kept = [
         index
         for index, name in enumerate(head)
@@ -187,13 +187,13 @@ def read_clusters(path: Path, page_folder: Path, own: Sequence[ClusterColumn] = 
         values=tuple(tuple(line[i] if line[i] != MISSING else "" for i in kept) for line in body[:CLUSTER_ROWS]),
         places=tuple(_place(dict(zip(head, line, strict=False))) for line in body[:CLUSTER_ROWS]),
         n_rows=len(body),
-        n_clusters=sum(1 for line in body if line[0].isdecimal()),  # sub-peaks are lettered: 1a
+        n_clusters=sum(1 for line in body if line[0].isdecimal()),  # sub-peaks have letters: 1a
         href=relative_to_page(path, page_folder),
     )
 
 
 def _place(row: Mapping[str, str]) -> tuple[float, float, float] | None:
-    """Where a row's peak is, in mm."""
+    """Position of a row's peak, in mm."""
     try:
         x, y, z = (float(row[axis]) for axis in "xyz")
     except (KeyError, ValueError):
@@ -202,13 +202,13 @@ def _place(row: Mapping[str, str]) -> tuple[float, float, float] | None:
 
 
 def _column_name(column: str, labels: Mapping[str, str]) -> str:
-    """Name a column of a cluster table for a reader."""
+    """Name a column of a cluster table for the page."""
     atlas = column.removeprefix("region_")
     return f"Region ({atlas})" if atlas != column else labels.get(column, column)
 
 
 def _cell(column: str, cell: str, *, share: bool) -> str:
-    """Write a cell for a reader: a dash where there is nothing, shares in percent."""
+    """Write a cell for the page: a dash where it is empty, proportions in percent."""
     if cell == MISSING:
         return "–"
     if column.startswith("region") or column == "cluster_id":
@@ -227,12 +227,12 @@ def _cell(column: str, cell: str, *, share: bool) -> str:
 
 
 def relative_to_page(path: Path, page_folder: Path) -> str:
-    """The way from a page to a file of the dataset (pages lie at its top)."""
+    """Path of a file, relative to the page (pages lie at the top of the dataset)."""
     return path.relative_to(page_folder).as_posix() if path.is_relative_to(page_folder) else path.as_posix()
 
 
 def effect_units(maps: ResultMaps, results: Results) -> str:
-    """The units of the effect map: its sidecar's, else what all input maps agree on."""
+    """Units of the effect map: those of its sidecar, else those that all input maps share."""
     units = maps.sidecar("effect").get("Units")
     if isinstance(units, str) and units:
         return units
@@ -250,7 +250,7 @@ def _peak_at(maps: ResultMaps, name: str, voxel: NDArray[np.intp]) -> Peak:
         half = float(np.sqrt(variance[where])) * float(critical_values(maps, where))
     value = None if effect is None else float(effect[where])
     statistic = maps.volume("z")
-    assert statistic is not None  # find_peaks has looked
+    assert statistic is not None  # checked by find_peaks
     return Peak(
         name=name,
         z=float(statistic[where]),
@@ -263,7 +263,7 @@ def _peak_at(maps: ResultMaps, name: str, voxel: NDArray[np.intp]) -> Peak:
 
 
 def critical_values(maps: ResultMaps, where: Any) -> NDArray[np.float64]:
-    """Half widths of 95 % intervals in standard errors: t where the test is one, else normal.
+    """Half widths of 95 % intervals in standard errors: of t where the test has dof, else normal.
 
     ``where`` picks voxels of a volume: an index (one value is returned, shape ()) or a mask (V,).
     """
@@ -282,7 +282,7 @@ def critical_values(maps: ResultMaps, where: Any) -> NDArray[np.float64]:
 
 
 def _describe_dof(maps: ResultMaps) -> str:
-    """Say the dof of the test: one number, a range over the mask, or that z has none."""
+    """Write the dof of the test: one number, a range over the mask, or that z has none."""
     values = maps.values("dof")
     values = None if values is None else values[values > 0]  # 0 where there is no test
     if values is not None and values.size:

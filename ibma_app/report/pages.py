@@ -40,7 +40,7 @@ from ibma_app.report.views import (
 Save = Callable[[Path, str], object]
 
 PICTURED_TESTS = 8
-"""Tests (over all estimators) of a group page that get pictures: about a second and half a megabyte each."""
+"""Tests of a group page (of all estimators together) that get pictures: a second and half a megabyte each."""
 
 COMPARED_TESTS = 4
 """Tests on which the estimators are compared."""
@@ -168,8 +168,8 @@ def write_participant_page(
 def write_index(output_dir: Path, save: Save, version: str = __version__) -> Path:
     """Write ``report.html``, which lists every page that lies in ``output_dir``.
 
-    Jobs that run in parallel may each write it: it is made from what is on
-    disk, in one order, so that the last one lists them all.
+    Jobs that run in parallel may each write it: it lists the pages on disk, so
+    that the last job lists all.
     """
     groups, participants = _list_pages(output_dir, "group_*.html"), _list_pages(output_dir, "sub-*.html")
     others = (
@@ -204,7 +204,7 @@ def write_index(output_dir: Path, save: Save, version: str = __version__) -> Pat
 
 
 def _group_figures(view: Mapping[str, Any], stem: str) -> Iterator[Figure]:
-    """List the pictures of a group page; ``stem`` opens the names of those that belong to no estimator."""
+    """List the pictures of a group page; names of those that belong to no estimator begin with ``stem``."""
     if view["similarity"]:
         yield Figure(stem, "correlations", view["similarity"].matrix)
         yield from _plots(stem, [view["similarity"].scatter])
@@ -242,13 +242,13 @@ def _section(anchor: str, title: str, pages: list[dict[str, str]], empty: str) -
 
 
 def _list_pages(output_dir: Path, pattern: str) -> list[dict[str, str]]:
-    """File, title and description of each page, in the order a reader expects."""
+    """File, title and description of each page, sorted as readers expect."""
     pages = []
     for path in sorted(output_dir.glob(pattern), key=lambda one: sort_key(one.name)):
         try:
             with path.open(encoding="utf-8", errors="replace") as stream:
                 head = stream.read(4000)
-        except OSError as error:  # listed all the same: the page is there
+        except OSError as error:  # listed all the same: the page exists
             logger.warning("Cannot read %s for the index: %s", path, error)
             head = ""
         title = re.search(r"<title>(.*?)(?: · ibma-app)?</title>", head, re.DOTALL)
@@ -349,7 +349,7 @@ def _input_view(results: Results) -> dict[str, Any]:
 
 
 def _design_file(results: Results) -> str:
-    """The design table's path from the page, when there is one."""
+    """Path of the design table relative to the page; "" when there is none."""
     for result in results.estimators:
         path = result.path("design")
         if path is not None:

@@ -1,4 +1,4 @@
-"""What the templates are given: results turned into rows, facts and pictures."""
+"""What the templates get: results as rows, facts and pictures."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from ibma_app.images.spaces import has_mni152_shape
 from ibma_app.report.evidence import view_evidence
 from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_glass, draw_mosaic
 from ibma_app.report.figures.null_distributions import draw_null
-from ibma_app.report.figures.picture import Picture, called, positive_scale, signed_scale
+from ibma_app.report.figures.picture import Picture, positive_scale, signed_scale, with_ending
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.figures.quantiles import draw_quantiles, find_quantiles
 from ibma_app.report.figures.surface import draw_surface
@@ -50,7 +50,7 @@ def title_of(entities: Mapping[str, str]) -> str:
 
 
 def anchor_of(*parts: str) -> str:
-    """Make a fragment identifier; a number keeps it unique where labels lose characters."""
+    """Make a fragment identifier of letters and digits; callers number them to keep them unique."""
     return "-".join(re.sub(r"[^A-Za-z0-9]+", "", part) or "x" for part in parts)
 
 
@@ -67,7 +67,7 @@ def grid_facts(results: Results) -> list[Fact]:
 
 
 def fit_facts(fit: FitNumbers, units: str) -> list[Fact]:
-    """What an estimator says of the mask, for the line of facts."""
+    """List what an estimator found over the mask."""
     facts: list[Fact] = [("Voxels in the mask", fit.n_voxels)]
     if fit.n_min is not None:
         same = fit.n_min == fit.n_max
@@ -147,7 +147,7 @@ def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *,
 
 
 def view_inference(maps: ResultMaps, *, pictured: bool) -> dict[str, Any]:
-    """Thresholds and smoothness of one test; with ``pictured`` its nulls and the QQ plot of p too."""
+    """Thresholds and smoothness of one test; with ``pictured``, its null distributions and the QQ plot of p too."""
     plots: list[Plot] = []
     if pictured:
         two_sided = maps.test.tail == "two-sided"
@@ -188,42 +188,42 @@ def _test_pictures(
     mni = has_mni152_shape(space_of(results))
     corr = _corr_of(maps, first) if found else ""
     pictures = [
-        called(draw_glass(results.grid, seen, cut, f"Projections of z {shown}.", mni=mni), corr, "stat-z_glass")
+        with_ending(draw_glass(results.grid, seen, cut, f"Projections of z {shown}.", mni=mni), corr, "stat-z_glass")
     ]
-    if mni and maps.test is results.design.tests[0]:  # a second each: the first test's alone
+    if mni and maps.test is results.design.tests[0]:  # drawing takes a second: for the first test only
         where = passed if found else None
         surface = draw_surface(results.grid, z, cut if found else scale, f"z {shown}. {CORTEX}", where)
-        pictures += [called(surface, corr, "stat-z_surface")] if surface else []
+        pictures += [with_ending(surface, corr, "stat-z_surface")] if surface else []
     if passed is not None and found:
         text = f"z where significant ({words}). {NEUROLOGICAL}"
-        pictures.append(called(draw_mosaic(plan, z, cut, text, passed), corr, "stat-z_slices"))
-    pictures.append(called(draw_mosaic(plan, z, scale, f"z, not thresholded. {NEUROLOGICAL}"), "stat-z_slices"))
+        pictures.append(with_ending(draw_mosaic(plan, z, cut, text, passed), corr, "stat-z_slices"))
+    pictures.append(with_ending(draw_mosaic(plan, z, scale, f"z, not thresholded. {NEUROLOGICAL}"), "stat-z_slices"))
     if effect is not None:
         label = _with_units("effect", units)
         effects = signed_scale(effect[results.grid.mask], label)
         if passed is not None and found:
             text = f"Effect where significant ({words}). {NEUROLOGICAL}"
-            pictures.append(called(draw_mosaic(plan, effect, effects, text, passed), corr, "stat-effect_slices"))
+            pictures.append(with_ending(draw_mosaic(plan, effect, effects, text, passed), corr, "stat-effect_slices"))
         text = f"Effect, not thresholded. {NEUROLOGICAL}"
-        pictures.append(called(draw_mosaic(plan, effect, effects, text), "stat-effect_slices"))
+        pictures.append(with_ending(draw_mosaic(plan, effect, effects, text), "stat-effect_slices"))
     return pictures
 
 
 def _stem(maps: ResultMaps, kind: str) -> str:
-    """What the names of a test's (or, by its n, of an estimator's) maps begin with."""
+    """What the file names of a test's maps begin with (with kind ``n``: of an estimator's)."""
     path = maps.path(kind)
     return path.name.partition("_stat-")[0] if path else ""
 
 
 def _corr_of(maps: ResultMaps, inference: InferenceNumbers | None) -> str:
-    """``corr-<inference>`` as files have it."""
+    """``corr-<inference>``, as in the names of files."""
     path = maps.path("mask", inference.name) if inference else None
     found = re.search(r"corr-[^_]+", path.name) if path else None
     return found[0] if found else ""
 
 
 def _passed(maps: ResultMaps, first: InferenceNumbers | None, z: Floats) -> NDArray[np.bool_] | None:
-    """Where the first inference finds something; None without inference."""
+    """Where the first inference is significant; None without inference."""
     if first is None:
         return None
     mask = maps.volume("mask", first.name)
@@ -242,16 +242,18 @@ def _fit_pictures(maps: ResultMaps, results: Results, plan: SlicePlan, units: st
         total = len(results.analysis.observations)
         text = f"Number of maps (of {total}) that cover each voxel. {NEUROLOGICAL}"
         scale = positive_scale(n[inside], "maps at the voxel (n)", low=_least(n[inside]), high=float(total))
-        pictures.append(called(draw_mosaic(plan, n, scale, text), "stat-n_slices"))
+        pictures.append(with_ending(draw_mosaic(plan, n, scale, text), "stat-n_slices"))
     if tau2 is not None and inside.any():
         tau = np.sqrt(np.maximum(tau2, 0.0))
         text = f"tau, the standard deviation of true effects between {_plural(results)}. {NEUROLOGICAL}"
         label = _with_units("tau", units)
-        pictures.append(called(draw_mosaic(plan, tau, positive_scale(tau[inside], label), text), "stat-tau_slices"))
+        pictures.append(
+            with_ending(draw_mosaic(plan, tau, positive_scale(tau[inside], label), text), "stat-tau_slices")
+        )
     if i2 is not None and inside.any():
         text = f"I², the share of the variation that sampling error does not explain. {NEUROLOGICAL}"
         scale = positive_scale(i2[inside], "I² (%)", high=100.0)
-        pictures.append(called(draw_mosaic(plan, i2, scale, text), "stat-i2_slices"))
+        pictures.append(with_ending(draw_mosaic(plan, i2, scale, text), "stat-i2_slices"))
     return pictures
 
 
@@ -290,12 +292,12 @@ def _participant_pictures(maps: ResultMaps, results: Results, sheet: Sheet, unit
         if volume is not None and inside.any():
             text = f"{words}, not thresholded. {NEUROLOGICAL}"
             drawn = draw_mosaic(plan, volume, signed_scale(volume[inside], label), text)
-            pictures.append(called(drawn, f"stat-{kind}_slices"))
+            pictures.append(with_ending(drawn, f"stat-{kind}_slices"))
     return [*pictures, *_fit_pictures(maps, results, plan, units)]
 
 
 def reference_rows(references: Iterable[str]) -> list[dict[str, str]]:
-    """References with their web address taken apart, for a link."""
+    """Separate the web address of each reference, for a link."""
     rows = []
     for reference in references:
         found = re.search(r"\s*(https?://\S+)$", reference)

@@ -1,1 +1,1 @@
-"""What the pages show as pictures."""
+"""The pictures of the pages."""

@@ -1,4 +1,4 @@
-"""Where several estimators were run: z against z, and the voxels that both find significant."""
+"""Agreement of several estimators: z against z, and the voxels that both find significant."""
 
 import itertools
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ SIZE, LEFT, TOP = 220.0, 62.0, 12.0
 
 @dataclass(frozen=True)
 class Overlap:
-    """What one inference finds by two estimators, at voxels that both have."""
+    """What one inference finds by two estimators, at the voxels that both analysed."""
 
     inference: str
     both: int
@@ -36,7 +36,7 @@ class Overlap:
 
     @property
     def dice(self) -> float | None:
-        """Twice the shared over the sum of both; None where neither finds anything."""
+        """Dice coefficient; None where neither finds anything."""
         total = 2 * self.both + self.first + self.second
         return 2 * self.both / total if total else None
 
@@ -59,7 +59,7 @@ class Agreement:
 
     test: str
     pairs: tuple[Pair, ...]
-    left_out: bool  # there are pairs without the first estimator, which are not told
+    left_out: bool  # pairs without the first estimator exist, and are not listed
 
 
 def view_agreement(results: Results, most_tests: int) -> tuple[Agreement, ...]:
@@ -88,7 +88,7 @@ def _maps(result: EstimatorResult, results: Results, test: Test) -> ResultMaps:
 def _pair(first: ResultMaps, second: ResultMaps, *, drawn: bool) -> Pair:
     shared = first.grid.mask & second.grid.mask
     one, two = first.volume("z"), second.volume("z")
-    assert one is not None  # they were chosen for having it
+    assert one is not None  # checked by _compare
     assert two is not None
     a, b = one[shared], two[shared]
     names = first.result.estimator.name, second.result.estimator.name
@@ -131,7 +131,7 @@ def _draw(a: Floats, b: Floats, names: Sequence[str]) -> Plot:
     uri = data_uri(encode_png(np.ascontiguousarray(pixels), palette_of("viridis")))
     shapes, labels = draw_axis(across, TOP + SIZE, f"z of {names[0]}", 5)
     more = draw_heights(up, LEFT, 5)
-    # over both axes the picture has square pixels: equal z lie on the diagonal
+    # both axes have one scale: equal z lie on the diagonal
     shapes += [*more[0], Shape(line(LEFT, TOP + SIZE, LEFT + SIZE, TOP), "whole")]
     labels += [*more[1], Label(14.0, TOP + SIZE / 2, f"z of {names[1]}", "middle", "upright")]
     return Plot(

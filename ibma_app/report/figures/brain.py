@@ -1,9 +1,9 @@
 """Pictures of maps: slice mosaics, glass brains and projections.
 
-Mosaics are cut by hand rather than with nilearn.plotting: one nearest-voxel
-look-up per picture (50 ms instead of seconds), any affine, and grids of ten
-voxels a side as well as whole brains. The template behind them is drawn once
-per page, under the pictures' transparent voxels.
+Slices are our own rather than nilearn.plotting's: one nearest-voxel look-up per
+picture (50 ms instead of seconds), any affine, and grids of ten voxels a side as
+well as whole brains. The template is stored once per page, and lies behind the
+transparent voxels of the pictures.
 """
 
 import functools
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class SlicePlan:
-    """Where axial slices cut a grid: chosen once, used for every map on it."""
+    """The axial slices of a grid: chosen once, used for every map on it."""
 
     key: str
     grid: Grid
@@ -81,10 +81,10 @@ def load_template() -> tuple[Floats, Floats]:
 
 
 def plan_slices(grid: Grid, key: str = "backdrop", *, mni: bool = False) -> SlicePlan:
-    """Choose axial slices through the mask, and draw what lies behind the maps.
+    """Choose axial slices through the mask, and draw the background of the maps.
 
-    Pixels are voxels (nearest) wherever the grid is not rotated, so that no
-    value is shown that no voxel has.
+    Pixels are voxels (nearest neighbour) unless the grid is rotated: no shown
+    value is interpolated.
     """
     voxels = np.argwhere(grid.mask if grid.mask.any() else np.ones(grid.shape, dtype=bool))
     mm = voxels @ grid.affine[:3, :3].T + grid.affine[:3, 3]
@@ -169,7 +169,7 @@ def _glass_png(grid: Grid, volume: Floats, scale: Scale) -> str:
     figure = plt.figure(figsize=(9.4, 2.5))
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "empty mask")  # nothing beyond the threshold: an empty brain says so
+            warnings.filterwarnings("ignore", "empty mask")  # nothing above the threshold: the brain stays empty
             display = plot_glass_brain(
                 image,
                 display_mode="lyrz",
@@ -304,7 +304,7 @@ def _template_rows(plan: SlicePlan, edges: Sequence[float]) -> tuple[Panel, ...]
 
 
 def _tile_labels(plan: SlicePlan) -> tuple[tuple[float, float, str], ...]:
-    """Heights of the slices; the first tells left from right too."""
+    """Heights of the slices; the first says too which side is left."""
     whole = all(abs(level - round(level)) < 0.05 for level in plan.levels)
     labels = []
     for tile, level in enumerate(plan.levels):

@@ -9,7 +9,7 @@ from ibma_app.report.figures.picture import palette_of
 from ibma_app.report.html import data_uri, encode_png, format_number
 
 WRITTEN_ROWS, WRITTEN_COLUMNS = 40, 12
-"""Up to this size a design's numbers and row names are written, beyond they are only coloured."""
+"""Up to this size numbers and row names of a design are written; larger ones are only coloured."""
 LONGEST_NAME = 28  # characters
 
 

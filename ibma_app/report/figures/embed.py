@@ -1,7 +1,7 @@
-"""Arrays that lie in a page for its script: small, exact enough, the same bytes each time.
+"""Arrays embedded in a page for its script: small, of known error, and the same bytes each time.
 
-``templates/report.js`` reads them back; ``tests/report/figures/test_viewer.py`` does
-too, so that what is written here has one meaning.
+``templates/viewer.js`` reads them; ``tests/report/figures/test_viewer.py`` does
+so independently.
 """
 
 import base64
@@ -33,7 +33,7 @@ class Codes:
 
 
 class EmbeddedBlocks:
-    """The blocks of one page: each content lies there once, under an id of its own."""
+    """The blocks of one page: each content is stored once, under its id."""
 
     def __init__(self) -> None:
         self.blocks: dict[str, str] = {}  # id -> base64
@@ -45,11 +45,11 @@ class EmbeddedBlocks:
         return sum(map(len, self.blocks.values()))
 
     def weigh(self, *contents: bytes) -> int:
-        """Characters that contents would add."""
+        """Characters that contents would add to the page."""
         return sum(4 * -(-len(content) // 3) for content in set(contents) if content not in self._ids)
 
     def put(self, content: bytes) -> str:
-        """Put packed bytes there, and return the id."""
+        """Add packed bytes, and return their id."""
         if content not in self._ids:
             key = f"block{len(self._ids)}"
             self._ids[content] = key
@@ -91,11 +91,11 @@ def quantise_logs(values: Floats) -> Codes:
 def pack_codes(codes: NDArray[np.int16]) -> bytes:
     """Pack codes (V,): differences of neighbours (modulo 2^16), zigzag, high bytes before low bytes, zlib.
 
-    Neighbours along a scan line are alike, and high bytes of small
-    differences are all 0: half the size of the codes as they stand.
+    Neighbours along a scan line are similar, and the high bytes of small
+    differences are 0: this takes half the size of compressing the codes.
     """
     wide = codes.astype(np.int32)
-    steps = np.diff(wide, prepend=0).astype(np.int16).astype(np.int32)  # wraps, as the reader's sum does
+    steps = np.diff(wide, prepend=0).astype(np.int16).astype(np.int32)  # overflows wrap around, as in the reader's sum
     zigzag = ((steps << 1) ^ (steps >> 15)).astype(np.uint16)
     planes = np.concatenate([(zigzag >> 8).astype(np.uint8), (zigzag & 255).astype(np.uint8)])
     return zlib.compress(planes.tobytes(), 9)

@@ -1,4 +1,4 @@
-"""Forest plots: what each map says at a peak, what is combined, and the same without each map."""
+"""Forest plots: each map's value at a peak, the combined one, and the test without each map."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from ibma_app.report.figures.plot import (
 NORMAL = float(special.ndtri(0.975))
 
 DRAWN_ALL = 60
-"""Up to so many maps all are drawn, in the design's order; of more, those that matter most."""
+"""Up to this many maps, all are drawn in the design's order; of more, the most influential (DRAWN_MOST)."""
 DRAWN_MOST = 40
 
 ROW, TOP = 19.0, 40.0
@@ -34,7 +34,7 @@ SHORTEST, LONGEST = 12, 26  # letters of a map's name
 
 
 def interval(value: float | None, variance: float | None, dof: float | None = None) -> tuple[float, float] | None:
-    """Give the 95 % interval of an effect: t with its dof, else normal; None without a variance."""
+    """Return the 95 % interval of an effect: t with its dof, else normal; None without a variance."""
     if value is None or variance is None or not variance > 0:
         return None
     half = math.sqrt(variance) * (NORMAL if dof is None else float(special.stdtrit(dof, 0.975)))
@@ -42,7 +42,7 @@ def interval(value: float | None, variance: float | None, dof: float | None = No
 
 
 def interval_of(combined: Combined) -> tuple[float, float] | None:
-    """Give the 95 % interval of a test's effect."""
+    """Return the 95 % interval of a test's effect."""
     return interval(combined.effect, combined.variance, combined.dof)
 
 
@@ -60,7 +60,7 @@ def rows_shown(peak: PeakEvidence) -> tuple[MapAtPeak, ...]:
 
 
 def change(peak: PeakEvidence, row: MapAtPeak) -> float:
-    """Tell how far the effect (without effects: z) moves when a map is left out."""
+    """Return how far the effect (without effects: z) moves when a map is left out."""
     if row.without is None:
         return 0.0
     if peak.combined.effect is not None and row.without.effect is not None:
@@ -70,13 +70,13 @@ def change(peak: PeakEvidence, row: MapAtPeak) -> float:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the columns are."""
+    """Positions of the columns."""
 
     names: float
     values: Axis
     numbers: float  # right end
     weights: float | None  # right end
-    left: Axis | None  # None: nothing could be left out
+    left: Axis | None  # None: no map could be left out
     bottom: float
     write: Writer
 
@@ -86,7 +86,7 @@ class _Layout:
 
 
 def draw_forest(peak: PeakEvidence, names: Sequence[str], quantity: str, *, one_mean: bool) -> Plot:
-    """Draw one peak.
+    """Draw the forest plot of one peak.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def draw_forest(peak: PeakEvidence, names: Sequence[str], quantity: str, *, one_
 
 
 def _lay_out(peak: PeakEvidence, rows: Sequence[MapAtPeak], names: Sequence[str], *, below: bool) -> _Layout:
-    """Find axes that show what there is; intervals that dwarf all values are cut."""
+    """Choose axes that hold the values; intervals that are far wider are cut."""
     longest = max((len(_shorten(names[row.row])) for row in rows), default=0)
     right = 8.0 + 6.7 * max(SHORTEST, longest)
     values = [0.0, *(row.value for row in rows), *(row.fitted for row in rows if row.fitted is not None)]
@@ -156,7 +156,7 @@ def _lay_out(peak: PeakEvidence, rows: Sequence[MapAtPeak], names: Sequence[str]
 
 
 def _choose_writer(peak: PeakEvidence, rows: Sequence[MapAtPeak]) -> Writer:
-    """Choose how to write effects and intervals: one absurd variance shall not take the digits off all others."""
+    """Choose the format of effects and intervals: one absurd variance must not cost all others their digits."""
     ends = sorted(abs(end) for row in rows for end in interval(row.value, row.variance) or ())
     return writer(
         [*(row.value for row in rows), peak.combined.effect or 0.0, *ends[len(ends) // 2 : len(ends) // 2 + 1]]
@@ -164,7 +164,7 @@ def _choose_writer(peak: PeakEvidence, rows: Sequence[MapAtPeak]) -> Writer:
 
 
 def _with_zero(values: list[float]) -> list[float]:
-    """Show 0 too, where that does not press all else into a corner."""
+    """Add 0 to the range, unless all values are far from it."""
     low, high = min(values), max(values)
     return [0.0, *values] if min(abs(low), abs(high)) <= 2.0 * (high - low) else values
 
@@ -175,7 +175,7 @@ def _seen(one: Combined, peak: PeakEvidence) -> float:
 
 
 def _frame(peak: PeakEvidence, layout: _Layout, quantity: str, *, below: bool) -> tuple[list[Shape], list[Label]]:
-    """Draw axes, heads, and the lines of 0 and of what is combined."""
+    """Draw axes, headings, and the lines at 0 and at the combined effect."""
     effects = peak.combined.effect is not None
     shapes, labels = draw_axis(layout.values, layout.bottom, quantity)
     lines = [(layout.values, peak.combined.effect if below else None)]
@@ -220,7 +220,9 @@ def _map_shapes(row: MapAtPeak, layout: _Layout, y: float, heaviest: float) -> l
     if row.fitted is not None:
         x = layout.values.at(row.fitted)
         shapes.append(Shape(line(x, y - 6, x, y + 6), "fitted"))
-    size = 7.0 if row.weight is None else 2.5 + 8.5 * math.sqrt(row.weight / heaviest)  # area tells the weight
+    size = (
+        7.0 if row.weight is None else 2.5 + 8.5 * math.sqrt(row.weight / heaviest)
+    )  # the area is proportional to the weight
     return [*shapes, Shape(square(layout.values.at(row.value), y, size), "mark")]
 
 
@@ -258,5 +260,5 @@ def _written(value: float, ends: tuple[float, float] | None, write: Writer) -> s
 
 
 def _shorten(name: str) -> str:
-    """Cut the middle out: labels of studies often begin alike."""
+    """Shorten a label in its middle: labels of studies often begin alike."""
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}…{name[-8:]}"

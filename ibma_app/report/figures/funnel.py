@@ -1,4 +1,4 @@
-"""Funnel plots, which show whether uncertain maps say something else than precise ones."""
+"""Funnel plots: whether the effects of imprecise maps differ from those of precise ones."""
 
 import math
 
@@ -18,8 +18,8 @@ from ibma_app.report.figures.plot import (
 )
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 460.0, 320.0, 64.0, 14.0, 446.0, 272.0
-FARTHEST = 6.0  # in median standard errors: what lies beyond is drawn on the edge
-NAMED = 60  # maps whose points tell their name when pointed at
+FARTHEST = 6.0  # in median standard errors: maps beyond are drawn on the edge
+NAMED = 60  # up to this many maps, points have tooltips with their names
 
 
 def draw_funnel(peak: PeakEvidence, names: tuple[str, ...], quantity: str) -> Plot | None:
@@ -71,7 +71,7 @@ def draw_funnel(peak: PeakEvidence, names: tuple[str, ...], quantity: str) -> Pl
 
 def _region(centre: float, axis: Axis, errors: Axis) -> list[Shape]:
     """Where 95 % of the maps are when sampling error alone makes them differ."""
-    # where the triangle leaves the axis it goes on down its edge
+    # where the triangle leaves the axis, it continues along the edge
     edge = min(errors.high, (axis.high - centre) / NORMAL)
     half = NORMAL * edge
     corners = [(centre, 0.0), (centre + half, edge), (centre + half, errors.high)]
@@ -80,7 +80,7 @@ def _region(centre: float, axis: Axis, errors: Axis) -> list[Shape]:
 
 
 def _contour(centre: float, axis: Axis, errors: Axis, tau2: float, sign: float) -> str:
-    """One side of the same with the maps' true differences added."""
+    """One side of the same region with tau2 added."""
     steps = [errors.high * step / 24 for step in range(25)]
     points = [(centre + sign * NORMAL * math.sqrt(error**2 + tau2), error) for error in steps]
     return polyline([(axis.at(x), errors.at(y)) for x, y in points if axis.holds(x)] or [(LEFT, TOP)])

@@ -1,4 +1,4 @@
-"""Null distributions drawn: the largest score of each relabelling, the observed one, and what would be significant."""
+"""Plots of null distributions: the largest score of each relabelling, the observed score, and the threshold."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from ibma_app.report.figures.plot import Axis, Label, Plot, Shape, draw_axis, dr
 from ibma_app.report.html import format_number
 
 FAR = 1.6
-"""The axis is cut where the observed score is beyond this many times everything else."""
+"""The axis is broken where the observed score exceeds the range of all others by this factor."""
 
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 420.0, 40.0, 208.0
 
@@ -37,7 +37,7 @@ def draw_null(finding: Finding, *, two_sided: bool) -> Plot | None:
         place = x.at(null.threshold)
         shapes.append(Shape(line(place, BOTTOM, place, TOP - 2.0), "expected"))
         labels.append(_mark(place, TOP - 6.0, f"significant above {format_number(null.threshold)}", "limit"))
-    if cut:  # two strokes where the axis jumps
+    if cut:  # two strokes mark the break of the axis
         strokes = (line(stop + at, BOTTOM + 5.0, stop + at + 5.0, BOTTOM - 5.0) for at in (13.0, 19.0))
         shapes.append(Shape("".join(strokes) + line(stop + 30.0, BOTTOM, RIGHT, BOTTOM), "axis"))
     return Plot(
@@ -66,7 +66,7 @@ def _mark(x: float, y: float, text: str, style: str) -> Label:
 
 
 def _words(finding: Finding, null: NullShape) -> str:
-    """Say what is drawn, and the corrected p that was counted (with a fitted tail it was not)."""
+    """Write the caption, with the corrected p where it was counted (a fitted tail gives another)."""
     title = finding.inference.title[:1].upper() + finding.inference.title[1:]
     reached, total = format_number(null.reached), format_number(null.resamples)
     resampling = find_fact(finding.facts, ResamplingFacts)

@@ -1,4 +1,4 @@
-"""Records of pictures as the templates draw them, and the scales that colour maps."""
+"""Pictures as the templates draw them, and the colour scales of maps."""
 
 import functools
 from dataclasses import dataclass, replace
@@ -63,11 +63,11 @@ class Picture:
     bar: ColourBar | None
     alt: str
     caption: str
-    figure: str = ""  # how its file's name ends (see `called`)
+    figure: str = ""  # how its file's name ends (see `with_ending`)
 
 
-def called(picture: Picture, *parts: str) -> Picture:
-    """Say how the name of a picture's file ends: ``called(picture, "corr-fdr", "stat-z", "glass")``."""
+def with_ending(picture: Picture, *parts: str) -> Picture:
+    """Return the picture with the ending of its file's name: ``with_ending(picture, "corr-fdr", "stat-z_glass")``."""
     return replace(picture, figure="_".join(part for part in parts if part))
 
 
@@ -84,14 +84,14 @@ def palette_of(name: str) -> NDArray[np.uint8]:
 def signed_scale(values: Floats, label: str, threshold: float | None = None) -> Scale:
     """A scale symmetric about 0, up to the 98th percentile of absolute values.
 
-    Red and blue are told apart by all common forms of colour vision.
+    Red and blue can be distinguished with all common forms of colour vision.
     """
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
     top = float(np.percentile(sizes, 98)) if sizes.size else 1.0
     if threshold is not None:
         top = max(top, 1.5 * threshold)
     largest = float(sizes.max()) if sizes.size else top
-    # a nearly constant map clips nothing worth an arrow
+    # nothing is clipped where the largest value is hardly larger
     top = largest if largest <= 1.05 * top or top <= 0 else top
     clips = (bool(np.any(values < -top)), bool(np.any(values > top)))
     return Scale(-top, top, palette_of("RdBu_r"), label, threshold, clips)
@@ -109,7 +109,7 @@ def positive_scale(values: Floats, label: str, low: float | None = 0.0, high: fl
 
 
 def draw_bar(scale: Scale, y: float, width: float) -> ColourBar:
-    """Draw the colour scale, with what a threshold hides left out."""
+    """Draw the colour bar, without the values that the threshold hides."""
     values = np.linspace(scale.low, scale.high, 255)
     shown = np.abs(values) >= (scale.threshold or 0.0)
     pixels = scale.index(values, shown)[None, :]

@@ -1,4 +1,4 @@
-"""Plots as shapes and labels: what the templates write as SVG, and axes with round numbers."""
+"""Plots as shapes and labels, which the templates write as SVG, and axes with round numbers."""
 
 import itertools
 import math
@@ -18,12 +18,12 @@ class Shape:
 
     d: str
     style: str
-    title: str = ""  # told when pointed at
+    title: str = ""  # tooltip
 
 
 @dataclass(frozen=True)
 class Label:
-    """Words at a place."""
+    """Text at a position."""
 
     x: float
     y: float
@@ -86,7 +86,7 @@ def span_axis(values: Iterable[float], start: float, stop: float, margin: float 
 
 
 def writer(values: Iterable[float], digits: int = 3) -> Writer:
-    """Choose how to write numbers of one kind alike: ``digits`` of the largest; powers of ten when extreme."""
+    """Choose one format for numbers of a kind: ``digits`` of the largest; powers of ten when extreme."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     power = math.floor(math.log10(largest)) if largest > 0 else 0
     if not -4 < power < 6:
@@ -116,7 +116,7 @@ def square(x: float, y: float, size: float) -> str:
 
 
 def dots(points: Iterable[tuple[float, float]]) -> str:
-    """Path whose round line ends are dots: the shortest way to write thousands."""
+    """Path of dots, which are its round line ends: the shortest way to write thousands."""
     return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in points)
 
 
@@ -143,7 +143,7 @@ def draw_heights(axis: Axis, x: float, most: int = 6) -> tuple[list[Shape], list
 
 
 def _tick_writer(ticks: list[float]) -> Writer:
-    """Write ticks with the places that their step needs."""
+    """Write ticks with the decimals that their step needs."""
     step = min((b - a for a, b in itertools.pairwise(ticks)), default=abs(ticks[0]) if ticks else 1.0) or 1.0
     largest = max((abs(tick) for tick in ticks), default=1.0)
     if largest >= 1e6 or step < 1e-4:

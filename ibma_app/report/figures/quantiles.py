@@ -1,4 +1,4 @@
-"""The p values of a test against what would be expected if nothing were there (QQ plot)."""
+"""QQ plot of p: the p values of a test against those expected under the null hypothesis."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from ibma_app.report.maps import ResultMaps
 Floats = NDArray[np.float64]
 
 POINTS = 300
-"""Quantiles that are drawn, dense where p is small."""
+"""Number of quantiles drawn, dense where p is small."""
 
 LEVEL = 0.95
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 330.0, 14.0, 282.0

@@ -1,4 +1,4 @@
-"""How alike the maps are, drawn: their correlations, and each map's scale beside its agreement with the others."""
+"""Plots of how alike the maps are: their correlations, and each map's scale and agreement with the others."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ WRITTEN = 12
 """Up to this many maps the correlations are written into their cells."""
 
 NAMED_ROWS = 40
-"""Up to this many maps the rows have names."""
+"""Up to this many maps, rows have names."""
 
 LABELLED = 12  # dots with their name
 
 TITLED = 300
-"""Up to this many dots each tells its name when pointed at; of more, only those that stand out."""
+"""Up to this many dots, each has a tooltip with its name; of more, only those that are flagged."""
 
 EDGE = 8.0  # above the matrix
 LONGEST_NAME = 22  # characters
@@ -45,7 +45,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class SimilarityView:
-    """What the page shows of the maps' likeness."""
+    """The page's section on how alike the maps are."""
 
     sentence: str
     flags: tuple[MapFlag, ...]

@@ -29,8 +29,8 @@ def draw_surface(
 ) -> Picture | None:
     """Draw a map of an MNI space on the inflated cortex of both hemispheres.
 
-    Values are means between white matter and pial surface, of voxels of the
-    mask; they are seen where most of that way is ``shown``.
+    Values are means between white matter and pial surface, over voxels of the
+    mask; they are drawn where more than half of these voxels are ``shown``.
 
     Parameters
     ----------
@@ -75,10 +75,10 @@ def sample_surface(grid: Grid, volume: Floats) -> dict[str, Floats]:
     from nilearn.surface import SurfaceImage
 
     meshes = _meshes()
-    # voxels outside of the mask take no part in the means
+    # NaN: voxels outside of the mask are left out of the means
     image = to_nibabel(np.where(grid.mask, volume, np.nan), grid)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Mean of empty slice")  # off the mask: NaN is what is wanted
+        warnings.filterwarnings("ignore", "Mean of empty slice")  # outside of the mask, where NaN is right
         sampled = SurfaceImage.from_volume(mesh=meshes["pial"], volume_img=image, inner_mesh=meshes["white_matter"])
     return {side: np.asarray(part, dtype=np.float64).reshape(-1) for side, part in sampled.data.parts.items()}
 
@@ -95,7 +95,7 @@ def _meshes() -> dict[str, Any]:
 
 
 def _draw(values: dict[str, Floats], scale: Scale) -> str:
-    """Draw the four views with nilearn, on a transparent ground."""
+    """Draw the four views with nilearn, on a transparent background."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -111,7 +111,7 @@ def _draw(values: dict[str, Floats], scale: Scale) -> str:
                 surf_mesh=meshes["inflated"].parts[side],
                 stat_map=np.nan_to_num(values[side]),
                 threshold=1e-6 * scale.high,
-                avg_method="median",  # a mean would pale the rim towards 0
+                avg_method="median",  # a mean would fade the border towards 0
                 bg_map=meshes["depth"].data.parts[side].reshape(-1),
                 hemi=side,
                 view=view,

@@ -1,7 +1,7 @@
-"""What the interactive viewer of a page is given: maps as blocks of the page, and how to read them.
+"""The data of the interactive viewer: maps as blocks of the page, and their description.
 
-Everything comes from the maps on disk. Where a page would grow too large,
-a viewer gets every second, third, ... voxel and says so.
+All is read from the maps on disk. Where a page would become too large, a viewer
+gets every second, third, ... voxel and says so.
 """
 
 import functools
@@ -33,18 +33,18 @@ Floats = NDArray[np.float64]
 Read = Callable[[str, str], Floats | None]
 
 WHOLE_BYTES = 6_000_000
-"""Of a group page: viewers get every voxel as long as they fit into this."""
+"""Of a group page: viewers get every voxel as long as all fit into this size."""
 
 MOST_BYTES = 8_000_000
 """Of a group page, for all viewers together."""
 
 PARTICIPANT_BYTES = 2_000_000
-"""Of a participant's page: there may be thousands of pages."""
+"""Of a participant's page: there may be thousands."""
 
 STRIDES = (1, 2, 3, 4, 6)
 
 LEAST_BYTES = 1.2
-"""Characters that a voxel takes at least, all maps together: what is hopeless is not tried."""
+"""Characters that a voxel takes at least, for all maps together: grids that cannot fit are skipped."""
 
 MARGIN = 6.0
 """Millimetres shown around the mask."""
@@ -60,7 +60,7 @@ class Viewer:
     """One viewer of a page."""
 
     config: str  # JSON
-    note: str  # what the reader must know of it
+    note: str  # a remark for the reader
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def view_maps(
     units : str
         Of the effect.
     space : str or None
-        One of the MNI152 brain's shape has that behind the maps.
+        Where the MNI152 brain fits the space, it is drawn behind the maps.
     limits : Limits
 
     Returns
@@ -125,9 +125,9 @@ def thin_grid(grid: Grid, stride: int) -> Grid:
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """What one viewer needs, packed, before it is known whether there is room."""
+    """The packed data of one viewer, before it is known whether they fit into the page."""
 
-    maps: list[dict[str, Any]]  # "content" is packed, to become the id of a block
+    maps: list[dict[str, Any]]  # "content" is packed data, later replaced by the id of its block
     shown: list[dict[str, Any]]
     half: dict[str, Any] | None
     top: float
@@ -152,7 +152,7 @@ def _embed(maps: ResultMaps, inferences: Sequence[InferenceNumbers], grid: Grid,
         return None if volume is None else volume[::stride, ::stride, ::stride][grid.mask]
 
     z, effect, n = thinned("z"), thinned("effect"), thinned("n")
-    assert z is not None  # view_maps has looked
+    assert z is not None  # checked by view_maps
     unit = "" if units == "unknown" else units
     layers = [_pack_map("z", z, signed_scale(z, "z", _least(z, inferences, thinned)))]
     half = None
@@ -180,7 +180,7 @@ def _embed(maps: ResultMaps, inferences: Sequence[InferenceNumbers], grid: Grid,
 
 
 def _least(z: Floats, inferences: Sequence[InferenceNumbers], read: Read) -> float | None:
-    """The smallest |z| that the first inference found: the still pictures' colours depend on it."""
+    """The smallest |z| that is significant by the first inference: colours of the pictures depend on it."""
     passed = read("mask", inferences[0].name) if inferences else None
     return float(np.abs(z[passed > 0]).min()) if passed is not None and np.any(passed > 0) else None
 
@@ -188,7 +188,7 @@ def _least(z: Floats, inferences: Sequence[InferenceNumbers], read: Read) -> flo
 def _pack_map(key: str, values: Floats, scale: Scale, units: str = "") -> dict[str, Any]:
     """Pack a map (V,) with its colours."""
     codes = quantise(values)
-    if np.array_equal(values, np.rint(values)) and np.abs(values).max(initial=0.0) <= 32767:  # counts stay whole
+    if np.array_equal(values, np.rint(values)) and np.abs(values).max(initial=0.0) <= 32767:  # counts stay exact
         codes = Codes(values.astype(np.int16), 1.0)
     return {
         "key": key,
@@ -206,7 +206,7 @@ def _with_codes(codes: Codes) -> dict[str, Any]:
 
 
 def _place(parts: _Parts, embedded: EmbeddedBlocks, grid: Grid, stride: int) -> Viewer:
-    """Put the packed parts into the page, and say where they are."""
+    """Add the packed parts to the page, and describe them for the script."""
 
     def placed(part: dict[str, Any]) -> dict[str, Any]:
         return {
