@@ -8,6 +8,7 @@ folder nor HOME is writable. The cache below closes them.
 
 import hashlib
 import os
+import pickle
 import re
 import tempfile
 from collections.abc import Callable
@@ -107,6 +108,10 @@ def _cache_in(place: Path, function: Callable[..., Any]) -> FunctionCache:
     return type("_CacheThere", (FunctionCache,), {"_impl_class": implementation})(function)
 
 
+# of an index that was cut short, or names a type that another version of this room had
+_UNREADABLE = (pickle.UnpicklingError, EOFError, AttributeError, ImportError, ValueError)
+
+
 class _Caches:
     """One function's caches: all are read, the first writable one is written."""
 
@@ -124,6 +129,10 @@ class _Caches:
             try:
                 found = cached.load_overload(signature, context) if folder.is_dir() else None
             except OSError:
+                continue
+            except _UNREADABLE:
+                if _is_writable(folder):
+                    cached.flush()
                 continue
             if found is not None:
                 return found

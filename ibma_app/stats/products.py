@@ -2,9 +2,9 @@
 
 The residuals of each voxel under the null are scaled to norm 1 once. A
 relabelling is then a set of weights on the maps, and r of its t test a product
-of the weights with the data. Where only maxima and high voxels are wanted,
-single precision finds them and double precision decides (1 - r² cancels in
-single precision, so that nothing is concluded from it alone).
+of the weights with the data. Where only maxima and high voxels are needed,
+candidates are found in single precision and computed again in double
+precision (1 - r² cancels in single precision).
 """
 
 import math
@@ -22,19 +22,19 @@ Integers = NDArray[np.int64]
 
 TILE = 4096  # voxels of one product
 LOOK = 128  # products that are compared with a bound at a time
-IN_CACHE = 100_000  # numbers that a tile of data holds
-ROUNDING = 6.0e-8  # of one single-precision operation
+IN_CACHE = 100_000  # values of a tile of data that stay in a core's cache
+ROUNDING = 6.0e-8  # relative error of one operation in single precision
 
 
-class Units(NamedTuple):
+class UnitResiduals(NamedTuple):
     """N voxels' residuals under the null, each scaled to norm 1."""
 
     values: Singles  # (K, N)
-    norms: Floats  # (N,) squared norms of what single precision made of them
+    norms: Floats  # (N,) squared norms after rounding to single precision
 
 
 class High(NamedTuple):
-    """What a scan finds of each of M relabellings; filled in place."""
+    """The highest voxels of each of M relabellings; filled in place by a scan."""
 
     share: Floats  # (M,) r of the highest voxel so far
     peak: Floats  # (M,) its z
@@ -49,11 +49,11 @@ def new_high(rows: int, most: int) -> High:
     return High(np.empty(rows), np.empty(rows), np.empty(rows, dtype=np.int64), voxels, z)
 
 
-def to_units(residuals: Floats) -> Units:
+def scale_to_unit(residuals: Floats) -> UnitResiduals:
     """Scale residuals (K, B) to norm 1 at each voxel; 0 stays 0."""
     size = np.sqrt((residuals**2).sum(axis=0))
     values = (residuals / np.where(size > 0.0, size, 1.0)).astype(np.float32)
-    return Units(values, (values.astype(np.float64) ** 2).sum(axis=0))
+    return UnitResiduals(values, (values.astype(np.float64) ** 2).sum(axis=0))
 
 
 @compiled
@@ -74,7 +74,7 @@ def _exact(weights: Floats, values: Singles, norm: float, voxel: int, table: ZTa
 
 @compiled
 def _any_beyond(line: Singles, bound: float, sides: int) -> bool:
-    """Tell whether any product is beyond a bound: without a branch, so that many are compared at a time."""
+    """Return whether any product is beyond a bound; without branches, so that it is vectorised."""
     found = 0
     if sides == 2:
         for b in range(line.size):
@@ -86,12 +86,12 @@ def _any_beyond(line: Singles, bound: float, sides: int) -> bool:
 
 
 class _Bounds(NamedTuple):
-    """What makes a product worth a closer look."""
+    """Which products are computed again in double precision."""
 
-    sides: int  # 1: the upper one
-    floor_share: float
+    sides: int  # 2, or 1: the upper tail alone
+    floor_share: float  # |r| of the floor
     floor_z: float
-    slack: float  # rounding error of a product in single precision, at most
+    slack: float  # largest rounding error of a product in single precision
 
 
 @compiled
@@ -100,7 +100,7 @@ def _scan(
     width: int,
     first: int,
     weights: Floats,
-    units: Units,
+    residuals: UnitResiduals,
     table: ZTable,
     bounds: _Bounds,
     high: High,
@@ -119,7 +119,7 @@ def _scan(
                 if not (value >= bound or (two_sided and value <= -bound)):
                     continue
                 voxel = first + b
-                share, z = _exact(weights[row], units.values, units.norms[voxel], voxel, table)
+                share, z = _exact(weights[row], residuals.values, residuals.norms[voxel], voxel, table)
                 size = abs(z) if two_sided else z
                 if share != 0.0 and size > high.peak[row]:
                     high.peak[row] = size
@@ -134,7 +134,7 @@ def _scan(
 
 def scan_products(
     weights: Floats,
-    units: Units,
+    residuals: UnitResiduals,
     table: ZTable,
     high: High,
     *,
@@ -148,7 +148,7 @@ def scan_products(
     ----------
     weights : ndarray, shape (M, K)
         Of norm 1 each, orthogonal to the nuisance however relabelled.
-    units : Units
+    residuals : UnitResiduals
         N voxels.
     table : ZTable
         Of a t test.
@@ -156,9 +156,9 @@ def scan_products(
         From `new_high`; filled for the M relabellings. ``peak`` is the largest
         z (two-sided: |z|), -inf where nothing can be estimated.
     two_sided : bool
-        Else the upper tail alone.
+        False: the upper tail alone.
     floor_share, floor_z : float
-        |r| and |z| of the floor; infinite when no voxels are asked for.
+        |r| and |z| of the floor; infinite when only the highest voxel is needed.
     """
     rows = weights.shape[0]
     part = High(high.share[:rows], high.peak[:rows], high.counts[:rows], high.voxels, high.z)
@@ -168,10 +168,10 @@ def scan_products(
     single = weights.astype(np.float32)
     bounds = _Bounds(2 if two_sided else 1, floor_share, floor_z, ROUNDING * (weights.shape[1] + 4))
     space = np.empty((rows, TILE), dtype=np.float32)
-    for first in range(0, units.norms.size, TILE):
-        stop = min(first + TILE, units.norms.size)
-        np.matmul(single, units.values[:, first:stop], out=space[:, : stop - first])
-        _scan(space, stop - first, first, weights, units, table, bounds, part)
+    for first in range(0, residuals.norms.size, TILE):
+        stop = min(first + TILE, residuals.norms.size)
+        np.matmul(single, residuals.values[:, first:stop], out=space[:, : stop - first])
+        _scan(space, stop - first, first, weights, residuals, table, bounds, part)
 
 
 @compiled
@@ -197,7 +197,7 @@ def _z_rows(products: Floats, norms: Floats, table: ZTable, effective: int, out:
             out[row, b] = -z if is_t and products[row, 0, b] < 0.0 else z
 
 
-def z_maps(weights: Floats, effective: int, units: Units, table: ZTable, out: Floats) -> None:
+def z_maps(weights: Floats, effective: int, residuals: UnitResiduals, table: ZTable, out: Floats) -> None:
     """Compute z maps of M relabellings in double precision.
 
     Parameters
@@ -206,7 +206,7 @@ def z_maps(weights: Floats, effective: int, units: Units, table: ZTable, out: Fl
         Orthonormal in each relabelling: first the effective, then the nuisance ones.
     effective : int
         Q; 1 for t tests.
-    units : Units
+    residuals : UnitResiduals
         N voxels.
     table : ZTable
     out : ndarray, shape (M, N)
@@ -215,11 +215,15 @@ def z_maps(weights: Floats, effective: int, units: Units, table: ZTable, out: Fl
     rows, each, n_maps = weights.shape
     tile = min(TILE, max(256, IN_CACHE // n_maps))
     flat = weights.reshape(rows * each, n_maps)
-    for first in range(0, units.norms.size, tile):
-        values = units.values[:, first : first + tile].astype(np.float64)
+    for first in range(0, residuals.norms.size, tile):
+        values = residuals.values[:, first : first + tile].astype(np.float64)
         products = (flat @ values).reshape(rows, each, values.shape[1])
         _z_rows(
-            products, units.norms[first : first + tile], table, effective, out[:rows, first : first + values.shape[1]]
+            products,
+            residuals.norms[first : first + tile],
+            table,
+            effective,
+            out[:rows, first : first + values.shape[1]],
         )
 
 

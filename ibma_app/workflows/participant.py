@@ -38,7 +38,7 @@ NEEDS = ("effect", "variance", "dof")
 
 
 @dataclass(frozen=True)
-class Job:
+class ParticipantJob:
     """One participant's work: picklable, for a process of its own."""
 
     label: str
@@ -50,7 +50,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ParticipantOutcome:
     """The result of a job: errors by analysis, warnings, and one analysis as an example."""
 
     failures: dict[str, IbmaError]
@@ -88,7 +88,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
                 # a worker's limit includes its libraries, and Dask ends the worker before it is reached
                 limit = int(0.6 * pool.smallest_memory) if pool.smallest_memory else each.memory
                 each = Resources(memory=limit, work_dir=options.work_dir)
-            work = [Job(label, analyses, options, output, each, kept) for label, analyses in jobs.items()]
+            work = [ParticipantJob(label, analyses, options, output, each, kept) for label, analyses in jobs.items()]
             for job, outcome in pool.run(combine, work):
                 step(f"sub-{job.label}")
                 name = f"sub-{job.label}"
@@ -111,7 +111,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
     return record.exit_code
 
 
-def combine_participant(job: Job) -> Outcome:
+def combine_participant(job: ParticipantJob) -> ParticipantOutcome:
     """Combine all of one participant's analyses, and write them and the page."""
     start = time.perf_counter()
     failures: dict[str, IbmaError] = {}
@@ -129,16 +129,16 @@ def combine_participant(job: Job) -> Outcome:
     if finished and not job.options.no_report:
         reports.write_subject_page(job.output, job.label, finished)
     example = finished[0] if finished else None
-    return Outcome(failures, tuple(dict.fromkeys(notes)), example, time.perf_counter() - start)
+    return ParticipantOutcome(failures, tuple(dict.fromkeys(notes)), example, time.perf_counter() - start)
 
 
-def combine_elsewhere(job: Job) -> Outcome:
+def combine_elsewhere(job: ParticipantJob) -> ParticipantOutcome:
     """Combine a participant on another machine, which outlives this run: it tidies its unfinished files itself."""
     with open_output(job.output.root) as output:
         return combine_participant(replace(job, output=output))
 
 
-def combine_runs(analysis: Analysis, job: Job) -> Results:
+def combine_runs(analysis: Analysis, job: ParticipantJob) -> Results:
     """Combine one participant's maps of one contrast by precision-weighted fixed effects."""
     options = job.options
     _check_units(analysis)
@@ -217,7 +217,7 @@ def _folder(analysis: Analysis) -> Path:
     return folder / "func"
 
 
-def _warn(name: str, outcome: Outcome) -> None:
+def _warn(name: str, outcome: ParticipantOutcome) -> None:
     for note in outcome.notes:
         log.warning("%s: %s", name, note)
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Job:
+class PageJob:
     """One page: picklable, for a process of its own."""
 
     name: str  # of the page, without ending
@@ -39,7 +39,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PageOutcome:
     """A page made again: its results, the version that computed them, and how long the page took."""
 
     results: Results
@@ -64,9 +64,9 @@ def rebuild_reports(options: Options, words: Sequence[str] = ()) -> int:
         return 0
     with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
         reports.mark_ignored(output)
-        work = [Job(name, records, output) for name, records in pages.items()]
+        work = [PageJob(name, records, output) for name, records in pages.items()]
         resources = resources_for(options, len(work))
-        made: dict[str, Outcome] = {}
+        made: dict[str, PageOutcome] = {}
         with open_processes(options, resources, __name__) as pool, progress(len(work), "pages") as step:
             for job, outcome in pool.run(rebuild_page, work):
                 step(job.name)
@@ -88,7 +88,7 @@ def rebuild_reports(options: Options, words: Sequence[str] = ()) -> int:
     return record.exit_code
 
 
-def rebuild_page(job: Job) -> Outcome:
+def rebuild_page(job: PageJob) -> PageOutcome:
     """Make one page from its records and their maps."""
     start = time.perf_counter()
     kept = [read_record(path, job.output.root) for path in job.records]
@@ -98,7 +98,7 @@ def rebuild_page(job: Job) -> Outcome:
         reports.write_subject_page(job.output, label, [one.results for one in kept], _join_versions(kept))
     else:
         reports.write_group_page(job.output, first.results, first.software)
-    return Outcome(first.results, first.software["ibma-app"], time.perf_counter() - start)
+    return PageOutcome(first.results, first.software["ibma-app"], time.perf_counter() - start)
 
 
 def _join_versions(kept: Sequence[Kept]) -> Mapping[str, str]:

@@ -1,9 +1,11 @@
 """Compiled kernels are kept where that is possible, and run where it is not."""
 
 import os
+import pickle
 import shutil
 from pathlib import Path
 
+import numba
 import pytest
 
 import ibma_app
@@ -49,6 +51,16 @@ def test_a_changed_neighbour_is_noticed(run_python, copied):
     path = copied / "ibma_app/stats/logtails.py"
     path.write_text(path.read_text() + "\n# changed\n")
     assert run(run_python, copied)[:2] == ["0", "1"]
+
+
+@pytest.mark.parametrize("index", [b"cibma_app.stats.combine\nRenamed\n.", b"", b"\x80\x04 nonsense"])
+def test_an_index_that_cannot_be_read_is_begun_anew(run_python, copied, index):
+    """It may name a type that this version has no longer: kernels are kept by the types of their arguments."""
+    run(run_python, copied)
+    (path,) = (copied / "ibma_app/stats/__pycache__").glob("combine._weighted_z*.nbi")
+    path.write_bytes(pickle.dumps(numba.__version__) + index)
+    assert run(run_python, copied)[:2] == ["0", "1"]
+    assert run(run_python, copied)[:2] == ["1", "0"]
 
 
 def test_named_folder_comes_first(run_python, copied, tmp_path):

@@ -1,4 +1,4 @@
-"""Scores of relabellings that a killed run leaves behind, for the next run of the same to go on from."""
+"""Scores of relabellings kept on disk, from which the same run goes on when it was killed."""
 
 import hashlib
 import io
@@ -22,43 +22,43 @@ Floats = NDArray[np.float64]
 log = logging.getLogger(__name__)
 
 FOLDER = ".ibma-resampling"
-"""Where they lie, in OUTPUT_DIR."""
-EVERY = 30.0  # s between two savings, and before the first: a short run writes nothing
-LASTING = 30 * 86_400.0  # s: what a run that nobody took up again left is removed after that
-COMPUTING = ("numpy", "scipy", "numba")
+"""The folder in OUTPUT_DIR."""
+EVERY = 30.0  # s before the first checkpoint and between two: a short run writes none
+LASTING = 30 * 86_400.0  # s after which a file that no run has taken up is removed
+COMPUTING = ("numpy", "scipy", "numba")  # packages whose version may change a number
 
 
 @dataclass
-class _Kept:
-    """One pass's scores, and how many of them are saved."""
+class _Pass:
+    """The scores of one pass, and how many of them are on disk."""
 
     maxima: Floats  # (S, D), NaN: not yet
     saved: int = 0  # relabellings
 
 
 class Checkpoints:
-    """Saves the scores of passes every half minute, each in a small file of its own, and finds those of an earlier run.
+    """Saves the scores of passes twice a minute, each pass in a small file, and finds those of an earlier run.
 
-    A pass is known by a hash of all that its numbers come from: whatever
-    differs, data, design, settings or software, begins anew. A disk that
-    cannot be written ends the saving, with a warning, never the run.
+    A pass is identified by a hash of everything that decides its numbers: when
+    data, design, settings or software differ, it starts anew. Where the disk
+    cannot be written, a warning is logged and the run goes on without.
 
     Parameters
     ----------
     folder : Path
-        Where earlier runs' files are looked for.
+        Of the files.
     write : callable
-        Puts a file of this name and content there in one step; may raise IbmaError.
+        Called with a name and a content: writes the file into the folder in one step; may raise IbmaError.
     """
 
     def __init__(self, folder: Path, write: Callable[[str, bytes], Any]) -> None:
         self._folder, self._write = folder, write
-        self._passes: dict[str, _Kept] = {}
+        self._passes: dict[str, _Pass] = {}
         self._began = self._last = time.monotonic()
         self._broken = False
 
     def begin(self, key: str, maxima: Floats, name: str) -> Floats:
-        """Find what an earlier run has kept of a pass, else take ``maxima``; what it is filled with is saved.
+        """Return the scores that an earlier run saved of a pass, else ``maxima``: what it is filled with will be saved.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class Checkpoints:
             Of the pass, for the log.
         """
         earlier = self._find(key, maxima.shape)
-        kept = _Kept(maxima if earlier is None else earlier)
+        kept = _Pass(maxima if earlier is None else earlier)
         kept.saved = _count(kept.maxima)
         self._passes[key] = kept
         if kept.saved:
@@ -79,7 +79,7 @@ class Checkpoints:
         return kept.maxima
 
     def save(self, *, ending: bool = False) -> None:
-        """Save what is new, when it is time to; at the end of a pass always, unless the run is young."""
+        """Save what is new if the last save was long ago, or, at the end of a pass, if the run began long ago."""
         since = self._began if ending else self._last
         if self._broken or time.monotonic() - since < EVERY:
             return
@@ -99,7 +99,7 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def remove(self) -> None:
-        """Forget the passes: their results are written. What is older than a month goes too."""
+        """Delete the passes' files, once the results are written, and any file older than a month."""
         with suppress(OSError):
             for path in self._folder.glob("*.npy"):
                 if path.stem in self._passes or time.time() - path.stat().st_mtime > LASTING:
@@ -108,7 +108,7 @@ class Checkpoints:
         self._passes.clear()
 
     def _find(self, key: str, shape: tuple[int, ...]) -> Floats | None:
-        """Read a pass's file; one that is damaged counts for nothing."""
+        """Read a pass's file; None where there is none, or it is damaged."""
         try:
             found = np.load(self._folder / f"{key}.npy", allow_pickle=False)
         except FileNotFoundError:
@@ -120,12 +120,12 @@ class Checkpoints:
 
 
 def _count(maxima: Floats) -> int:
-    """Count the relabellings whose scores are there."""
+    """Count the relabellings that have their scores."""
     return int(np.count_nonzero(~np.isnan(maxima).any(axis=0)))
 
 
 def digest(parts: Iterable[Any]) -> str:
-    """Hash arrays (type, shape, values) and whatever else has a lasting repr, with the versions that compute."""
+    """Hash arrays (type, shape, values), anything else whose repr is stable, and the versions of the software."""
     versions = [__version__, *(f"{name} {version(name)}" for name in COMPUTING)]
     hashed = hashlib.blake2b(repr(versions).encode(), digest_size=16)
     for part in parts:

@@ -1,4 +1,4 @@
-"""One pass over all relabellings of a test, by threads or workers, kept in checkpoints as it goes."""
+"""One pass over all relabellings of a test, in threads or by workers, with checkpoints."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -15,33 +15,33 @@ Floats = NDArray[np.float64]
 
 log = logging.getLogger(__name__)
 
-SHARE = 0.5  # of a worker's memory, which what it is sent may take
+SHARE = 0.5  # of a process's memory that the data of a pass may take
 
 
 class Resampler(Protocol):
-    """A way to the scores of relabellings; it can be sent to another process."""
+    """Computes the scores of relabellings; it can be pickled, for another process."""
 
     names: tuple[str, ...]  # of the S scores
 
     @property
     def size(self) -> int:
-        """How many relabellings a job has; never depends on who does it (same bytes whoever it is)."""
+        """Number of relabellings in a job; the same whoever does it, so that the bytes are the same."""
 
     @property
     def nbytes(self) -> int:
-        """What another process would be sent."""
+        """Bytes that another process would be sent."""
 
     def side_by_side(self, threads: int) -> int:
-        """Tell how many jobs may be done at once in threads."""
+        """Return how many jobs are done at once in so many threads."""
 
     def data(self) -> Iterator[NDArray[Any]]:
-        """Yield the data that are scored."""
+        """Yield the data that are scored: with them a pass is recognised by a later run."""
 
     def identity(self, threads: int) -> tuple[dict[str, Floats], Floats]:
-        """Score the maps as they are: each score's map (V,), and the largest (S,)."""
+        """Score the maps as they are: return each score's map (V,), and the largest of each (S,)."""
 
     def score(self, job: range) -> Floats:
-        """Return the largest scores of some relabellings, (S, M)."""
+        """Return the largest of each score in some relabellings, (S, M)."""
 
 
 def score_all(
@@ -56,11 +56,11 @@ def score_all(
     ----------
     resampler : Resampler
     maxima : ndarray, shape (S, D)
-        The largest scores of each relabelling, the identity first; NaN: missing. Filled in.
+        The largest of each score in each relabelling, the identity first; NaN: missing. Filled in.
     resources : Resources
-        Its checkpoints save ``maxima`` when that is due, and at the end, a failure included.
+        Its checkpoints save ``maxima`` from time to time, and at the end, after a failure too.
     on_progress : callable, optional
-        Called with how many relabellings were done.
+        Called with the number of relabellings that have been done since the last call.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def _score(resampler: Resampler, job: range) -> Floats:
 
 
 def _for_jobs(resampler: Resampler, resources: Resources) -> Resources:
-    """Take as many threads as there may be jobs at once, and workers only where they can hold the data."""
+    """Return the threads that jobs are done in, and workers only where these can hold the data."""
     workers = resources.workers
     if workers is not None and not _holds(workers, resampler.nbytes):
         workers = None
@@ -102,18 +102,18 @@ def _for_jobs(resampler: Resampler, resources: Resources) -> Resources:
 
 
 def _holds(workers: Workers, nbytes: int) -> bool:
-    """Tell, and say, whether workers can hold what they would be sent, and we can send it."""
-    limit, ours, gib = workers.smallest_memory, workers.memory, 1024.0**3
+    """Return whether workers can hold the data and this process can send them; log which."""
+    theirs, ours, gib = workers.smallest_memory, workers.memory, 1024.0**3
     if ours is not None and nbytes > SHARE * ours:
         log.warning(
             "To be resampled by workers, the maps (%.2f GiB) have to be in memory here, of which %.2f GiB may be "
             "used: it is done here, by threads. Give more with --mem to have it done there.", nbytes / gib, ours / gib,
         )  # fmt: skip
         return False
-    if limit is not None and nbytes > SHARE * limit:
+    if theirs is not None and nbytes > SHARE * theirs:
         log.warning(
             "Resampling needs the maps (%.2f GiB) in each worker, and the smallest worker has %.2f GiB: it is done "
-            "here, by threads. Give the workers more memory to have it done there.", nbytes / gib, limit / gib,
+            "here, by threads. Give the workers more memory to have it done there.", nbytes / gib, theirs / gib,
         )  # fmt: skip
         return False
     log.info("Each worker is sent the maps once: %.1f MiB.", 1024.0 * nbytes / gib)

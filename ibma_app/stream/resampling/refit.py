@@ -1,4 +1,4 @@
-"""The general path of resampling: an estimator is fitted again in every relabelling."""
+"""The general path of resampling: a model is fitted again in every relabelling."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,25 +18,24 @@ from ibma_app.stream.stack import Stack
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-MAPS = 16  # relabellings whose whole maps are held at a time
-PEAKS = 64  # relabellings of which a tile gives the maxima before the next tile
+MAPS = 16  # relabellings in a job whose whole maps are held
+PEAKS = 64  # relabellings in a job where each tile gives its maxima alone
 
 
 class Refit:
-    """Fits a model again in every relabelling, tile by tile; a `Resampler` that can be sent to another process.
+    """A `Resampler` of any model, which it fits again in every relabelling, tile by tile.
 
     Parameters
     ----------
     stack : Stack
         K maps, V voxels.
     model : Model
-        The estimator, its settings and the design.
     scheme : Scheme
         D relabellings to compute.
     open_scoring : callable
-        Gives the scoring of those voxels of the mask (their indices) where the test can be estimated.
+        Returns the scoring for some voxels of the mask, given their indices: those where the test can be estimated.
     threads : int
-        Tiles fitted at once, here.
+        Tiles fitted at once in this process.
     """
 
     def __init__(
@@ -53,21 +52,21 @@ class Refit:
         self.names = self._scoring.names
 
     def __getstate__(self) -> dict[str, Any]:
-        """Send the maps themselves, and one thread's worth of work."""
+        """Send another process the maps themselves, and have it work in one thread."""
         return {**self.__dict__, "_stack": self._stack.in_memory(), "_threads": 1, "_z": self._z[:0]}
 
     @property
     def size(self) -> int:
-        """How many relabellings a job has."""
+        """Number of relabellings in a job."""
         return PEAKS if self._scoring.peaks_only else MAPS
 
     @property
     def nbytes(self) -> int:
-        """What another process would be sent."""
+        """Bytes that another process would be sent."""
         return self._stack.nbytes
 
     def side_by_side(self, threads: int) -> int:
-        """Tell that one job is done at once: it takes all threads."""
+        """Return 1: a job takes all threads."""
         return min(threads, 1)
 
     def data(self) -> Iterator[NDArray[Any]]:
@@ -79,7 +78,7 @@ class Refit:
         yield from (np.array(stack.signed), self._live)
 
     def _fit_identity(self) -> Floats:
-        """Fit the maps as they are; return z (V,), and learn where the test can be estimated."""
+        """Fit the maps as they are: return z (V,), and keep where the test can be estimated."""
         z = np.zeros(self._stack.n_voxels)
 
         def work(tile: tuple[int, int]) -> None:
@@ -90,15 +89,15 @@ class Refit:
         return z
 
     def identity(self, threads: int) -> tuple[dict[str, Floats], Floats]:
-        """Score the maps as they are."""
+        """Score the maps as they are: return each score's map (V,), and the largest of each (S,)."""
         return self._scoring.each(self._z), self._scoring.largest(self._z)
 
     def score(self, job: range) -> Floats:
-        """Return the largest scores of some relabellings, (S, M)."""
+        """Return the largest of each score in some relabellings, (S, M)."""
         return (self._peaks if self._scoring.peaks_only else self._maps)(self._scoring, job)
 
     def _peaks(self, scoring: Scoring, batch: range) -> Floats:
-        """Return the largest heights of a batch, (S, M), without ever holding a whole map."""
+        """Return the largest heights in a batch, (S, M), without holding a whole map."""
 
         def work(tile: tuple[int, int]) -> Floats:
             heights = np.full(len(batch), -np.inf)
@@ -111,14 +110,14 @@ class Refit:
         return np.tile(np.where(np.isfinite(peaks), peaks, 0.0), (len(scoring.names), 1))
 
     def _maps(self, scoring: Scoring, batch: range) -> Floats:
-        """Return the largest scores of a batch, (S, M)."""
+        """Return the largest of each score in a batch, (S, M)."""
         starts = np.r_[0, np.cumsum([np.count_nonzero(self._live[slice(*tile)]) for tile in self._tiles])]
-        place = dict(zip(self._tiles, starts[:-1], strict=True))
+        first = dict(zip(self._tiles, starts[:-1], strict=True))
         maps = np.zeros((len(batch), int(starts[-1])))
 
         def work(tile: tuple[int, int]) -> None:
             for row, z in self._tile_maps(tile, batch):
-                maps[row, place[tile] : place[tile] + z.size] = z
+                maps[row, first[tile] : first[tile] + z.size] = z
 
         in_threads(work, self._tiles, self._threads)
         found = np.zeros((len(scoring.names), len(batch)))

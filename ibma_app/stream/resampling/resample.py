@@ -1,4 +1,4 @@
-"""Resampling: the largest score of a test's map in each relabelling of the maps, for any estimator."""
+"""Resampling: the largest score of a test's map in each relabelling, for any estimator and design."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.methods import InferenceSettings, Score
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.resampling.checkpoints import digest
-from ibma_app.stream.resampling.fast_ols import FastLeastSquares, gather_units
+from ibma_app.stream.resampling.fast_ols import FastLeastSquares, gather_residuals
 from ibma_app.stream.resampling.fast_sandwich import FastSandwich, gather_clusters
 from ibma_app.stream.resampling.one_pass import Resampler, score_all
 from ibma_app.stream.resampling.refit import Refit
@@ -52,14 +52,14 @@ def score_resamples(
     scores : mapping of str to Score
         By inference name; at least one.
     settings : InferenceSettings
-        Passed to the scores. All distinct relabellings are drawn when there
-        are no more than its ``permutations``, else so many random ones, the
-        identity among them; the same ones whoever computes them.
+        Passed to the scores. Its ``permutations`` is the number of
+        relabellings: random ones, the identity among them, or all distinct
+        ones where there are no more. Its ``seed`` alone decides which.
     resources : Resources
         Its workers are sent the maps, and score relabellings in the threads'
         place; its checkpoints keep the scores of a long pass.
     on_progress : callable, optional
-        Called with how many relabellings were done, of those that `count_relabellings` counts.
+        Called with the number of relabellings done since the last call; `count_relabellings` counts all.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def score_resamples(
         raise ValueError("There is nothing to score.")
     _check(stack, settings)
     scheme = plan_scheme(model, test, settings)
-    if "tau2_ci" in model.settings:  # intervals of tau2 are not scored, and take long
+    if "tau2_ci" in model.settings:  # its intervals are not scored, and take long
         model = replace(model, settings={**model.settings, "tau2_ci": "no"})
     resampler = _choose_resampler(stack, model, scheme, _open_scoring(stack, scheme, scores, settings), resources)
     maxima = np.full((len(resampler.names), scheme.relabellings.n_drawn), np.nan)
@@ -101,13 +101,13 @@ def _choose_resampler(
         clusters = gather_clusters(stack, model, scheme)
         if clusters is not None:
             return FastSandwich(clusters, open_scoring(clusters.live))
-    elif (units := gather_units(stack, scheme)) is not None:
-        return FastLeastSquares(units, scheme, open_scoring(units.live))
+    elif (data := gather_residuals(stack, scheme)) is not None:
+        return FastLeastSquares(data, scheme, open_scoring(data.live))
     return Refit(stack, model, scheme, open_scoring, resources.threads)
 
 
 def _identify(resampler: Resampler, grid: Grid, model: Model, scheme: Scheme, settings: InferenceSettings) -> str:
-    """Hash all that a pass's numbers come from."""
+    """Hash everything that decides the numbers of a pass."""
     partition, relabellings, design = scheme.partition, scheme.relabellings, scheme.design
     names = (resampler.names, scheme.kind, scheme.tail, scheme.rows, model.estimator.name)
     options = (sorted(model.settings.items()), settings.cluster_p, sorted(settings.options.items()))
@@ -116,7 +116,7 @@ def _identify(resampler: Resampler, grid: Grid, model: Model, scheme: Scheme, se
 
 
 def count_relabellings(model: Model, test: Test, settings: InferenceSettings) -> int:
-    """Count the relabellings that `score_resamples` will compute (mirror images are not)."""
+    """Count the relabellings that `score_resamples` computes: mirror images are not computed."""
     scheme = plan_scheme(model, test, settings)
     return scheme.relabellings.n_drawn
 
@@ -134,7 +134,7 @@ def _check(stack: Stack, settings: InferenceSettings) -> None:
 
 
 def _to_null(scheme: Scheme, observed: Mapping[str, Floats], maxima: Mapping[str, Floats], seed: int) -> Null:
-    """Count each drawn relabelling for its mirror image too."""
+    """Make the null distribution, in which a relabelling stands for its mirror image too."""
     relabellings = scheme.relabellings
     times = 2 if relabellings.mirrored else 1
     return Null(

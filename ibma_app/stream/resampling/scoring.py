@@ -1,4 +1,4 @@
-"""Scores of maps of z, each sign by itself, with work space for each thread."""
+"""Scores of maps of z, each sign by itself, with work arrays for each thread."""
 
 import threading
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ Integers = NDArray[np.int64]
 
 
 class _Workspace(NamedTuple):
-    """One thread's work space."""
+    """The work arrays of one thread."""
 
     scorers: tuple[Scorer, ...]
     voxels: Integers  # (N,)
@@ -24,7 +24,7 @@ class _Workspace(NamedTuple):
 
 
 class Scoring:
-    """All scores that are wanted of one test's maps.
+    """The scores that are taken of each map of one test.
 
     Parameters
     ----------
@@ -33,16 +33,16 @@ class Scoring:
     grid : Grid
         V voxels.
     tail : str
-        z counts in this direction; two-sided: in both, each sign by itself.
+        The direction in which z counts; two-sided: both, each sign by itself.
     settings : InferenceSettings
     live : ndarray of int, shape (N,)
-        The voxels of the mask where the test can be estimated: those of the maps given.
+        The voxels of the mask where the test can be estimated. Maps have these voxels alone.
     """
 
     def __init__(
         self, scores: Mapping[str, Score], grid: Grid, tail: str, settings: InferenceSettings, live: Integers
     ) -> None:
-        self._given = scores, grid, tail, settings, live
+        self._arguments = scores, grid, tail, settings, live
         self.names = tuple(scores)
         self._open = lambda: tuple(score(grid, tail, settings) for score in scores.values())
         self._live, self._n_voxels = live, grid.n_voxels
@@ -51,8 +51,8 @@ class Scoring:
         self.floors = tuple(scorer.floor for scorer in self._workspace().scorers)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave the work space in this process, when another is sent the rest."""
-        return Scoring, self._given
+        """Send another process all but the work arrays."""
+        return Scoring, self._arguments
 
     @property
     def peaks_only(self) -> bool:
@@ -95,7 +95,7 @@ class Scoring:
         return found
 
     def largest_of_high(self, peak: float, voxels: Integers, z: Floats) -> Floats:
-        """Return the same of what a scan found: the largest height, and the voxels beyond the lowest floor.
+        """Return the largest of each score, (S,), from the largest height and the voxels above the lowest floor.
 
         Parameters
         ----------
@@ -115,7 +115,7 @@ class Scoring:
         return found
 
     def each(self, z: Floats) -> dict[str, Floats]:
-        """Return the maps (V,) of each score of a map (N,); 0 elsewhere."""
+        """Return each score at every voxel of the mask, (V,), for a map (N,); 0 where the test cannot be estimated."""
         workspace = self._workspace()
         maps = {}
         for name, scorer in zip(self.names, workspace.scorers, strict=True):
