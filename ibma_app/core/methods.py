@@ -75,6 +75,7 @@ class Estimator:
     needs: tuple[str, ...]  # of "effect", "variance", "z", "sample_size"
     fit: Callable[..., Estimate]
     citations: tuple[Citation, ...]
+    reads: tuple[str, ...] = ()  # "dof": what it uses beside where maps have it
     words: tuple[Sentence, ...] = ()  # what it does, and which question it asks
     caveat: str = ""  # a warning to all who use it at group level
     takes_designs: bool = True  # False: one-sample only

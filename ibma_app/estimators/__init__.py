@@ -44,7 +44,7 @@ AUTO: Mapping[str, str] = {
 PARTICIPANT = "fixed-effects"
 """What combines the maps of one participant, whatever ``--estimator`` says."""
 
-PARTICIPANT_SETTINGS: Mapping[str, str] = {"test": "t"}
+PARTICIPANT_SETTINGS: Mapping[str, str] = {"test": "meier"}
 """Its settings there that no configuration changes."""
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
-from ibma_app.core.estimate import Estimate
+from ibma_app.core.estimate import Estimate, TestEstimate
 from ibma_app.core.methods import Citation, Estimator, Sentence, Setting
 from ibma_app.estimators.from_kernels import (
     Floats,
@@ -13,17 +13,26 @@ from ibma_app.estimators.from_kernels import (
     frame_of,
     kind_of,
     left_dof,
+    own_dof_estimates,
     test_estimates,
 )
+from ibma_app.stats.basis import Frame
+from ibma_app.stats.contrasts import Tested
+from ibma_app.stats.meier import correct_tests
 from ibma_app.stats.mixed import fit_fixed
 from ibma_app.stats.tails import chi2_to_log10p
 
 _SETTINGS = {
     "test": Setting(
-        ("z", "t"),
-        "z: variances are known; t: the maps' dof are summed (participant level)",
+        ("meier", "z", "t"),
+        "meier: Meier's variance and Satterthwaite's dof where the maps' dof are known; z: variances are known; "
+        "t: the maps' dof are summed",
         "Test",
-        {"z": "z, standard errors not rescaled", "t": "t, standard errors not rescaled"},
+        {
+            "meier": "Meier's variance, Satterthwaite's dof",
+            "z": "z, standard errors not rescaled",
+            "t": "t, standard errors not rescaled",
+        },
     ),
     "weights": Setting(
         ("variance", "equal"),
@@ -34,35 +43,37 @@ _SETTINGS = {
 }
 
 _OF_THESE_ONLY = "One true effect for all is assumed: the result speaks of these {units} only, not of others like them."
+_ESTIMATED = (
+    "That sampling variances are estimates is taken into account where the maps' dof are known: its variance is "
+    "Meier's (1953; in regressions Kenward and Roger's, 1997), and its ratio to its standard error is tested as t with "
+    "Satterthwaite's dof; of maps of unknown dof the variances are taken as known."
+)
 _WORDS = (
     Sentence(
         "Maps were combined by precision-weighted fixed effects: the effect is the mean of the maps' effects weighted "
-        "by the inverse of their sampling variances, its variance is the inverse of the summed weights, and t, their "
-        "ratio, has the sum of the dof of the maps that cover the voxel.",
+        "by the inverse of their sampling variances.",
         "participant",
         {"weights": "variance"},
     ),
     Sentence(
         "Each map was weighted by the inverse of its sampling variance, and the weighted mean (or regression) was "
-        f"tested with a z statistic. {_OF_THESE_ONLY}",
+        f"tested. {_OF_THESE_ONLY}",
         "group",
-        {"weights": "variance", "test": "z"},
-    ),
-    Sentence(
-        "Each map was weighted by the inverse of its sampling variance, and the weighted mean (or regression) was "
-        "tested with t and F statistics, with the sum of the dof of the maps that cover the voxel. "
-        f"{_OF_THESE_ONLY}",
-        "group",
-        {"weights": "variance", "test": "t"},
+        {"weights": "variance"},
     ),
     Sentence(
         "The effect is the plain mean of the maps' effects; its variance is propagated from their sampling variances.",
         when={"weights": "equal"},
     ),
-    Sentence("Its ratio to its standard error was tested as z.", when={"weights": "equal", "test": "z"}),
+    Sentence(_ESTIMATED, when={"weights": "variance", "test": "meier"}),
+    Sentence(
+        "Its ratio to its standard error was tested as t with Satterthwaite's dof where the maps' dof are known.",
+        when={"weights": "equal", "test": "meier"},
+    ),
+    Sentence("Its ratio to its standard error was tested as z.", when={"test": "z"}),
     Sentence(
         "Its ratio to its standard error was tested as t, with the sum of the dof of the maps that cover the voxel.",
-        when={"weights": "equal", "test": "t"},
+        when={"test": "t"},
     ),
 )
 
@@ -79,16 +90,33 @@ def summed_dof(block: VoxelBlock) -> Floats:
     return total
 
 
+def _of_estimated_variances(
+    block: VoxelBlock, design: Design, frame: Frame, tested: Tested, *, equal: bool
+) -> tuple[dict[str, TestEstimate], Floats | None]:
+    """Correct the tests for weights that follow the errors of their variances; one test's dof are the estimate's."""
+    parts = [(frame.rows[frame.starts[c] : frame.starts[c + 1]], bool(up)) for c, up in enumerate(frame.upper)]
+    dof = np.ascontiguousarray(block.dof, dtype=np.float64)
+    found = correct_tests(
+        kind_of(block, "variance"), covered_of(block), dof, np.ascontiguousarray(frame.columns.T), parts, equal=equal
+    )
+    tested.values[:, 1] *= found.inflation
+    tested.values[:, 2] /= np.sqrt(found.inflation) * found.scale
+    left = np.where(tested.estimable, found.dof, 0.0)
+    if len(parts) == 1:
+        return test_estimates(design, frame, tested, left[0]), left[0]
+    return own_dof_estimates(design, frame, tested, left, np.zeros(len(parts))), None
+
+
 def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
-    """Fit fixed effects at each voxel (metafor's FE; Hedges & Olkin 1985, chapter 6).
+    """Fit fixed effects at each voxel (metafor's FE with ``test="z"``; Hedges & Olkin 1985, chapter 6).
 
     Parameters
     ----------
     block : VoxelBlock
-        With effect and variance; with dof for ``test="t"``.
+        With effect and variance; and dof, where they are known.
     design : Design
     **settings
-        ``test`` "z" or "t", ``weights`` "variance" or "equal".
+        ``test`` "meier", "z" or "t", ``weights`` "variance" or "equal".
 
     Returns
     -------
@@ -97,15 +125,20 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     """
     chosen = check_settings("fixed-effects", _SETTINGS, settings)
     frame = frame_of(design)
-    equal = "yes" if chosen["weights"] == "equal" else "no"
-    fitted = fit_fixed(kind_of(block, "effect"), kind_of(block, "variance"), covered_of(block), frame, equal)
+    equal = chosen["weights"] == "equal"
+    maps = kind_of(block, "effect"), kind_of(block, "variance"), covered_of(block)
+    fitted = fit_fixed(*maps, frame, "yes" if equal else "no")
     dof = summed_dof(block) if chosen["test"] == "t" else None
     if dof is not None:
         fitted.tested.estimable[:, dof <= 0] = False
         fitted.tested.values[:, :, dof <= 0] = 0.0
+    if chosen["test"] == "meier" and block.dof is not None and np.isfinite(block.dof).any():
+        tests, dof = _of_estimated_variances(block, design, frame, fitted.tested, equal=equal)
+    else:
+        tests = test_estimates(design, frame, fitted.tested, dof)
     _, q, i2, h2 = fitted.summary
     return Estimate(
-        test_estimates(design, frame, fitted.tested, dof),
+        tests,
         fitted.counts[0],
         dof=dof,
         q=q,
@@ -119,6 +152,7 @@ ESTIMATOR = Estimator(
     name="fixed-effects",
     title="fixed effects with inverse-variance weights",
     needs=("effect", "variance"),
+    reads=("dof",),
     fit=fit,
     words=_WORDS,
     caveat="fixed-effects speaks of these maps only, not of the population they come from.",
@@ -132,6 +166,22 @@ ESTIMATOR = Estimator(
             1985,
             "Statistical methods for meta-analysis",
             "Academic Press, Orlando",
+        ),
+        Citation(
+            "meier1953",
+            "Meier P",
+            1953,
+            "Variance of a weighted mean",
+            "Biometrics 9(1), 59-73",
+            "10.2307/3001633",
+        ),
+        Citation(
+            "kenward1997",
+            "Kenward MG, Roger JH",
+            1997,
+            "Small sample inference for fixed effects from restricted maximum likelihood",
+            "Biometrics 53(3), 983-997",
+            "10.2307/2533558",
         ),
     ),
     settings=_SETTINGS,

@@ -194,11 +194,12 @@ def _combine(
     options = run.options
     needs = tuple(dict.fromkeys(need for choice in choices for need in choice.estimator.needs))
     samples = _samples(analysis, run.gathered, needs, options)
+    reads = dict.fromkeys(kind for choice in choices for kind in choice.estimator.reads)
     opened = tuple("t" if samples and need in ("effect", "variance") else need for need in needs)
     grid, grid_notes = choose_grid(analysis.observations, file_or_word(options.grid), unit=analysis.unit, needs=opened)
     plan = Plan(
         grid=limit_grid(grid, file_or_word(options.mask), analysis),
-        needs=needs,
+        needs=(*needs, *reads),
         unit=analysis.unit,
         min_coverage=options.min_coverage,
         regrid=options.grid != "common",

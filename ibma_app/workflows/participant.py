@@ -195,7 +195,7 @@ def _dof_notes(stack: Stack) -> tuple[str, ...]:
 
 
 def _choice(options: Options, design: Design) -> Choice:
-    """Fixed effects with t and summed dof, the weights as configured."""
+    """Fixed effects as one participant's maps are combined, the weights as configured."""
     estimator = find_estimator(PARTICIPANT)
     chosen = options.settings.get("estimator", {}).get(PARTICIPANT, {})
     settings = {**estimator.defaults(design), **chosen, **PARTICIPANT_SETTINGS}

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+DOF = 102.0  # of each run
 CONTRASTS = ("faceGtHouse", "taskGtRest")
 
 
@@ -34,8 +35,11 @@ def closed_form(effect: np.ndarray, variance: np.ndarray) -> dict[str, np.ndarra
     total = weight.sum(axis=0)
     some = total > 0
     mean = np.where(some, (weight * np.where(covered, effect, 0)).sum(axis=0) / np.where(some, total, 1), 0)
-    var = np.where(some, 1 / np.where(some, total, 1), 0)
-    return {"effect": mean, "variance": var, "t": np.where(some, mean / np.sqrt(np.where(some, var, 1)), 0)}
+    share = weight / np.where(some, total, 1)
+    meier = 1 + 4 / DOF * (share * (1 - share)).sum(axis=0)  # variances are estimates (Meier 1953)
+    var = np.where(some, meier / np.where(some, total, 1), 0)
+    dof = np.where(some, DOF / np.where(some, (share**2).sum(axis=0), 1), 0)
+    return {"effect": mean, "variance": var, "t": np.where(some, mean / np.sqrt(np.where(some, var, 1)), 0), "dof": dof}
 
 
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
@@ -52,7 +56,7 @@ def test_twelve_runs_equal_the_closed_form(haxby: Path, tmp_path: Path, cli) -> 
             assert_same(combined(tmp_path / "out", contrast, kind), values)
         name = f"sub-01/func/sub-01_task-objectviewing_contrast-{contrast}_stat-t_statmap.json"
         sidecar = json.loads((tmp_path / "out" / name).read_text())
-        assert sidecar["DegreesOfFreedom"] == 1224
+        assert sidecar["DegreesOfFreedom"] == "voxelwise"
         assert sidecar["NumberOfMaps"] == 12
     assert (tmp_path / "out" / "sub-01.html").exists()
     assert (tmp_path / "out" / "report.html").exists()
@@ -77,7 +81,6 @@ def test_a_half_poisoned_run_costs_only_its_half(haxby: Path, tmp_path: Path, cl
     n = combined(tmp_path / "out", "faceGtHouse", "n")
     assert set(np.unique(n[:3])) == {0, 11}
     assert set(np.unique(n[3:])) == {0, 12}
-    dof = combined(tmp_path / "out", "faceGtHouse", "dof")
-    np.testing.assert_array_equal(dof, n * 102)
+    assert combined(tmp_path / "out", "faceGtHouse", "dof").max() <= 12 * DOF
     sidecar = tmp_path / "out/sub-01/func/sub-01_task-objectviewing_contrast-faceGtHouse_stat-t_statmap.json"
     assert json.loads(sidecar.read_text())["DegreesOfFreedom"] == "voxelwise"
