@@ -1,6 +1,6 @@
-"""Where maps come from: one file for each software, and the table that shows them.
+"""The importers: one file or folder for each software, and their menu.
 
-Importing this is light; `find_importer` imports the one file that is asked for.
+Importing this package is fast; `find_importer` imports the one importer that is needed.
 """
 
 from importlib import import_module
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from ibma_app.core.study import Importer
 
 IMPORTERS = ("spm", "fsl", "afni", "nidm", "neurovault", "table")
-"""The menu: the record of ``spm`` is ``IMPORTER`` in ``spm.py``."""
+"""The menu: the record of ``spm`` is ``IMPORTER`` of ``ibma_app.importers.spm``."""
 
 
 def find_importer(name: str) -> "Importer":
-    """Return the record of a source of the menu.
+    """Return the record of an importer by its name on the menu.
 
     Raises
     ------

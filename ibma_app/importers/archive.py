@@ -1,4 +1,4 @@
-"""Files of a package that came from elsewhere, a zip archive or a folder, read with distrust.
+"""Read the files of a package from elsewhere, a zip archive or a folder, that may be malicious.
 
 Nothing is unpacked to disk. Refused: names that leave the package, symbolic
 links (in a folder: those that leave it), encrypted archives, and archives or
@@ -18,7 +18,7 @@ from ibma_app.core.errors import DataError, InputError, ReadWriteError
 
 MAX_FILES = 5_000
 MAX_FILE = 2**30  # bytes of one file: a map of 0.5 mm voxels needs a quarter
-MAX_TOTAL = 2**32  # bytes of all of them, unpacked
+MAX_TOTAL = 2**32  # bytes of all files, unpacked
 _AGAIN = "Copy or download it again"
 
 
@@ -31,7 +31,7 @@ class Package:
     is_zip: bool
 
     def where(self, name: str) -> str:
-        """Say where a file lies, for messages and sources."""
+        """Return where a file is, for messages and sources."""
         return str(self.path / name)
 
     def read(self, name: str, limit: int = MAX_FILE) -> bytes:
@@ -74,7 +74,7 @@ def open_package(path: Path) -> Package:
     ReadWriteError
         It is a damaged archive.
     DataError
-        It holds what is refused (see the module).
+        It contains something that is refused (see the module).
     """
     if path.is_dir():
         return Package(path, tuple(sorted(_files_of(path))), is_zip=False)
@@ -95,7 +95,7 @@ def open_package(path: Path) -> Package:
 
 
 def inside(base: str, location: str) -> str:
-    """Join a location that a file of a package tells to that file's folder.
+    """Resolve a location that is written in a file of a package, relative to that file's folder.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def inside(base: str, location: str) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an archive, errors in words."""
+    """Open an archive; errors become ours."""
     try:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
@@ -138,7 +138,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _judge(path: Path, member: zipfile.ZipInfo) -> None:
-    """Refuse a member that no honest package has."""
+    """Refuse a member that no legitimate package has."""
     name = member.filename
     pure = PurePosixPath(name)
     # orig_filename: zipfile itself cuts names at a NUL

@@ -22,15 +22,15 @@ LONGEST_WAIT = 30.0
 TIMEOUT = 60.0
 MAX_JSON = 64 * 2**20  # bytes
 MAX_FILE = 2**30
-_PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that another attempt may cure
+_PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses for which another attempt may succeed
 
 
 class NothingThereError(InputError):
-    """The server answers that it does not have it (or not for everybody); another attempt will not help."""
+    """The server says that it does not exist, or is not public; another attempt will not help."""
 
 
 class _WebOnly(urllib.request.HTTPRedirectHandler):
-    """Follow redirects to web addresses alone (urllib would follow ftp: too)."""
+    """Follow redirects to http and https only (urllib would follow ftp: too)."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme not in ("http", "https"):
@@ -44,11 +44,11 @@ def fetch_json(address: str) -> Any:
     Raises
     ------
     NothingThereError
-        There is nothing at the address.
+        The address does not exist.
     InputError
         The server does not answer after several attempts.
     ReadWriteError
-        What came is no JSON.
+        The answer is not JSON.
     """
     raw = fetch(address, MAX_JSON)
     try:
@@ -58,7 +58,7 @@ def fetch_json(address: str) -> Any:
 
 
 def fetch(address: str, limit: int) -> bytes:
-    """Fetch at most ``limit`` bytes, with several attempts where the fault may pass."""
+    """Fetch at most ``limit`` bytes, with several attempts where an error may be temporary."""
     if urlsplit(address).scheme not in ("http", "https"):
         raise InputError(f"{address} is no web address.")
     wait, fault = FIRST_WAIT, ""
@@ -85,7 +85,7 @@ def _once(address: str, limit: int) -> bytes:
     opener = urllib.request.build_opener(_WebOnly)
     request = urllib.request.Request(address, headers={"User-Agent": "ibma-app", "Accept": "*/*"})
     with opener.open(request, timeout=TIMEOUT) as answer:
-        raw: bytes = answer.read(limit + 1)  # a shorter body than promised: http.client.IncompleteRead
+        raw: bytes = answer.read(limit + 1)  # http.client.IncompleteRead where the body is shorter than announced
         promised = answer.headers.get("Content-Length", "")
     if len(raw) > limit:
         raise DataError(f"{address} has more than {limit // 2**20} MiB: refused.")
@@ -95,7 +95,7 @@ def _once(address: str, limit: int) -> bytes:
 
 
 def _hint(code: int) -> str:
-    """Say what a status means to the user."""
+    """Explain a status to the user."""
     if code in (401, 403):
         return " It is private: only public collections can be fetched."
     return " Is the number right, and the collection public?" if code == 404 else ""
@@ -108,7 +108,7 @@ def _asked_for(error: urllib.error.HTTPError, wait: float) -> float:
 
 
 def fetch_file(address: str, path: Path) -> Path:
-    """Fetch a file into the cache, unless it is there; it appears there whole or not at all.
+    """Fetch a file into the cache, unless it is there; it is never there in part.
 
     Raises
     ------

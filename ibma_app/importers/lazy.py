@@ -1,4 +1,4 @@
-"""Maps that are read when they are asked for, so that a source with many contrasts never fills memory."""
+"""Maps that are read on access, so that a source with many contrasts does not fill memory."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class LazyMaps(Mapping[str, NDArray[Any]]):
-    """Kinds of map and how each is read; every access reads anew, nothing is kept.
+    """Kinds of map and how each is read; every access reads again, nothing is cached.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A table of maps (TSV or CSV), one row per map: for everything that no other importer knows."""
+"""A table of maps (TSV or CSV), one row per map: for sources that no other importer reads."""
 
 import csv
 import io
@@ -39,7 +39,7 @@ _MISSING = ("", "n/a", "na", "nan")
 
 @dataclass(frozen=True)
 class _Row:
-    """One row: what it says, without what is missing."""
+    """One row, without missing values."""
 
     line: int
     path: Path
@@ -51,7 +51,7 @@ class _Row:
 
 
 def recognises(source: str) -> bool:
-    """Tell whether a source is a table with the columns path and kind."""
+    """Return whether a source is a table with the columns path and kind."""
     try:
         with Path(source).open(encoding="utf-8-sig") as stream:
             first = stream.readline(100_000)
@@ -62,7 +62,7 @@ def recognises(source: str) -> bool:
 
 
 def read(source: str, request: ImportRequest) -> Study:
-    """Read a table: ``study_id`` (or ``participant_id``), ``path``, ``kind``, ``contrast``, and what is known beside.
+    """Read a table: ``study_id`` (or ``participant_id``), ``path``, ``kind``, ``contrast``, and what else is known.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def read(source: str, request: ImportRequest) -> Study:
     InputError
         The table or a map is missing.
     DataError
-        Columns, kinds or values that cannot be; two rows for one map.
+        Columns, kinds or values that are not valid; two rows for one map.
     """
     table = Path(source)
     rows = _read_rows(table, request)
@@ -187,7 +187,7 @@ def _number(table: Path, row: _Row, name: str) -> float | None:
 
 
 def _agreed(table: Path, rows: list[_Row], name: str) -> float | None:
-    """Return the number that the rows of a contrast agree on."""
+    """Return the number that the rows of a contrast share."""
     values = {value for row in rows if (value := _number(table, row, name)) is not None}
     if len(values) > 1:
         raise DataError(f"{table}, lines {', '.join(str(row.line) for row in rows)}: one contrast, but several "

@@ -1,10 +1,10 @@
-"""Units: how effects of other software become percent signal change, and why some cannot.
+"""Units: how effects of other software become percent signal change, and why some do not.
 
 percent = effect * 100 * height / (mean * s), where ``mean`` is the session's
 mean signal at the voxel, ``height`` the height of the regressor in the design
 (peak to peak), and ``s`` the sum of the contrast's positive (or negative)
 weights. Effects are multiplied by that factor, variances by its square, and t
-stays as it is. What is missing leaves the effects as they are, in units
+stays as it is. Where something is missing, effects stay as they are, in units
 ``unknown`` with the reason: nothing is assumed.
 
 References
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 PERCENT = "percent"
 UNKNOWN = "unknown"
 
-NEGLIGIBLE = 1e-9  # a weight's size against the largest: numerical dust of a design written as text
+NEGLIGIBLE = 1e-9  # relative to the largest weight: rounding errors of a design written as text
 SAME_SUM = 1e-4  # relative: 0.33333 written to five digits three times still sums to 1
 SAME_HEIGHT = 0.10  # relative: regressors of one contrast within this have one height, their mean
 
@@ -33,17 +33,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """What a contrast's effects are multiplied by, and why: ``gain / mean``; a gain of None: by nothing."""
+    """The factor of a contrast's effects, ``gain / mean``, and why; a gain of None: effects stay as they are."""
 
     units: str
-    source: str  # how the units are known, or why not
+    source: str  # how the units are known, or why they are not
     height: float | None = None
     gain: float | None = None
     mean: float | Floats = 1.0  # a number or (X, Y, Z); NaN where the session has no signal
 
     @property
     def factor(self) -> float | Floats | None:
-        """What effects are multiplied by: a number or (X, Y, Z), NaN where there is no such factor."""
+        """The factor of effects: a number or (X, Y, Z), NaN where there is none."""
         return None if self.gain is None else self.gain / self.mean
 
     @property
@@ -70,15 +70,15 @@ def unknown(reason: str, height: float | None = None) -> Scaling:
 
 
 def weight_sum(weights: Mapping[str, float]) -> tuple[float | None, str]:
-    """Find what a contrast's effect is divided by to be one of size: its weights' sum on one side.
+    """Return the sum of a contrast's weights of one sign, by which its effect is divided.
 
     Returns
     -------
     s : float or None
         Sum of the positive weights when the negative sum to as much, or all
-        weights have one sign; None: there is no such number.
+        weights have one sign; None otherwise.
     reason : str
-        Why not, in words.
+        Why there is none.
     """
     values = np.array([float(value) for value in weights.values()], dtype=np.float64)
     largest = np.abs(values).max(initial=0.0)

@@ -144,7 +144,7 @@ class Run:
         return self.atlases or ((at_hand,) if at_hand else ())
 
     def resamples(self, choice: Choice) -> bool:
-        """Tell whether an estimator that is least squares is resampled."""
+        """Return whether an estimator that is least squares is resampled."""
         return choice.estimator.relabels is not None and any(find_inference(n).score for n in self.options.inference)
 
 

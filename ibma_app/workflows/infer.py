@@ -88,7 +88,7 @@ def _finding(test: str, inference: Inference, significance: Significance, null: 
 
 
 def _null_shape(null: Null, inference: Inference, significance: Significance) -> NullShape:
-    """Tell the null of an inference, and its score that would be significant."""
+    """Describe the null of an inference, and the score from which it is significant."""
     resampling = find_fact(significance.facts, ResamplingFacts)
     return summarise_null(null, inference.name, resampling.score_threshold if resampling else None)
 

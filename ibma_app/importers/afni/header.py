@@ -29,13 +29,13 @@ _DTYPES = {0: "u1", 1: "i2", 2: "i4", 3: "f4", 4: "f8"}
 EXTENSION_CODE = 4
 LARGEST = 2**30  # values of a dataset
 MAX_HEADER = 64 * 2**20  # bytes; histories are long, but not that long
-# count says how long a value is, but not whether its bytes or its characters; the next "type" is where it ends
+# count is the length of the value, but in bytes or in characters: the value ends at the next "type"
 _ENTRY = re.compile(r"^\s*type\s*=\s*(\S+)-attribute\s*\n\s*name\s*=\s*(\S+)\s*\n\s*count\s*=\s*(\d+)[ \t]*\r?\n", re.M)
 
 
 @dataclass(frozen=True)
 class SubBrick:
-    """One volume of a bucket: its label and what its header says it is."""
+    """One volume of a bucket: its label, and its statistic by the header."""
 
     index: int
     label: str
@@ -53,7 +53,7 @@ def read_head(path: Path) -> Attributes:
     ReadWriteError
         It is truncated.
     DataError
-        It is none of AFNI's headers.
+        It is not a header of AFNI.
     """
     try:
         if path.stat().st_size > MAX_HEADER:
@@ -75,14 +75,14 @@ def read_head(path: Path) -> Attributes:
 
 
 def _is_cut(kind: str, count: int, value: str) -> bool:
-    """Tell whether an attribute ends before its time: too few numbers, or a string too short and without its ``~``."""
+    """Return whether an attribute is truncated: too few numbers, or a short string without its final ``~``."""
     if kind == "string":
         return not value.endswith("~") and len(value) <= count
     return len(value.split()) < count
 
 
 def _value(path: Path, kind: str, name: str, text: str) -> Any:
-    """Make a value of an attribute's text."""
+    """Convert an attribute's text to its value."""
     if kind == "string":
         return text.removeprefix("'").removesuffix("~")
     try:
@@ -95,7 +95,7 @@ def parse_extension(content: bytes | str, source: str) -> Attributes:
     """Read the attributes in the NIfTI header extension that AFNI writes.
 
     It is XML from elsewhere: document types and entities are refused, and
-    nothing is ever loaded from outside.
+    nothing external is loaded.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _unquoted(value: str) -> str:
 
 
 def list_bricks(attributes: Attributes, count: int) -> list[SubBrick]:
-    """Tell what each of ``count`` sub-bricks is, by BRICK_LABS and BRICK_STATAUX (else BRICK_STATSYM)."""
+    """Return what each of ``count`` sub-bricks is, by BRICK_LABS and BRICK_STATAUX (else BRICK_STATSYM)."""
     labels = str(attributes.get("BRICK_LABS", "")).split("~")
     codes = _statistics(attributes, count)
     return [
@@ -189,7 +189,7 @@ def _statistics(attributes: Attributes, count: int) -> dict[int, tuple[int, tupl
     scene = attributes.get("SCENE_DATA", [])
     old = int(scene[1]) if len(scene) > 1 else 0
     if not found and count == 2 and old in STATISTICS and old < 11 and attributes.get("STAT_AUX"):
-        found[1] = (old, tuple(float(number) for number in attributes["STAT_AUX"]))  # fitt, fizt, ... of old
+        found[1] = (old, tuple(float(number) for number in attributes["STAT_AUX"]))  # old types: fitt, fizt, ...
     return found
 
 
@@ -233,12 +233,12 @@ def read_brick(head: Path, attributes: Attributes, index: int) -> NDArray[np.flo
     Returns
     -------
     ndarray
-        float32 where the file holds that without a factor, else float64.
+        float32 where the file has that type and no factor, else float64.
 
     Raises
     ------
     InputError, ReadWriteError, DataError
-        The file is missing; truncated; of a type that is no statistic.
+        The file is missing; truncated; of a type that statistics never have.
     """
     x, y, z, count = brick_shape(head, attributes)
     types = [int(code) for code in attributes.get("BRICK_TYPES", [])]

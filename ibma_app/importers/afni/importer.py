@@ -32,13 +32,13 @@ _BASELINE = re.compile(r"Run#\d+Pol#\d+")
 _PROGRAMS = ("3dDeconvolve", "3dREMLfit", "3dttest++", "3dttest", "3dMEMA", "3dMVM", "3dLME", "3dLMEr", "3dANOVA",
              "3dANOVA2", "3dANOVA3", "3dRegAna")  # fmt: skip
 _FIRST_LEVEL = ("3dDeconvolve", "3dREMLfit")
-_XFORMS = {1: NATIVE, 3: "Talairach", 4: MNI}  # NIfTI codes, where AFNI's own name of the space is missing
+_XFORMS = {1: NATIVE, 3: "Talairach", 4: MNI}  # by NIfTI code, where AFNI's own name of the space is missing
 Reader = Callable[[int], NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Bucket:
-    """A dataset of sub-bricks, header read."""
+    """A dataset of sub-bricks, with its header."""
 
     path: Path
     attributes: Attributes
@@ -49,18 +49,18 @@ class _Bucket:
 
 @dataclass(frozen=True)
 class _Analysis:
-    """What the history and the files beside a dataset say of all its contrasts."""
+    """What the history of a dataset and the files beside it say about all its contrasts."""
 
-    program: str  # that made it; "": the history does not say
+    program: str  # that wrote it; "": not in the history
     commands: list[str]
-    stated: str  # the scaling that a command states
+    stated: str  # the scaling, as a command has it
     design: AfniDesign | None
     space: str
     notes: tuple[str, ...]
 
 
 def recognises(source: str) -> bool:
-    """Tell whether a source is an AFNI dataset: a .HEAD or .BRIK (or their prefix), or a NIfTI that AFNI wrote."""
+    """Return whether a source is an AFNI dataset: a .HEAD or .BRIK (or their prefix), or a NIfTI that AFNI wrote."""
     try:
         path = _find(Path(source))
         return path.name.endswith(".HEAD") or read_extension(path, headers.EXTENSION_CODE) is not None
@@ -98,7 +98,7 @@ def read(source: str, request: ImportRequest) -> Study:
             "Name AFNI's statistics dataset, such as stats.<subject>+tlrc.HEAD, or use `ibma-import table`."
         )
     space, notes = _space(bucket)
-    if space == NATIVE and request.for_study and not request.space:  # AFNI says ORIG of what others warped, too
+    if space == NATIVE and request.for_study and not request.space:  # AFNI says ORIG of warped maps, too
         raise DataError(
             f"{path} lies in the subject's own space (AFNI's {_template(bucket) or 'original view'}), so it cannot be "
             "combined with other studies. Give the map that was warped to a template (view +tlrc), or say --space if "
@@ -116,7 +116,7 @@ def read(source: str, request: ImportRequest) -> Study:
 def _contrast(
     bucket: _Bucket, base: str, name: str, bricks: Mapping[str, SubBrick], analysis: _Analysis
 ) -> ImportedContrast:
-    """Describe one pair (or a lonely effect, t or z)."""
+    """Describe one pair (or an effect, t or z alone)."""
     program, design, notes = analysis.program, analysis.design, analysis.notes
     column = re.sub(r"_GLT(#\d+)?$", "", base)
     tested = re.sub(r"#0$", "", column)  # 3dREMLfit may leave _GLT out
@@ -157,11 +157,11 @@ def _contrast(
 def _sample_size(
     base: str, dof: float | None, bricks: list[SubBrick], program: str, commands: list[str]
 ) -> float | None:
-    """Tell the number of subjects of a one-sample test, where that follows: dof + 1."""
+    """Return the number of subjects of a one-sample test, where that follows: dof + 1."""
     if dof is None or dof != round(dof):
         return None
     endings = [brick.label.removeprefix(base) for brick in bricks]
-    if not program:  # without a history: this pair alone is what 3dttest++ writes of one set without covariates
+    if not program:  # without a history: only 3dttest++ of one set without covariates writes such a pair
         return dof + 1 if endings == ["_mean", "_Tstat"] and "-" not in base else None
     words = last_command(commands, program)
     if program not in ("3dttest++", "3dMEMA") or "-covariates" in words:
@@ -173,7 +173,7 @@ def _sample_size(
 
 
 def _pair(bricks: list[SubBrick]) -> tuple[dict[str, dict[str, SubBrick]], list[str]]:
-    """Put sub-bricks of one label together, kind -> sub-brick; and say what is left out."""
+    """Group sub-bricks by label, kind -> sub-brick; and list those left out."""
     pairs: dict[str, dict[str, SubBrick]] = {}
     listed: list[str] = []
     tested = {_STATISTIC.sub("", brick.label) for brick in bricks if _kind(brick) in ("t", "z")}
@@ -197,7 +197,7 @@ def _pair(bricks: list[SubBrick]) -> tuple[dict[str, dict[str, SubBrick]], list[
 
 
 def _kind(brick: SubBrick) -> str:
-    """Tell what a sub-brick is: "effect", "t", "z" or another statistic's name."""
+    """Return what a sub-brick is: "effect", "t", "z" or another statistic's name."""
     if brick.statistic:
         return brick.statistic
     ending = _STATISTIC.search(brick.label)  # labelled as a statistic, but its parameters are lost
@@ -207,7 +207,7 @@ def _kind(brick: SubBrick) -> str:
 
 
 def _names(bases: list[str]) -> dict[str, str]:
-    """Shorten labels: ``vis#0`` to ``vis``, ``V-A_GLT#0`` to ``V-A``, where that leaves them apart."""
+    """Shorten labels: ``vis#0`` to ``vis``, ``V-A_GLT#0`` to ``V-A``, where they stay distinct."""
     short = {base: re.sub(r"(_GLT)?(#0)?$", "", base) or base for base in bases}
     several = {re.sub(r"#\d+$", "", base) for base in bases if re.search(r"#[1-9]\d*$", base)}
     taken: dict[str, str] = {}
@@ -256,7 +256,7 @@ def _find(path: Path) -> Path:
 
 
 def _has_statistics(head: Path) -> bool:
-    """Tell whether a dataset in a folder has t or z statistics."""
+    """Return whether a dataset in a folder has t or z statistics."""
     try:
         attributes = headers.read_head(head)
         count = headers.brick_shape(head, attributes)[3]

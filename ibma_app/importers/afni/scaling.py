@@ -1,4 +1,4 @@
-"""What AFNI's history and design say about units: scaling to percent, heights of regressors, weights.
+"""Units of AFNI's results, from history and design: scaling to percent, heights of regressors, weights.
 
 A first-level result is in percent signal change when (1) its history says
 that the data were scaled to a mean of 100 (afni_proc's scale block), and (2)
@@ -34,7 +34,7 @@ _UNIT_BASES = (
     r"GAM\(\s*[\d.]+\s*,\s*[\d.]+\s*\)",
     r"(?:TENT|CSPLIN)(?:zero)?\([^()]*\)",
 )
-_SETS = re.compile(r"(?:SIN|POLY|EXPR)\(")  # sets of functions, none of which is the response's height
+_SETS = re.compile(r"(?:SIN|POLY|EXPR)\(")  # sets of functions: no coefficient is the height of the response
 _SHAPES = re.compile(r"SPMG[23]?(?:\(|$)")  # a response, then its derivatives
 _NUMBERED = re.compile(r"(.+)#(\d+)$")
 _TIMES = ("-stim_times", "-stim_times_AM1", "-stim_times_FSL")
@@ -44,13 +44,13 @@ _TIMES = ("-stim_times", "-stim_times_AM1", "-stim_times_FSL")
 class AfniDesign:
     """Heights of regressors by the name of their column, and weights of contrasts by label."""
 
-    source: str  # where this is from
+    source: str  # the file or command
     heights: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     bases: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # stimulus -> option, basis: -stim_times, GAM
 
     def why_no_height(self, column: str) -> str:
-        """Say why a column is no response whose height is the effect's; "" when nothing speaks against it."""
+        """Say why the effect of a column is not the height of a response; "" where it is."""
         found = _NUMBERED.match(column)
         option, basis = self.bases.get(found[1] if found else column, ("", ""))
         if _SETS.match(basis):
@@ -135,7 +135,7 @@ def _read_matrix(path: Path) -> AfniDesign | None:
 
 
 def _bases_of(header: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Read each stimulus's option and basis functions: from the matrix's own words, else from its command."""
+    """Read each stimulus's option and basis functions: from the header of the matrix, else from its command."""
     numbers = [key.removeprefix("BasisName_") for key in header if key.startswith("BasisName_")]
     stated = {header[f"BasisName_{n}"]: (header.get(f"BasisOption_{n}", ""), header.get(f"BasisFormula_{n}", ""))
               for n in numbers}  # fmt: skip

@@ -1,4 +1,4 @@
-"""What FEAT's text files say: contrasts, regressors and their heights, degrees of freedom, options."""
+"""FEAT's text files: contrasts, regressors and their heights, degrees of freedom, options."""
 
 import re
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ FIXED_EFFECTS = "3"  # of fmri(mixed_yn)
 
 @dataclass(frozen=True, eq=False)
 class FeatDesign:
-    """A FEAT folder's design; what is not there is empty."""
+    """A FEAT folder's design; missing parts are empty."""
 
     names: Mapping[int, str] = field(default_factory=dict)  # by the contrast's number
     weights: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)  # by the contrast's number: (P,)
@@ -66,7 +66,7 @@ class FeatDesign:
         return float(self.matrix.shape[0] - np.linalg.matrix_rank(self.matrix))
 
     def subjects(self, number: int) -> tuple[float | None, dict[str, float]]:
-        """Tell how many subjects are behind a group contrast: not always as many as the analysis has inputs.
+        """Return how many subjects are behind a group contrast: not always as many as the analysis has inputs.
 
         Returns
         -------
@@ -82,7 +82,7 @@ class FeatDesign:
         weighed = np.abs(weights) > NEGLIGIBLE * np.abs(weights).max()
         used, others = self.matrix[:, weighed].T, self.matrix[:, ~weighed].T
         own = [column for column in others if _is_group(column) and column.sum() > 1]
-        # a column for each subject, weighed by no contrast: repeated measures (few each; groups have many members)
+        # repeated measures: a column for each subject without weight (few inputs each; groups have many)
         if own and len(own) > max(2, max(column.sum() for column in own)) and (sum(own) == 1).all():
             return float(len(own)), {}
         if len(used) == 1:
@@ -95,15 +95,15 @@ class FeatDesign:
 
 
 def _is_group(column: NDArray[np.float64]) -> bool:
-    """Tell whether a regressor says who belongs to a group (or a subject), some and not others."""
+    """Return whether a regressor marks the members of a group (or the inputs of a subject)."""
     return bool(np.isin(column, (0.0, 1.0)).all() and 0 < column.sum() < column.size)
 
 
 def _of_one_column(column: NDArray[np.float64], others: NDArray[np.float64]) -> tuple[float, dict[str, float]]:
-    """Tell how many subjects are behind a contrast that weighs one regressor of a group design."""
+    """Return how many subjects are behind a contrast that weighs one regressor of a group design."""
     high = column == column.max()
     two = len(np.unique(column)) == 2 and any(np.ptp(other) == 0 and other.any() for other in others)
-    if two:  # beside a mean of all: what differs between the two groups
+    if two:  # beside the mean of all: the difference of two groups
         return float(column.size), {"n1": float(high.sum()), "n2": float((~high).sum())}
     return float(column.sum() if _is_group(column) else column.size), {}
 
@@ -161,7 +161,7 @@ def _read_vest(path: Path) -> _Vest:
 
 
 def _numbers(contrasts: _Vest) -> list[int]:
-    """Tell which contrast each row of the matrix is: names may leave numbers out, rows seldom do."""
+    """Return which contrast each row of the matrix is: names may leave numbers out, rows seldom do."""
     rows = contrasts.matrix.shape[0]
     named = sorted(contrasts.names)
     if len(named) == rows and named and named[-1] > rows:
@@ -187,7 +187,7 @@ def _name_columns(settings: Mapping[str, str], count: int) -> tuple[tuple[str, .
     evs = range(1, int(original) + 1) if original.isdigit() else range(0)
     columns = int(real) if real.isdigit() else count
     custom = [ev for ev in evs if settings.get(f"convolve{ev}") == CUSTOM_BASIS]
-    # how many functions a custom basis (FLOBS) has is in a file of its own: the columns that others leave tell
+    # the number of functions of a custom basis (FLOBS) is in another file: it follows from the remaining columns
     rest = columns - sum(len(_columns_of(settings, ev, 0)[0]) for ev in evs)
     each = rest // len(custom) if custom and rest > 0 and rest % len(custom) == 0 else 0
     names: list[str] = []
@@ -245,7 +245,7 @@ def _text(path: Path) -> str:
 
 
 def lower_contrast(folder: Path, inputs: tuple[str, ...] = ()) -> tuple[int | None, str]:
-    """Tell which lower-level contrast a ``cope<N>.feat`` is about: its number and its name ("" if not told).
+    """Return which lower-level contrast a ``cope<N>.feat`` is about: its number and its name ("" if unknown).
 
     Where the inputs are cope images, theirs is the number: FEAT then calls its one folder cope1.feat.
     """

@@ -1,4 +1,4 @@
-"""A FEAT folder: where its maps are, in which space they lie, and what they are called."""
+"""A FEAT folder: its maps, their space and their names."""
 
 import re
 from dataclasses import dataclass
@@ -38,14 +38,14 @@ class FeatFolder:
     root: Path
     base: Path  # where the maps' mask, mean and stats lie: root or its reg_standard
     design: FeatDesign
-    space: str  # a template's label, NATIVE, or "" where it cannot be told
+    space: str  # a template's label, NATIVE, or "" where it is unknown
     space_reason: str
-    was_registered: bool  # FEAT itself knows a way to standard space, so the maps are not there yet
+    was_registered: bool  # FEAT has a transformation to standard space, so its own maps are not in that space
     notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, root: Path, *, prefer_native: bool = False) -> "FeatFolder":
-        """Look at a FEAT folder; ``prefer_native`` leaves reg_standard aside."""
+        """Open a FEAT folder; ``prefer_native`` ignores reg_standard."""
         design = read_design(root)
         registered = root / "reg_standard"
         template = _template(design.settings.get("regstandard", ""))
@@ -84,17 +84,17 @@ class FeatFolder:
 
     @property
     def software(self) -> str:
-        """FEAT's version, where design.fsf tells it."""
+        """FEAT's version, where design.fsf has it."""
         version = self.design.settings.get("version", "")
         return f"FSL (FEAT {version})" if version else "FSL"
 
     def subjects(self, number: int) -> tuple[float | None, dict[str, float]]:
-        """Tell the subjects of a group contrast (``n1``, ``n2`` of two); None for first levels and fixed effects."""
+        """Return the subjects of a group contrast (``n1``, ``n2`` of two); None for first levels and fixed effects."""
         return (None, {}) if not self.is_group or self.design.is_fixed else self.design.subjects(number)
 
     @property
     def dof(self) -> float | None:
-        """What the text file ``dof`` says."""
+        """The degrees of freedom in the text file ``dof``."""
         return self.dof_of(self.stats, self.root / "stats", self.root)
 
     @staticmethod
@@ -114,7 +114,7 @@ class FeatFolder:
         return name
 
     def _name_below(self, number: int | None) -> str:
-        """Look the lower level's name up in the first input that is still there."""
+        """Look up the lower level's name in the first input that still exists."""
         folder = self.lower_folder()
         return "" if folder is None or number is None else read_design(folder).names.get(number, "")
 
@@ -134,7 +134,7 @@ def _template(regstandard: str) -> str:
 
 
 def _native_or_not(root: Path, template: str) -> tuple[str, str, bool]:
-    """Tell the space of a first-level folder's own maps, why, and whether FEAT registered them somewhere."""
+    """Return the space of a first-level folder's own maps, why, and whether FEAT registered them somewhere."""
     reg = root / "reg"
     matrix = _matrix(reg / "example_func2standard.mat")
     first = numbered(root / "stats")

@@ -25,7 +25,7 @@ _IMAGE = re.compile(r"\.(nii|img|hdr)(\.gz)?$")
 
 
 def recognises(source: str) -> bool:
-    """Tell whether a source is a FEAT folder or a cope image."""
+    """Return whether a source is a FEAT folder or a cope image."""
     path = Path(source)
     if path.is_dir():
         return _is_feat(path) or bool(_feats_of(path)) or bool(_loose_in(path))
@@ -35,8 +35,8 @@ def recognises(source: str) -> bool:
 def read(source: str, request: ImportRequest) -> Study:
     """Read a FEAT folder, a folder of them at group level, or loose cope and varcope images.
 
-    Maps in standard space (``reg_standard``) are taken where they are; native
-    ones are refused for a study.
+    Maps in standard space (``reg_standard``) are preferred; native ones are
+    refused for a study.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def _read_feat(path: Path, request: ImportRequest) -> Study:
 
 
 def _check_space(folder: FeatFolder, request: ImportRequest) -> None:
-    """Refuse a study's maps in native space; the user's word counts where FEAT itself registered nothing."""
+    """Refuse maps in native space for a study; ``--space`` is believed where FEAT registered nothing."""
     if not request.for_study or folder.space != NATIVE or (request.space and not folder.was_registered):
         return
     raise DataError(
@@ -116,7 +116,7 @@ def _check_space(folder: FeatFolder, request: ImportRequest) -> None:
 
 
 def _read_cope(folder: FeatFolder, number: int) -> ImportedContrast:
-    """Read one contrast: its grid and scaling now, its maps when they are asked for."""
+    """Read one contrast: its grid and scaling now, its maps on access."""
     files = {kind: path for kind, stem in KINDS.items() if (path := find_image(folder.stats, f"{stem}{number}"))}
     path = files["effect"]
     grid = _masked(read_image(path).grid, folder.mask)
@@ -158,7 +158,7 @@ def _scaled(kind: str, path: Path, scaling: Scaling) -> NDArray[Any]:
 
 
 def _masked(grid: Grid, mask: Path | None) -> Grid:
-    """Put FEAT's mask on the grid, when it is there and fits."""
+    """Apply FEAT's mask to the grid, where it exists and fits."""
     if mask is None:
         return grid
     try:

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 def find_scaling(folder: FeatFolder, number: int, grid: Grid) -> Scaling:
-    """Find what makes a contrast's cope percent signal change, or why it cannot be.
+    """Find the factor from a contrast's cope to percent signal change, or why there is none.
 
     At the first level the height is that of the regressors (``/PPheights`` of
     design.mat, peak to peak). A group analysis takes it from its first input
@@ -77,7 +77,7 @@ def _group_scaling(folder: FeatFolder, number: int, mean: Floats, source: str) -
 
 
 def _covariate(design: FeatDesign, number: int) -> str:
-    """Name a group regressor of the contrast that is no indicator of subjects; "" when all are."""
+    """Return a group regressor of the contrast that is not an indicator of subjects; "" when all are."""
     weights = design.weights.get(number)
     for column in np.flatnonzero(weights) if weights is not None else ():
         if column < design.matrix.shape[1] and not np.isin(design.matrix[:, column], (0.0, 1.0)).all():

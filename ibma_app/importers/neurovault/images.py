@@ -1,4 +1,4 @@
-"""What NeuroVault's JSON says of an image, and which images belong together."""
+"""NeuroVault's JSON of images, and which images belong to one contrast."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ KINDS = {
 _LEVELS = {"g": "group", "group": "group", "s": "subject", "single-subject": "subject", "m": "meta-analysis",
            "meta-analysis": "meta-analysis"}  # fmt: skip
 _SE = re.compile(r"(?i)(?<![a-z])(se|stderr|std_?err(or)?|standard[ _-]?error)(?![a-z])")
-# words that tell the kind, not the contrast: pain_01_beta and pain_01_varcope are one contrast
+# words for the kind, not the contrast: pain_01_beta and pain_01_varcope are one contrast
 _KIND_WORDS = re.compile(
     r"(?i)(?<![a-z])(beta|cope|con|contrast|varcope|variance|var|se|stderr|std_?err(or)?"
     r"|[tzp][ _-]?(stat|map|values?|vals?|score|image)?|spm[tz]|effect|estimate|statistic|map)(?=\d*(?![a-z]))"
@@ -29,12 +29,12 @@ LONGEST_NAME = 60
 
 @dataclass(frozen=True)
 class VaultImage:
-    """One image: what matters of its JSON."""
+    """One image: what is needed of its JSON."""
 
     id: int
     name: str
     kind: str  # "effect", "variance", "se", "t", "z", "p"
-    key: str  # what is left of the name without words for the kind
+    key: str  # the name without words for the kind
     contrast: str
     level: str | None
     sample_size: float | None
@@ -45,22 +45,22 @@ class VaultImage:
 
     @property
     def collection(self) -> str:
-        """The number of its collection, "" when its JSON does not tell."""
+        """The number of its collection, "" when its JSON lacks it."""
         return str(self.facts.get("collection_id") or "")
 
     @property
     def title(self) -> str:
-        """How messages call it."""
+        """Its name in messages."""
         return f"image {self.id} ({self.name})"
 
     @property
     def opening(self) -> str:
-        """The same as a sentence's first words."""
+        """The same at the beginning of a sentence."""
         return f"Image {self.id} ({self.name})"
 
 
 def read_image(facts: Mapping[str, Any]) -> VaultImage | str:
-    """Judge one image's JSON.
+    """Read one image's JSON, and decide whether it can be combined.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def read_image(facts: Mapping[str, Any]) -> VaultImage | str:
 
 
 def _unfit(facts: Mapping[str, Any]) -> str:
-    """Say why an image is none to combine, whatever its kind; "" when it may be."""
+    """Say why an image cannot be combined, whatever its kind; "" where it can."""
     image_type = str(facts.get("image_type") or "statistic_map").lower()
     map_type = str(facts.get("map_type") or "").lower()
     if image_type != "statistic_map":
@@ -121,7 +121,7 @@ def _unfit(facts: Mapping[str, Any]) -> str:
 
 
 def level_of(facts: Mapping[str, Any]) -> str | None:
-    """Tell "group", "subject" or "meta-analysis"; by the number of subjects where the level is not told."""
+    """Return "group", "subject" or "meta-analysis"; by the number of subjects where the level is not stated."""
     level = _LEVELS.get(str(facts.get("analysis_level") or "").strip().lower())
     number = _positive(facts.get("number_of_subjects"))
     if level is None and number is not None:
@@ -130,7 +130,7 @@ def level_of(facts: Mapping[str, Any]) -> str | None:
 
 
 def plain_key(name: str) -> str:
-    """Leave a name's words for the kind out: ``pain_01_varcope.nii.gz`` -> ``pain 01``."""
+    """Remove words for the kind from a name: ``pain_01_varcope.nii.gz`` -> ``pain 01``."""
     stem = re.sub(r"(\.nii|\.img|\.hdr)?(\.gz)?$", "", name.strip())
     words = re.sub(r"[\s_]+", " ", _KIND_WORDS.sub(" ", stem.replace("_", " ")))
     return re.sub(r"^[\s\-:;,.()]+|[\s\-:;,.(]+$", "", words).strip() or stem
@@ -166,7 +166,7 @@ Groups = dict[tuple[str, str, str], dict[str, VaultImage]]
 
 
 def group_images(images: Iterable[VaultImage]) -> tuple[Groups, list[str]]:
-    """Put the images of one contrast together: (collection, key, contrast) -> kind -> image.
+    """Group images by contrast: (collection, key, contrast) -> kind -> image.
 
     Of two images of one kind the earlier (by number) stays.
 

@@ -1,7 +1,7 @@
 """NeuroVault: a collection by its number over the REST API, or one that was downloaded before.
 
-The server's address is ``https://neurovault.org``, or what the environment
-variable ``IBMA_NEUROVAULT_URL`` says.
+The server's address is ``https://neurovault.org``, unless the environment
+variable ``IBMA_NEUROVAULT_URL`` names another.
 
 References
 ----------
@@ -46,7 +46,7 @@ Find = Callable[[VaultImage], Path]
 
 
 def recognises(source: str) -> bool:
-    """Tell whether a source is a collection (number or address), or a download of one."""
+    """Return whether a source is a collection (number or address), or a download of one."""
     path = Path(source)
     try:
         if path.exists():
@@ -117,7 +117,7 @@ def _base() -> str:
 
 
 def _list_images(number: str) -> list[Mapping[str, Any]]:
-    """Fetch what the API says of a collection's images, page by page."""
+    """Fetch the API's records of a collection's images, page by page."""
     found: list[Mapping[str, Any]] = []
     query = {"limit": str(PAGE), "offset": "0", "format": "json"}
     for _ in range(MAX_PAGES):
@@ -126,11 +126,12 @@ def _list_images(number: str) -> list[Mapping[str, Any]]:
         if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
             raise DataError(f"{_base()} does not answer as NeuroVault's API does (no list of images).")
         known = {one.get("id") for one in found}
-        results = [one for one in results if one.get("id") not in known]  # a server may name its first page for ever
+        # a server that repeats its first page must not be read for ever
+        results = [one for one in results if one.get("id") not in known]
         found += results
         if isinstance(page, list) or not results or not page.get("next"):
             break
-        # only its query is followed, never the address that it names
+        # only its query is used, never its address
         query |= {"offset": str(len(found))} | dict(parse_qsl(urlsplit(str(page["next"])).query))
     LOGGER.info("NeuroVault collection %s: %d images", number, len(found))
     return found
@@ -156,7 +157,7 @@ def _described(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _images_in(content: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield what looks like an image of NeuroVault."""
+    """Yield the records that look like images of NeuroVault."""
     if isinstance(content, list):
         for one in content:
             yield from _images_in(one)
@@ -175,7 +176,7 @@ def _collection_of(facts: list[Mapping[str, Any]]) -> str:
 
 
 def _finder(local: Mapping[str, list[Path]], request: ImportRequest, number: str) -> Find:
-    """Return what finds an image's file: beside its JSON, else fetched into the cache."""
+    """Return the function that finds an image's file: beside its JSON, else fetched into the cache."""
     cache = request.cache
     temporary = None if cache else tempfile.TemporaryDirectory(prefix="ibma-neurovault-")
 
@@ -185,7 +186,7 @@ def _finder(local: Mapping[str, list[Path]], request: ImportRequest, number: str
             return _the_one(image, here)
         address = _address(image)
         root = cache or Path(temporary.name if temporary else "")
-        # the date of its last change: a changed image is fetched again
+        # with the date of its last change, so that a changed image is fetched again
         stamp = re.sub(r"\D", "", str(image.facts.get("modify_date") or ""))[:14]
         name = safe_name(f"image_{image.id}_{stamp}_{urlsplit(address).path.rsplit('/', 1)[-1]}")
         host = safe_name(urlsplit(address).netloc)
@@ -232,7 +233,7 @@ def _names(image: VaultImage) -> list[str]:
 
 
 def _address(image: VaultImage) -> str:
-    """Return where an image's file is fetched: from the server itself, whatever of its names the JSON says."""
+    """Return where an image's file is fetched: from the server itself, whatever address the JSON has."""
     base = urlsplit(_base())
     parts = urlsplit(image.file)
     if parts.scheme and parts.scheme not in ("http", "https"):
@@ -247,7 +248,7 @@ def _address(image: VaultImage) -> str:
 
 
 def _of_one_level(images: list[VaultImage], request: ImportRequest) -> tuple[list[VaultImage], str | None, list[str]]:
-    """Keep group maps (or single-subject maps where subjects are wanted), and list the others."""
+    """Keep group maps (for subjects: single-subject maps), and list the others."""
     if any(image.level in ("group", None) for image in images) or request.for_study:
         kept = [image for image in images if image.level in ("group", None)]
         level = "group"

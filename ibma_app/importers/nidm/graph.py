@@ -1,8 +1,8 @@
-"""NIDM-Results as a graph: Turtle read by rdflib, terms of all versions brought to one vocabulary.
+"""NIDM-Results as a graph: Turtle read by rdflib, with one vocabulary for the terms of all versions.
 
 Versions before 1.0 named their terms (``nidm:ContrastMap``), later ones number
-them (``nidm:NIDM_0000002``); both become the name. Nothing is ever loaded from
-a network: Turtle alone is read, which cannot ask for it.
+them (``nidm:NIDM_0000002``); both become the name. Nothing is loaded from a
+network: only Turtle is read, which cannot refer to it.
 
 References
 ----------
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError
 
-MAX_TURTLE = 64 * 2**20  # bytes; with thousands of peaks it has one or two MiB
+MAX_TURTLE = 64 * 2**20  # bytes; thousands of peaks take one or two MiB
 _AGAIN = "Export or download the pack again."
 
 _TERMS = {
@@ -73,7 +73,7 @@ class NidmGraph:
         return sorted(node for node, facts in self.nodes.items() if term in map(term_of, facts.get("type", ())))
 
     def values(self, node: str, name: str) -> tuple[str, ...]:
-        """Return what a node's property says (() when nothing)."""
+        """Return the values of a node's property (() when it has none)."""
         return self.nodes.get(node, {}).get(name, ())
 
     def text(self, node: str, name: str) -> str:
@@ -93,7 +93,7 @@ class NidmGraph:
         return numbers_of(self.text(node, name))
 
     def activities(self, node: str) -> tuple[str, ...]:
-        """Return what generated a node, told directly or by a qualified generation."""
+        """Return what generated a node, stated directly or by a qualified generation."""
         qualified = [self.text(one, "activity") for one in self.values(node, "qualifiedGeneration")]
         return (*self.values(node, "wasGeneratedBy"), *filter(None, qualified))
 
@@ -105,8 +105,8 @@ def term_of(iri: str) -> str:
 
 
 def numbers_of(text: str) -> NDArray[np.float64] | None:
-    """Read a list of numbers, or of lists of numbers, as the exporters write it; None when it is something else."""
-    try:  # FSL's older exporters write "0." in matrices, which JSON does not know
+    """Read a list of numbers, or of lists of numbers, as exporters write it; None when it is something else."""
+    try:  # FSL's older exporters write "0." in matrices, which is not JSON
         values = np.array(json.loads(re.sub(r"(\d)\.(?=[\s,\]])", r"\1.0", text)), dtype=np.float64)
     except (ValueError, TypeError, RecursionError):
         return None
@@ -125,7 +125,7 @@ def parse_turtle(raw: bytes, where: str) -> NidmGraph:
     Raises
     ------
     DataError
-        It is broken, too large, or no NIDM-Results.
+        It is broken, too large, or not NIDM-Results.
     """
     from rdflib import Graph
     from rdflib.plugins.parsers.notation3 import BadSyntax
@@ -157,7 +157,7 @@ def parse_turtle(raw: bytes, where: str) -> NidmGraph:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep rdflib from logging a traceback for each date or number that exporters wrote in their own way."""
+    """Keep rdflib from logging a traceback for each date or number in an unusual format."""
     loggers = [logging.getLogger(name) for name in ("rdflib.term", "rdflib.plugins.parsers.notation3")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -170,7 +170,7 @@ def _quiet() -> Iterator[None]:
 
 
 def peaks_disagree(graph: NidmGraph, affine: NDArray[np.float64]) -> float | None:
-    """Measure how far the peaks' mm lie from where the maps' grid has their voxels.
+    """Measure the distance between the peaks' coordinates and their voxels on the maps' grid.
 
     FSL's packs may hold native maps while their peaks are in standard space.
 
@@ -183,12 +183,12 @@ def peaks_disagree(graph: NidmGraph, affine: NDArray[np.float64]) -> float | Non
     Returns
     -------
     float or None
-        The median distance in mm; None when the peaks' voxels are not told.
+        The median distance in mm; None when the peaks' voxels are unknown.
     """
     apart = []
     for node in graph.of_type("Coordinate"):
         mm, voxels = graph.vector(node, "coordinateVector"), graph.vector(node, "coordinateVectorInVoxels")
-        if mm is None:  # 0.2: an axis each
+        if mm is None:  # version 0.2 has one property for each axis
             mm = _by_axis(graph, node, "coordinate{}")
         if voxels is None:
             voxels = _by_axis(graph, node, "coordinate{}InVoxels")
@@ -198,6 +198,6 @@ def peaks_disagree(graph: NidmGraph, affine: NDArray[np.float64]) -> float | Non
 
 
 def _by_axis(graph: NidmGraph, node: str, name: str) -> NDArray[np.float64] | None:
-    """Put a coordinate together from its three properties."""
+    """Assemble a coordinate from its three properties."""
     values = [graph.number(node, name.format(axis)) for axis in (1, 2, 3)]
     return None if None in values else np.array(values, dtype=np.float64)

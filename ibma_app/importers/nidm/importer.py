@@ -33,7 +33,7 @@ _KINDS = {"TStatistic": "t", "ZStatistic": "z", "FStatistic": "F"}
 
 @dataclass(frozen=True)
 class _Pack:
-    """A package, the folder in it where its Turtle lies, and the graph."""
+    """A package, the folder in it that has its Turtle file, and the graph."""
 
     package: Package
     base: str
@@ -41,7 +41,7 @@ class _Pack:
     version: str
 
     def file_of(self, node: str) -> str | None:
-        """Return the file of a map in the package; None when the map is only described."""
+        """Return the file of a map in the package; None when the package lacks it."""
         names = (*self.graph.values(node, "atLocation"), *self.graph.values(node, "filename"))
         for name in names:
             try:
@@ -58,10 +58,10 @@ class _Pack:
 
 
 def recognises(source: str) -> bool:
-    """Tell whether a source is a NIDM-Results pack: a zip archive or a folder with nidm.ttl, or that file."""
+    """Return whether a source is a NIDM-Results pack: a zip archive or a folder with nidm.ttl, or that file."""
     try:
         package, _ = _open(source)
-    except DataError:  # a folder that is refused is a pack all the same: `read` says why
+    except DataError:  # a folder that is refused is still a pack: `read` says why
         return (Path(source) / "nidm.ttl").is_file() or any(Path(source).glob("*/nidm.ttl"))
     except (IbmaError, OSError, ValueError):
         return False
@@ -69,7 +69,7 @@ def recognises(source: str) -> bool:
 
 
 def read(source: str, request: ImportRequest) -> Study:
-    """Read what a pack describes; the voxels are read when the maps are asked for.
+    """Read the description of a pack; voxels are read on access to the maps.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def read(source: str, request: ImportRequest) -> Study:
         Missing; damaged.
     DataError
         Broken Turtle, no contrast with maps, maps in the subject's own space
-        for a study, or what an honest pack does not have (see `archive`).
+        for a study, or what legitimate packs never have (see `archive`).
     """
     pack = _open_pack(source)
     graph = pack.graph
@@ -164,7 +164,7 @@ def _maps(pack: _Pack, nodes: Mapping[str, str]) -> tuple[dict[str, str], str]:
         return {}, f"no T and no Z map{' but a ' + others[0] if others else ''}."
     files = {kind: pack.file_of(node) for kind, node in nodes.items()}
     present = {kind: name for kind, name in files.items() if name is not None}
-    has_error = "effect" in present and bool({"se", "variance"} & set(present))  # t follows from these
+    has_error = "effect" in present and bool({"se", "variance"} & set(present))  # t can be derived from these
     if "t" not in present and "z" not in present and not has_error:
         return {}, "its maps are described, but not in the package."
     if "se" in present:
@@ -224,7 +224,7 @@ def _groups(graph: NidmGraph) -> list[str]:
 
 
 def _subjects(graph: NidmGraph, weights: Mapping[str, float] | None) -> tuple[float | None, dict[str, float], str]:
-    """Tell how many subjects are behind a contrast.
+    """Return how many subjects are behind a contrast.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def _subjects(graph: NidmGraph, weights: Mapping[str, float] | None) -> tuple[fl
 
 
 def _level(graph: NidmGraph) -> str | None:
-    """Tell whether this is a first-level analysis (a haemodynamic basis or a drift model), or one of a group."""
+    """Return whether this is a first-level analysis (a haemodynamic basis or a drift model), or a group analysis."""
     if _groups(graph):
         return "group"
     designs = graph.of_type("DesignMatrix")
@@ -255,7 +255,7 @@ def _weights(graph: NidmGraph, activity: str, name: str) -> dict[str, float] | N
     """Return a contrast's weights by column of the design."""
     stated = graph.of_type("ContrastWeights")
     used = [node for node in stated if node in graph.values(activity, "used")]
-    if not used:  # FSL's exporter forgets to link them: by name, among those of T tests
+    if not used:  # FSL's exporter does not link them: found by name, among those of T tests
         used = [
             node
             for node in stated
@@ -274,7 +274,7 @@ def _weights(graph: NidmGraph, activity: str, name: str) -> dict[str, float] | N
 
 
 def _regressors(graph: NidmGraph) -> list[str]:
-    """Return the names of the design's columns, [] when they are not told."""
+    """Return the names of the design's columns, [] when they are unknown."""
     text = next((graph.text(node, "regressorNames") for node in graph.of_type("DesignMatrix")), "")
     return re.findall(r'"([^"]*)"', text)
 
@@ -287,7 +287,7 @@ def _units_source(level: str | None) -> str:
 
 
 def _space(graph: NidmGraph, nodes: Mapping[str, str], affine: NDArray[np.float64]) -> tuple[str, tuple[str, ...]]:
-    """Return the label of the space and notes: native when the pack says so, or when its peaks show it."""
+    """Return the label of the space and notes: native where the pack says so, or where its peaks show it."""
     node = next((graph.text(nodes[kind], "inCoordinateSpace") for kind in ("t", "effect", "z") if kind in nodes), "")
     system = term_of(graph.text(node, "inWorldCoordinateSystem"))
     label = template_label(system)

@@ -1,4 +1,4 @@
-"""What an SPM.mat says of the design: contrasts, degrees of freedom, sessions, regressors, subjects."""
+"""The design in an SPM.mat: contrasts, degrees of freedom, sessions, regressors, subjects."""
 
 import re
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class SpmContrast:
 
 @dataclass(frozen=True, eq=False)
 class SpmDesign:
-    """What an SPM.mat tells, in words of ours."""
+    """The contents of an SPM.mat that are used."""
 
     path: Path
     software: str
@@ -47,7 +47,7 @@ class SpmDesign:
     matrix: Floats  # (scans, P)
     columns: tuple[str, ...]
     constants: tuple[int, ...]  # columns of the sessions' means
-    covariance: Floats | None  # (P, P): Bcov, of the estimates up to the residual variance
+    covariance: Floats | None  # (P, P): Bcov, covariance of the estimates over the residual variance
     dof: float | None
     first_level: bool
     basis: str  # SPM's name of the basis functions: "hrf", "hrf (with time derivative)", "Finite Impulse Response"
@@ -62,7 +62,7 @@ class SpmDesign:
         return {name: float(weight) for name, weight in pairs if weight != 0}
 
     def variance_factor(self, contrast: SpmContrast) -> float | None:
-        """Return c' Bcov c, which makes the contrast's sampling variance of the residual variance."""
+        """Return c' Bcov c: the contrast's sampling variance over the residual variance."""
         weights = contrast.weights[:, 0]
         if self.covariance is None or self.covariance.shape != (weights.size, weights.size):
             return None
@@ -75,7 +75,7 @@ class SpmDesign:
         return {name: float(height) for name, height in zip(self.columns, heights, strict=True)}
 
     def why_no_percent(self, contrast: SpmContrast) -> str:
-        """Say what keeps a contrast from being percent signal change, whatever its session's mean; "" if nothing."""
+        """Say why a contrast cannot become percent signal change, whatever its session's mean; "" if it can."""
         if not self.first_level:
             return "a second-level SPM.mat does not tell the scaling of the images that it was given"
         if not self.constants:
@@ -109,7 +109,7 @@ class SpmDesign:
         return {column: size / total for column, size in sizes.items()} if total else {}
 
     def subjects(self, contrast: SpmContrast) -> tuple[float | None, dict[str, float], str]:
-        """Tell how many subjects are behind a second-level contrast.
+        """Return how many subjects are behind a second-level contrast.
 
         Returns
         -------
@@ -150,7 +150,7 @@ def read_design(path: Path) -> SpmDesign:
     InputError, ReadWriteError
         It is missing or damaged.
     DataError
-        It is not SPM's, or nothing was estimated yet.
+        It is not an SPM.mat, or nothing was estimated yet.
     """
     spm = read_struct(path, "SPM", _KEEP)
     design = spm.get("xX")
@@ -207,7 +207,7 @@ def _contrasts(path: Path, spm: Mapping[str, Any], columns: int) -> tuple[SpmCon
 
 
 def _file(volume: Any) -> str | None:
-    """Return the file name of a volume's record, without folders of whatever system and ``,1``."""
+    """Return the file name of a volume's record, without folders (of any system) and ``,1``."""
     if isinstance(volume, list):
         volume = volume[0] if volume else None
     text = as_text(volume.get("fname")) if isinstance(volume, dict) else ""
@@ -221,5 +221,5 @@ def _software(spm_id: Any) -> str:
 
 
 def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Number names that come twice."""
+    """Number duplicate names."""
     return tuple(name if names.count(name) == 1 else f"{name} [{i + 1}]" for i, name in enumerate(names))

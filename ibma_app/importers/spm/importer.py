@@ -20,7 +20,7 @@ from ibma_app.importers.spm.design import SpmContrast, SpmDesign, read_design
 from ibma_app.importers.units import Scaling, percent, unknown
 
 ENDINGS = (".nii", ".img", ".nii.gz", ".img.gz")
-AGREE = 1e-3  # relative: spmT against con and ResMS; float32 files agree to 1e-6
+AGREE = 1e-3  # relative difference of spmT from con and ResMS; float32 files agree to 1e-6
 _LOOSE = re.compile(r"(con_|spmT_)(.+?)(\.nii|\.img|\.hdr)(\.gz)?$")
 _T_WORDS = re.compile(r"SPM\{T_\[([\d.]+)\]\}")
 _NAME_WORDS = re.compile(r"contrast(?: -)? \d+: (.+)", re.IGNORECASE)
@@ -29,7 +29,7 @@ Read = Callable[[], NDArray[Any]]
 
 
 def recognises(source: str) -> bool:
-    """Tell whether a source is an SPM folder, an SPM.mat, or a ``con_`` or ``spmT_`` image."""
+    """Return whether a source is an SPM folder, an SPM.mat, or a ``con_`` or ``spmT_`` image."""
     path = Path(source)
     if path.is_dir():
         return (path / "SPM.mat").is_file() or any(_LOOSE.match(one.name) for one in path.iterdir())
@@ -83,7 +83,7 @@ def _read_model(path: Path) -> Study:
 
 @dataclass(frozen=True, eq=False)
 class _Folder:
-    """A model's folder: finds its images, whatever their ending, and keeps those that contrasts share."""
+    """A model's folder: finds its images, whatever their ending, and caches those that contrasts share."""
 
     root: Path
     design: SpmDesign
@@ -106,7 +106,7 @@ class _Folder:
         return self._means[key]
 
     def find(self, name: str | None) -> Path | None:
-        """Find an image by the name in SPM.mat; other endings will do."""
+        """Find an image by the name in SPM.mat, with any ending."""
         return None if not name else find_image(self.root, name)
 
     def images(self, contrast: SpmContrast) -> tuple[Path | None, Path | None]:
@@ -117,7 +117,7 @@ class _Folder:
         )
 
     def betas(self, contrast: SpmContrast) -> dict[Path, float]:
-        """Find the estimates that a T contrast weighs, and its weights: {} unless all are there."""
+        """Find the estimates with weight in a T contrast, and the weights: {} unless all exist."""
         used = np.flatnonzero(contrast.weights[:, 0])
         paths = [self.find(_beta(self.design, int(column))) for column in used]
         found = [path for path in paths if path is not None]
@@ -126,7 +126,7 @@ class _Folder:
 
 
 def find_image(folder: Path, name: str) -> Path | None:
-    """Find an image in a folder by its name, with any ending that SPM may have given it."""
+    """Find an image in a folder by its name, with any ending that SPM uses."""
     stem = re.sub(r"\.(nii|img|hdr)(\.gz)?$", "", name)
     choices = [folder / name, *(folder / f"{stem}{ending}" for ending in ENDINGS)]
     return next((one for one in choices if one.is_file() or one.is_symlink()), None)
@@ -148,7 +148,7 @@ def _why_listed(folder: _Folder, contrast: SpmContrast) -> str:
 
 
 def _read_contrast(folder: _Folder, contrast: SpmContrast) -> ImportedContrast:
-    """Read one T contrast: its grid and scaling now, its maps when they are asked for."""
+    """Read one T contrast: its grid and scaling now, its maps on access."""
     design = folder.design
     con, spm_t = folder.images(contrast)
     path = con or spm_t or next(iter(folder.betas(contrast)))
@@ -180,7 +180,7 @@ def _read_contrast(folder: _Folder, contrast: SpmContrast) -> ImportedContrast:
 def _readers(
     folder: _Folder, contrast: SpmContrast, scaling: Scaling
 ) -> tuple[dict[str, Read], dict[str, str], list[str], list[Path]]:
-    """Say how each kind of map is read, what is derived of what, and from which files."""
+    """Return how each kind of map is read, how some are derived, and from which files."""
     con, spm_t = folder.images(contrast)
     residual = folder.find(folder.design.residual or "ResMS.nii")
     factor = folder.design.variance_factor(contrast)
@@ -209,7 +209,7 @@ def _readers(
 
 
 def _sum(terms: Mapping[Path, float]) -> NDArray[Any]:
-    """Read images and add them up, each times a number."""
+    """Read images and return their weighted sum."""
     if list(terms.values()) == [1.0]:
         return read_image(next(iter(terms))).data
     total = sum(read_image(path).data * np.float64(factor) for path, factor in terms.items())
@@ -217,12 +217,12 @@ def _sum(terms: Mapping[Path, float]) -> NDArray[Any]:
 
 
 def _scaled(kind: str, scaling: Scaling, terms: Mapping[Path, float]) -> NDArray[Any]:
-    """Read a map (a sum of images, each times a number) in the contrast's units."""
+    """Read a map (a weighted sum of images) in the contrast's units."""
     return scaling.scale(kind, _sum(terms))
 
 
 def _agree(terms: Mapping[Path, float], spm_t: Path, variance: NDArray[Any]) -> bool:
-    """Tell whether spmT is con / sqrt(ResMS c' Bcov c): a folder may hold what is left of another model."""
+    """Return whether spmT is con / sqrt(ResMS c' Bcov c): a folder may have files of another model."""
     effect, t = _sum(terms), read_image(spm_t).data
     if not effect.shape == t.shape == variance.shape:
         return False
@@ -234,7 +234,7 @@ def _agree(terms: Mapping[Path, float], spm_t: Path, variance: NDArray[Any]) -> 
 
 
 def _masked(grid: Grid, mask: Path | None) -> Grid:
-    """Put the model's mask on the grid, when it is there and fits."""
+    """Apply the model's mask to the grid, where it exists and fits."""
     if mask is None:
         return grid
     try:
@@ -275,13 +275,13 @@ def _beta(design: SpmDesign, column: int) -> str:
 
 
 def _stem(path: Path) -> str:
-    """Return what follows con_ or spmT_ in a name."""
+    """Return the part of a name after con_ or spmT_."""
     found = _LOOSE.match(path.name)
     return found[2] if found else ""
 
 
 def _read_loose(folder: Path, stems: list[str], source: str) -> Study:
-    """Read images without SPM.mat: name and dof are in the headers' words, the units are not."""
+    """Read images without SPM.mat: name and dof are in the headers, units are unknown."""
     contrasts = []
     for stem in stems:
         con, spm_t = find_image(folder, f"con_{stem}.nii"), find_image(folder, f"spmT_{stem}.nii")

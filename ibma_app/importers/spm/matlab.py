@@ -1,7 +1,7 @@
 """MATLAB files of SPM, of version 5 to 7 (scipy) and 7.3 (HDF5), as plain Python values.
 
-Only the fields that are asked for are read: the objects and function handles
-that SPM leaves in its files are never touched, and nothing is executed.
+Only the named fields are read: objects and function handles in SPM's files
+are left alone, and nothing is executed.
 """
 
 from collections.abc import Collection
@@ -26,7 +26,7 @@ def read_struct(path: Path, name: str, keep: Collection[str]) -> dict[str, Any]:
     name : str
         The variable.
     keep : collection of str
-        Names of fields to read, at whatever depth; others are left out.
+        Names of fields to read, at any depth; others are left out.
 
     Returns
     -------
@@ -38,9 +38,9 @@ def read_struct(path: Path, name: str, keep: Collection[str]) -> dict[str, Any]:
     Raises
     ------
     InputError, ReadWriteError
-        The file is missing, truncated or no MATLAB file.
+        The file is missing, truncated or not a MATLAB file.
     DataError
-        It does not hold the struct.
+        It lacks the struct.
     """
     try:
         with path.open("rb") as stream:
@@ -71,7 +71,7 @@ def _read_v5(path: Path, name: str, keep: Collection[str]) -> Any:
 
 
 def _plain(value: Any, keep: Collection[str]) -> Any:
-    """Make plain values of what scipy read."""
+    """Convert scipy's values to plain Python values."""
     if isinstance(value, np.void) and value.dtype.names:
         return {field: _plain(value[field], keep) for field in value.dtype.names if field in keep}
     if not isinstance(value, np.ndarray):
@@ -88,7 +88,7 @@ def _plain(value: Any, keep: Collection[str]) -> Any:
 
 
 def _todense(value: Any) -> Any:
-    """Make an array of a sparse matrix; leave the rest."""
+    """Convert a sparse matrix to an array; return other values as they are."""
     return value.toarray() if hasattr(value, "toarray") else value
 
 
@@ -106,7 +106,7 @@ def _read_hdf(path: Path, name: str, keep: Collection[str]) -> Any:
 
 
 def _inside(group: Any, name: str) -> Any:
-    """Open a member that lies in this very file: links that lead elsewhere are refused."""
+    """Open a member of this file: links to other files are refused."""
     import h5py
 
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
@@ -115,7 +115,7 @@ def _inside(group: Any, name: str) -> Any:
 
 
 def _refuse_elsewhere(member: Any) -> None:
-    """Refuse data that lie in another file, and data that would fill memory."""
+    """Refuse data in other files, and data that would fill memory."""
     if member.external or member.is_virtual:
         raise DataError(f"{member.file.filename}: the data of {member.name} lie in another file; they are not read.")
     if member.size is not None and member.size > LARGEST:
@@ -125,7 +125,7 @@ def _refuse_elsewhere(member: Any) -> None:
 
 
 def _of_hdf(member: Any, file: Any, keep: Collection[str]) -> Any:
-    """Make plain values of a member of an HDF5 file as MATLAB writes it."""
+    """Convert a member of an HDF5 file, as MATLAB writes it, to plain values."""
     import h5py
 
     if isinstance(member, h5py.Dataset):
@@ -179,7 +179,7 @@ def _sparse(group: Any) -> Any:
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return a list of what may be one element, several, or none (an empty array)."""
+    """Return a list of one element, of several, or of none (an empty array)."""
     if isinstance(value, list):
         return value
     if value is None or (isinstance(value, np.ndarray) and value.size == 0) or (isinstance(value, str) and not value):
@@ -188,7 +188,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def as_text(value: Any) -> str:
-    """Return text on one line, whatever rows, newlines and padding it has."""
+    """Return text on one line, without its rows, newlines and padding."""
     if isinstance(value, list):
         value = " ".join(as_text(one) for one in value)
     return " ".join(value.replace("\0", " ").split()) if isinstance(value, str) else ""

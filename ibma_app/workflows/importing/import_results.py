@@ -195,7 +195,7 @@ def _split(text: str, contrasts: Sequence[ImportedContrast]) -> tuple[str, str |
 
 
 def _is_called(contrast: ImportedContrast, name: str) -> bool:
-    """Tell whether a contrast has this name, or would get this label."""
+    """Return whether a contrast has this name, or would get this label."""
     same = " ".join(contrast.name.split()).casefold() == " ".join(name.split()).casefold()
     return same or contrast_label(contrast.name) == name
 

@@ -70,7 +70,7 @@ def plan_kinds(contrast: ImportedContrast) -> tuple[str, ...]:
 
 
 def turns_z_into_t(contrast: ImportedContrast) -> bool:
-    """Tell whether t, and the variance with it, can only come from z: then degrees of freedom are needed."""
+    """Return whether t, and the variance with it, can only come from z: then degrees of freedom are needed."""
     there = set(contrast.maps)
     return {"effect", "z"} <= there and not there & {"variance", "t", "dof"}
 

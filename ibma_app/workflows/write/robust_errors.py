@@ -21,7 +21,7 @@ def smallest_dof(estimate: Estimate) -> dict[str, float]:
 
 
 def error_sidecar(model: Model, estimate: Estimate) -> dict[str, Any]:
-    """Give the keys ``Errors``, and of a cluster-robust error ``Clusters``, their number and the fewest dof."""
+    """Return the keys ``Errors``, and of a cluster-robust error ``Clusters``, their number and the fewest dof."""
     if "errors" not in model.settings:
         return {}
     told: dict[str, Any] = {"Errors": model.settings["errors"]}
