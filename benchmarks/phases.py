@@ -80,7 +80,7 @@ def main(report: Path, words: list[str]) -> int:
 
     for room in (group, participant):
         room.stack_maps = lambda *args, **kwargs: Opened(stack.stack_maps.__wrapped__, args, kwargs)
-        room.choose_grid = book.timed("reading", room.choose_grid)
+        room.analysis_grid = book.timed("reading", room.analysis_grid)
     code = run(words)
     book.turn()
     loaded = [name for name in sys.modules if not name.startswith("_") and name != "phases"]

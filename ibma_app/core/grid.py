@@ -1,11 +1,16 @@
 """The voxels that are analysed: a grid in space and a mask on it."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+NEAR = 0.05
+"""Of a voxel: grids that are no further apart have the same voxels."""
+_CORNERS = np.array(list(np.ndindex(2, 2, 2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,18 +50,32 @@ class Grid:
         return int(np.count_nonzero(self.mask))
 
     @property
+    def placed(self) -> bool:
+        """Whether the header says where the voxels lie: without any code readers guess, each in its way."""
+        return self.sform_code > 0 or self.qform_code > 0
+
+    @property
     def voxel_volume(self) -> float:
         """Volume of a voxel in mm³."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
-    def matches(self, other: "Grid") -> bool:
-        """Tell whether another grid has these voxels (to 1e-4 of a voxel at its far corner), whatever its mask."""
+    @property
+    def voxel_sizes(self) -> NDArray[np.float64]:
+        """Edges of a voxel, mm: (3,)."""
+        sizes: NDArray[np.float64] = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return sizes
+
+    def apart(self, other: "Grid") -> float:
+        """Return how far voxels of the same indices lie from one another at most, mm; infinite for other shapes."""
         if other.shape != self.shape:
-            return False
-        size = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)).min()
-        far = np.append(np.asarray(self.shape, dtype=float), 1.0)
-        apart = np.abs((self.affine - other.affine) @ far)[:3].max()
-        return bool(max(apart, np.abs(self.affine - other.affine)[:3, 3].max()) <= 1e-4 * max(size, 1e-12))
+            return math.inf
+        corners = _CORNERS * (np.asarray(self.shape) - 1)  # a linear difference is largest at one of them
+        moved = self.affine - other.affine
+        return float(np.sqrt(((corners @ moved[:3, :3].T + moved[:3, 3]) ** 2).sum(axis=1).max()))
+
+    def matches(self, other: "Grid") -> bool:
+        """Tell whether another grid has these voxels, to a twentieth of one, whatever its mask."""
+        return self.apart(other) <= NEAR * float(self.voxel_sizes.min())
 
     @cached_property
     def file_order(self) -> NDArray[np.int64]:

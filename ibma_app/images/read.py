@@ -27,6 +27,7 @@ class Header:
     grid: Grid  # every voxel in its mask
     shape: tuple[int, ...]  # with the axes beyond the third
     description: str = ""  # the header's own words, which SPM uses
+    odd_sizes: str = ""  # as of `Image`
 
     @property
     def n_volumes(self) -> int:
@@ -41,6 +42,7 @@ class Image:
     data: NDArray[Any] = field(repr=False)  # (X, Y, Z), read-only; float32 where the file has that, else float64
     grid: Grid  # every voxel in its mask
     smallest: float = SMALLEST  # the smallest positive number that the file can hold
+    odd_sizes: str = ""  # voxel sizes of the header that cannot be, where they decide how far apart the voxels lie
 
 
 def read_header(path: Path) -> Header:
@@ -190,6 +192,23 @@ def _nifti_header(path: Path, raw: bytes) -> Any | None:
     return None
 
 
+def _mend_sizes(header: Any) -> str:
+    """Take impossible voxel sizes of a NIfTI header as nibabel does; return them where they decide on the place.
+
+    The sign of pixdim[0] is 1 unless it is negative (the standard, of 0); a
+    size is its absolute value, 1 for what is 0 or no number.
+    """
+    sizes = header["pixdim"]
+    sizes[0] = -1.0 if sizes[0] < 0 else 1.0
+    edges = np.abs(sizes[1:4])
+    edges[~((edges > 0) & np.isfinite(edges))] = 1.0
+    if np.array_equal(edges, sizes[1:4]):
+        return ""
+    given = " x ".join(f"{size:g}" for size in sizes[1:4])
+    sizes[1:4] = edges
+    return "" if header["sform_code"] > 0 else given
+
+
 def _no_image(path: Path, reason: object = "") -> ReadWriteError:
     """Word the failure of what is of no known format."""
     why = f" ({reason})" if reason else ""
@@ -215,6 +234,7 @@ def _describe(path: Path, found: Any) -> Header:
     """Put what a NIfTI header, or an image that nibabel opened, says into words of ours."""
     is_nifti = isinstance(found, nib.Nifti1Header)
     header = found if is_nifti else found.header
+    odd_sizes = _mend_sizes(header) if is_nifti else ""
     try:
         shape = tuple(int(length) for length in (found.get_data_shape() if is_nifti else found.shape))
         promised = math.prod(shape) * int(header.get_data_dtype().itemsize)
@@ -229,8 +249,8 @@ def _describe(path: Path, found: Any) -> Header:
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise DataError(f"{path} does not say where its voxels lie: its affine cannot be inverted. Correct its header.")
     x, y, z = (*shape, 1, 1)[:3]
-    words = _words(header)
-    return Header(_grid(affine, (x, y, z), header if is_nifti else None), shape, words)
+    grid = _grid(affine, (x, y, z), header) if is_nifti else _other_grid(affine, (x, y, z), found)
+    return Header(grid, shape, _words(header), odd_sizes)
 
 
 def _words(header: Any) -> str:
@@ -242,10 +262,20 @@ def _words(header: Any) -> str:
     return bytes(raw).split(b"\0")[0].decode("latin-1")
 
 
-def _grid(affine: NDArray[np.float64], shape: tuple[int, int, int], header: Any | None) -> Grid:
-    """Return the grid of an image, with the codes of a NIfTI header."""
-    if header is None:
+def _other_grid(affine: NDArray[np.float64], shape: tuple[int, int, int], image: Any) -> Grid:
+    """Return the grid of an image that nibabel opened; Analyze states its place in a ``.mat`` file or its origin."""
+    if not isinstance(image, nib.AnalyzeImage):
         return Grid.whole(affine, shape)
+    beside = image.file_map.get("mat")
+    stated = beside is not None and beside.filename is not None and Path(beside.filename).exists()
+    if not stated and "origin" in image.header:
+        origin = np.asarray(image.header["origin"], dtype=np.float64)[:3]  # nibabel takes no other
+        stated = bool(origin.any() and (origin > -np.asarray(shape)).all() and (origin < 2 * np.asarray(shape)).all())
+    return Grid.whole(affine, shape, sform_code=2 if stated else 0)
+
+
+def _grid(affine: NDArray[np.float64], shape: tuple[int, int, int], header: Any) -> Grid:
+    """Return the grid of an image, with the codes of a NIfTI header."""
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
     qform = _qform(header) if qform_code > 0 else None
     if qform is not None and np.allclose(qform, affine, rtol=0, atol=1e-5):
@@ -293,7 +323,7 @@ def _read_nifti(path: Path, nifti: Any, index: int | None, lowest: int, contents
     start = offset + index * count * dtype.itemsize
     values = np.frombuffer(raw, dtype=dtype, count=count, offset=start).reshape(header.grid.shape, order="F")
     slope, intercept = _scale(path, nifti)
-    return Image(_as_float(path, values, slope, intercept), header.grid, _smallest(dtype, slope))
+    return Image(_as_float(path, values, slope, intercept), header.grid, _smallest(dtype, slope), header.odd_sizes)
 
 
 def _smallest(dtype: np.dtype[Any], slope: float) -> float:

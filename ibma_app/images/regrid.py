@@ -1,5 +1,6 @@
 """Bring a map onto another grid, and smooth it, without letting what is not covered bleed in."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,31 +10,59 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ibma_app.core.coverage import COVERED, EDGE, OUTSIDE
-from ibma_app.core.grid import Grid
+from ibma_app.core.grid import NEAR, Grid
 
 Floats = NDArray[np.float64]
 
-LATTICE = 1e-3  # of a voxel: nearer than this, two grids share their voxel centres
+LATTICE = 1e-3  # of a voxel: where maps are interpolated, voxels that are nearer than this are taken as they are
 HALF = 0.5  # a voxel is covered when at least half of what it is made of was
 SIGMA_PER_FWHM = 1.0 / np.sqrt(8.0 * np.log(2.0))
 
 
-def same_lattice(grid: Grid, source: Grid) -> bool:
-    """Tell whether an image has the very voxels of a grid, up to the order of its axes (LAS, RAS, ...)."""
-    axes = _lattice_axes(source, grid)
+def voxels_apart(grid: Grid, source: Grid) -> float:
+    """Return how far an image's voxels lie from a grid's at most, mm, whatever the order of its axes (LAS, RAS, ...).
+
+    Infinite where they are not the same voxels, to a twentieth of one.
+    """
+    axes = _lattice_axes(source, grid, NEAR)
     if axes is None:
-        return False
+        return math.inf
+    order = np.zeros((4, 4))
+    order[3, 3] = 1.0
     for target, (axis, sign, shift) in enumerate(axes):
         length = grid.shape[target]
         first = shift if sign > 0 else shift - length + 1
         if first != 0 or source.shape[axis] != length:
-            return False
-    return True
+            return math.inf
+        order[axis, target], order[axis, 3] = sign, shift
+    return grid.apart(Grid.whole(source.affine @ order, grid.shape))
+
+
+def same_lattice(grid: Grid, source: Grid) -> bool:
+    """Tell whether an image has the very voxels of a grid (to a twentieth), up to the order of its axes."""
+    return math.isfinite(voxels_apart(grid, source))
+
+
+def tell_apart(grid: Grid, source: Grid) -> str:
+    """Say in what an image's voxels differ from a grid's: their number, or how far away they lie."""
+    mine, other = _in_world_order(grid), _in_world_order(source)
+    if mine.shape != other.shape:
+        return f"{' x '.join(map(str, source.shape))} voxels, not {' x '.join(map(str, grid.shape))}"
+    apart = mine.apart(other)
+    size = float(grid.voxel_sizes.min())
+    return f"its voxels lie up to {apart:.3g} mm from there, {apart / size:.2g} of a voxel"
+
+
+def _in_world_order(grid: Grid) -> Grid:
+    """Return a grid with its axes in the world's order and directions; of the mask, the shape alone."""
+    order = nib.orientations.io_orientation(grid.affine)
+    shape = [grid.shape[axis] for axis in np.argsort(order[:, 0])]
+    return Grid.whole(grid.affine @ nib.orientations.inv_ornt_aff(order, grid.shape), tuple(shape))
 
 
 def reorient(volume: NDArray[Any], source: Grid, grid: Grid) -> NDArray[Any]:
     """Turn an image of the same lattice into a grid's order of axes; every value stays what it was."""
-    axes = _lattice_axes(source, grid)
+    axes = _lattice_axes(source, grid, NEAR)
     if axes is None:
         raise ValueError("The image is not on the grid's lattice.")
     return _pick(volume, axes, grid.shape, 0)
@@ -65,7 +94,7 @@ def regrid(
     arrays, reasons
         On the grid's shape.
     """
-    axes = _lattice_axes(source, grid)
+    axes = _lattice_axes(source, grid, LATTICE)
     if axes is not None:
         moved = {kind: _pick(volume, axes, grid.shape, 0.0) for kind, volume in arrays.items()}
         return moved, _pick(reasons, axes, grid.shape, OUTSIDE)
@@ -85,7 +114,7 @@ def regrid(
 
 def regrid_mask(mask: NDArray[np.bool_], source: Grid, grid: Grid) -> NDArray[np.bool_]:
     """Bring a mask onto a grid: each voxel takes its nearest neighbour."""
-    axes = _lattice_axes(source, grid)
+    axes = _lattice_axes(source, grid, LATTICE)
     if axes is not None:
         return _pick(mask, axes, grid.shape, False)
     matrix = np.linalg.inv(source.affine) @ grid.affine
@@ -106,8 +135,7 @@ def smooth(volume: NDArray[Any], covered: NDArray[np.bool_], fwhm: float, grid: 
     grid : Grid
         Its voxel sizes are used.
     """
-    sizes = np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0))
-    sigma = fwhm * SIGMA_PER_FWHM / sizes
+    sigma = fwhm * SIGMA_PER_FWHM / grid.voxel_sizes
     share = ndimage.gaussian_filter(covered.astype(np.float64), sigma, mode="constant")
     value = ndimage.gaussian_filter(np.where(covered, volume.astype(np.float64), 0.0), sigma, mode="constant")
     return np.divide(value, share, out=np.zeros(volume.shape), where=covered)
@@ -124,17 +152,17 @@ def to_world_axes(volume: NDArray[Any], affine: Floats) -> NDArray[Any]:
     return turned
 
 
-def _lattice_axes(source: Grid, grid: Grid) -> tuple[tuple[int, int, int], ...] | None:
+def _lattice_axes(source: Grid, grid: Grid, tolerance: float) -> tuple[tuple[int, int, int], ...] | None:
     """For each axis of the grid: which axis of the image it is, its direction and its offset.
 
-    None when the image's voxel centres are not the grid's.
+    None when the image's voxel centres are further than ``tolerance`` (of a voxel) from the grid's.
     """
     matrix = np.linalg.inv(source.affine) @ grid.affine
     rounded = np.rint(matrix)
     far = np.append(np.asarray(grid.shape, dtype=float), 1.0)
     apart = max(np.abs((matrix - rounded) @ far).max(), np.abs(matrix - rounded)[:3, 3].max())
     turn = np.abs(rounded[:3, :3])
-    if apart > LATTICE or not ((turn.sum(axis=0) == 1).all() and (turn.sum(axis=1) == 1).all()):
+    if apart > tolerance or not ((turn.sum(axis=0) == 1).all() and (turn.sum(axis=1) == 1).all()):
         return None
     axes = []
     for target in range(3):

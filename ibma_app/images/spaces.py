@@ -122,6 +122,11 @@ def masked_to_mni152(unit: str, spaces: Sequence[str | None]) -> bool:
     return unit == "study" and bool(spaces) and all(has_mni152_shape(space) for space in spaces)
 
 
+def lies_in_mni152(grid: Grid, space: str | None) -> bool:
+    """Tell whether nilearn's MNI152 brain lies where maps do: the header states a place, the space has its shape."""
+    return grid.placed and has_mni152_shape(space)
+
+
 def says_mni(grid: Grid) -> bool:
     """Tell whether the header itself says MNI152."""
     return grid.sform_code == _MNI_CODE or (grid.sform_code == 0 and grid.qform_code == _MNI_CODE)

@@ -84,7 +84,7 @@ def prepare_search(field: Field, inference: str) -> Search:
     mask = np.zeros(field.grid.shape, dtype=bool)
     mask[field.grid.mask] = field.estimable
     resels = count_resels(mask, fwhm)
-    sizes = np.sqrt((field.grid.affine[:3, :3] ** 2).sum(axis=0))
+    sizes = field.grid.voxel_sizes
     facts = RandomFieldFacts(
         kind=null.kind,
         dof=null.dof,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.results import EstimatorResult, Results
-from ibma_app.images.spaces import has_mni152_shape
+from ibma_app.images.spaces import lies_in_mni152
 from ibma_app.report.evidence import view_evidence
 from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_glass, draw_mosaic
 from ibma_app.report.figures.null_distributions import draw_null
@@ -56,7 +56,7 @@ def anchor_of(*parts: str) -> str:
 
 def grid_facts(results: Results) -> list[Fact]:
     """Mask size, grid and space of an analysis."""
-    size = np.sqrt((results.grid.affine[:3, :3] ** 2).sum(axis=0))
+    size = results.grid.voxel_sizes
     voxel = " × ".join(f"{edge:.3g}" for edge in size)
     return [
         ("Voxels in the mask", results.grid.n_voxels),
@@ -185,7 +185,7 @@ def _test_pictures(
     shown = f"where significant ({words})" if found else "over the whole mask, not thresholded"
     if first is not None and not found:
         shown += f": no voxel is significant by {first.title}"
-    mni = has_mni152_shape(space_of(results))
+    mni = lies_in_mni152(results.grid, space_of(results))
     corr = _corr_of(maps, first) if found else ""
     pictures = [
         with_ending(draw_glass(results.grid, seen, cut, f"Projections of z {shown}.", mni=mni), corr, "stat-z_glass")

@@ -9,13 +9,24 @@ from numpy.typing import NDArray
 from ibma_app.core.errors import DataError, DatasetError, IbmaError, InputError
 from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Analysis, Observation
+from ibma_app.images.masks import read_mask
 from ibma_app.images.mni_masks import mni_brain
-from ibma_app.images.read import read_grid, read_image
-from ibma_app.images.regrid import regrid_mask, same_lattice
+from ibma_app.images.read import read_grid
+from ibma_app.images.regrid import regrid_mask, same_lattice, tell_apart
 from ibma_app.images.spaces import masked_to_mni152
 from ibma_app.stream.convert import kinds_to_open
 
 FINE = 1.5  # mm: below, the 1 mm brain mask is taken
+
+
+def analysis_grid(
+    analysis: Analysis, grid_policy: str | Path, mask_policy: str | Path, needs: Collection[str]
+) -> tuple[Grid, tuple[str, ...]]:
+    """Choose the grid of an analysis (`choose_grid`) with its mask (`choose_mask`); return it, and what to tell."""
+    grid, notes = choose_grid(analysis.observations, grid_policy, analysis.unit, needs)
+    spaces = [observation.entities.get("space") for observation in analysis.observations]
+    mask, more = choose_mask(grid, mask_policy, analysis.unit, spaces)
+    return grid.with_mask(mask), (*notes, *more)
 
 
 def choose_grid(
@@ -72,7 +83,8 @@ def choose_grid(
         return max(groups, key=lambda group: len(group[1]))[0], ()
     (first, (path, *_)), (second, (other, *_)) = groups[:2]
     raise DatasetError(
-        f"The maps lie on different grids: {path} has {_describe(first)}, {other} has {_describe(second)}. "
+        f"The maps lie on different grids: {path} has {_describe(first)}, {other} has {_describe(second)}: "
+        f"{tell_apart(first, second)}. "
         "Name the "
         f"grid that all are to be interpolated to with --grid FILE (e.g. --grid {path}) or --grid mni2mm, "
         "or leave "
@@ -80,13 +92,9 @@ def choose_grid(
     )
 
 
-def limit_grid(grid: Grid, policy: str | Path, analysis: Analysis) -> Grid:
-    """Give a grid the mask of `choose_mask` for an analysis."""
-    spaces = [observation.entities.get("space") for observation in analysis.observations]
-    return grid.with_mask(choose_mask(grid, policy, analysis.unit, spaces))
-
-
-def choose_mask(grid: Grid, policy: str | Path, unit: str, spaces: Sequence[str | None]) -> NDArray[np.bool_]:
+def choose_mask(
+    grid: Grid, policy: str | Path, unit: str, spaces: Sequence[str | None]
+) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     """Find the voxels that may be analysed, before the maps' own coverage is known.
 
     Parameters
@@ -100,10 +108,17 @@ def choose_mask(grid: Grid, policy: str | Path, unit: str, spaces: Sequence[str 
     spaces : sequence of str or None
         The observations' space labels.
 
+    Returns
+    -------
+    mask : ndarray of bool, (X, Y, Z)
+    notes : tuple of str
+        What the user should know.
+
     Raises
     ------
     DataError
-        The mask is empty, or covers nothing of the grid.
+        The mask is empty or none, or covers nothing of the grid; or the maps
+        state no place, which it would take to put it on them.
     InputError
         The file, or the template's mask, cannot be had.
     """
@@ -112,8 +127,8 @@ def choose_mask(grid: Grid, policy: str | Path, unit: str, spaces: Sequence[str 
     if policy == "template":
         return _template_mask(grid, spaces)
     if policy == "auto" and masked_to_mni152(unit, spaces):
-        return grid.mask & _mni_brain(grid)
-    return grid.mask.copy()
+        return grid.mask & _mni_brain(grid), ()
+    return grid.mask.copy(), ()
 
 
 def _by_grid(observations: Sequence[Observation], unit: str, needs: Collection[str]) -> list[tuple[Grid, list[Path]]]:
@@ -145,7 +160,7 @@ def _join(groups: list[tuple[Grid, list[Path]]], path: Path, grid: Grid) -> None
 
 
 def _describe(grid: Grid) -> str:
-    sizes = np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0))
+    sizes = grid.voxel_sizes
     rows = "; ".join(" ".join(f"{value:g}" for value in row) for row in grid.affine[:3].round(4))
     shape, spacing = " x ".join(map(str, grid.shape)), " x ".join(f"{size:.4g}" for size in sizes)
     return f"{shape} voxels of {spacing} mm (affine {rows})"
@@ -164,7 +179,13 @@ def _mni_grid() -> Grid:
 
 def _mni_brain(grid: Grid) -> NDArray[np.bool_]:
     """Give nilearn's MNI152 brain mask on a grid."""
-    finest = np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0)).min()
+    if not grid.placed:
+        raise DataError(
+            "The maps state no place (their headers have neither sform nor qform), so the MNI152 brain mask cannot be "
+            "put on them. Copy the header of an image whose place is known (FSL: fslcpgeom), or analyse them as they "
+            "are with --mask data."
+        )
+    finest = grid.voxel_sizes.min()
     mask, affine = mni_brain(1 if finest < FINE else 2)
     brain = regrid_mask(mask, Grid(affine, mask), grid)
     if not brain.any():
@@ -176,19 +197,23 @@ def _mni_brain(grid: Grid) -> NDArray[np.bool_]:
     return brain
 
 
-def _file_mask(path: Path, grid: Grid, option: str) -> NDArray[np.bool_]:
-    """Read a mask: finite and not 0 is inside."""
-    image = read_image(path)
-    inside = np.isfinite(image.data) & (image.data != 0)
-    if not inside.any():
-        raise DataError(f"The mask {path} ({option}) is empty: every voxel is 0.")
-    mask = grid.mask & regrid_mask(inside, image.grid, grid)
+def _file_mask(path: Path, grid: Grid, option: str) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Read a mask and bring it to the grid."""
+    name = f"The mask {path} ({option})"
+    read = read_mask(path, name)
+    if not (same_lattice(grid, read.grid) or (grid.placed and read.grid.placed)):
+        whose = "the maps state" if read.grid.placed else "it states"
+        raise DataError(
+            f"{name} cannot be brought to the maps' grid: {whose} no place (neither sform nor qform in the header). "
+            "Give a mask on the grid of the maps."
+        )
+    mask = grid.mask & regrid_mask(read.inside, read.grid, grid)
     if not mask.any():
-        raise DataError(f"The mask {path} ({option}) covers no voxel of the maps' grid: is it in another space?")
-    return mask
+        raise DataError(f"{name} covers no voxel of the maps' grid: is it in another space?")
+    return mask, tuple(filter(None, [read.note]))
 
 
-def _template_mask(grid: Grid, spaces: Sequence[str | None]) -> NDArray[np.bool_]:
+def _template_mask(grid: Grid, spaces: Sequence[str | None]) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     """Fetch TemplateFlow's brain mask of the one space that the maps are in."""
     labels = sorted({str(space) for space in spaces})
     if len(labels) != 1 or not spaces or spaces[0] is None:

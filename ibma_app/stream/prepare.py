@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,10 @@ from ibma_app.core.errors import DataError, DatasetError, IbmaError
 from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.core.threads import in_order
+from ibma_app.images.placement import APART, ELSEWHERE, SIZES, UNPLACED, outside_brain
 from ibma_app.images.read import SMALLEST, Image, read_image
-from ibma_app.images.regrid import regrid, reorient, same_lattice, smooth
+from ibma_app.images.regrid import LATTICE, regrid, reorient, same_lattice, smooth, tell_apart, voxels_apart
+from ibma_app.images.spaces import lies_in_mni152
 from ibma_app.stats.consistency import find_contradictions
 from ibma_app.stats.saturated import hold_saturated
 from ibma_app.stream.convert import Converted, convert_maps, kinds_to_open
@@ -119,6 +121,15 @@ class Prepared:
     worked: bool  # whether whole volumes were worked on
 
 
+class Opened(NamedTuple):
+    """The files of one observation."""
+
+    volumes: dict[str, NDArray[Any]]  # kind -> (X, Y, Z)
+    grid: Grid  # of all of them
+    notes: tuple[str, ...]  # what is saturated
+    remarks: dict[str, str]  # on their headers
+
+
 def prepare_maps(
     observations: Sequence[Observation], plan: Plan, readers: int, first: int = 0
 ) -> Iterator[Prepared | IbmaError]:
@@ -139,13 +150,13 @@ def prepare_maps(
 def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
     """Read one observation's files and give its values within the base mask."""
     kinds = kinds_to_open(observation, plan.read_needs)
-    volumes, source, remarks = _read_kinds(observation, kinds)
-    others = _read_others(observation, kinds, source) if plan.unit == "study" or not index else {}
-    remarks = (*remarks, *_contradictions(observation, {**volumes, **others}))
-    converted, worked = _bring_to_grid(index, observation, volumes, source, plan)
+    opened = _read_kinds(observation, kinds)
+    others = _read_others(observation, kinds, opened.grid) if plan.unit == "study" or not index else {}
+    contradictions = _contradictions(observation, {**opened.volumes, **others})
+    converted, worked = _bring_to_grid(index, observation, opened, plan)
     if plan.samples is not None:
         observation = replace(observation, units="hedges-g")
-    notes, covered = (*remarks, *converted.notes), converted.covered.size
+    notes, covered = (*opened.notes, *contradictions, *converted.notes), converted.covered.size
     if not covered:
         empty = f"{observation.path} has no voxel with a value within the mask (all are 0, NaN or outside of it)."
         if plan.leaves_out:
@@ -160,9 +171,26 @@ def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
         converted.signed,
         covered,
         pack_suspect(converted.values, converted.reasons),
+        {**opened.remarks, **_remarks(observation, opened, plan)},
     )
-    volume = math.prod(source.shape)
+    volume = math.prod(opened.grid.shape)
     return Prepared(read, converted.values, converted.covered, converted.reasons, notes, volume, worked)
+
+
+def _remarks(observation: Observation, opened: Opened, plan: Plan) -> dict[str, str]:
+    """Tell what is odd about a map's place (`images.placement`)."""
+    remarks = {}
+    apart = voxels_apart(plan.grid, opened.grid)
+    if LATTICE * float(plan.grid.voxel_sizes.min()) < apart < math.inf:
+        remarks[APART] = f"{apart:.2g} mm"
+    if not opened.grid.placed:
+        remarks[UNPLACED] = ""
+    elif lies_in_mni152(opened.grid, observation.entities.get("space")):
+        kind, volume = next(iter(opened.volumes.items()))
+        away = outside_brain(volume, opened.grid, 1.0 if kind == "p" else 0.0)
+        if away:
+            remarks[ELSEWHERE] = away
+    return remarks
 
 
 def _read_others(observation: Observation, kinds: Sequence[str], grid: Grid) -> dict[str, NDArray[Any]]:
@@ -227,17 +255,13 @@ def weigh_maps(observations: Sequence[Observation], plan: Plan, first: Prepared 
     )
 
 
-def _bring_to_grid(
-    index: int, observation: Observation, volumes: dict[str, NDArray[Any]], source: Grid, plan: Plan
-) -> tuple[Converted, bool]:
+def _bring_to_grid(index: int, observation: Observation, opened: Opened, plan: Plan) -> tuple[Converted, bool]:
     """Give what lies in the base mask, converted; and tell whether whole volumes were worked on."""
+    volumes, source = opened.volumes, opened.grid
     aligned = plan.grid.matches(source)
     turned = not aligned and same_lattice(plan.grid, source)
-    if not (aligned or turned or plan.interpolates):
-        raise DatasetError(
-            f"{observation.path} lies on another grid ({' x '.join(map(str, source.shape))} voxels) than the "
-            f"analysis ({' x '.join(map(str, plan.grid.shape))}). Name a grid for all with --grid FILE."
-        )
+    if not (aligned or turned):
+        _check_interpolation(observation, source, plan)
     if turned:
         volumes = {kind: reorient(volume, source, plan.grid) for kind, volume in volumes.items()}
     if (aligned or turned) and not plan.smoothing:  # the usual way: the files' order, and no volumes in between
@@ -256,6 +280,21 @@ def _bring_to_grid(
     covered = np.flatnonzero(chosen == COVERED)
     values = {kind: array.reshape(-1).take(plan.base.take(covered)) for kind, array in arrays.items()}
     return replace(converted, values=values, covered=covered, reasons=chosen, derived=tuple(derived)), True
+
+
+def _check_interpolation(observation: Observation, source: Grid, plan: Plan) -> None:
+    """Refuse to interpolate a map where that was not asked for, or where nobody knows what lies where."""
+    if not plan.interpolates:
+        raise DatasetError(
+            f"{observation.path} lies on another grid than the analysis ({tell_apart(plan.grid, source)}). Name a grid "
+            "for all with --grid FILE."
+        )
+    if not (source.placed and plan.grid.placed):
+        what = f"{observation.path} states" if not source.placed else "the grid of the analysis states"
+        raise DataError(
+            f"{observation.path} cannot be brought to the grid of the analysis: {what} no place (neither sform nor "
+            "qform in the header). Copy the header of an image whose place is known (FSL: fslcpgeom)."
+        )
 
 
 def _standardise(index: int, converted: Converted, plan: Plan) -> Converted:
@@ -295,11 +334,10 @@ def _read_statmap(statmap: StatMap) -> Image:
     return Image(total, first.grid)
 
 
-def _read_kinds(
-    observation: Observation, kinds: Sequence[str]
-) -> tuple[dict[str, NDArray[Any]], Grid, tuple[str, ...]]:
-    """Open the files of one observation, all in the voxel order of the first; and say what is saturated."""
+def _read_kinds(observation: Observation, kinds: Sequence[str]) -> Opened:
+    """Open the files of one observation, all in the voxel order of the first."""
     volumes: dict[str, NDArray[Any]] = {}
+    remarks: dict[str, str] = {}
     smallest_p = SMALLEST
     reference: Grid | None = None
     for kind in kinds:
@@ -308,19 +346,22 @@ def _read_kinds(
         if reference is None:
             reference = image.grid
         volumes[kind] = image.data
+        if image.odd_sizes:
+            remarks[SIZES] = image.odd_sizes
         smallest_p = image.smallest if kind == "p" else smallest_p
         if reference.matches(image.grid):
             continue
         if not same_lattice(reference, image.grid):
             raise DatasetError(
                 f"{path} lies on another grid than {observation.statmaps[kinds[0]].path}, though both are of "
-                f"{observation.label}. Provide both on one grid."
+                f"{observation.label} ({tell_apart(reference, image.grid)}). Provide both on one grid."
             )
         volumes[kind] = reorient(image.data, image.grid, reference)
     if reference is None:
         raise DataError(f"{observation.label}: nothing to read.")
     volumes, counts = hold_saturated(volumes, smallest_p)
-    return volumes, reference, tuple(_saturated(observation, kind, count) for kind, count in counts.items())
+    notes = tuple(_saturated(observation, kind, count) for kind, count in counts.items())
+    return Opened(volumes, reference, notes, remarks)
 
 
 def _saturated(observation: Observation, kind: str, count: int) -> str:

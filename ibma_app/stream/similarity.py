@@ -259,7 +259,7 @@ def _correlate_detail(stack: Stack) -> Floats:
     """Correlate the fine detail of residual maps, (K, K), over what each pair covers."""
     quantity = "effect" if "effect" in stack.kinds else "z"
     grid = stack.grid
-    sigma = SIGMA / np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0))
+    sigma = SIGMA / grid.voxel_sizes
     step = -(-stack.n_maps * stack.n_voxels // VALUES)
     rows = np.full((stack.n_maps, len(range(0, stack.n_voxels, step))), np.nan, dtype=np.float32)
     for row in range(stack.n_maps):

@@ -16,6 +16,7 @@ from ibma_app.core.errors import DataError, IbmaError, UsageError
 from ibma_app.core.grid import Grid
 from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Observation
+from ibma_app.images.placement import place_notes
 from ibma_app.stream.hedges_g import Sample, describe_mixture, pool_variances
 from ibma_app.stream.memory_plan import plan_memory
 from ibma_app.stream.prepare import Plan, Prepared, prepare_maps, weigh_maps
@@ -267,8 +268,8 @@ class _Builder:
         if not self.maps:
             raise self._all_bad()
         self._count_in(None)
-        for error in self.errors:
-            self.notes.append(error.message)
+        self.notes.extend(error.message for error in self.errors)
+        self.notes.extend(place_notes([(read.observation.label, read.remarks) for read in self.maps]))
         refuse_thresholded(self.maps, self.count)
         n_min = _n_min(self.plan.share, len(self.maps))
         final = np.flatnonzero(self.count >= n_min)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +48,7 @@ class ReadMap:
     signed: bool
     covered: int  # voxels of the base mask
     suspect: Suspect | None = None
+    remarks: Mapping[str, str] = field(default_factory=dict)  # of its place: see `images.placement.WORDS`
 
 
 def pack_suspect(values: Mapping[str, NDArray[Any]], reasons: NDArray[np.uint8]) -> Suspect | None:

@@ -22,7 +22,7 @@ from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, pars
 from ibma_app.images.atlas import atlas_at_hand, read_atlases
 from ibma_app.inference import find_inference
 from ibma_app.stream.estimate import Model, estimate_maps
-from ibma_app.stream.grid_and_mask import choose_grid, limit_grid
+from ibma_app.stream.grid_and_mask import analysis_grid
 from ibma_app.stream.hedges_g import Sample, Stated, find_sample
 from ibma_app.stream.prepare import Plan
 from ibma_app.stream.similarity import compare_maps
@@ -138,9 +138,9 @@ class Run:
             if not (automatic and record.needs_smoothness and not choice.estimator.has_residuals)
         )
 
-    def atlases_of(self, analysis: Analysis) -> tuple[Atlas, ...]:
+    def atlases_of(self, analysis: Analysis, grid: Grid) -> tuple[Atlas, ...]:
         """List the atlases that name regions: those of the configuration, else the one at hand for the space."""
-        at_hand = None if self.atlases else atlas_at_hand(analysis.entities.get("space"))
+        at_hand = atlas_at_hand(analysis.entities.get("space")) if grid.placed and not self.atlases else None
         return self.atlases or ((at_hand,) if at_hand else ())
 
     def resamples(self, choice: Choice) -> bool:
@@ -196,9 +196,9 @@ def _combine(
     samples = _samples(analysis, run.gathered, needs, options)
     reads = dict.fromkeys(kind for choice in choices for kind in choice.estimator.reads)
     opened = tuple("t" if samples and need in ("effect", "variance") else need for need in needs)
-    grid, grid_notes = choose_grid(analysis.observations, file_or_word(options.grid), unit=analysis.unit, needs=opened)
+    grid, grid_notes = analysis_grid(analysis, file_or_word(options.grid), file_or_word(options.mask), opened)
     plan = Plan(
-        grid=limit_grid(grid, file_or_word(options.mask), analysis),
+        grid=grid,
         needs=(*needs, *reads),
         unit=analysis.unit,
         min_coverage=options.min_coverage,
@@ -298,7 +298,7 @@ def _fit(
         )
         earlier = earlier_files(target)
         files = write_maps(target, estimate)
-        inferences, atlases = run.inferences(choice), run.atlases_of(analysis)
+        inferences, atlases = run.inferences(choice), run.atlases_of(analysis, stack.grid)
         inferred = infer_all(target, stack, estimate, inferences, run.settings, atlases, resources)
     files += [*inferred.files, WrittenFile("", "", "design", write_design(target, stack.survey))]
     left = _left_notes(earlier - {file.path for file in files}, name)

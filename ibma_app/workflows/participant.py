@@ -15,7 +15,7 @@ from ibma_app.dataset.write import MapWriter
 from ibma_app.designs.build import one_sample_design
 from ibma_app.estimators import PARTICIPANT, PARTICIPANT_SETTINGS, find_estimator
 from ibma_app.stream.estimate import Model, estimate_maps
-from ibma_app.stream.grid_and_mask import choose_grid, limit_grid
+from ibma_app.stream.grid_and_mask import analysis_grid
 from ibma_app.stream.prepare import Plan
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.stream.workers.dask_pool import DaskPool
@@ -142,9 +142,9 @@ def combine_runs(analysis: Analysis, job: ParticipantJob) -> Results:
     """Combine one participant's maps of one contrast by precision-weighted fixed effects."""
     options = job.options
     _check_units(analysis)
-    grid, grid_notes = choose_grid(analysis.observations, file_or_word(options.grid), unit="run", needs=NEEDS)
+    grid, grid_notes = analysis_grid(analysis, file_or_word(options.grid), file_or_word(options.mask), NEEDS)
     plan = Plan(
-        grid=limit_grid(grid, file_or_word(options.mask), analysis),
+        grid=grid,
         needs=NEEDS,
         unit="run",
         min_coverage=options.min_coverage,

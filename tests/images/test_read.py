@@ -195,6 +195,92 @@ def test_nonsense_in_a_header_is_told(tmp_path, volume, field):
         read_image(tmp_path / "map.nii")
 
 
+def rewrite(path, *fields):
+    """Write values into the header of a NIfTI-1 file: (offset, format, value), little-endian."""
+    raw = bytearray(path.read_bytes())
+    for at, form, value in fields:
+        struct.pack_into(f"<{form}", raw, at, value)
+    path.write_bytes(raw)
+
+
+RIGHT_HANDED = np.array([[3.0, 0, 0, -8], [0, 2, 0, -12], [0, 0, 4, -8], [0, 0, 0, 1]])
+QFORM_ALONE = (254, "h", 0), (252, "h", 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "odd"),
+    [
+        ([(76, "f", 0.0)], ""),  # pixdim[0] (qfac) of 0, as ITK writes it: the standard takes it for 1
+        ([(76, "f", float("nan"))], ""),
+        ([(76, "f", 2.0)], ""),
+        ([(84, "f", -2.0)], "3 x -2 x 4"),
+        ([(80, "f", -3.0), (84, "f", -2.0), (88, "f", -4.0)], "-3 x -2 x -4"),
+        ([(88, "f", 0.0)], "3 x 2 x 0"),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_impossible_voxel_sizes_are_read_as_nibabel_reads_them(tmp_path, volume, fields, odd, alone):
+    image = nib.Nifti1Image(volume, RIGHT_HANDED)
+    image.set_qform(RIGHT_HANDED, code=1)
+    path = tmp_path / "map.nii"
+    image.to_filename(path)
+    rewrite(path, *(QFORM_ALONE if alone else ()), *fields)
+    grid, read = read_grid(path), read_image(path)
+    np.testing.assert_allclose(grid.affine, nib.load(path).affine, atol=1e-6)
+    if odd != "3 x 2 x 0" or not alone:  # where a size is missing, its place is made up
+        np.testing.assert_allclose(grid.affine, RIGHT_HANDED, atol=1e-6)
+    np.testing.assert_array_equal(read.data, volume)
+    assert read.odd_sizes == (odd if alone else "")  # with an sform they decide nothing
+
+
+def test_a_negative_qfac_turns_the_third_axis(tmp_path, volume):
+    affine = RIGHT_HANDED @ np.diag([1, 1, -1, 1])
+    image = nib.Nifti1Image(volume, affine)
+    image.set_qform(affine, code=1)
+    image.to_filename(tmp_path / "map.nii")
+    rewrite(tmp_path / "map.nii", *QFORM_ALONE)
+    np.testing.assert_allclose(read_grid(tmp_path / "map.nii").affine, affine, atol=1e-6)
+
+
+def test_a_place_that_no_header_states(tmp_path, volume):
+    image = nib.Nifti1Image(volume, AFFINE)
+    image.to_filename(tmp_path / "stated.nii")
+    image.set_sform(AFFINE, code=0)
+    image.set_qform(AFFINE, code=0)
+    image.to_filename(tmp_path / "silent.nii")
+    assert read_grid(tmp_path / "stated.nii").placed
+    silent = read_grid(tmp_path / "silent.nii")
+    assert not silent.placed
+    np.testing.assert_allclose(silent.affine, nib.load(tmp_path / "silent.nii").affine)
+
+
+def test_analyze_states_its_place_by_its_origin_or_a_matrix_beside_it(tmp_path, volume):
+    nib.Spm99AnalyzeImage(volume, AFFINE).to_filename(tmp_path / "map.img")
+    assert (tmp_path / "map.mat").exists()
+    assert read_grid(tmp_path / "map.img").placed
+    (tmp_path / "map.mat").unlink()
+    rewrite(tmp_path / "map.hdr", *((253 + 2 * axis, "h", value) for axis, value in enumerate((3, 4, 2))))
+    stated = read_grid(tmp_path / "map.img")
+    assert stated.placed
+    np.testing.assert_allclose(np.abs(stated.affine @ [2, 3, 1, 1]), [0, 0, 0, 1], atol=1e-6)  # counted from 1
+    rewrite(tmp_path / "map.hdr", *((253 + 2 * axis, "h", 0) for axis in range(5)))
+    silent = read_grid(tmp_path / "map.img")
+    assert not silent.placed
+    np.testing.assert_allclose(silent.affine, nib.load(tmp_path / "map.img").affine)
+
+
+@pytest.mark.parametrize("rest", [b"\r\n<!-- end -->\r\n", bytes(512), b"\x1f", b"x" * 3000], ids=len)
+def test_bytes_behind_an_intact_stream_do_no_harm(tmp_path, volume, rest):
+    path = tmp_path / "map.nii.gz"
+    nib.Nifti1Image(volume, AFFINE).to_filename(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + rest)
+    np.testing.assert_array_equal(read_image(path).data, volume)
+    path.write_bytes(whole[:-4] + bytes(4) + rest)  # its length is wrong
+    with pytest.raises(ReadWriteError, match="truncated or damaged"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("keep", [0.02, 0.5, 0.98])
 @pytest.mark.parametrize("name", ["map.nii", "map.nii.gz"])
 def test_truncated_files_are_named(tmp_path, rng, name, keep):

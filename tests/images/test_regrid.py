@@ -7,7 +7,7 @@ from nilearn.image import resample_img, smooth_img
 
 from ibma_app.core.coverage import BACKGROUND, COVERED, EDGE, OUTSIDE
 from ibma_app.core.grid import Grid
-from ibma_app.images.regrid import regrid, regrid_mask, reorient, same_lattice, smooth
+from ibma_app.images.regrid import regrid, regrid_mask, reorient, same_lattice, smooth, tell_apart, voxels_apart
 
 AFFINE = np.array([[3.0, 0, 0, -20], [0, 3.0, 0, -25], [0, 0, 3.0, -15], [0, 0, 0, 1]])
 SHAPE = (10, 12, 9)
@@ -31,6 +31,30 @@ def test_a_flipped_lattice_comes_back_exactly(rng, axis):
     arrays, reasons = regrid({"effect": turned}, np.zeros(SHAPE, np.uint8), source, grid)
     np.testing.assert_array_equal(arrays["effect"], volume)
     assert (reasons == COVERED).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_hair_is_measured_whatever_the_order_of_the_axes(rng, axis):
+    volume = rng.normal(size=SHAPE)
+    turned, source = flipped(volume, axis)
+    grid = Grid.whole(AFFINE, SHAPE)
+    for step, apart in ((0.0, 0.0), (0.02, 0.02), (0.14, 0.14), (0.16, np.inf)):  # a twentieth of 3 mm: 0.15 mm
+        affine = source.affine.copy()
+        affine[(axis + 1) % 3, 3] += step
+        other = Grid.whole(affine, source.shape)
+        assert voxels_apart(grid, other) == pytest.approx(apart, abs=1e-9)
+        assert same_lattice(grid, other) is bool(np.isfinite(apart))
+        assert f"up to {step:.3g} mm from there" in tell_apart(grid, other)
+        if np.isfinite(apart):
+            np.testing.assert_array_equal(reorient(turned, other, grid), volume)
+
+
+def test_differences_are_told(rng):
+    grid = Grid.whole(AFFINE, SHAPE)
+    assert tell_apart(grid, Grid.whole(AFFINE, (10, 12, 8))) == "10 x 12 x 8 voxels, not 10 x 12 x 9"
+    moved = AFFINE.copy()
+    moved[2, 3] += 0.6
+    assert tell_apart(grid, Grid.whole(moved, SHAPE)) == "its voxels lie up to 0.6 mm from there, 0.2 of a voxel"
 
 
 def test_permuted_axes_come_back_exactly(rng):

@@ -76,7 +76,7 @@ def test_a_mask_file_of_another_grid(grid, tmp_path):
     inside[0, 0, 0] = np.nan
     fine = AFFINE @ np.diag([0.5, 0.5, 0.5, 1.0])
     nib.Nifti1Image(inside, fine).to_filename(tmp_path / "mask.nii.gz")
-    mask = choose_mask(grid, tmp_path / "mask.nii.gz", "subject", [None])
+    mask, _ = choose_mask(grid, tmp_path / "mask.nii.gz", "subject", [None])
     expected = np.zeros(grid.shape, bool)
     expected[:2] = True
     expected[0, 0, 0] = False
@@ -93,19 +93,41 @@ def test_masks_without_voxels_are_refused(grid, tmp_path, fill, shift, words):
 
 
 def test_the_brain_mask_is_for_studies_in_mni_alone(grid):
-    assert choose_mask(grid, "auto", "subject", ["MNI152NLin6Asym"]).all()
-    assert choose_mask(grid, "auto", "study", ["MNI152NLin6Asym", None]).all()
-    assert choose_mask(grid, "data", "study", ["MNI152NLin6Asym"]).all()
+    assert choose_mask(grid, "auto", "subject", ["MNI152NLin6Asym"])[0].all()
+    assert choose_mask(grid, "auto", "study", ["MNI152NLin6Asym", None])[0].all()
+    assert choose_mask(grid, "data", "study", ["MNI152NLin6Asym"])[0].all()
     around = Grid(
         np.array([[8.0, 0, 0, -88], [0, 8, 0, -124], [0, 0, 8, -70], [0, 0, 0, 1]]),
         np.ones((23, 28, 22), bool),
     )
-    brain = choose_mask(around, "auto", "study", ["MNI152NLin6Asym", "MNI152NLin2009cAsym"])
+    brain, _ = choose_mask(around, "auto", "study", ["MNI152NLin6Asym", "MNI152NLin2009cAsym"])
     litres = brain.sum() * around.voxel_volume / 1e6
     assert 1.5 < litres < 2.2  # the MNI152 brain
     far = Grid(AFFINE + np.array([[0, 0, 0, 900.0]] + [[0] * 4] * 3), np.ones((4, 5, 6), bool))
     with pytest.raises(DataError, match="MNI152 brain"):
         choose_mask(far, "auto", "study", ["MNI152NLin6Asym"])
+
+
+def test_probabilities_as_mask_are_told(grid, tmp_path, rng):
+    values = rng.random((4, 5, 6)).astype(np.float32)
+    nib.Nifti1Image(values, AFFINE).to_filename(tmp_path / "label-GM_probseg.nii.gz")
+    mask, (note,) = choose_mask(grid, tmp_path / "label-GM_probseg.nii.gz", "subject", [None])
+    np.testing.assert_array_equal(mask, values >= 0.5)
+    assert "label-GM_probseg.nii.gz (--mask) holds values between 0 and 1: taken for probabilities" in note
+
+
+def test_what_states_no_place_is_put_nowhere(tmp_path):
+    unplaced = Grid.whole(AFFINE, (4, 5, 6), sform_code=0)
+    with pytest.raises(DataError, match=r"state no place .* --mask data"):
+        choose_mask(unplaced, "auto", "study", ["MNI152NLin6Asym"])
+    assert choose_mask(unplaced, "data", "study", ["MNI152NLin6Asym"])[0].all()
+    assert choose_mask(unplaced, "auto", "subject", ["MNI152NLin6Asym"])[0].all()
+    whole = np.ones((4, 5, 6), np.uint8)
+    nib.Nifti1Image(whole, AFFINE).to_filename(tmp_path / "same.nii")
+    assert choose_mask(unplaced, tmp_path / "same.nii", "subject", [None])[0].all()
+    nib.Nifti1Image(whole, np.diag([3.0, 3, 3, 1])).to_filename(tmp_path / "other.nii")
+    with pytest.raises(DataError, match=r"other\.nii \(--mask\) cannot be brought .* the maps state no place"):
+        choose_mask(unplaced, tmp_path / "other.nii", "subject", [None])
 
 
 def test_without_templateflow_the_template_mask_is_an_input_error(grid, monkeypatch):

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.errors import DataError, IbmaError, InputError
+from ibma_app.core.errors import DataError, InputError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
+from ibma_app.images.masks import mask_grid
 from ibma_app.images.read import read_grid, read_image
 from ibma_app.images.spaces import MNI, says_mni
 from ibma_app.importers.fsl.design import read_design
@@ -119,7 +120,7 @@ def _read_cope(folder: FeatFolder, number: int) -> ImportedContrast:
     """Read one contrast: its grid and scaling now, its maps on access."""
     files = {kind: path for kind, stem in KINDS.items() if (path := find_image(folder.stats, f"{stem}{number}"))}
     path = files["effect"]
-    grid = _masked(read_image(path).grid, folder.mask)
+    grid = mask_grid(read_image(path).grid, folder.mask)
     scaling = find_scaling(folder, number, grid)
     dof, dof_map, note = _find_dof(folder, number, grid)
     if dof_map is not None:
@@ -155,18 +156,6 @@ def _lazily(files: Mapping[str, Path], scaling: Scaling) -> LazyMaps:
 
 def _scaled(kind: str, path: Path, scaling: Scaling) -> NDArray[Any]:
     return scaling.scale(kind, read_image(path).data)
-
-
-def _masked(grid: Grid, mask: Path | None) -> Grid:
-    """Apply FEAT's mask to the grid, where it exists and fits."""
-    if mask is None:
-        return grid
-    try:
-        volume = read_image(mask)
-    except IbmaError:
-        return grid
-    inside = np.isfinite(volume.data) & (volume.data > 0)
-    return grid.with_mask(inside) if grid.matches(volume.grid) and inside.any() else grid
 
 
 def _find_dof(folder: FeatFolder, number: int, grid: Grid) -> tuple[float | None, Path | None, str]:

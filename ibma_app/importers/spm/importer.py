@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.errors import DataError, IbmaError, InputError
+from ibma_app.core.errors import DataError, InputError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import ImportedContrast, Importer, ImportRequest, Study
+from ibma_app.images.masks import mask_grid
 from ibma_app.images.read import read_header, read_image
 from ibma_app.images.spaces import MNI, says_mni
 from ibma_app.importers.lazy import LazyMaps
@@ -152,7 +153,7 @@ def _read_contrast(folder: _Folder, contrast: SpmContrast) -> ImportedContrast:
     design = folder.design
     con, spm_t = folder.images(contrast)
     path = con or spm_t or next(iter(folder.betas(contrast)))
-    grid = _masked(read_image(path).grid, folder.find(design.mask or "mask.nii"))
+    grid = mask_grid(read_image(path).grid, folder.find(design.mask or "mask.nii"))
     weights = design.named_weights(contrast)
     has_effect = con is not None or bool(folder.betas(contrast))
     scaling = _scaling(folder, contrast, grid) if has_effect else unknown("There is no con image, only t.")
@@ -231,18 +232,6 @@ def _agree(terms: Mapping[Path, float], spm_t: Path, variance: NDArray[Any]) -> 
         apart = np.abs(ours - t) / np.maximum(np.abs(t), 1e-3)
     apart = apart[np.isfinite(apart) & (t != 0)]
     return not apart.size or bool(np.median(apart) <= AGREE)
-
-
-def _masked(grid: Grid, mask: Path | None) -> Grid:
-    """Apply the model's mask to the grid, where it exists and fits."""
-    if mask is None:
-        return grid
-    try:
-        volume = read_image(mask)
-    except IbmaError:
-        return grid
-    inside = np.isfinite(volume.data) & (volume.data > 0)
-    return grid.with_mask(inside) if grid.matches(volume.grid) and inside.any() else grid
 
 
 def _scaling(folder: _Folder, contrast: SpmContrast, grid: Grid) -> Scaling:

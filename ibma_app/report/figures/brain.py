@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
 from ibma_app.images.regrid import to_world_axes, world_axes
-from ibma_app.images.spaces import has_mni152_shape
+from ibma_app.images.spaces import lies_in_mni152
 from ibma_app.images.write import to_nibabel
 from ibma_app.report.figures.embed import EmbeddedBlocks
 from ibma_app.report.figures.picture import Panel, Picture, Scale, draw_bar
@@ -59,7 +59,7 @@ class Sheet:
 
     def plan(self, grid: Grid, space: str | None) -> SlicePlan:
         """Return the plan for a grid, making it when it is new."""
-        mni = has_mni152_shape(space)
+        mni = lies_in_mni152(grid, space)
         for plan in self.plans:
             same = plan.mni == mni and plan.grid.matches(grid)
             if same and np.array_equal(plan.grid.mask, grid.mask):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
-from ibma_app.images.spaces import has_mni152_shape
+from ibma_app.images.spaces import lies_in_mni152
 from ibma_app.report.figures.brain import load_template, world_steps
 from ibma_app.report.figures.embed import (
     Codes,
@@ -111,7 +111,7 @@ def view_maps(
         if embedded.size + LEAST_BYTES * grid.n_voxels > limit:
             continue
         parts = _embed(maps, inferences, grid, stride, units)
-        parts = replace(parts, backdrop=_pack_template() if has_mni152_shape(space) else None)
+        parts = replace(parts, backdrop=_pack_template() if lies_in_mni152(maps.grid, space) else None)
         if embedded.size + embedded.weigh(*parts.contents) <= limit:
             return _place(parts, embedded, grid, stride)
     return None

@@ -183,7 +183,7 @@ def smoothness_facts(maps: ResultMaps) -> list[tuple[str, Any]]:
     field = find_fact((fact for finding in maps.findings for fact in finding.facts), RandomFieldFacts)
     if field is None:
         return []
-    sizes = np.sqrt((maps.grid.affine[:3, :3] ** 2).sum(axis=0))
+    sizes = maps.grid.voxel_sizes
     voxels = np.asarray(field.fwhm, dtype=np.float64) / sizes
     told: list[tuple[str, Any]] = [
         ("Smoothness (FWHM)", format_fwhm(field)),

@@ -15,8 +15,10 @@ def settle_contrast(
     """Settle what command line and source say of sample size and space, and note what is odd."""
     notes = list(contrast.notes)
     space = options.space or contrast.space
-    outside = outside_mni(contrast.grid)
-    if is_study and space == "" and not outside:
+    outside = outside_mni(contrast.grid) if contrast.grid.placed else ""
+    if not contrast.grid.placed:
+        notes.append("The map states no place (its header has neither sform nor qform): its coordinates are a guess.")
+    elif is_study and space == "" and not outside:
         space = MNI
         notes.append("The source does not name its space; its box fits MNI space, which is taken (say it by --space).")
     if outside and (is_mni(space) or (is_study and space == "")):

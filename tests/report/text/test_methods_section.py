@@ -113,7 +113,7 @@ def test_options_are_in_the_words(tmp_path, group_results, settings, said):
 )
 def test_the_mask_that_is_taken_is_the_mask_that_is_told(tmp_path, group_results, space, unit):
     affine = np.array([[8.0, 0, 0, -88], [0, 8, 0, -124], [0, 0, 8, -70], [0, 0, 0, 1]])
-    mask = choose_mask(Grid.whole(affine, (23, 28, 22)), "auto", unit, [space])
+    mask, _ = choose_mask(Grid.whole(affine, (23, 28, 22)), "auto", unit, [space])
     results = group_results(tmp_path, space=space, unit=unit)
     told = "MNI152 brain mask" in words(replace(results, settings={**results.settings, "mask": "auto"}))
     assert told is (not mask.all())
