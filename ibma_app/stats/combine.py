@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import compiled, inner
 from ibma_app.stats.logtails import LOG_2, log1mexp, log_gamma_tail, log_normal_sf, z_of_log_sf, z_of_tail
 
 Floats = NDArray[np.float64]
@@ -34,7 +34,7 @@ def _weighted_z(z: Floats, covered: Bools, weights: Floats, out: Floats) -> None
             out[b] = top[b] / math.sqrt(bottom[b])
 
 
-@compiled
+@inner
 def _log_fisher(z: Floats, covered: Bools, sign: float, b: int) -> tuple[float, bool]:
     """Return one tail of Fisher's chi-square for p = P(Z > sign z); see `log_gamma_tail`."""
     n = 0
@@ -48,7 +48,7 @@ def _log_fisher(z: Floats, covered: Bools, sign: float, b: int) -> tuple[float, 
     return log_gamma_tail(float(n), total, math.lgamma(float(n)))
 
 
-@compiled
+@inner
 def _log_tippett(z: Floats, covered: Bools, sign: float, b: int) -> tuple[float, bool]:
     """Return the log of Tippett's p = 1 - (1 - smallest p)^n, or of 1 - p when False."""
     n = 0
@@ -66,13 +66,13 @@ def _log_tippett(z: Floats, covered: Bools, sign: float, b: int) -> tuple[float,
     return log1mexp(log_rest), True
 
 
-@compiled
+@inner
 def _upper(tail: tuple[float, bool]) -> float:
     """Return log p of a tail and whether it is the upper one."""
     return tail[0] if tail[1] else log1mexp(tail[0])
 
 
-@compiled
+@inner
 def _directed(up: tuple[float, bool], low: tuple[float, bool], tail: int) -> float:
     """Turn the tests of both directions into z.
 

@@ -15,10 +15,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from numba import config, njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
 
 _HERE = Path(__file__).resolve().parent
 
@@ -140,6 +143,8 @@ class _Caches:
 
     def save_overload(self, signature: Any, data: Any) -> None:
         """Keep a compiled function where that is possible; it is no error where it is not."""
+        for environment in data._find_referenced_environments():
+            data.codegen.set_env(environment.env_name, environment)
         for folder, cached in self._places:
             if _is_writable(folder):
                 try:
@@ -158,16 +163,51 @@ class _Caches:
         """Numba's interface; nothing to do."""
 
 
+class _UnfinishedLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """The code of a function that only kernels call: optimised and assembled with the kernel, not before.
+
+    Numba would do both for it alone, and again for every caller up to the
+    kernel, each with all that it calls: half of the time of compiling. Where a
+    numba to come does not know the methods below, it does so again.
+    """
+
+    def _optimize_final_module(self) -> None:
+        """Leave it to the kernel, into which all is linked."""
+
+    def _finalize_final_module(self) -> None:
+        """Take note of what linking asks for; no machine code."""
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """Return no address, as of a function without a way in from Python."""
+        return 0
+
+    @property
+    def codegen(self) -> Any:
+        """Set no environment (what exceptions are made from); the kernel's library sets all it has."""
+        return SimpleNamespace(set_env=lambda name, environment: None)
+
+
+class _InnerCompiler(CompilerBase):  # type: ignore[misc]
+    """Compile into a library that is finished with the kernel's."""
+
+    def define_pipelines(self) -> list[Any]:
+        """Take numba's own passes."""
+        self.state.library = _UnfinishedLibrary(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
+        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+
+
 _OPTIONS: dict[str, Any] = {
     "nogil": True,  # threads may share the work
     "error_model": "numpy",  # 1/0 is inf, as everywhere else; sums keep their order: no fastmath
     "no_cfunc_wrapper": True,
 }
-_INNER: dict[str, Any] = {**_OPTIONS, "no_cpython_wrapper": True}
+_INNER: dict[str, Any] = {**_OPTIONS, "no_cpython_wrapper": True, "pipeline_class": _InnerCompiler}
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a kernel at its first call.
+    """Compile a kernel at its first call from Python, and keep it on disk.
 
     Parameters
     ----------
@@ -180,10 +220,8 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 def inner(function: Callable[..., Any]) -> Any:
-    """Compile a function that only kernels call: no way in from Python is compiled."""
-    dispatcher: Any = njit(**_INNER)(function)
-    dispatcher._cache = _Caches(function)
-    return dispatcher
+    """Compile a function that only kernels call, as part of each of them."""
+    return njit(**_INNER)(function)
 
 
 def folded(function: Callable[..., Any]) -> Any:
@@ -192,6 +230,4 @@ def folded(function: Callable[..., Any]) -> Any:
     Arrays are passed by value, word by word, which can take longer than the
     arithmetic.
     """
-    dispatcher: Any = njit(forceinline=True, **_INNER)(function)
-    dispatcher._cache = _Caches(function)
-    return dispatcher
+    return njit(forceinline=True, **_INNER)(function)

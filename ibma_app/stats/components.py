@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import compiled, inner
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -46,7 +46,7 @@ def make_lattice(mask: NDArray[np.bool_], connectivity: int) -> Lattice:
     return Lattice(places.astype(np.int32), np.sort(steps[steps < 0]).astype(np.int32), int(shape.prod()))
 
 
-@compiled
+@inner
 def _root(parent: NDArray[np.int32], node: int) -> int:
     """Find a node's root, halving the path."""
     while parent[node] != node:
@@ -55,7 +55,7 @@ def _root(parent: NDArray[np.int32], node: int) -> int:
     return node
 
 
-@compiled
+@inner
 def _join(voxels: Integers, lattice: Lattice, volume: NDArray[np.int32], parent: NDArray[np.int32]) -> None:
     """Join neighbours; ``volume`` holds 0, and does again afterwards."""
     m = voxels.size

@@ -17,7 +17,7 @@ and:
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import compiled, inner
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -26,7 +26,7 @@ SMALLEST = 1e-290
 """Smaller p are taken as this for Simes' test, whose slopes must not underflow."""
 
 
-@compiled
+@inner
 def _lower_hull(p: Floats) -> Integers:
     """Return the places on the lower convex hull of the points (j, p_j), p ascending."""
     hull = np.empty(p.size, np.int64)

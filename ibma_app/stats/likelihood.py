@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ibma_app.stats.basis import CONSTANT, KIND, LANES, VARIANCE
 from ibma_app.stats.compiled import folded, inner
-from ibma_app.stats.weighted import FACTOR, Moments, moments, smallest_variance
+from ibma_app.stats.weighted import FACTOR, ONCE, Moments, moments, smallest_variance
 
 Floats = NDArray[np.float64]
 
@@ -87,7 +87,7 @@ def _rises(p: Point) -> bool:
 @inner
 def _evaluate(maps: Floats, small: Floats, limits: Limits, t: float) -> Point:
     """Evaluate at t."""
-    return _point(t, moments(maps, small, limits.rank, t, 1), limits)
+    return _point(t, moments(maps, small, limits.rank, t, ONCE), limits)
 
 
 @folded
@@ -216,7 +216,7 @@ def _falls_from(low: Point, slope_g: float) -> float:
 @inner
 def log_likelihood(maps: Floats, small: Floats, limits: Limits, t: float) -> float:
     """Return the (restricted) log likelihood at t, up to a constant."""
-    m = moments(maps, small, limits.rank, t, 1)
+    m = moments(maps, small, limits.rank, t, ONCE)
     total = -0.5 * m.q
     for i in range(maps.shape[1]):
         for lane in range(LANES):

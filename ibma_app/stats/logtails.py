@@ -6,7 +6,7 @@ smaller of two complementary tails directly, so that no tail cancels.
 
 import math
 
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import compiled, inner
 
 LOG_2 = math.log(2.0)
 LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -16,7 +16,7 @@ _TINY = 1e-300
 _MOST = 100_000  # terms; near 10 are used, near sqrt(dof) beside the median
 
 
-@compiled
+@inner
 def log1mexp(x: float) -> float:
     """Return log(1 - exp(x)) for x < 0; at x = 0, the smallest log there is."""
     if x >= 0.0:
@@ -26,7 +26,7 @@ def log1mexp(x: float) -> float:
     return math.log1p(-math.exp(x))
 
 
-@compiled
+@inner
 def _stirling(a: float) -> float:
     """Return the remainder of Stirling's formula for log gamma(a), a >= 15."""
     s = 1.0 / (a * a)
@@ -46,7 +46,7 @@ def log_beta(a: float, b: float) -> float:
     return ratio + math.lgamma(b)
 
 
-@compiled
+@inner
 def _beta_fraction(a: float, b: float, x: float, y: float) -> float:
     """Return a continued fraction f with I_x(a, b) = x^a y^b / (B(a, b) f).
 
@@ -77,7 +77,7 @@ def _beta_fraction(a: float, b: float, x: float, y: float) -> float:
     return f
 
 
-@compiled
+@inner
 def log_beta_tail(a: float, b: float, log_x: float, log_y: float, log_b: float) -> tuple[float, bool]:
     """Return the log of one tail of the beta distribution and whether it is the lower one.
 
@@ -105,7 +105,7 @@ def log_beta_tail(a: float, b: float, log_x: float, log_y: float, log_b: float) 
     return front - math.log(_beta_fraction(b, a, y, x)), False
 
 
-@compiled
+@inner
 def log_gamma_tail(a: float, x: float, log_gamma_a: float) -> tuple[float, bool]:
     """Return the log of one tail of the gamma distribution and whether it is the upper one.
 
@@ -144,7 +144,7 @@ def log_gamma_tail(a: float, x: float, log_gamma_a: float) -> tuple[float, bool]
     return front + math.log(f), True
 
 
-@compiled
+@inner
 def log_normal_sf(z: float) -> float:
     """Return log P(Z > z) of the standard normal distribution."""
     if z < 0.0:
@@ -156,7 +156,7 @@ def log_normal_sf(z: float) -> float:
     return -0.5 * z * z - LOG_SQRT_2PI - math.log(z) + math.log(series)
 
 
-@compiled
+@inner
 def z_of_log_sf(log_p: float) -> float:
     """Return z >= 0 with log P(Z > z) = log_p, for log_p <= log(1/2).
 
@@ -179,7 +179,7 @@ def z_of_log_sf(log_p: float) -> float:
     return max(z, 0.0)
 
 
-@compiled
+@inner
 def z_of_central(log_c: float) -> float:
     """Return z >= 0 with P(|Z| < z) = exp(log_c), relatively exact near 0."""
     c = math.exp(log_c)
@@ -196,7 +196,7 @@ def z_of_central(log_c: float) -> float:
     return s / SQRT_HALF
 
 
-@compiled
+@inner
 def z_of_tail(log_tail: float, upper: bool) -> float:  # noqa: FBT001 - compiled code has no keywords
     """Return z whose upper (or lower) tail has this log."""
     if log_tail > -LOG_2:

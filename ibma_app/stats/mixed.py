@@ -19,7 +19,7 @@ from ibma_app.stats.voxels import (
     new_workspace,
     pack_voxel,
 )
-from ibma_app.stats.weighted import IDENTICAL, INVERSE, VECTORS, Moments, moments, weighted_total
+from ibma_app.stats.weighted import IDENTICAL, INVERSE, TWICE, VECTORS, Moments, moments, weighted_total
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -145,9 +145,9 @@ def _fit(
             if rank == 0:
                 continue
             pack_voxel(flat, y, v, index, slot, b, k)
-            fixed = moments(maps, small, rank, 0.0, 2)
+            fixed = moments(maps, small, rank, 0.0, TWICE)
             tau2 = summary[TAU2, voxel]
-            q = moments(maps, small, rank, tau2, 2).q if fixed.sound and tau2 > 0.0 else fixed.q
+            q = moments(maps, small, rank, tau2, TWICE).q if fixed.sound and tau2 > 0.0 else fixed.q
             scale, same = _judge(maps, fixed, k - rank, choices, q, summary, voxel)
             identical[voxel] = same
             if scale < 0.0:
@@ -186,7 +186,7 @@ def _fit_likely(
             if rank == 0:
                 continue
             pack_voxel(flat, y, v, index, slot, b, k)
-            fixed = moments(maps, small, rank, 0.0, 2)
+            fixed = moments(maps, small, rank, 0.0, TWICE)
             q = fixed.q
             if k > rank:
                 summary[TAU2, voxel], q = likely_fit(maps, small, k, rank, choices.likely, fixed)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import compiled, inner
 
 Floats = NDArray[np.float64]
 
@@ -102,7 +102,7 @@ def same_rows(matrix: Floats) -> NDArray[np.int64]:
     return labels.astype(np.int64)
 
 
-@compiled
+@inner
 def _project_out(basis: Floats, rank: int, vector: Floats, k: int) -> None:
     """Take out of a vector its part in a basis; twice, for what rounding left."""
     for _ in range(2):
@@ -114,7 +114,7 @@ def _project_out(basis: Floats, rank: int, vector: Floats, k: int) -> None:
                 vector[i] -= along * basis[a, i]
 
 
-@compiled
+@inner
 def _covered_basis(columns: Floats, index: NDArray[np.int64], k: int, basis: Floats) -> int:
     """Make an orthonormal basis of the covered rows of orthonormal columns (P, K); return its rank."""
     rank = 0

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import compiled, inner
 from ibma_app.stats.ztable import ZTable, z_of_correlations, z_of_shares
 
 Floats = NDArray[np.float64]
@@ -56,7 +56,7 @@ def scale_to_unit(residuals: Floats) -> UnitResiduals:
     return UnitResiduals(values, (values.astype(np.float64) ** 2).sum(axis=0))
 
 
-@compiled
+@inner
 def _exact(weights: Floats, values: Singles, norm: float, voxel: int, table: ZTable) -> tuple[float, float]:
     """Return r and z of one voxel in double precision; r is 0 where z cannot be estimated."""
     along = 0.0
@@ -72,7 +72,7 @@ def _exact(weights: Floats, values: Singles, norm: float, voxel: int, table: ZTa
     return along / math.sqrt(norm), z if along > 0.0 else -z
 
 
-@compiled
+@inner
 def _any_beyond(line: Singles, bound: float, sides: int) -> bool:
     """Return whether any product is beyond a bound; without branches, so that it is vectorised."""
     found = 0

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import compiled, inner
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -71,7 +71,7 @@ def extended_axes(mask: Bools) -> Bools:
     return np.array([found.size > 1 and found[-1] > found[0] for found in planes])
 
 
-@compiled
+@inner
 def _same_maps(covered: Bools, counts: Integers, a: int, b: int) -> bool:
     """Whether two voxels are covered by the same maps; ``covered`` is (N, K)."""
     if counts[a] != counts[b]:
@@ -79,7 +79,7 @@ def _same_maps(covered: Bools, counts: Integers, a: int, b: int) -> bool:
     return counts[a] == covered.shape[1] or bool(np.all(covered[a] == covered[b]))
 
 
-@compiled
+@inner
 def _cube_is_whole(places: Integers, i: int, j: int, k: int, step: Integers, covered: Bools, counts: Integers) -> bool:
     """Whether a voxel's forward cube lies in the mask and the same maps cover its corners."""
     here = places[i, j, k]
@@ -92,7 +92,7 @@ def _cube_is_whole(places: Integers, i: int, j: int, k: int, step: Integers, cov
     return True
 
 
-@compiled
+@inner
 def _roughness(residuals: Floats, here: int, there: Integers, out: Floats) -> None:
     """Sum the products of forward differences over maps: (3, 3), upper triangle."""
     for a in range(3):
@@ -111,7 +111,7 @@ def _roughness(residuals: Floats, here: int, there: Integers, out: Floats) -> No
         out[2, 2] += z * z
 
 
-@compiled
+@inner
 def _determinant(rough: Floats, axes: Bools) -> float:
     """Return the determinant of a symmetric (3, 3) matrix over some axes, at least 0."""
     a, b, c = 1.0, 1.0, 1.0
@@ -126,7 +126,7 @@ def _determinant(rough: Floats, axes: Bools) -> float:
     return max(a * b * c + 2.0 * xy * yz * xz - a * yz * yz - xy * xy * c - xz * xz * b, 0.0)
 
 
-@compiled
+@inner
 def _count_maps(covered: Bools, sound: Bools) -> Integers:
     """Count the maps of each voxel; below 0, and equal to nobody's, where residuals mean nothing."""
     counts = np.zeros(covered.shape[0], np.int64)
@@ -135,7 +135,7 @@ def _count_maps(covered: Bools, sound: Bools) -> Integers:
     return counts
 
 
-@compiled
+@inner
 def _add_voxel(rough: Floats, axes: Bools, scale: float, sums: Floats) -> None:
     """Add one voxel's resels to its plane's sums (5,)."""
     dimensions = 0

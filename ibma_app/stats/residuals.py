@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import compiled, inner
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -12,7 +12,7 @@ RANK_TOLERANCE = 1e-9  # of a column's own length: what is left of it is roundin
 NOTHING_LEFT = 1e-14  # residual over total sum of squares: the fit is exact
 
 
-@compiled
+@inner
 def _remove(basis: Floats, rank: int, vector: Floats, k: int) -> None:
     """Take out of a vector its part in a basis; twice, for what rounding left."""
     for _ in range(2):
@@ -24,7 +24,7 @@ def _remove(basis: Floats, rank: int, vector: Floats, k: int) -> None:
                 vector[i] -= along * basis[a, i]
 
 
-@compiled
+@inner
 def _norm(vector: Floats, k: int) -> float:
     """Return the length of the first k values."""
     total = 0.0
@@ -33,7 +33,7 @@ def _norm(vector: Floats, k: int) -> float:
     return np.sqrt(total)
 
 
-@compiled
+@inner
 def _orthonormalise(columns: Floats, roots: Floats, index: NDArray[np.int64], k: int, basis: Floats) -> int:
     """Make a basis of the weighted rows of the design; return its rank."""
     rank = 0

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import compiled, inner
 from ibma_app.stats.logtails import (
     LOG_2,
     log1mexp,
@@ -49,7 +49,7 @@ def _aligned(*values: ArrayLike) -> tuple[tuple[int, ...], list[Floats]]:
     return arrays[0].shape, [np.array(array, order="C").reshape(-1) for array in arrays]
 
 
-@compiled
+@inner
 def _log_t_point(t: float, dof: float) -> tuple[float, float]:
     """Return log x and log (1 - x) of x = dof / (dof + t²), for t > 0."""
     ratio = t / math.sqrt(dof)
@@ -60,7 +60,7 @@ def _log_t_point(t: float, dof: float) -> tuple[float, float]:
     return -both, 2.0 * math.log(ratio) - both
 
 
-@compiled
+@inner
 def _z_of_t(t: float, dof: float, log_b: float) -> float:
     """Turn one t into z; 0 for dof that are not positive."""
     if math.isinf(dof) and dof > 0.0:
@@ -82,18 +82,6 @@ def _z_of_t(t: float, dof: float, log_b: float) -> float:
     return z if t > 0.0 else -z
 
 
-@compiled
-def _t_to_z(t: Floats, dof: Floats, out: Floats) -> None:
-    """Loop over `_z_of_t`; log B is computed once for a stretch of equal dof."""
-    last = 0.0
-    log_b = 0.0
-    for i in range(t.size):
-        if dof[i] != last and dof[i] > 0.0 and not math.isinf(dof[i]):
-            last = dof[i]
-            log_b = log_beta(0.5 * last, 0.5)
-        out[i] = _z_of_t(t[i], dof[i], log_b)
-
-
 @lru_cache(maxsize=4096)
 def _nodes(dof: float) -> Floats:
     """Return z and its first two derivatives by t, times steps, at the nodes, (N, 3).
@@ -102,15 +90,17 @@ def _nodes(dof: float) -> Floats:
     """
     t = np.arange(_NODES * _REACH + 1) / _NODES
     z = np.empty(t.size)
-    _t_to_z(t, np.full(t.size, dof), z)
+    one, nothing = np.zeros(t.size, dtype=np.int64), np.full(1, -1, dtype=np.int64)
+    log_b = log_beta(0.5 * dof, 0.5)
+    _t_to_z_by_dof(t, one, np.array([dof]), np.array([log_b]), nothing, _NO_NODES[np.newaxis], z)
     log_slope = 0.5 * math.log(2.0 * math.pi) + 0.5 * z * z
-    log_slope -= log_beta(0.5 * dof, 0.5) + 0.5 * math.log(dof) + 0.5 * (dof + 1.0) * np.log1p(t * t / dof)
+    log_slope -= log_b + 0.5 * math.log(dof) + 0.5 * (dof + 1.0) * np.log1p(t * t / dof)
     slope = np.exp(log_slope)
     bend = slope * (z * slope - (dof + 1.0) * t / (dof + t * t))
     return np.column_stack([z, slope / _NODES, bend / _NODES**2])
 
 
-@compiled
+@inner
 def _interpolate_z(size: float, nodes: Floats) -> float:
     """Interpolate z of |t| by a quintic Hermite polynomial between two nodes."""
     at = size * _NODES
@@ -138,7 +128,7 @@ def _t_to_z_by_dof(
             out[i] = _z_of_t(t[i], dofs[which[i]], log_b[which[i]])
 
 
-@compiled
+@inner
 def log_f_tail(f: float, dof1: float, dof2: float) -> tuple[float, bool]:
     """Return the log of one tail of F and whether it is the upper one, for f > 0."""
     if math.isinf(dof2):

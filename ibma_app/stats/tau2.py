@@ -27,6 +27,8 @@ from ibma_app.stats.voxels import (
 )
 from ibma_app.stats.weighted import (
     IDENTICAL,
+    ONCE,
+    TWICE,
     Moments,
     moments,
     refit,
@@ -86,7 +88,7 @@ def _moment_of_voxel(maps: Floats, flat: Floats, small: Floats, k: int, rank: in
         weight_at = _variance_of_effects(flat, k)
         if weight_at <= 0.0:
             return 0.0
-    m = moments(maps, small, rank, weight_at, 1)
+    m = moments(maps, small, rank, weight_at, ONCE)
     if not m.sound or m.q <= IDENTICAL * weighted_total(maps):
         return 0.0
     if method == _SIDIK_JONKMAN:
@@ -104,13 +106,13 @@ def _solve_q(maps: Floats, small: Floats, rank: int, target: float) -> float:
     left of the root, and those from there never pass it and converge
     quadratically. No bracket, no absolute tolerance.
     """
-    m = moments(maps, small, rank, 0.0, 1)
+    m = moments(maps, small, rank, 0.0, ONCE)
     if not m.sound or m.q <= target or m.ypp <= 0.0:
         return 0.0
     smallest = smallest_variance(maps)
     tau2 = max((m.q - target) / m.tr_p, 0.0)
     for _ in range(200):
-        m = moments(maps, small, rank, tau2, 1)
+        m = moments(maps, small, rank, tau2, ONCE)
         before = tau2
         tau2 = max(tau2 + (m.q / target - 1.0) * m.q / m.ypp, 0.0)
         if abs(tau2 - before) <= _CLOSE * (tau2 + smallest):
@@ -172,7 +174,7 @@ def likely_fit(maps: Floats, small: Floats, k: int, rank: int, method: int, fixe
     tau2, q = maximise_likelihood(maps, small, k, rank, method, fixed, unweighted)
     if math.isnan(q) or not math.isfinite(tau2):
         tau2 = tau2 if math.isfinite(tau2) else 0.0
-        return tau2, moments(maps, small, rank, tau2, 2).q
+        return tau2, moments(maps, small, rank, tau2, TWICE).q
     return tau2, (refit(maps, small, rank) if rank > 1 else q)
 
 
@@ -194,7 +196,7 @@ def _by_likelihood(
                 lay_pattern(flat, small, columns, slot, k, rank)
             pack_voxel(flat, y, v, index, slot, b, k)
             if rank > 0 and k > rank:
-                fixed = moments(maps, small, rank, 0.0, 1)
+                fixed = moments(maps, small, rank, 0.0, ONCE)
                 out[voxels[start + b]] = likely_fit(maps, small, k, rank, method, fixed)[0]
 
 

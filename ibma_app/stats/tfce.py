@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.compiled import compiled, folded
+from ibma_app.stats.compiled import compiled, folded, inner
 from ibma_app.stats.components import AXES
 
 Floats = NDArray[np.float64]
@@ -152,7 +152,7 @@ def _settle(tree: _Tree, root: int, here: float, e: float) -> None:
     tree.last[root] = here
 
 
-@compiled
+@inner
 def _join_all(tree: _Tree, near: Nodes, here: float, e: float) -> int:
     """Join the clusters of some neighbours (0: none) and return the root."""
     mine = 0
@@ -209,7 +209,7 @@ def _grow(keys: Keys, m: int, steps: Nodes, e: float, h1: float, tree: _Tree, be
     return begun
 
 
-@compiled
+@inner
 def _total(tree: _Tree, cluster: int) -> float:
     """Return what a cluster has gathered, its own and its ancestors'."""
     total = tree.gathered[cluster]

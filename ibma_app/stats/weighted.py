@@ -35,10 +35,12 @@ from ibma_app.stats.lanes import (
     weigh,
     weighted_dot,
 )
+from ibma_app.stats.simd import fill4, get4, put4, sum4
 
 Floats = NDArray[np.float64]
 
 IDENTICAL = 1e-14  # residual over total sum of squares (weighted): the maps say the same
+ONCE, TWICE = np.int64(1), np.int64(2)  # passes of `moments`; of bare numbers each would be compiled for itself
 FACTOR, SECOND, THIRD, INVERSE, LOWER, PRODUCT, VECTORS = range(KIND)
 
 
@@ -176,8 +178,7 @@ def _start(maps: Floats, small: Floats, rank: int) -> None:
     for a in range(rank):
         small[VECTORS, 0, a] = 0.0
     for i in range(maps.shape[1]):
-        for lane in range(LANES):
-            maps[RESIDUAL, i, lane] = maps[EFFECT, i, lane]
+        put4(maps, RESIDUAL, i, get4(maps, EFFECT, i))
 
 
 @inner
@@ -191,8 +192,7 @@ def _step(maps: Floats, small: Floats, rank: int) -> None:
             total += small[INVERSE, a, b] * small[LOWER, 0, b]
         small[VECTORS, 0, a] += total
         for i in range(maps.shape[1]):
-            for lane in range(LANES):
-                maps[RESIDUAL, i, lane] -= total * maps[COLUMNS + a, i, lane]
+            put4(maps, RESIDUAL, i, get4(maps, RESIDUAL, i) - total * get4(maps, COLUMNS + a, i))
 
 
 @inner
@@ -230,12 +230,10 @@ def moments(maps: Floats, small: Floats, rank: int, tau2: float, passes: int) ->
 def refit(maps: Floats, small: Floats, rank: int) -> float:
     """Take out of the last fit what rounding left in its coefficients; return Q (a second pass of `moments`)."""
     for i in range(maps.shape[1]):
-        for lane in range(LANES):
-            maps[RESIDUAL, i, lane] = maps[EFFECT, i, lane]
+        put4(maps, RESIDUAL, i, get4(maps, EFFECT, i))
     for a in range(rank):
         for i in range(maps.shape[1]):
-            for lane in range(LANES):
-                maps[RESIDUAL, i, lane] -= small[VECTORS, 0, a] * maps[COLUMNS + a, i, lane]
+            put4(maps, RESIDUAL, i, get4(maps, RESIDUAL, i) - small[VECTORS, 0, a] * get4(maps, COLUMNS + a, i))
     _step(maps, small, rank)
     return residual_sums(maps)[0]
 
@@ -259,11 +257,10 @@ def weighted_total(maps: Floats) -> float:
 @inner
 def _sum_about_mean(maps: Floats, k: int) -> float:
     """Return the sum of squares of the effects about their plain mean, in four lanes."""
-    s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+    sums = fill4(0.0)
     for i in range(maps.shape[1]):
-        s0, s1 = s0 + maps[EFFECT, i, 0], s1 + maps[EFFECT, i, 1]
-        s2, s3 = s2 + maps[EFFECT, i, 2], s3 + maps[EFFECT, i, 3]
-    mean = ((s0 + s1) + (s2 + s3)) / k
+        sums = sums + get4(maps, EFFECT, i)
+    mean = sum4(sums) / k
     total = 0.0
     for i in range(k):
         total += (maps[EFFECT, i // LANES, i % LANES] - mean) ** 2
@@ -277,8 +274,7 @@ def unweighted_sum(maps: Floats, small: Floats, k: int, rank: int) -> float:
         return _sum_about_mean(maps, k)
     _start(maps, small, rank)
     for i in range(maps.shape[1]):
-        for lane in range(LANES):
-            maps[WEIGHT, i, lane] = 1.0
+        put4(maps, WEIGHT, i, fill4(1.0))
     for a in range(rank):
         for b in range(rank):
             small[INVERSE, a, b] = 1.0 if a == b else 0.0

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.compiled import compiled
+from ibma_app.stats.compiled import compiled, inner
 from ibma_app.stats.logtails import LOG_2, log1mexp, z_of_log_sf, z_of_tail
 from ibma_app.stats.tails import f_to_z, log_f_tail, t_to_z
 
@@ -63,7 +63,7 @@ def make_ztable(dof: float, rows: int = 0) -> ZTable:
     return ZTable(exact(nodes), slope * step, first, 1.0 / step, float(rows), float(dof))
 
 
-@compiled
+@inner
 def _between(at: float, table: ZTable) -> float:
     """Interpolate at a place on the table, counted in steps."""
     i = int(at)
@@ -74,7 +74,7 @@ def _between(at: float, table: ZTable) -> float:
     return left + along * (right - left) + bend * ((1.0 - s) * table.slope[i] - s * table.slope[i + 1])
 
 
-@compiled
+@inner
 def z_of_shares(explained: float, residual: float, table: ZTable) -> float:
     """Return |z| of a t test, or z of an F test, from two sums of squares; 0 where not estimable."""
     total = explained + residual
@@ -91,7 +91,7 @@ def z_of_shares(explained: float, residual: float, table: ZTable) -> float:
     return z_of_log_sf((tail if upper else log1mexp(tail)) - LOG_2)
 
 
-@compiled
+@inner
 def _row_from_table(products: Floats, scale: Floats, table: ZTable, out: Floats) -> int:
     """Interpolate at every r = product * scale, as if none were beyond the table; count those that are."""
     z, slope, steps_per_one = table.z, table.slope, table.steps_per_one
@@ -111,7 +111,7 @@ def _row_from_table(products: Floats, scale: Floats, table: ZTable, out: Floats)
     return beyond
 
 
-@compiled
+@inner
 def z_of_correlations(products: Floats, scale: Floats, table: ZTable, out: Floats) -> None:
     """Write z of a t test, (B,), from r = product * scale, the explained share's root with its sign."""
     if _row_from_table(products, scale, table, out):
