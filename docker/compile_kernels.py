@@ -66,6 +66,8 @@ def kernels_left_over() -> list[str]:
         for name, item in vars(import_module(module.name)).items():
             if not hasattr(item, "py_func") or item.py_func.__module__ != module.name:
                 continue
+            if item._cache.cache_path is None:  # compiled into kernels
+                continue
             stem = f"{module.name.rpartition('.')[2]}.{name}-"
             if not any(Path(item._cache.cache_path).glob(f"{stem}*.nbi")):
                 left.append(f"{module.name}.{name}")

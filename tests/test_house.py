@@ -23,6 +23,7 @@ HOMES = {  # where a heavy import may stand, as prefixes of paths inside the pac
     "dask": ("stream/workers/dask_pool.py",),
     "distributed": ("stream/workers/dask_pool.py",),
     "numba": ("stats/",),
+    "llvmlite": ("stats/simd.py",),
     "zlib_ng": ("images/gzipped.py",),
     "matplotlib": ("report/",),
     "nilearn.plotting": ("report/",),

@@ -143,7 +143,7 @@ class _Caches:
 
     def save_overload(self, signature: Any, data: Any) -> None:
         """Keep a compiled function where that is possible; it is no error where it is not."""
-        for environment in data._find_referenced_environments():
+        for environment in data._find_referenced_environments():  # of inner functions: their exceptions need it
             data.codegen.set_env(environment.env_name, environment)
         for folder, cached in self._places:
             if _is_writable(folder):
@@ -163,7 +163,7 @@ class _Caches:
         """Numba's interface; nothing to do."""
 
 
-class _UnfinishedLibrary(JITCodeLibrary):  # type: ignore[misc]
+class _UnfinishedLibrary(JITCodeLibrary):
     """The code of a function that only kernels call: optimised and assembled with the kernel, not before.
 
     Numba would do both for it alone, and again for every caller up to the
@@ -189,7 +189,7 @@ class _UnfinishedLibrary(JITCodeLibrary):  # type: ignore[misc]
         return SimpleNamespace(set_env=lambda name, environment: None)
 
 
-class _InnerCompiler(CompilerBase):  # type: ignore[misc]
+class _InnerCompiler(CompilerBase):
     """Compile into a library that is finished with the kernel's."""
 
     def define_pipelines(self) -> list[Any]:

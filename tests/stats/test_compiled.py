@@ -19,6 +19,31 @@ stats = room._weighted_z.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), stats.cache_path)
 """
 
+RAISING = """
+from ibma_app.stats.compiled import compiled, inner
+
+@inner
+def _check(x, limit):
+    if x > limit:
+        raise ValueError("beyond", limit, x)
+    return 2.0 * x
+
+@inner
+def _through(x):
+    return _check(x, 3.0)
+
+@compiled
+def twice(x):
+    return _through(x)
+"""
+RAISE = """
+from ibma_app.stats.raising import twice
+try:
+    twice(4.0)
+except ValueError as error:
+    print(twice(1.5), *error.args, sum(twice.stats.cache_hits.values()))
+"""
+
 
 @pytest.fixture
 def copied(tmp_path):
@@ -43,6 +68,20 @@ def test_second_run_finds_what_the_first_compiled(run_python, copied):
     assert run(run_python, copied)[:2] == ["0", "1"]
     assert list((copied / "ibma_app/stats/__pycache__").glob("combine._weighted_z*.nbi"))
     assert run(run_python, copied)[:2] == ["1", "0"]
+
+
+def test_kernels_alone_are_kept(run_python, copied):
+    """What only they call is in their files."""
+    (copied / "ibma_app/stats/raising.py").write_text(RAISING)
+    run(run_python, copied, RAISE)
+    assert {path.name.partition("-")[0] for path in copied.rglob("*.nbc")} == {"raising.twice"}
+
+
+def test_exceptions_of_inner_functions(run_python, copied):
+    """Two levels below the kernel, with values from there; compiled, and loaded."""
+    (copied / "ibma_app/stats/raising.py").write_text(RAISING)
+    assert run(run_python, copied, RAISE) == ["3.0", "beyond", "3.0", "4.0", "0"]
+    assert run(run_python, copied, RAISE) == ["3.0", "beyond", "3.0", "4.0", "1"]
 
 
 def test_a_changed_neighbour_is_noticed(run_python, copied):
