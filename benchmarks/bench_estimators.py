@@ -32,8 +32,17 @@ PEERS: dict[str, Callable[[], Any]] = {
     "fisher": peers.FisherCombinationTest,
 }
 Z_FAMILY = ("stouffer", "fisher")
-ALONE = ("ols", "stouffer-rfx", "hunter-schmidt", "sidik-jonkman", "paule-mandel", "empirical-bayes", "tippett")
-"""Ours that have no peer there."""
+ALONE = (
+    "ols",
+    "ols sandwich",
+    "stouffer-rfx",
+    "hunter-schmidt",
+    "sidik-jonkman",
+    "paule-mandel",
+    "empirical-bayes",
+    "tippett",
+)
+"""Ours that have no peer there; a second word is a choice of ``errors``."""
 
 
 def simulate(n_maps: int, n_voxels: int, predictors: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -56,10 +65,14 @@ def cpu(run: Callable[[], object], repeat: int) -> float:
     return min(times)
 
 
-def ours(estimator: Estimator, block: VoxelBlock, matrix: np.ndarray) -> Callable[[], object]:
-    """Fit tile by tile, as the app does."""
+def ours(
+    estimator: Estimator, block: VoxelBlock, matrix: np.ndarray, clusters: np.ndarray | None = None, **settings: str
+) -> Callable[[], object]:
+    """Fit tile by tile, as the app does; every column is tested, or of clusters the difference of the first two."""
     tests = tuple(Test(f"b{i}", np.eye(matrix.shape[1])[i : i + 1]) for i in range(matrix.shape[1]))
-    design = Design(matrix, tuple(test.name for test in tests), tests)
+    if clusters is not None:
+        tests = (Test("difference", np.r_[1.0, -1.0, np.zeros(matrix.shape[1] - 2)][None]),)
+    design = Design(matrix, tuple(test.name for test in tests), tests, clusters=clusters)
     size, n_voxels = block_size(len(matrix)), block.covered.shape[1]
 
     def tile(kind: str, start: int) -> np.ndarray | None:  # what the app would read for this estimator
@@ -75,7 +88,7 @@ def ours(estimator: Estimator, block: VoxelBlock, matrix: np.ndarray) -> Callabl
                 z=tile("z", start),
                 sample_size=block.sample_size,
             )
-            estimator.fit(part, design)
+            estimator.fit(part, design, **settings)
 
     return run
 
@@ -120,15 +133,38 @@ def compare(n_maps: int, n_voxels: int, predictors: int, repeat: int) -> None:
     tell(f"\n{n_voxels} voxels, {n_maps} studies, {predictors} predictor(s): CPU seconds")
     tell(f"{'estimator':18} {'ours':>8} {'PyMARE':>8} {'ratio':>8} {'300 patterns':>13} {'/ complete':>10}")
     for name in (*PEERS, *ALONE):
-        estimator = find_estimator(name)
+        estimator = find_estimator(name.split()[0])
+        settings = {"errors": name.split()[1]} if " " in name else {}
         if predictors > 1 and not estimator.takes_designs:
             continue
-        run, patched = ours(estimator, everything, matrix), ours(estimator, patchy, matrix)
-        ours_small = ours(estimator, block_of(effect[:, :512], variance[:, :512], patchy.covered[:, :512]), matrix)
-        ours_small()  # compiles
+        run, patched = (ours(estimator, block, matrix, **settings) for block in (everything, patchy))
+        small = block_of(effect[:, :512], variance[:, :512], patchy.covered[:, :512])
+        ours(estimator, small, matrix, **settings)()  # compiles
         mine, holes = cpu(run, repeat), cpu(patched, repeat)
         peer = cpu(theirs(name, effect, variance, matrix), 1) if name in PEERS else float("nan")
         tell(f"{name:18} {mine:8.3f} {peer:8.2f} {peer / mine:8.1f} {holes:13.3f} {holes / mine:10.2f}")
+
+
+def compare_errors(subjects: int, conditions: int, n_voxels: int, repeat: int) -> None:
+    """Print what repeated measures take, with subject columns, by their error."""
+    unit, condition = np.repeat(np.arange(subjects), conditions), np.tile(np.arange(conditions), subjects)
+    matrix = np.column_stack([np.eye(conditions)[condition], np.eye(subjects)[unit][:, 1:]])
+    effect, variance, _ = simulate(len(unit), n_voxels, 1)
+    blocks = [block_of(effect, variance, np.ones(effect.shape, dtype=bool))]
+    blocks.append(block_of(effect, variance, coverage_patterns(len(unit), n_voxels, 300)))
+    tell(f"\n{n_voxels} voxels, {subjects} subjects x {conditions} conditions, {matrix.shape[1]} columns: CPU seconds")
+    tell(f"{'errors':18} {'complete':>9} {'300 patterns':>13}")
+    for errors in ("pooled", "sandwich"):
+        runs = [ours(find_estimator("ols"), block, matrix, unit, errors=errors) for block in blocks]
+        ours(
+            find_estimator("ols"),
+            block_of(effect[:, :8], variance[:, :8], effect[:, :8] < 9),
+            matrix,
+            unit,
+            errors=errors,
+        )()
+        times = [cpu(run, repeat) for run in runs]
+        tell(f"{errors:18} {times[0]:9.3f} {times[1]:13.3f}")
 
 
 def peak(side: str, name: str, n_maps: int, n_voxels: int) -> None:
@@ -160,6 +196,7 @@ def main() -> int:
         return 0
     for predictors in (1, 3):
         compare(given.maps, given.voxels, predictors, given.repeat)
+    compare_errors(16, 9, given.voxels // 8, given.repeat)
     return 0
 
 

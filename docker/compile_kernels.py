@@ -52,6 +52,9 @@ def run_everything(folder: Path) -> None:
     run(*group, "--estimator", *DESIGNED, "--inference", *INFERENCES, *RESAMPLED)
     designed = (folder / "out", folder / "designed", "group", "--covariates", folder / "subjects" / "participants.tsv")
     run(*designed, *DESIGN, "--estimator", *DESIGNED, "--inference", *INFERENCES, *RESAMPLED)
+    robust = folder / "robust.toml"
+    robust.write_text('[estimator.ols]\nerrors = "sandwich"\n', encoding="utf-8")
+    run(*designed, *DESIGN, "--estimator", "ols", "--inference", *INFERENCES, *RESAMPLED, "--config-file", robust)
     # peaks alone take a road of their own
     run(*group[:2], "group", "--estimator", "ols", "stouffer-rfx", "--inference", "max-stat", *RESAMPLED)
     run(folder / "studies", folder / "meta", "group", "--inference", "max-stat", *RESAMPLED)
