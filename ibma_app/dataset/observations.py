@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ def observe(
     unit_key: str,
     *,
     dof: float | None = None,
-    sample_sizes: Mapping[str, float] | None = None,
+    sample_sizes: Callable[[str, Mapping[str, str]], float | None] | None = None,
 ) -> tuple[Observation, ...]:
     """Bring maps that agree in all entities but their kind into one observation each.
 
@@ -41,8 +41,8 @@ def observe(
         The entity whose label is the observation's unit.
     dof : float, optional
         Degrees of freedom of maps that say none (``--dof``).
-    sample_sizes : mapping, optional
-        Sample size by unit label, as in studies.tsv; a sidecar's own wins.
+    sample_sizes : callable, optional
+        Tells a sample size by unit label and entities, as studies.tsv has it; a sidecar's own wins.
 
     Returns
     -------
@@ -83,13 +83,13 @@ def _observe_one(
     kinds: Mapping[str, StatMap],
     unit_key: str,
     dof: float | None,
-    sample_sizes: Mapping[str, float] | None,
+    sample_sizes: Callable[[str, Mapping[str, str]], float | None] | None,
 ) -> Observation:
     """Make one observation of its maps."""
     unit = entities[unit_key]
     sample_size = _find_number(kinds, "SampleSize")
     if sample_size is None and sample_sizes is not None:
-        sample_size = _as_number(sample_sizes.get(unit))
+        sample_size = _as_number(sample_sizes(unit, entities))
     freedom = _find_dof(kinds, dof, sample_size)
     units = _find_text(kinds, "Units", ("effect", "variance"))
     tail = _find_text(kinds, "Tail", ("p",))

@@ -11,6 +11,7 @@ from ibma_app.core.errors import DataError
 from ibma_app.core.statmap import Observation
 from ibma_app.designs.aliases import describe_aliases, has_full_rank
 from ibma_app.designs.expressions import INTERCEPT
+from ibma_app.designs.factors import find_factors
 from ibma_app.designs.formulas import FormulaTerm, evaluate_formula, numeric_factors, used_variables
 from ibma_app.designs.tables import require_complete
 from ibma_app.designs.tests import TestSpec, default_tests, resolve_tests
@@ -72,11 +73,15 @@ def build_design(
     if len(observations) < 2:
         _refuse_lone_map(observations)
     data = _take_covariates(observations, covariates, formula)
-    matrix, columns, terms = evaluate_formula(formula, data)
+    evaluated = evaluate_formula(formula, data)
+    matrix, columns, terms, _ = evaluated
     _check_finite(matrix, columns, observations)
     _check_rank(matrix, columns, terms, data, formula)
     nuisance = _nuisance(terms)
-    asked = _choose_tests(tests or {}, columns, nuisance, tail, formula)
+    if tests:
+        asked = resolve_tests(tests, columns, tail, find_factors(evaluated, data, UNIT_NAMES))
+    else:
+        asked = _default_tests(columns, nuisance, tail, formula)
     clusters, cluster_name, notes = _clusters(observations, covariates, data.columns)
     notes += _notes_on_text(terms, data, observations)
     notes += _notes_on_centring(matrix, columns, terms, asked, data)
@@ -92,16 +97,8 @@ def build_design(
     )  # fmt: skip
 
 
-def _choose_tests(
-    tests: Mapping[str, TestSpec],
-    columns: Sequence[str],
-    nuisance: Sequence[str],
-    tail: str,
-    formula: str,
-) -> tuple[Test, ...]:
-    """Return the tests that are named, else one per column; with subject columns they must be named."""
-    if tests:
-        return resolve_tests(tests, columns, tail)
+def _default_tests(columns: Sequence[str], nuisance: Sequence[str], tail: str, formula: str) -> tuple[Test, ...]:
+    """Return a test for each column; with subject columns tests must be named."""
     if nuisance:
         free = [column for column in columns if column not in nuisance]
         msg = (

@@ -60,6 +60,18 @@ def parse_rows(text: str, columns: Sequence[str]) -> Floats:
     return weights[:, :-1]
 
 
+def split_rows(text: str) -> list[str]:
+    """Cut comma-separated expressions apart; commas within brackets belong to names."""
+    pieces, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and depth == 0:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    return pieces
+
+
 def unknown_column(name: str, columns: Sequence[str]) -> UsageError:
     """Return the error that names an unknown column and lists those that exist."""
     return UsageError(f"The design has no column {name!r}. Its columns are: {', '.join(columns)}.")

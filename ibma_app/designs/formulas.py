@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from ibma_app.core.errors import DataError, UsageError
 from ibma_app.designs.expressions import INTERCEPT
 
 if TYPE_CHECKING:  # formulaic takes a third of a second to import, and the plain mean does not need it
-    from formulaic import SimpleFormula
+    from formulaic import ModelSpec, SimpleFormula
     from formulaic.parser.types import Term
 
 MEAN = "1"
@@ -68,9 +68,16 @@ def formula_entities(formula: str) -> set[str]:
     return set().union(*(_term_variables(term, ()) for term in parse_formula(formula)))
 
 
-def evaluate_formula(
-    formula: str, data: pd.DataFrame
-) -> tuple[NDArray[np.float64], tuple[str, ...], tuple[FormulaTerm, ...]]:
+class Evaluated(NamedTuple):
+    """A formula's columns."""
+
+    matrix: NDArray[np.float64]  # (K, P)
+    columns: tuple[str, ...]  # as formulaic names them, the intercept as ``intercept``
+    terms: tuple[FormulaTerm, ...]
+    spec: "ModelSpec | None"  # makes the same columns of other covariates; None: the intercept alone
+
+
+def evaluate_formula(formula: str, data: pd.DataFrame) -> Evaluated:
     """Make a formula's columns from covariates that have no missing values.
 
     Parameters
@@ -80,13 +87,6 @@ def evaluate_formula(
     data : DataFrame
         K rows; what the formula names.
 
-    Returns
-    -------
-    matrix : (K, P) array
-    columns : tuple of str
-        As formulaic names them, the intercept as ``intercept``.
-    terms : tuple of FormulaTerm
-
     Raises
     ------
     UsageError
@@ -95,7 +95,9 @@ def evaluate_formula(
         When it cannot be evaluated, has no columns, or has two of one name.
     """
     if formula.strip() == MEAN:
-        return np.ones((len(data), 1)), (INTERCEPT,), (FormulaTerm(MEAN, frozenset(), (), (INTERCEPT,)),)
+        return Evaluated(
+            np.ones((len(data), 1)), (INTERCEPT,), (FormulaTerm(MEAN, frozenset(), (), (INTERCEPT,)),), None
+        )
     parsed = parse_formula(formula)
     try:
         # no context: a formula knows only its covariates and formulaic's own functions
@@ -122,7 +124,7 @@ def evaluate_formula(
         )
         for term, indices in frame.model_spec.term_indices.items()
     )
-    return np.ascontiguousarray(frame.to_numpy(dtype=float)), columns, terms
+    return Evaluated(np.ascontiguousarray(frame.to_numpy(dtype=float)), columns, terms, frame.model_spec)
 
 
 def used_variables(formula: str, available: Collection[str]) -> tuple[str, ...]:

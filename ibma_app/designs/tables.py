@@ -1,13 +1,16 @@
 """Tables of covariates: participants.tsv, studies.tsv and the like, joined to the maps."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from ibma_app.core.errors import DataError, InputError, did_you_mean
 from ibma_app.core.statmap import Observation
+from ibma_app.designs.map_rows import ROW_KEYS, RowFinder, read_keys, refuse_twins, rows_of
 
 PREFIXES = {"participant_id": "sub-", "study_id": "study-"}
 """Key column -> the prefix that its labels may have."""
@@ -35,11 +38,11 @@ LONG_NAMES = {
 """Short key of an entity -> its long BIDS name, where they differ."""
 
 Table = pd.DataFrame  # for packages that pass tables on and do not import pandas
-TABLE_PATH = "path"
-"""Key of ``DataFrame.attrs`` for the file that covariates come from."""
+TABLE_PATH, ROW_NAMES, ABSENT = "path", "names", "absent"
+"""Keys of ``DataFrame.attrs``: the file that covariates come from, what rows are called, which it does not have."""
 
 
-def read_table(path: Path, key: str) -> pd.DataFrame:
+def read_table(path: Path, key: str, *, of_maps: bool = False) -> pd.DataFrame:
     """Read a tab-separated table of covariates.
 
     Parameters
@@ -47,7 +50,10 @@ def read_table(path: Path, key: str) -> pd.DataFrame:
     path : Path
         The file.
     key : {"participant_id", "study_id"}
-        The column that names the rows.
+        The column that names the rows. Several rows of one label are told
+        apart by columns that are called as entities are: contrast, session, task, run.
+    of_maps : bool
+        Such columns say which maps a row speaks of, even where no label comes twice.
 
     Returns
     -------
@@ -73,14 +79,14 @@ def read_table(path: Path, key: str) -> pd.DataFrame:
         row = int(labels.isin(MISSING).to_numpy().argmax()) + 2
         msg = f"{path} has no {key} in line {row}. Name the row or remove it."
         raise DataError(msg)
-    if labels.duplicated().any():
-        twice = ", ".join(sorted(set(labels[labels.duplicated()])))
-        msg = f"{path} has several rows for {key} {twice}. Keep one row for each."
-        raise DataError(msg)
+    keys = read_keys(table, MISSING)
+    refuse_twins(labels.tolist(), keys, path, key)
     columns = {name: _to_values(table[name]) for name in table.columns if name != key}
     result = pd.DataFrame(columns, index=table.index)
     result.index = pd.Index(labels.to_numpy(), name=key)
     result.attrs[TABLE_PATH] = str(path)
+    if keys and (of_maps or labels.duplicated().any()):
+        result.attrs[ROW_KEYS] = keys
     return result
 
 
@@ -120,17 +126,25 @@ def collect_covariates(
     path = table_path
     if table is not None:
         path = path or table.attrs.get(TABLE_PATH)
-        rows = table.reindex(units).reset_index(drop=True)
+        rows, there = rows_of(table, observations)
         if "sample_size" in rows and pd.api.types.is_numeric_dtype(rows["sample_size"]):
             columns["sample_size"] = columns["sample_size"].fillna(rows["sample_size"].astype(float))
         columns |= {name: rows[name] for name in rows.columns if name not in columns}
-        absent = sorted(set(units) - set(table.index))
     result = pd.DataFrame(columns)
     if path is not None:
         result.attrs[TABLE_PATH] = str(path)
-    if table is not None and absent:
-        result.attrs["absent"] = absent
+    if table is not None:
+        # maps are named where rows are, else their subjects or studies
+        names = _names_of(observations, key, of_maps=ROW_KEYS in table.attrs)
+        result.attrs[ROW_NAMES] = names
+        result.attrs[ABSENT] = [name for name, known in zip(names, there, strict=True) if not known]
     return result
+
+
+def _names_of(observations: Sequence[Observation], key: str, *, of_maps: bool) -> list[str]:
+    """Return what messages call each row."""
+    prefix = PREFIXES.get(key, "")
+    return [one.label if of_maps else f"{prefix}{one.unit_label}" for one in observations]
 
 
 def require_complete(observations: Sequence[Observation], covariates: pd.DataFrame, names: Sequence[str]) -> None:
@@ -162,23 +176,21 @@ def require_complete(observations: Sequence[Observation], covariates: pd.DataFra
             f"The formula names {', '.join(map(repr, unknown))}, which {found}.{hint} "
             f"Columns to choose from: {', '.join(known)}."
         )
-    prefix = PREFIXES.get(str(covariates.columns[0]), "")  # the key comes first
+    called = covariates.attrs.get(ROW_NAMES) or _names_of(observations, str(covariates.columns[0]), of_maps=False)
     for name in names:
         missing = covariates[name].isna()
         if missing.any():
-            pairs = zip(observations, missing, strict=True)
-            lacking = list(dict.fromkeys(observation.unit_label for observation, gone in pairs if gone))
-            rowless = [unit for unit in lacking if unit in covariates.attrs.get("absent", ())]
-            text = f"The covariate {name!r} is missing for {_listed(lacking, prefix)} in {where}"
-            text += f" ({_listed(rowless, prefix)}: no row)" if rowless else ""
+            lacking = list(dict.fromkeys(compress(called, missing)))
+            rowless = [row for row in lacking if row in covariates.attrs.get(ABSENT, ())]
+            text = f"The covariate {name!r} is missing for {_listed(lacking)} in {where}"
+            text += f" ({_listed(rowless)}: no row)" if rowless else ""
             remedy = "Complete it, or leave them out with --participant-label or --study-label."
             raise DataError(f"{text}. {remedy}")
 
 
-def _listed(units: Sequence[str], prefix: str) -> str:
-    """List the first ten labels."""
-    more = f" and {len(units) - 10} more" if len(units) > 10 else ""
-    return ", ".join(f"{prefix}{unit}" for unit in units[:10]) + more
+def _listed(names: Sequence[str]) -> str:
+    """List the first ten."""
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def _read_cells(path: Path) -> pd.DataFrame:
@@ -234,21 +246,38 @@ def _entity_columns(observations: Sequence[Observation]) -> Mapping[str, pd.Seri
     return columns
 
 
-def sample_sizes(table: Table | None) -> dict[str, float]:
-    """Return the ``sample_size`` column by label; {} where there is none."""
+def sample_sizes(table: Table | None) -> Callable[[str, Mapping[str, str]], float | None]:
+    """Return a function that tells ``sample_size`` by a map's unit and entities; None where it is not stated."""
     if table is None or "sample_size" not in table.columns:
-        return {}
-    sizes = pd.to_numeric(table["sample_size"], errors="coerce").dropna()
-    return {str(label): float(size) for label, size in sizes.items()}
+        return lambda unit_label, entities: None
+    tell = _teller(table)
+    return lambda unit_label, entities: _number(tell("sample_size", unit_label, entities))
 
 
-def stated_sample(table: Table | None, label: str) -> tuple[float | None, float | None, str | None]:
+def stated_sample(table: Table | None, observation: Observation) -> tuple[float | None, float | None, str | None]:
     """Return a study's ``n1``, ``n2`` (sizes of two groups that are compared) and ``design``; None where not stated."""
-    if table is None or label not in table.index:
+    if table is None:
         return None, None, None
-    n1 = n2 = None
-    if {"n1", "n2"} <= set(table.columns):
-        n1, n2 = (float(pd.to_numeric(table[name], errors="coerce").loc[label]) for name in ("n1", "n2"))
-        n1, n2 = (None, None) if math.isnan(n1 + n2) else (n1, n2)
-    design = table["design"].loc[label] if "design" in table.columns else None
-    return n1, n2, design.strip().lower() if isinstance(design, str) else None
+    tell, of = _teller(table), (observation.unit_label, observation.entities)
+    n1, n2 = _number(tell("n1", *of)), _number(tell("n2", *of))
+    design = tell("design", *of)
+    both = (n1, n2) if n1 is not None and n2 is not None else (None, None)
+    return (*both, design.strip().lower() if isinstance(design, str) else None)
+
+
+def _teller(table: Table) -> Callable[[str, str, Mapping[str, str]], Any]:
+    """Return a function that tells what a column says of a map; None where nothing, or several things."""
+    finder = RowFinder(table)
+
+    def tell(name: str, unit_label: str, entities: Mapping[str, str]) -> Any:
+        if name not in table.columns:
+            return None
+        values = table[name].iloc[finder.find(unit_label, entities)].unique()
+        return values[0] if len(values) == 1 else None
+
+    return tell
+
+
+def _number(value: Any) -> float | None:
+    number = float(pd.to_numeric(value, errors="coerce")) if value is not None and not pd.isna(value) else math.nan
+    return None if math.isnan(number) else number

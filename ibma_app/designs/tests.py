@@ -12,7 +12,8 @@ import numpy as np
 from ibma_app.core.design import TAILS, Test
 from ibma_app.core.errors import DataError, InputError, UsageError
 from ibma_app.core.labels import make_label
-from ibma_app.designs.expressions import Floats, find_column, parse_rows
+from ibma_app.designs.expressions import Floats, find_column, parse_rows, split_rows
+from ibma_app.designs.factors import NO_FACTORS, Factors
 from ibma_app.designs.formulas import formula_entities as formula_entities
 
 Row = str | Mapping[str, float | str]
@@ -130,7 +131,9 @@ def merge_tests(*groups: Sequence[TestSpec] | Mapping[str, TestSpec]) -> Mapping
     return merged
 
 
-def resolve_tests(specs: Mapping[str, TestSpec], columns: Sequence[str], tail: str) -> tuple[Test, ...]:
+def resolve_tests(
+    specs: Mapping[str, TestSpec], columns: Sequence[str], tail: str, factors: Factors = NO_FACTORS
+) -> tuple[Test, ...]:
     """Turn the user's tests into weights of a design's columns.
 
     Parameters
@@ -141,6 +144,8 @@ def resolve_tests(specs: Mapping[str, TestSpec], columns: Sequence[str], tail: s
         The design's columns, P.
     tail : str
         Of the tests that have none of their own; F tests are upper-tail ("positive").
+    factors : Factors
+        Whose means and effects tests may name beside the columns.
 
     Returns
     -------
@@ -152,7 +157,7 @@ def resolve_tests(specs: Mapping[str, TestSpec], columns: Sequence[str], tail: s
         When a column is unknown, a row has no weight, or the rows of an F
         test depend on each other.
     """
-    return tuple(_resolve(label, spec, columns, tail) for label, spec in specs.items())
+    return tuple(_resolve(label, spec, columns, tail, factors) for label, spec in specs.items())
 
 
 def default_tests(columns: Sequence[str], nuisance: Sequence[str], tail: str) -> tuple[Test, ...]:
@@ -222,10 +227,15 @@ def _is_row(row: Any) -> bool:
     return all(isinstance(weight, int | float | str) and not isinstance(weight, bool) for weight in weights)
 
 
-def _resolve(label: str, spec: TestSpec, columns: Sequence[str], tail: str) -> Test:
+def _resolve(label: str, spec: TestSpec, columns: Sequence[str], tail: str, factors: Factors) -> Test:
     """Look up one test's columns."""
     where = f"The test {spec.name!r} ({spec.origin})"
-    weights = np.concatenate([_row_weights(row, columns, where) for row in spec.rows])
+    pieces = [piece for row in spec.rows for piece in (split_rows(row) if isinstance(row, str) else [row])]
+    effects = [factors.effects.get(_bare(piece)) if isinstance(piece, str) else None for piece in pieces]
+    weights = np.concatenate([
+        _row_weights(piece, columns, where, factors) if rows is None else rows
+        for piece, rows in zip(pieces, effects, strict=True)
+    ])  # fmt: skip
     if not np.all(np.isfinite(weights)):
         msg = f"{where} has weights that are not finite."
         raise UsageError(msg)
@@ -236,21 +246,37 @@ def _resolve(label: str, spec: TestSpec, columns: Sequence[str], tail: str) -> T
     if np.linalg.matrix_rank(weights / norms, tol=RANK_TOLERANCE) < len(weights):
         msg = f"{where} has rows that depend on each other. Leave out those that follow from the others."
         raise UsageError(msg)
-    is_f = spec.is_f or len(weights) > 1
+    is_f = spec.is_f or len(weights) > 1 or effects[0] is not None
     if is_f and spec.tail == "negative":
         msg = f"{where} is an F test, which has no negative tail."
         raise UsageError(msg)
     return Test(label, weights, spec.tail or tail, is_f)
 
 
-def _row_weights(row: Row, columns: Sequence[str], where: str) -> Floats:
-    """Return the weights (Q, P) of an expression or of column -> weight."""
-    if isinstance(row, str):
-        return parse_rows(row, columns)
-    weights = np.zeros((1, len(columns)))
-    for name, weight in row.items():
-        weights[0, find_column(name, columns)] += _number(weight, where)
-    return weights
+def _row_weights(row: Row, columns: Sequence[str], where: str, factors: Factors) -> Floats:
+    """Return the weights (1, P) of an expression or of column -> weight; means of factors are names too."""
+    text = _bare(row if isinstance(row, str) else " ".join(row))
+    means = [name for name in factors.means if name not in columns and _bare(name) in text]
+    names = [*columns, *means]
+    try:
+        if isinstance(row, str):
+            weights = parse_rows(row, names)
+        else:
+            weights = np.zeros((1, len(names)))
+            for name, weight in row.items():
+                weights[0, find_column(name, names)] += _number(weight, where)
+    except UsageError as error:
+        told = "; ".join(f"{name}[{', '.join(levels)}]" for name, levels in factors.levels.items())
+        raise UsageError(
+            f"{error.message} Means of factors may be named too: {told}." if told else error.message
+        ) from error
+    of_means: Floats = np.array([factors.means[name] for name in means]).reshape(len(means), len(columns))
+    summed: Floats = weights[:, : len(columns)] + weights[:, len(columns) :] @ of_means
+    return summed
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"\s+", "", text)
 
 
 def _number(weight: float | str, where: str) -> float:

@@ -17,6 +17,7 @@ from ibma_app.dataset.level_rules import require_content
 from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.dataset.write import open_writer
 from ibma_app.designs.build import build_design
+from ibma_app.designs.map_rows import repeated_entities
 from ibma_app.designs.tables import collect_covariates, stated_sample
 from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, parse_tests, read_contrast_file
 from ibma_app.images.atlas import atlas_at_hand, read_atlases
@@ -53,7 +54,8 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
     tests = _read_tests(options)
     folder = options.config_file.parent if options.config_file else Path()
     atlases = read_atlases(options.settings.get("atlas", {}), folder)
-    analyses = plan_group(gathered.observations, options, formula_entities(options.formula))
+    named = formula_entities(options.formula)
+    analyses = plan_group(gathered.observations, options, named | repeated_entities(gathered.table, named))
     if options.dry_run:
         return _show(analyses, gathered, tests, options)
     resources = resources_for(options)
@@ -339,7 +341,7 @@ def _samples(
     """Describe the people behind each map, when effects are standardised (``--units hedges-g``)."""
     if options.units != "hedges-g" or "effect" not in needs:
         return None
-    return tuple(find_sample(o, Stated(*stated_sample(gathered.table, o.unit_label))) for o in analysis.observations)
+    return tuple(find_sample(o, Stated(*stated_sample(gathered.table, o))) for o in analysis.observations)
 
 
 def _settings(analysis: Analysis, options: Options) -> dict[str, object]:

@@ -56,16 +56,18 @@ def test_kinds_come_together():
 def test_degrees_of_freedom(stated, dof, sizes, expected, caplog):
     metadata = {} if stated is None else {"DegreesOfFreedom": stated}
     with caplog.at_level(logging.WARNING):
-        (one,) = observe([statmap("t", metadata)], "sub", dof=dof, sample_sizes=sizes)
+        (one,) = observe(
+            [statmap("t", metadata)], "sub", dof=dof, sample_sizes=lambda unit, _: sizes.get(unit) if sizes else None
+        )
     assert (one.dof, one.dof_source) == expected
     assert ("DegreesOfFreedom" in caplog.text) == (stated is not None and expected[1] != "sidecar")
 
 
 def test_dof_map_and_sample_size():
     maps = [statmap("t", {"DegreesOfFreedom": "voxelwise", "SampleSize": 12}), statmap("dof")]
-    (one,) = observe(maps, "sub", dof=3, sample_sizes={"01": 99})
+    (one,) = observe(maps, "sub", dof=3, sample_sizes=lambda unit, _: {"01": 99}.get(unit))
     assert (one.dof, one.dof_source, one.sample_size) == (None, "map", 12.0)
-    (one,) = observe([statmap("p", {"Tail": "Two-Sided"})], "sub", sample_sizes={"01": 99})
+    (one,) = observe([statmap("p", {"Tail": "Two-Sided"})], "sub", sample_sizes=lambda unit, _: {"01": 99}.get(unit))
     assert (one.tail, one.sample_size) == ("two-sided", 99.0)
 
 

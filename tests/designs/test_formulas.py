@@ -34,7 +34,7 @@ def test_what_is_no_formula(formula):
 
 def test_columns_and_their_terms():
     data = pd.DataFrame({"age": [1.0, 2, 4], "group": ["a", "b", "b"]})
-    matrix, columns, terms = evaluate_formula("age + C(group)", data)
+    matrix, columns, terms, _ = evaluate_formula("age + C(group)", data)
     assert columns == ("intercept", "age", "C(group)[T.b]")
     assert matrix.tolist() == [[1, 1, 0], [1, 2, 1], [1, 4, 1]]
     assert [term.columns for term in terms] == [("intercept",), ("age",), ("C(group)[T.b]",)]
@@ -42,7 +42,8 @@ def test_columns_and_their_terms():
 
 
 def test_the_intercept_needs_no_covariates():
-    matrix, columns, _ = evaluate_formula("1", pd.DataFrame(index=range(4)))
+    matrix, columns, _, spec = evaluate_formula("1", pd.DataFrame(index=range(4)))
+    assert spec is None
     assert columns == ("intercept",)
     assert matrix.tolist() == [[1]] * 4
 

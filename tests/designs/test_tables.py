@@ -92,7 +92,7 @@ def test_absent_subjects_and_absent_entities_are_missing(observe, write):
     data = collect_covariates(rows, read_table(write(TABLE), "participant_id"), "participant_id")
     assert data["age"].isna().tolist() == [False, True]
     assert data["session"].isna().tolist() == [False, True]
-    assert data.attrs["absent"] == ["09"]
+    assert data.attrs["absent"] == ["sub-09"]
 
 
 def test_what_a_formula_uses_is_required(observe, write):

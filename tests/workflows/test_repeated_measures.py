@@ -1,6 +1,7 @@
 """Repeated measures through the command line: textbook tests, factors and covariates of maps, refusals and words."""
 
 import json
+import shlex
 from pathlib import Path
 
 import nibabel as nib
@@ -147,3 +148,91 @@ def test_each_map_alone_is_welchs_t(data: Path, tmp_path: Path, cli) -> None:
     found, sidecar = read(tmp_path / "out", "groups", "t")
     np.testing.assert_allclose(found, stats.ttest_ind(one, two, equal_var=False).statistic, rtol=2e-5, atol=1e-5)
     assert (sidecar["Clusters"], sidecar["NumberOfClusters"]) == ("each map", 9)
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
+    lines = ["\t".join(rows[0]), *("\t".join(str(value) for value in row.values()) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_factors_of_conditions_are_columns(data: Path, tmp_path: Path, cli) -> None:
+    stimulus = {"a": "face", "b": "house", "c": "scrambled"}
+    rng = np.random.default_rng(4)
+    rows = [
+        {"participant_id": f"sub-{sub}", "contrast": name, "stimulus": stimulus[name], "rt": round(rng.normal(), 3)}
+        for name in CONDITIONS
+        for sub in SUBJECTS
+    ]
+    table = write_rows(tmp_path / "conditions.tsv", rows)
+    ran = cli(data, tmp_path / "out", "group", "--covariates", table, "--formula", "1 + C(stimulus)", "--test",
+              "any=stimulus", "faces=0.5*stimulus[face] + 0.5*stimulus[house] - stimulus[scrambled]",
+              "--no-report")  # fmt: skip
+    assert ran.code == 0, ran.stderr
+    expected = stats.ttest_1samp(stacked({"a": 0.5, "b": 0.5, "c": -1}), 0.0).statistic
+    np.testing.assert_allclose(read(tmp_path / "out", "faces", "t")[0], expected, rtol=2e-5, atol=1e-5)
+    assert read(tmp_path / "out", "any", "F")[1]["DegreesOfFreedom"] == 10
+    (design,) = (tmp_path / "out" / "group").glob("*_design.tsv")
+    header, *lines = design.read_text().splitlines()
+    assert header.split("\t")[:2] == ["participant_id", "contrast"]
+    assert len(lines) == 36
+    ran = cli(data, tmp_path / "rt", "group", "--covariates", table, "--formula", "1 + rt + C(participant_id)",
+              "--test", "rt=rt", "--no-report")  # fmt: skip
+    assert ran.code == 0, ran.stderr
+    rt = np.array([[row["rt"] for row in rows if row["participant_id"] == f"sub-{sub}"] for sub in SUBJECTS])
+    centred = rt - rt.mean(axis=1, keepdims=True)
+    values = np.stack([[VALUES[sub, name] for name in CONDITIONS] for sub in SUBJECTS])
+    slope = np.einsum("uc,ucxyz->xyz", centred, values) / (centred**2).sum()
+    (path,) = (tmp_path / "rt" / "group").glob("*_test-rt_desc-ols_stat-effect_statmap.nii.gz")
+    np.testing.assert_allclose(nib.load(path).get_fdata(), slope, rtol=2e-5, atol=1e-5)
+    assert read(tmp_path / "rt", "rt", "t")[1]["SmallestDegreesOfFreedom"] < 11
+    # a map without its row is named
+    few = write_rows(tmp_path / "few.tsv", rows[1:])
+    ran = cli(data, tmp_path / "few", "group", "--covariates", few, "--formula", "1 + C(stimulus)", "--no-report")
+    assert ran.code == 65
+    assert "sub-01_task-x_contrast-a: no row" in ran.stderr
+
+
+def test_the_example_of_the_docs(tmp_path: Path, cli, describe_dataset, write_statmap) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "usage.md").read_text(encoding="utf-8")
+    block = next(part for part in page.split("```bash\n") if "conditions.tsv" in part).split("```")[0]
+    words = shlex.split(block.replace("\\\n", " "))
+    assert words[:4] == ["ibma-app", "BIDS_DIR", "OUTPUT_DIR", "group"]
+    root, rng, rows = describe_dataset(tmp_path / "data"), np.random.default_rng(8), []
+    values = {}
+    for sub in SUBJECTS:
+        for when, repetition in (("ini", 1), ("im", 2)):
+            for short, stimulus in (("ff", "famous"), ("uf", "unfamiliar")):
+                values[sub, stimulus, repetition] = rng.normal(size=SHAPE).astype(np.float32)
+                write_statmap(root, "effect", values[sub, stimulus, repetition], sub=sub, task="x",
+                              contrast=when + short, space="MNI152NLin6Asym")  # fmt: skip
+                rows.append({"participant_id": f"sub-{sub}", "contrast": when + short, "stimulus": stimulus,
+                             "repetition": repetition, "rt": 0.6})  # fmt: skip
+    write_rows(tmp_path / "conditions.tsv", rows)
+    given = [str(tmp_path / word) if word == "conditions.tsv" else word for word in words[4:]]
+    ran = cli(root, tmp_path / "out", "group", *given, "--no-report")
+    assert ran.code == 0, ran.stderr
+    signs = {("famous", 1): 1, ("famous", 2): -1, ("unfamiliar", 1): -1, ("unfamiliar", 2): 1}
+    both = np.stack([sum(sign * values[sub, *cell].astype(float) for cell, sign in signs.items()) for sub in SUBJECTS])
+    t = stats.ttest_1samp(both, 0.0).statistic
+    np.testing.assert_allclose(read(tmp_path / "out", "both", "F")[0], t**2, rtol=5e-5, atol=1e-5)
+    assert {path.name.split("_test-")[1].split("_")[0] for path in (tmp_path / "out" / "group").glob("*_test-*")} == {
+        "stimulus", "repetition", "both", "fame",
+    }  # fmt: skip
+
+
+def test_runs_that_a_table_tells_apart(tmp_path: Path, cli, describe_dataset, write_statmap) -> None:
+    """A covariate of runs makes them repeated measures; without one they are refused, as ever."""
+    root, rng, rows = describe_dataset(tmp_path / "data"), np.random.default_rng(3), []
+    for sub in SUBJECTS[:6]:
+        for run in "123":
+            write_statmap(root, "effect", rng.normal(size=SHAPE), sub=sub, task="x", run=run, space="MNI152NLin6Asym",
+                          contrast="a")  # fmt: skip
+            rows.append({"participant_id": sub, "run": run, "motion": round(rng.normal(), 3)})
+    asked = ("--covariates", write_rows(tmp_path / "runs.tsv", rows), "--no-report")
+    ran = cli(root, tmp_path / "1", "group", *asked, "--formula", "1 + center(motion)", "--test", "mean=intercept")
+    assert ran.code == 0, ran.stderr
+    assert "18 maps" in ran.stderr
+    ran = cli(root, tmp_path / "2", "group", *asked)
+    assert ran.code == 16
+    assert "is the map of one run" in ran.stderr

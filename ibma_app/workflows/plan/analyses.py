@@ -53,8 +53,8 @@ def plan_group(observations: Sequence[Observation], options: Options, formula_na
     options : Options
         ``pool`` is used.
     formula_names : set of str
-        Variables of the formula: entities among them are pooled as repeated
-        measures.
+        Variables of the formula, and entities that its variables tell apart:
+        entities among them are pooled as repeated measures.
 
     Raises
     ------
@@ -63,9 +63,10 @@ def plan_group(observations: Sequence[Observation], options: Options, formula_na
     """
     unit = _unit(observations)
     unit_key = UNIT_KEYS[unit]
-    _refuse_runs(observations)
     carried = {key for o in observations for key in o.entities}
     repeated = ({short_name(name) for name in formula_names} & carried) - {unit_key}
+    if "run" not in repeated:
+        _refuse_runs(observations)
     pooled = _pooled(observations, unit, options)
     _check_spaces([o for o in observations if "space" not in pooled and "space" not in repeated], unit_key)
     groups = _group(observations, leave_out=(unit_key, *pooled, *repeated))

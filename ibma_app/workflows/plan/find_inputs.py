@@ -67,7 +67,7 @@ def gather(options: Options) -> Gathered:
     _warn_of_unmatched(query, statmaps)
     key = "study_id" if any("study" in statmap.entities for statmap in statmaps) else "participant_id"
     table_path = options.covariates or find_table(datasets, options.bids_dir, _TABLES[key])
-    table = read_table(table_path, key) if table_path else None
+    table = read_table(table_path, key, of_maps=options.covariates is not None) if table_path else None
     observations = observe(
         statmaps,
         "study" if key == "study_id" else "sub",

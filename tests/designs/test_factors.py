@@ -1,0 +1,118 @@
+"""Factors by name: estimated marginal means whatever the coding, effects as afex has them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ibma_app.core.block import VoxelBlock
+from ibma_app.core.errors import UsageError
+from ibma_app.designs.build import build_design
+from ibma_app.designs.tables import collect_covariates
+from ibma_app.designs.tests import parse_tests
+from ibma_app.estimators.ols import fit
+
+AFEX = json.loads((Path(__file__).parents[1] / "reference" / "afex.json").read_text())
+WITHIN = "+ C(participant_id)"
+
+
+@pytest.fixture
+def factorial(observe):
+    """Return ``factorial(formula, *tests) -> Design`` of afex' 12 subjects, 3 stimuli and 3 repetitions."""
+    rows = [
+        observe(f"{unit:02d}", contrast=f"s{stim}r{rep}")
+        for unit, stim, rep in zip(AFEX["unit"], AFEX["stim"], AFEX["rep"], strict=True)
+    ]
+
+    def make(formula, *tests):
+        data = collect_covariates(rows)
+        data["stimulus"] = pd.Series([("face", "house", "scrambled")[stim - 1] for stim in AFEX["stim"]])
+        data["repetition"] = pd.Series(AFEX["rep"])
+        data["group"] = pd.Series(["pq"[group - 1] for group in AFEX["group"]])
+        data["age"] = pd.Series([20.0 + unit for unit in AFEX["unit"]])
+        return build_design(rows, data, formula, parse_tests(tests))
+
+    return make
+
+
+def fitted(design):
+    y = np.array(AFEX["y"])[:, None]
+    return fit(VoxelBlock(np.ones(y.shape, dtype=bool), effect=y), design).tests
+
+
+@pytest.mark.parametrize("subjects", [WITHIN, ""])
+@pytest.mark.parametrize("coding", ["{}", "{}, contr.sum", "{}, contr.helmert"])
+def test_effects_are_afex_whatever_the_coding(factorial, coding, subjects):
+    stimulus, repetition = (f"C({coding.format(name)})" for name in ("stimulus", "repetition"))
+    design = factorial(
+        f"1 + {stimulus} * {repetition} {subjects}", "stim=stimulus", "rep=repetition", "both=repetition:stimulus"
+    )
+    for name, known in (("stim", "stim"), ("rep", "rep"), ("both", "stim:rep")):
+        test = fitted(design)[name]
+        np.testing.assert_allclose(test.statistic, AFEX["within"][known]["F"], rtol=1e-8)
+        np.testing.assert_allclose(test.dof, AFEX["within"][known]["dof"], rtol=1e-8)
+
+
+def test_effects_beside_a_group_are_afex(factorial):
+    asked = {
+        "g": "group", "s": "stimulus", "gs": "group:stimulus", "r": "repetition", "gr": "group:repetition",
+        "sr": "stimulus:repetition", "gsr": "group:stimulus:repetition",
+    }  # fmt: skip
+    design = factorial(
+        "1 + C(group) * stimulus * C(repetition)", *(f"{label}={factor}" for label, factor in asked.items())
+    )
+    for label, factor in asked.items():
+        known = AFEX["mixed"][factor.replace("stimulus", "stim").replace("repetition", "rep")]
+        test = fitted(design)[label]
+        np.testing.assert_allclose(test.statistic, known["F"], rtol=1e-8, err_msg=label)
+        np.testing.assert_allclose(test.dof, known["dof"], rtol=1e-8, err_msg=label)
+
+
+def test_means_of_levels_and_cells(factorial):
+    y = np.array(AFEX["y"])
+    stim, rep = np.array(AFEX["stim"]), np.array(AFEX["rep"])
+    design = factorial(
+        "1 + stimulus * C(repetition)",
+        "face=stimulus[face]",
+        "difference=stimulus[face] - stimulus [house]",
+        "cell=stimulus[face]:repetition[2]",
+        "slope=repetition[3]:stimulus[house] - repetition[1]:stimulus[house]",
+    )
+    tests = fitted(design)
+    face, house = y[stim == 1].mean(), y[stim == 2].mean()
+    np.testing.assert_allclose(tests["face"].effect, face)
+    np.testing.assert_allclose(tests["difference"].effect, face - house)
+    np.testing.assert_allclose(tests["cell"].effect, y[(stim == 1) & (rep == 2)].mean())
+    slope = y[(stim == 2) & (rep == 3)].mean() - y[(stim == 2) & (rep == 1)].mean()
+    np.testing.assert_allclose(tests["slope"].effect, slope)
+    np.testing.assert_array_equal(tests["face"].dof, 11)
+
+
+def test_covariates_stand_at_their_means(factorial):
+    design = factorial("1 + C(group) + age", "p=group[p]", "columns=intercept + 26.5*age", "any=group, age")
+    np.testing.assert_allclose(design.tests[0].weights, design.tests[1].weights, rtol=1e-12)
+    assert design.tests[2].weights.shape == (2, 3)
+    centred = factorial("1 + C(group) + center(age)", "p=group[p]", "c=intercept")
+    np.testing.assert_allclose(centred.tests[0].weights, centred.tests[1].weights, atol=1e-12)
+
+
+def test_a_column_wins_over_a_mean_of_its_name(factorial):
+    design = factorial("0 + stimulus + C(group)", "face=stimulus[face]", "half=stimulus[face] + 0.5*C(group)[T.q]")
+    np.testing.assert_array_equal(design.tests[0].weights, [[1, 0, 0, 0]])
+    np.testing.assert_array_equal(design.tests[1].weights, [[1, 0, 0, 0.5]])
+
+
+def test_an_effect_of_two_levels_is_an_f_test(factorial):
+    design = factorial("1 + C(group) + C(stimulus)", "g=group", "f=group, stimulus")
+    assert (design.tests[0].is_f, design.tests[0].weights.shape) == (True, (1, 4))
+    assert design.tests[1].weights.shape == (3, 4)
+
+
+def test_what_there_is_is_told(factorial):
+    with pytest.raises(UsageError) as caught:
+        factorial("1 + C(stimulus) * C(repetition)", "x=stimulus[faces]")
+    assert "repetition[1, 2, 3]; stimulus[face, house, scrambled]" in caught.value.message
+    with pytest.raises(UsageError, match="depend on each other"):
+        factorial("1 + C(stimulus)", "x=stimulus, stimulus[face] - stimulus[house]")
