@@ -1,6 +1,6 @@
-"""Work in threads of this process, a few pieces at a time: kernels, compression and files release the GIL.
+"""Jobs in threads of this process: compiled kernels, compression and reading of files release the GIL.
 
-It stands in this room because reading, fitting and writing all need it.
+It is here because reading, fitting and writing all need it.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 def in_threads(
     work: Callable[[Job], Result], jobs: Iterable[Job], threads: int, done: Callable[[Job, Result], None] | None = None
 ) -> None:
-    """Do jobs, a few waiting at a time, so that a failure or ctrl-C ends soon; no thread outlives it.
+    """Do jobs in threads, few of them queued, so that an error or ctrl-C ends it soon; no thread outlives the call.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def in_threads(
         Called with one job.
     jobs : iterable
     threads : int
-        1: in this thread, in order.
+        1: the jobs are done in this thread, in order.
     done : callable, optional
         Called in this thread with a job and its result, in the order in which they finish.
     """
@@ -53,7 +53,7 @@ def in_threads(
 
 
 def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], threads: int) -> Iterator[Result]:
-    """Do jobs in threads, one more than these ahead, and yield their results in the jobs' order.
+    """Do jobs in threads and yield the results in the order of the jobs; at most ``threads`` + 1 jobs are ahead.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], threads: int) -
         Called with one job.
     jobs : iterable
     threads : int
-        1: in this thread, each when it is asked for.
+        1: the jobs are done in this thread, each when its result is asked for.
     """
     if threads <= 1:
         yield from map(work, jobs)
@@ -73,13 +73,13 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], threads: int) -
 
 
 class WorkQueue(Generic[Result]):
-    """Work for threads of which a few pieces wait at most; results come in the order in which it was handed in.
+    """Calls made in threads, with a limit to how many are queued; results in the order of the calls.
 
     Parameters
     ----------
     pool : Executor
     most : int
-        How many pieces may wait: what they hold stays in memory.
+        How many calls may be queued: their arguments stay in memory.
     """
 
     def __init__(self, pool: Executor, most: int) -> None:
@@ -87,19 +87,19 @@ class WorkQueue(Generic[Result]):
         self._waiting: deque[Future[Result]] = deque()
 
     def put(self, work: Callable[..., Result], *arguments: Any) -> list[Result]:
-        """Hand in a call; where too many then wait, wait for the oldest and return its result (or raise its error)."""
+        """Queue a call; where too many are queued, wait for the oldest and return its result (or raise its error)."""
         self._waiting.append(self._pool.submit(work, *arguments))
         return [self._waiting.popleft().result()] if len(self._waiting) > self._most else []
 
     def finish(self) -> Iterator[Result]:
-        """Yield the results of all that waits."""
+        """Yield the results of all queued calls."""
         while self._waiting:
             yield self._waiting.popleft().result()
 
 
 @contextmanager
 def open_queue(threads: int, most: int) -> Iterator[WorkQueue[Any]]:
-    """Open a queue of work for some threads; what has not begun when the context ends is dropped."""
+    """Open a queue of calls for some threads; calls that have not begun when the context ends are dropped."""
     pool = ThreadPoolExecutor(threads)
     try:
         yield WorkQueue(pool, most)

@@ -1,4 +1,4 @@
-"""From the kinds of map that were shared to what an estimator needs."""
+"""Converts the kinds of map that were shared to those that an estimator needs."""
 
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -24,9 +24,9 @@ from ibma_app.stats.tails import p_to_z, t_to_z, z_to_t
 
 Floats = NDArray[np.float64]
 
-SMALLEST_VARIANCE = 1e-10  # of the map's median: smaller is a numerical accident, not precision
+SMALLEST_VARIANCE = 1e-10  # of the map's median: smaller is rounding error, not precision
 TAILS = ("two-sided", "positive", "negative")
-DIRECTED = {"positive": 1.0, "negative": -1.0}  # tails that give z a sign by themselves
+DIRECTED = {"positive": 1.0, "negative": -1.0}  # tails from which the sign of z follows
 SOURCES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "effect": (("effect",),),
     "variance": (("variance",), ("effect", "t"), ("effect", "z")),
@@ -34,25 +34,23 @@ SOURCES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "p": (("p",),),
     "t": (("t",), ("effect", "variance"), ("z",)),
 }
-"""What each need can be made from, the best first."""
+"""The kinds that each need can be made from, the best first."""
 
 ONE_MINUS_P = re.compile(
     r"(?<![a-z0-9])(1|one)[-_ ]*(-|minus|m)[-_ ]*p(?![a-z0-9])|oneminusp(?![a-z])|(?<![a-z])corrp(?![a-z])",
     re.IGNORECASE,
 )
-"""How names and sidecars say 1 - p; FSL's randomise calls it corrp."""
+"""Names of 1 - p in file names and sidecars; FSL's randomise calls it corrp."""
 
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """One observation in the terms that estimators speak, at the voxels that it covers."""
+    """One observation's values as estimators need them, at the N voxels that it covers."""
 
-    values: Mapping[
-        str, NDArray[Any]
-    ]  # "effect", "variance", "z", "t", "dof" (voxelwise): (N,) at those voxels; single
-    # precision where the file's own values are passed on, else double
-    covered: Indices  # (N,) flat indices of those voxels into reasons, ascending
-    reasons: NDArray[np.uint8]  # the maps' shape, or the shape of the voxels asked for: an index into REASONS
+    # "effect", "variance", "z", "t", "dof" (voxelwise): (N,), in the files' own precision or, where derived, double
+    values: Mapping[str, NDArray[Any]]
+    covered: Indices  # (N,) flat indices of these voxels into reasons, ascending
+    reasons: NDArray[np.uint8]  # indices into REASONS, in the shape of the maps or of the selected voxels
     derived: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     signed: bool = True  # False: z is isf(p) of a p without a sign
@@ -67,10 +65,10 @@ class Converted:
 
 
 def can_give(observation: Observation, need: str) -> bool:
-    """Tell whether an observation's maps give a kind as it is or derived, without opening any.
+    """Return whether an observation has a kind of map, or it can be derived; no file is opened.
 
-    A ``z`` counts only with a sign: a two-sided p gives one with its effect
-    alone.
+    A ``z`` must have a sign: from a two-sided p it is derived only when there
+    is an effect, too.
     """
     sources = _sources(observation, need)
     if need == "z" and sources is not None and "p" in sources:
@@ -79,21 +77,21 @@ def can_give(observation: Observation, need: str) -> bool:
 
 
 def kinds_to_open(observation: Observation, needs: Collection[str]) -> tuple[str, ...]:
-    """Choose the kinds of map that have to be opened to give what is needed.
+    """Choose the kinds of map that have to be read for what is needed.
 
     Parameters
     ----------
     observation : Observation
-        Nothing of it is read.
+        None of its files is opened.
     needs : collection of str
         Of "effect", "variance", "z", "t", "dof", "sample_size". A ``dof`` map is
-        opened when dof is needed, or t and z have to be turned into one another.
+        read when dof is needed, or to turn t into z or z into t.
 
     Raises
     ------
     DataError
-        Something needed can neither be had nor derived; the message names the
-        observation, its file and the remedy.
+        Something needed is not there and cannot be derived; the message names
+        the observation, its file and the remedy.
     """
     kinds: dict[str, None] = {}
     for need in ("effect", "variance", "z", "t"):
@@ -115,7 +113,7 @@ def convert_maps(
     needs: Collection[str],
     select: Callable[[Reasons], tuple[Reasons, Indices, Indices]] | None = None,
 ) -> Converted:
-    """Make what estimators need of one observation's maps, and tell which voxels it covers.
+    """Convert one observation's maps to what estimators need, and find which voxels it covers.
 
     A voxel is covered when every kind that is used is finite there, no value
     is background (exactly 0; for p exactly 1), and the variance is above 0 and
@@ -124,7 +122,6 @@ def convert_maps(
     Parameters
     ----------
     observation : Observation
-        What the names and sidecars say.
     volumes : mapping of str to ndarray
         The kinds that `kinds_to_open` chose, all of one shape.
     needs : collection of str
@@ -137,7 +134,7 @@ def convert_maps(
     Raises
     ------
     DataError
-        A p map that is no p map (1 - p, -log10 p), or of an unknown tail.
+        A p map that holds something else (1 - p, -log10 p), or is of an unknown tail.
     """
     if "p" in volumes:
         check_p(observation, volumes["p"])
@@ -147,7 +144,7 @@ def convert_maps(
         reasons, inside, taken = select(reasons)
     else:
         inside = taken = np.asarray(np.flatnonzero(reasons == COVERED))
-    known = {kind: volume.reshape(-1).take(taken) for kind, volume in volumes.items()}  # as precise as the files
+    known = {kind: volume.reshape(-1).take(taken) for kind, volume in volumes.items()}  # in the files' precision
     dof = _double(known, "dof") if "dof" in known else np.inf if observation.dof is None else observation.dof
     given: dict[str, NDArray[Any]] = {}
     if "effect" in needs:
@@ -179,13 +176,12 @@ def convert_maps(
 
 
 def check_p(observation: Observation, values: NDArray[Any]) -> None:
-    """Refuse a p map that is 1 - p by name or sidecar, holds no p, or has an unknown tail."""
+    """Refuse a p map that is 1 - p by its name or sidecar, has values outside 0 to 1, or an unknown tail."""
     statmap = observation.statmaps["p"]
-    told = [statmap.path.name, *_strings(statmap), str(observation.tail or "")]
-    if any(ONE_MINUS_P.search(text) for text in told):
+    texts = [statmap.path.name, *_strings(statmap), str(observation.tail or "")]
+    if any(ONE_MINUS_P.search(text) for text in texts):
         raise DataError(
-            f"{statmap.path} is a map of 1 - p, by its name or sidecar: its largest values would be taken "
-            "for the "
+            f"{statmap.path} is a map of 1 - p, by its name or sidecar: its largest values would be taken for the "
             "weakest. Save 1 minus its values as stat-p, or share the z or t map."
         )
     if observation.tail not in (None, *TAILS):
@@ -201,16 +197,16 @@ def check_p(observation: Observation, values: NDArray[Any]) -> None:
 
 
 def _sources(observation: Observation, need: str) -> tuple[str, ...] | None:
-    """Pick the best set of kinds there is for one need."""
+    """Choose the best set of kinds there is for one need."""
     for choice in SOURCES.get(need, ((need,),)):
         if all(kind in observation.statmaps for kind in choice):
-            # A p of one tail has its sign: the effect adds nothing.
+            # the sign of a one-tailed p is known without the effect
             return ("p",) if "p" in choice and observation.tail in DIRECTED else choice
     return None
 
 
 def _turns_t_and_z(observation: Observation, needs: Collection[str]) -> bool:
-    """Tell whether giving the needs goes through t -> z or z -> t."""
+    """Return whether t has to be turned into z, or z into t."""
     z_from = _sources(observation, "z") if "z" in needs else None
     variance_from = _sources(observation, "variance") if "variance" in needs else None
     t_from = _sources(observation, "t") if "t" in needs else None
@@ -244,7 +240,7 @@ def _missing(observation: Observation, need: str) -> DataError:
 
 
 def _first_reasons(values: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
-    """Find the voxels that no derivation can save: not finite, or background."""
+    """Find the voxels that are not covered whatever is derived: not finite, background, or variance not positive."""
     first = next(iter(values.values()))
     found: list[tuple[int, NDArray[np.bool_]]] = []
     for kind, volume in values.items():
@@ -253,29 +249,29 @@ def _first_reasons(values: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
             found.append((NOT_FINITE, ~finite))
         if kind in ("effect", "t", "z"):
             found.append((BACKGROUND, volume == 0))
-        elif kind == "p":  # a p of exactly 0 that is left by `hold_saturated` is background, too
+        elif kind == "p":  # a p of exactly 0 that `hold_saturated` left is background, too
             found.append((BACKGROUND, (volume == 1) | (volume == 0)))
         elif kind == "variance":
             found.append((VARIANCE_NOT_POSITIVE, volume <= 0))
         else:
             found.append((NOT_FINITE, volume <= 0))  # dof
     reasons = np.zeros(first.shape, dtype=np.uint8)
-    for reason in (BACKGROUND, NOT_FINITE, VARIANCE_NOT_POSITIVE):  # an earlier one counts for more
+    for reason in (BACKGROUND, NOT_FINITE, VARIANCE_NOT_POSITIVE):  # of several reasons the first is recorded
         for code, where in found:
-            if code == reason:  # sums of products: four times as fast as a masked copy
+            if code == reason:  # as a sum of products: four times as fast as a masked copy
                 reasons += (where & (reasons == COVERED)).view(np.uint8) * np.uint8(reason)
     return reasons
 
 
 def _double(known: Mapping[str, NDArray[Any]], kind: str) -> Floats:
-    """Take a kind in double precision, for what is derived from it."""
+    """Return a kind in double precision, to derive others from it."""
     return known[kind].astype(np.float64)
 
 
 def _later_reasons(
     given: Mapping[str, NDArray[Any]], variance: NDArray[Any] | None, whole: NDArray[Any] | None
 ) -> NDArray[np.uint8]:
-    """Judge what was derived, and the variances against the median of the whole map's."""
+    """Check what was derived, and the variances against the median of those of the whole map."""
     size = next(iter(given.values())).size
     reasons = np.zeros(size, dtype=np.uint8)
     for vector in given.values():
@@ -284,7 +280,7 @@ def _later_reasons(
         return reasons
     reasons[variance <= 0] = VARIANCE_NOT_POSITIVE
     all_variances = variance if whole is None else whole
-    # Where the extremes are nearer than that, the median is, too: no need to sort.
+    # where the smallest is not that far from the largest, it is not from the median: no need to sort
     if not all_variances.size or float(variance.min(initial=np.inf)) >= SMALLEST_VARIANCE * float(all_variances.max()):
         return reasons
     positive = all_variances[np.isfinite(all_variances) & (all_variances > 0)]
@@ -297,7 +293,7 @@ def _later_reasons(
 def _variance(
     observation: Observation, known: Mapping[str, NDArray[Any]], dof: Any, derived: list[str]
 ) -> NDArray[Any]:
-    """Give the variance: as it is, or (effect / t)²."""
+    """Return the variance: as it is, or (effect / t)²."""
     sources = _sources(observation, "variance")
     if sources == ("variance",):
         return known["variance"]
@@ -310,7 +306,7 @@ def _variance(
 
 
 def _z(observation: Observation, known: Mapping[str, NDArray[Any]], dof: Any, derived: list[str]) -> NDArray[Any]:
-    """Give z: as it is, from t (or effect and variance) and dof, or from p and the effect's sign."""
+    """Return z: as it is, from t (or effect and variance) and dof, or from p and the effect's sign."""
     sources = _sources(observation, "z")
     if sources == ("z",):
         return known["z"]
@@ -329,7 +325,7 @@ def _z(observation: Observation, known: Mapping[str, NDArray[Any]], dof: Any, de
 
 
 def _t(observation: Observation, known: Mapping[str, NDArray[Any]], dof: Any, derived: list[str]) -> NDArray[Any]:
-    """Give t: as it is, from effect and variance, or from z and dof."""
+    """Return t: as it is, from effect and variance, or from z and dof."""
     sources = _sources(observation, "t")
     if sources == ("t",):
         return known["t"]
@@ -341,7 +337,7 @@ def _t(observation: Observation, known: Mapping[str, NDArray[Any]], dof: Any, de
 
 
 def _z_of_p(observation: Observation, known: Mapping[str, NDArray[Any]], derived: list[str]) -> Floats:
-    """Turn p into z: directed when its tail or its effect says so, else isf(p) without a sign."""
+    """Turn p into z: signed by its tail or by the effect, else isf(p) without a sign."""
     if observation.tail in DIRECTED:
         sign = DIRECTED[observation.tail]
         derived.append(f"z from p ({'upper' if sign > 0 else 'lower'} tail)")
@@ -355,7 +351,7 @@ def _z_of_p(observation: Observation, known: Mapping[str, NDArray[Any]], derived
 
 
 def _dof_notes(observation: Observation, needs: Collection[str]) -> tuple[str, ...]:
-    """Say where a dof was assumed, or was wanted and is unknown."""
+    """Describe dof that were assumed, or are needed and unknown."""
     if not ("dof" in needs or _turns_t_and_z(observation, needs)):
         return ()
     if observation.dof_source == "SampleSize - 1":
@@ -365,15 +361,14 @@ def _dof_notes(observation: Observation, needs: Collection[str]) -> tuple[str, .
         )
     if observation.dof_text == "unknown" and _turns_t_and_z(observation, needs):
         return (
-            f"{observation.label}: dof unknown, so t is taken as z, which overstates the evidence of small "
-            "samples "
+            f"{observation.label}: dof unknown, so t is taken as z, which overstates the evidence of small samples "
             f"({observation.path}). Give --dof, or DegreesOfFreedom or SampleSize in its sidecar.",
         )
     return ()
 
 
 def _strings(statmap: StatMap) -> list[str]:
-    """Collect what a p map's sidecar says of itself."""
+    """Collect the texts that may say what a p map holds."""
     keys = ("Description", "StatisticType", "Statistic", "Tail", "ContrastName", "name")
-    told = [str(statmap.metadata[key]) for key in keys if key in statmap.metadata]
-    return told + [Path(label).name for label in statmap.entities.values()]
+    texts = [str(statmap.metadata[key]) for key in keys if key in statmap.metadata]
+    return texts + [Path(label).name for label in statmap.entities.values()]

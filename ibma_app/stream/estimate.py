@@ -1,4 +1,4 @@
-"""Fit a model to a stack, tile by tile, in threads or by workers elsewhere."""
+"""Fits a model to a stack, tile by tile, in threads or by workers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -27,7 +27,7 @@ class Model:
 
     @property
     def clusters(self) -> NDArray[np.int64] | None:
-        """Whose maps' errors may depend on each other, (K,), where the error is cluster-robust; else None."""
+        """The cluster of each map, (K,), where the error is cluster-robust; else None."""
         known = self.estimator.clusters
         return None if known is None else known(self.design, self.settings)
 
@@ -50,17 +50,16 @@ def estimate_maps(
     stack : Stack
         K maps, V voxels.
     model : Model
-        Its design has one row per row of the stack (take ``stack.kept`` of the
-        observations'). It is fitted to tiles; the kernels release the GIL.
+        Its design has one row per map of the stack (``stack.kept`` says which).
     resources : Resources
-        Its threads fit tiles at the same time, or its workers are sent the tiles.
+        Tiles are fitted by its threads, or sent to its workers.
     on_progress : callable, optional
         Called with the number of voxels of each tile when it is done.
 
     Returns
     -------
     Estimate
-        Of V voxels; the same bytes whoever fits them.
+        Of V voxels; the same bytes whatever the resources.
     """
     n_rows = model.design.matrix.shape[0]
     if n_rows != stack.n_maps:
@@ -76,7 +75,7 @@ def estimate_maps(
         if on_progress is not None:
             on_progress(min(size, stack.n_voxels - start))
 
-    first = model.fit(read(0))  # alone: kernels compile once, and its fields tell what there is to allocate
+    first = model.fit(read(0))  # before the others: kernels are compiled once, and its arrays show what to allocate
     whole: Estimate = _allocate(first, min(size, stack.n_voxels), stack.n_voxels)
     done(0, first)
     nbytes = size * stack.n_maps * 8 * (len(stack.kinds) + 1)
@@ -85,7 +84,7 @@ def estimate_maps(
 
 
 def _allocate(part: Any, n_part: int, n_voxels: int) -> Any:
-    """Make a record like ``part`` whose arrays are as long as the mask."""
+    """Make a record like ``part`` with arrays of ``n_voxels``."""
     if isinstance(part, np.ndarray):
         if part.shape[:1] != (n_part,):
             raise ValueError(f"An estimator returned {part.shape} values for {n_part} voxels.")
@@ -99,7 +98,7 @@ def _allocate(part: Any, n_part: int, n_voxels: int) -> Any:
 
 
 def _fill(whole: Any, part: Any, start: int) -> None:
-    """Lay a tile's arrays into the whole ones."""
+    """Copy the arrays of a tile to their place in the whole ones."""
     if isinstance(whole, np.ndarray):
         whole[start : start + len(part)] = part
     elif isinstance(whole, Mapping):

@@ -1,4 +1,4 @@
-"""The grid that maps are brought to, and the voxels that may be analysed."""
+"""Chooses the grid that maps are brought to, and the voxels that may be analysed."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from ibma_app.images.regrid import regrid_mask, same_lattice, tell_apart
 from ibma_app.images.spaces import masked_to_mni152
 from ibma_app.stream.convert import kinds_to_open
 
-FINE = 1.5  # mm: below, the 1 mm brain mask is taken
+FINE = 1.5  # mm: grids with smaller voxels take the brain mask of 1 mm
 
 
 def analysis_grid(
@@ -42,19 +42,19 @@ def choose_grid(
     observations : sequence of Observation
         Their headers are read.
     policy : "common", "mni2mm" or Path
-        ``--grid``. ``common``: the grid that all maps share (axes may run
-        the other way); where they do not, runs take the most common grid (the
-        others are left out later), subjects are an error, and studies go to
-        nilearn's MNI152 2 mm grid.
+        ``--grid``. ``common``: the grid that all maps share (axes may run in
+        opposite directions). Where they do not share one: for runs the most
+        common grid (maps on others are left out later), for subjects an error,
+        for studies nilearn's MNI152 2 mm grid.
     unit : "run", "subject" or "study"
         What one observation is.
     needs : collection of str
-        What estimators need: only the kinds opened for it count. Empty: all.
+        What estimators need: only the kinds read for it count. Empty: all.
 
     Returns
     -------
     grid : Grid
-        With the header codes of the first map that lies on it.
+        With the header codes of the first map on it.
     notes : tuple of str
         What the user should know.
 
@@ -74,8 +74,7 @@ def choose_grid(
         return groups[0][0], ()
     if unit == "study":
         note = (
-            f"The studies' maps lie on {len(groups)} grids ({_first_files(groups)}); all are brought to the "
-            "MNI152 "
+            f"The studies' maps lie on {len(groups)} grids ({_first_files(groups)}); all are brought to the MNI152 "
             "2 mm grid by linear interpolation. Choose another with --grid FILE."
         )
         return _mni_grid(), (note,)
@@ -95,7 +94,7 @@ def choose_grid(
 def choose_mask(
     grid: Grid, policy: str | Path, unit: str, spaces: Sequence[str | None]
 ) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Find the voxels that may be analysed, before the maps' own coverage is known.
+    """Find the voxels that may be analysed, before the coverage of the maps is known.
 
     Parameters
     ----------
@@ -132,7 +131,7 @@ def choose_mask(
 
 
 def _by_grid(observations: Sequence[Observation], unit: str, needs: Collection[str]) -> list[tuple[Grid, list[Path]]]:
-    """Group the files that would be opened by the grid they lie on, in the order they come."""
+    """Group the files that would be read by their grid, in the order of the observations."""
     groups: list[tuple[Grid, list[Path]]] = []
     failures: list[IbmaError] = []
     for observation in observations:
@@ -142,7 +141,7 @@ def _by_grid(observations: Sequence[Observation], unit: str, needs: Collection[s
         except IbmaError as error:
             if unit != "run":
                 raise
-            failures.append(error)  # the run is named and left out when maps are read
+            failures.append(error)  # the run is left out, and named, when the maps are read
             continue
         for path, grid in found:
             _join(groups, path, grid)
@@ -172,13 +171,13 @@ def _first_files(groups: Sequence[tuple[Grid, list[Path]]]) -> str:
 
 
 def _mni_grid() -> Grid:
-    """Give nilearn's MNI152 2 mm grid, 99 x 117 x 95 voxels."""
+    """Return nilearn's MNI152 2 mm grid, 99 x 117 x 95 voxels."""
     mask, affine = mni_brain(2)
     return Grid.whole(affine, mask.shape, sform_code=4)
 
 
 def _mni_brain(grid: Grid) -> NDArray[np.bool_]:
-    """Give nilearn's MNI152 brain mask on a grid."""
+    """Return nilearn's MNI152 brain mask on a grid."""
     if not grid.placed:
         raise DataError(
             "The maps state no place (their headers have neither sform nor qform), so the MNI152 brain mask cannot be "
@@ -190,8 +189,7 @@ def _mni_brain(grid: Grid) -> NDArray[np.bool_]:
     brain = regrid_mask(mask, Grid(affine, mask), grid)
     if not brain.any():
         raise DataError(
-            "No voxel of the maps lies in the MNI152 brain, though their names say an MNI space: their "
-            "affines do not "
+            "No voxel of the maps lies in the MNI152 brain, though their names say an MNI space: their affines do not "
             "fit their space. Correct them, or analyse them as they are with --mask data."
         )
     return brain
@@ -214,12 +212,11 @@ def _file_mask(path: Path, grid: Grid, option: str) -> tuple[NDArray[np.bool_], 
 
 
 def _template_mask(grid: Grid, spaces: Sequence[str | None]) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Fetch TemplateFlow's brain mask of the one space that the maps are in."""
+    """Get TemplateFlow's brain mask of the one space that the maps are in."""
     labels = sorted({str(space) for space in spaces})
     if len(labels) != 1 or not spaces or spaces[0] is None:
         raise DataError(
-            f"--mask template needs maps of one known space; these are in: {', '.join(labels)}. Choose one "
-            "with "
+            f"--mask template needs maps of one known space; these are in: {', '.join(labels)}. Choose one with "
             "--space, or give --mask FILE."
         )
     space, remedy = labels[0], "Give a mask with --mask FILE, or use --mask data."
@@ -229,8 +226,8 @@ def _template_mask(grid: Grid, spaces: Sequence[str | None]) -> tuple[NDArray[np
         found = api.get(space, desc="brain", suffix="mask", extension=[".nii.gz"])
     except ImportError:
         raise InputError(
-            "--mask template needs the package templateflow, which is not installed (pip install "
-            f"templateflow). {remedy}"
+            "--mask template needs the package templateflow, which is not installed (pip install templateflow). "
+            f"{remedy}"
         ) from None
     except Exception as error:  # noqa: BLE001  its network and cache fail in many ways
         raise InputError(f"TemplateFlow could not give a brain mask of {space} ({error}). {remedy}") from None

@@ -13,16 +13,16 @@ from ibma_app.core.statmap import Observation
 Floats = NDArray[np.float64]
 
 SMALLEST_DOF = 3.0  # one group of 4: with fewer the variance of g does not exist
-ROUNDING = 0.5  # of degrees of freedom: nearer than that to n - 1 a map is of one sample
+ROUNDING = 0.5  # a map whose degrees of freedom are this near to n - 1 is of one sample
 FEWEST_POOLED = 5
-"""Studies from which on their mean g stands in the variances; that of fewer is hardly known better than their own."""
+"""Studies from which on the variances use their mean g; that of fewer is hardly more precise than each one's own."""
 STUDY_DESIGNS = ("one-sample", "paired", "two-sample")
 """Values of the column ``design`` of studies.tsv."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The people behind a t map: d is t over the root of ``n``."""
+    """The people behind a t map: d is t over the square root of ``n``."""
 
     n: float  # of one group; of two groups n1 n2 / (n1 + n2)
     dof: float
@@ -31,7 +31,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Stated:
-    """What studies.tsv says of a study's sample."""
+    """What studies.tsv states about a study's sample."""
 
     n1: float | None = None  # sizes of two groups that are compared
     n2: float | None = None
@@ -42,24 +42,24 @@ NOTHING_STATED = Stated()
 
 
 def find_sample(observation: Observation, stated: Stated = NOTHING_STATED) -> Sample:
-    """Tell the sample of a study: one group (or pairs) of its sample size, or two groups.
+    """Return the sample of a study: one group (or pairs) of its sample size, or two groups.
 
-    Its degrees of freedom are those of the map where they are known (a
+    The degrees of freedom are those of the map where they are known (a
     covariate costs one), else n - 1 or n1 + n2 - 2.
 
     Parameters
     ----------
     observation : Observation
-        Its sample size counts when there is no ``n1``.
+        Its sample size is used when ``n1`` and ``n2`` are not stated.
     stated : Stated
-        What studies.tsv says beside.
+        What studies.tsv states.
 
     Raises
     ------
     DataError
         The size is unknown, or too small for a variance (n < 4); or the
-        degrees of freedom say that the map is not of one sample, and nobody
-        says what it is of.
+        degrees of freedom do not fit one sample, and studies.tsv does not
+        state the design.
     """
     n1, n2, design = stated.n1, stated.n2, stated.design
     if design is not None and design not in STUDY_DESIGNS:
@@ -105,7 +105,7 @@ def _no_single_sample(observation: Observation, size: float, dof: float) -> Data
 
 
 def describe_mixture(samples: Sequence[Sample]) -> str | None:
-    """Say that differences between groups stand beside effects within people, where they do."""
+    """Describe a mixture of differences between groups and effects within people; None where there is none."""
     two = sum(sample.two_groups for sample in samples)
     if not 0 < two < len(samples):
         return None
@@ -121,15 +121,14 @@ def hedges_g(t: Floats, sample: Sample) -> tuple[Floats, Floats]:
 
     With m the dof, n the (effective) sample size and the exact factor
     J = gamma(m/2) / (sqrt(m/2) gamma((m-1)/2)): g = J t / sqrt(n), and
-    variance J² m/(m-2) (1/n + g²) - g², the variance of a noncentral t's
-    multiple with g for the true effect.
+    variance J² m/(m-2) (1/n + g²) - g², which is the variance of J t / sqrt(n)
+    for a noncentral t, with g in place of the true effect.
 
     Parameters
     ----------
     t : ndarray
         Any shape.
     sample : Sample
-        Whom it speaks of.
 
     References
     ----------
@@ -142,12 +141,11 @@ def hedges_g(t: Floats, sample: Sample) -> tuple[Floats, Floats]:
 
 
 def pool_variances(g: Floats, covered: NDArray[np.bool_], samples: Sequence[Sample]) -> Floats:
-    """Return the sampling variances of g with the voxel's mean g for the true effect.
+    """Return the sampling variances of g, with the voxel's mean g in place of the true effect.
 
-    A study's own g makes a weight that goes with its error: weights
-    1/variance then pull the mean towards 0, and Q is blind. The mean over the
-    studies, weighted by n, is the same for all of them (as metafor's
-    ``vtype="AV"``).
+    With each study's own g, its weight 1/variance depends on its error: the
+    weighted mean is then biased towards 0, and Q too small. The mean over the
+    studies, weighted by n, is the same for all (as metafor's ``vtype="AV"``).
 
     Parameters
     ----------
@@ -159,7 +157,7 @@ def pool_variances(g: Floats, covered: NDArray[np.bool_], samples: Sequence[Samp
     Returns
     -------
     (K, B) array
-        0 where not covered. Of fewer than 5 studies, each one's own g is taken.
+        0 where not covered. With fewer than 5 studies, each one's own g is used.
     """
     constant, slope = np.array([_variance_terms(sample) for sample in samples]).T
     if len(samples) < FEWEST_POOLED:

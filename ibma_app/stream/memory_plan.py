@@ -1,4 +1,4 @@
-"""How the memory that we may use (``--mem``) is shared out: among maps that are read, kept and fitted."""
+"""How the memory that may be used (``--mem``) is divided among reading, keeping and fitting maps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,26 +6,26 @@ from dataclasses import dataclass
 from ibma_app.core.errors import UsageError
 
 BLOCK = 8192
-"""Voxels of a tile; never depends on the number of workers or on memory (same bytes whatever they are)."""
-VALUES = 2**22  # of one kind in a tile: with many maps a tile has fewer voxels
+"""Voxels of a tile. It depends on neither threads nor memory, so that neither changes a result."""
+VALUES = 2**22  # of one kind of map in a tile: with many maps a tile has fewer voxels
 SMALLEST_BLOCK = 256
 
 MIB = 1024**2
 
-STACK_SHARE = 0.25  # of the memory: larger stacks go to disk
-WINDOW_SHARE = 0.125  # of the memory: what is read from disk at once
-COMPARED = 3 * 20 * MIB  # comparing the maps holds 5 million values, and works on them
-OUTPUTS = 24  # numbers that an estimate, inference and writing hold at a voxel, for the first test
-OF_A_TEST = 7  # and for each further one
-A_JOB = 64  # bytes that a thread which scores relabellings takes at a voxel,
-A_SCAN = 17 * MIB  # and besides (`stream/resampling/fast_ols.py`)
-WORK = 2.0  # times what a tile holds: the estimator's own arrays (`tests/stream/test_memory_plan.py`)
-KEPT = 16 * MIB  # freed arrays that the C library keeps for each thread (`budget.return_freed_memory`)
+STACK_SHARE = 0.25  # of the memory: larger stacks go to files
+WINDOW_SHARE = 0.125  # of the memory: for what is read from files at once
+COMPARED = 3 * 20 * MIB  # for comparing the maps: 5 million values, and work on them
+OUTPUTS = 24  # numbers at a voxel held by estimate, inference and writing, for the first test
+OF_A_TEST = 7  # and for each further test
+A_JOB = 64  # bytes at a voxel for each thread that scores relabellings (`stream/resampling/fast_ols.py`),
+A_SCAN = 17 * MIB  # and bytes in addition
+WORK = 2.0  # an estimator's work arrays, as a multiple of a tile (`tests/stream/test_memory_plan.py`)
+KEPT = 16 * MIB  # freed arrays that the C library keeps for each thread (`machine.return_freed_memory`)
 
 
 @dataclass(frozen=True)
 class MemoryNeeds:
-    """What an analysis takes."""
+    """The sizes that decide how much memory an analysis takes."""
 
     n_maps: int  # K
     volume: int  # voxels of a file
@@ -35,45 +35,45 @@ class MemoryNeeds:
     opened: int = 1  # kinds of map read of each observation
     kept: int = 1  # kinds of map stacked
     tests: int = 1
-    volumes: bool = False  # whether whole volumes are worked on: interpolated, smoothed, computed
-    resampled: bool = False  # whether least squares are resampled: from all maps in memory
+    volumes: bool = False  # whether whole volumes are interpolated, smoothed or computed
+    resampled: bool = False  # whether least squares are resampled, which holds all maps in memory
 
     def reading(self, readers: int) -> int:
-        """Bytes while maps are read, so many at once and one ahead."""
+        """Return the bytes taken by so many maps that are read at once, and one ahead."""
         worked = 8 * (self.kept + 4) if self.volumes else 0
         each = self.volume * (8 * self.opened + 4 + worked) + self.voxels * (8 * self.kept + 8) + self.base
         return 20 * self.base + 8 * self.voxels + (readers + 1) * (each + KEPT)
 
     def fitting(self, threads: int) -> int:
-        """Bytes while tiles are fitted, so many at once."""
+        """Return the bytes taken by so many tiles that are fitted at once."""
         tile = self.n_maps * min(block_size(self.n_maps), self.voxels)
         work = int(threads * tile * (8 * self.kept + 1) * (1 + WORK))
         return self._estimated + work + (threads + 1) * KEPT
 
     def resampling(self, threads: int) -> int:
-        """Bytes while relabellings are scored, so many jobs at once."""
+        """Return the bytes taken by so many jobs of relabellings that are scored at once."""
         if not self.resampled:
             return 0
         return self._estimated + 4 * self.n_maps * self.voxels + threads * (A_JOB * self.voxels + A_SCAN + KEPT) + KEPT
 
     @property
     def _estimated(self) -> int:
-        """Bytes of the estimate of all voxels."""
+        """Bytes of an estimate of all voxels."""
         return 8 * self.voxels * (OUTPUTS + OF_A_TEST * (self.tests - 1))
 
     def comparing(self) -> int:
-        """Bytes while the maps are compared with each other."""
+        """Return the bytes taken by comparing the maps with each other."""
         return KEPT + min(COMPARED, 12 * self.n_maps * self.voxels) + 256 * self.n_maps * 24
 
     @property
     def least(self) -> int:
-        """Bytes when one thing is done after another, the rows in files."""
+        """Least bytes that will do: nothing at the same time, and the rows in files."""
         return max(self.reading(1), self.fitting(1), self.comparing(), self.resampling(1))
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What may be done at once."""
+    """How much is done at the same time."""
 
     on_disk: bool  # whether the rows go to files
     readers: int  # maps read at once
@@ -82,7 +82,7 @@ class MemoryPlan:
 
 
 def block_size(n_maps: int) -> int:
-    """Tell the voxels of a tile for K maps: a power of two that depends on K alone."""
+    """Return the voxels of a tile of K maps: a power of two that depends on K alone."""
     size = BLOCK
     while size > SMALLEST_BLOCK and size * n_maps > VALUES:
         size //= 2
@@ -90,22 +90,22 @@ def block_size(n_maps: int) -> int:
 
 
 def plan_memory(needs: MemoryNeeds, memory: int, nprocs: int, processes: int = 1) -> MemoryPlan:
-    """Decide what may be done at once in so much memory; results never depend on it.
+    """Decide how much is done at the same time in so much memory; results do not depend on it.
 
     Parameters
     ----------
     needs : MemoryNeeds
     memory : int
-        Bytes, beside what the interpreter and its libraries take.
+        Bytes, without those of the interpreter and its libraries.
     nprocs : int
-        Threads that there are.
+        Threads.
     processes : int
-        How many do the like at the same time, each in so much memory.
+        Number of processes that run at the same time, each in so much memory.
 
     Raises
     ------
     UsageError
-        Even one thing after another takes more.
+        The memory is less than the least that will do.
     """
     least = needs.least
     if least > memory:
@@ -123,7 +123,7 @@ def plan_memory(needs: MemoryNeeds, memory: int, nprocs: int, processes: int = 1
 
 
 def _most(takes: Callable[[int], int], nprocs: int, memory: int) -> int:
-    """Tell how many may be done at once, at least one."""
+    """Return how many may be done at the same time; at least one."""
     return next((n for n in range(nprocs, 1, -1) if takes(n) <= memory), 1)
 
 

@@ -1,4 +1,4 @@
-"""What every map says at a few voxels, and what the test says there without each map in turn."""
+"""The value of every map at a few voxels, and the test there when each map in turn is left out."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,10 +15,10 @@ from ibma_app.stream.estimate import Model
 from ibma_app.stream.stack import Stack
 
 REFITTED_ALL = 60
-"""Up to so many maps each is left out in turn; of more, only the most influential."""
+"""Up to so many maps each is left out in turn; of more, the ``REFITTED`` most influential."""
 REFITTED = 40
 REFIT_COST = 1e8
-"""Products of a peak's refits: each map left out needs a basis of its own, of K P² products."""
+"""Most products spent on a peak: each map left out takes about K P² of them."""
 
 
 class _Solved(NamedTuple):
@@ -26,17 +26,17 @@ class _Solved(NamedTuple):
 
     tested: Floats  # (Q,) the test's rows times the coefficients
     predicted: Floats  # (K,)
-    # How far each map moves the tested rows, in standard errors but for a scale common
-    # to all maps (DFBETAS; Belsley, Kuh & Welsch 1980): it says which ones to look at.
+    # influence of each map on the tested rows, up to a factor that all maps share
+    # (DFBETAS; Belsley, Kuh & Welsch 1980): the most influential maps are left out
     shift: Floats  # (K,)
 
 
 def read_peaks(
     stack: Stack, model: Model, estimate: Estimate, test: Test, places: Mapping[int, str]
 ) -> tuple[PeakEvidence, ...]:
-    """Read the maps at a test's peaks, and refit there without each map in turn.
+    """Read the maps at a test's peaks, and fit there without each map in turn.
 
-    The refits are the model's own, on a block where one map does not cover the voxel (metafor's ``leave1out``,
+    The model itself is fitted, as if one map did not cover the voxel (metafor's ``leave1out``,
     designs with moderators too).
 
     Parameters
@@ -44,13 +44,13 @@ def read_peaks(
     stack : Stack
         K maps, V voxels.
     model : Model
-        Of which the estimate was made.
+        That the estimate was made with.
     estimate : Estimate
         Of the V voxels.
     test : Test
         One of the design's.
     places : mapping of int to str
-        Voxel of the mask -> its name. Where the test is not estimable there is nothing to tell.
+        Voxel of the mask -> its name. Voxels where the test cannot be estimated are left out.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def _prediction(estimate: Estimate, alone: Design, at: int) -> tuple[float, floa
 
 
 def _combined(estimate: Estimate, test: Test, at: int) -> Combined:
-    """Take one test at one voxel out of an estimate."""
+    """Return one test at one voxel of an estimate."""
     fitted = estimate.tests[test.name]
     dof = None if fitted.statistic_name == "z" else _at(estimate.dof_of(test.name), at)
     return Combined(
@@ -118,7 +118,7 @@ def _combined(estimate: Estimate, test: Test, at: int) -> Combined:
 
 
 def _maps_at(block: VoxelBlock, model: Model, combined: Combined, tau2: float) -> tuple[MapAtPeak, ...]:
-    """Tell what each map that covers the voxel says, and what there is without it; the model has one test."""
+    """Return the value of each map that covers the voxel, and the test without it; the model has one test."""
     estimator, alone = model.estimator, model.design
     rows = np.flatnonzero(block.covered[:, 0])
     kind = block.effect if "effect" in estimator.needs else block.z
@@ -157,7 +157,7 @@ def _maps_at(block: VoxelBlock, model: Model, combined: Combined, tau2: float) -
 
 
 def _solve(matrix: Floats, weights: Floats, values: Floats, tested: Floats) -> _Solved:
-    """Fit the linear model once more, by numpy."""
+    """Fit the weighted linear model with numpy."""
     root = np.sqrt(weights)
     inverse = np.linalg.pinv(matrix * root[:, None])  # (P, K)
     coefficients = inverse @ (values * root)
@@ -170,9 +170,9 @@ def _solve(matrix: Floats, weights: Floats, values: Floats, tested: Floats) -> _
 
 
 def _adds_up(again: _Solved, combined: Combined, sized: Floats | None, values: Floats) -> bool:
-    """Tell whether these weights are the estimator's: they must give what it gave."""
+    """Return whether these weights are the estimator's: they must give the same effect, or z."""
     if combined.effect is not None:
-        spread = 1e-3 * float(np.abs(values).max())  # an effect near 0 is a difference of larger ones
+        spread = 1e-3 * float(np.abs(values).max())  # an effect near 0 has the rounding error of larger ones
         return abs(float(again.tested[0]) - combined.effect) <= 1e-6 * max(abs(combined.effect), spread)
     if sized is not None:
         found = float(sized @ values / np.sqrt(sized @ sized))
@@ -181,7 +181,7 @@ def _adds_up(again: _Solved, combined: Combined, sized: Floats | None, values: F
 
 
 def _leave_out(block: VoxelBlock, model: Model, rows: NDArray[np.intp]) -> dict[int, Combined]:
-    """Refit one voxel without each of some maps: a block of as many voxels, each lacking one map."""
+    """Fit one voxel without each of some maps: as a block of as many voxels, each of which lacks one map."""
     covered = np.repeat(block.covered, rows.size, axis=1)
     covered[rows, np.arange(rows.size)] = False
     kinds = {name: getattr(block, name) for name in ("effect", "variance", "z")}

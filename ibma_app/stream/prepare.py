@@ -1,4 +1,4 @@
-"""One map after another: read, converted, brought to the grid, handed over in order."""
+"""Reads maps one by one, converts them to what estimators need, and brings them to the analysis grid."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,12 +30,12 @@ ROW_KINDS = ("effect", "variance", "z")
 
 
 class VoxelSelection:
-    """Picks voxels of flat volumes, and remembers which of them the last map covered: the next is often alike.
+    """Picks voxels of flat volumes; keeps which of them the last map covered, as the next one often covers the same.
 
     Parameters
     ----------
     at : ndarray of int, (V,)
-        Flat indices of the voxels that are picked, in the order of the result.
+        Flat indices of the voxels to pick, in the order of the result.
     """
 
     def __init__(self, at: Indices) -> None:
@@ -45,7 +45,7 @@ class VoxelSelection:
     def __call__(self, reasons: Reasons) -> tuple[Reasons, Indices, Indices]:
         """Return the picked voxels' reasons (V,), which of them are covered (N,), and where in the volumes those are.
 
-        For maps that are alike these are the same arrays: they must not be written to.
+        Maps that cover the same voxels get the same arrays: do not write to them.
         """
         last = self._last
         if last is not None and np.array_equal(last[0], reasons):
@@ -59,13 +59,13 @@ class VoxelSelection:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the maps of one analysis are read, and brought to one grid and one kind."""
+    """How the maps of one analysis are read, and brought to one grid."""
 
     grid: Grid  # its mask: the voxels that may be analysed
-    needs: tuple[str, ...]  # of "effect", "variance", "z", "dof", "sample_size": what the estimators need, together
+    needs: tuple[str, ...]  # of "effect", "variance", "z", "dof", "sample_size": all that the estimators need
     unit: str  # what one map is: "run", "subject" or "study"
     min_coverage: float | None = None  # share of the maps that must cover a voxel; None: the unit's default
-    regrid: bool = False  # interpolate maps of other grids, whatever the unit; else only studies are
+    regrid: bool = False  # interpolate maps of other grids, also those of runs and subjects
     smoothing: float = 0.0  # FWHM of the kernel for effect maps, mm
     samples: tuple[Sample, ...] | None = None  # one per map: t becomes Hedges' g and its variance
 
@@ -91,7 +91,7 @@ class Plan:
 
     @cached_property
     def read_needs(self) -> tuple[str, ...]:
-        """What has to be read; standardised effects and their variances are made of t."""
+        """What has to be read: t instead of effects and variances, where they are standardised."""
         every = tuple(need for need in (*ROW_KINDS, "dof", "sample_size") if need in self.needs)
         if self.samples is None:
             return every
@@ -104,7 +104,7 @@ class Plan:
 
     @cached_property
     def in_files(self) -> VoxelSelection:
-        """Those voxels as they lie in a file, whose first axis runs fastest."""
+        """Picks these voxels from flat volumes in file order (the first axis runs fastest)."""
         return VoxelSelection(self.grid.file_order)
 
 
@@ -114,11 +114,11 @@ class Prepared:
 
     read: ReadMap
     values: Mapping[str, NDArray[Any]]  # (N,) floats at the voxels that it covers
-    covered: Indices  # (N,) which of the base mask's they are, ascending
+    covered: Indices  # (N,) their indices in the base mask, ascending
     reasons: Reasons  # (V,) over the base mask
     notes: tuple[str, ...]
-    volume: int  # voxels of its files
-    worked: bool  # whether whole volumes were worked on
+    volume: int  # voxels of a file
+    interpolated: bool  # or smoothed: whole volumes were in memory
 
 
 class Opened(NamedTuple):
@@ -133,7 +133,7 @@ class Opened(NamedTuple):
 def prepare_maps(
     observations: Sequence[Observation], plan: Plan, readers: int, first: int = 0
 ) -> Iterator[Prepared | IbmaError]:
-    """Read maps from the ``first`` on, a few ahead in threads, and yield them in order."""
+    """Read maps in threads, from the ``first`` on, and yield them in order; errors of maps that are left out, too."""
 
     def prepare(index: int) -> Prepared | IbmaError:
         try:
@@ -148,12 +148,12 @@ def prepare_maps(
 
 
 def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
-    """Read one observation's files and give its values within the base mask."""
+    """Read one observation's files, and return its values within the base mask."""
     kinds = kinds_to_open(observation, plan.read_needs)
     opened = _read_kinds(observation, kinds)
     others = _read_others(observation, kinds, opened.grid) if plan.unit == "study" or not index else {}
     contradictions = _contradictions(observation, {**opened.volumes, **others})
-    converted, worked = _bring_to_grid(index, observation, opened, plan)
+    converted, interpolated = _bring_to_grid(index, observation, opened, plan)
     if plan.samples is not None:
         observation = replace(observation, units="hedges-g")
     notes, covered = (*opened.notes, *contradictions, *converted.notes), converted.covered.size
@@ -174,7 +174,7 @@ def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
         {**opened.remarks, **_remarks(observation, opened, plan)},
     )
     volume = math.prod(opened.grid.shape)
-    return Prepared(read, converted.values, converted.covered, converted.reasons, notes, volume, worked)
+    return Prepared(read, converted.values, converted.covered, converted.reasons, notes, volume, interpolated)
 
 
 def _remarks(observation: Observation, opened: Opened, plan: Plan) -> dict[str, str]:
@@ -194,11 +194,11 @@ def _remarks(observation: Observation, opened: Opened, plan: Plan) -> dict[str, 
 
 
 def _read_others(observation: Observation, kinds: Sequence[str], grid: Grid) -> dict[str, NDArray[Any]]:
-    """Read kinds that are not needed, to compare them: of each study, and of the first of many subjects or runs."""
+    """Read the kinds that are not needed, to check them against the others."""
     others = {}
     for kind in ("effect", "t"):
         if kind in observation.statmaps and kind not in kinds:
-            with suppress(IbmaError):  # what is not needed need not be sound
+            with suppress(IbmaError):  # a file that is not needed may be damaged
                 image = _read_statmap(observation.statmaps[kind])
                 if grid.matches(image.grid):
                     others[kind] = image.data
@@ -206,7 +206,7 @@ def _read_others(observation: Observation, kinds: Sequence[str], grid: Grid) -> 
 
 
 def _contradictions(observation: Observation, volumes: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
-    """Say where the kinds of one contrast contradict each other.
+    """Describe where the kinds of one contrast contradict each other.
 
     Raises
     ------
@@ -231,15 +231,15 @@ def weigh_maps(observations: Sequence[Observation], plan: Plan, first: Prepared 
     observations : sequence of Observation
     plan : Plan
     first : Prepared or IbmaError
-        The first map; an error where there is none.
+        The first map; an error when none can be used.
     early : int
         How many maps cover between them every voxel of the mask.
     """
     n_maps, base = len(observations), plan.base.size
-    covered, volume, worked = base, 0, False
+    covered, volume, interpolated = base, 0, False
     if isinstance(first, Prepared):
-        covered, volume, worked = first.covered.size, first.volume, first.worked
-    # Where every map must cover a voxel, no mask is larger than the first map's; else this is a guess.
+        covered, volume, interpolated = first.covered.size, first.volume, first.interpolated
+    # where every map must cover a voxel, the mask is no larger than the first map's; else this is a guess
     voxels = covered if early == 1 else min(base, int(1.25 * covered))
     kept = len(plan.kinds) + any("dof" in observation.statmaps for observation in observations)
     computed = any(one.statmaps["effect"].terms for one in observations[:1] if "effect" in one.statmaps)
@@ -251,12 +251,12 @@ def weigh_maps(observations: Sequence[Observation], plan: Plan, first: Prepared 
         stacked=(early * base + (n_maps - early) * (voxels if early == 1 else base)) * (4 * kept + 1),
         opened=max(len(observation.statmaps) for observation in observations),
         kept=kept,
-        volumes=computed or worked,
+        volumes=computed or interpolated,
     )
 
 
 def _bring_to_grid(index: int, observation: Observation, opened: Opened, plan: Plan) -> tuple[Converted, bool]:
-    """Give what lies in the base mask, converted; and tell whether whole volumes were worked on."""
+    """Convert a map within the base mask; return whether it was interpolated or smoothed, too."""
     volumes, source = opened.volumes, opened.grid
     aligned = plan.grid.matches(source)
     turned = not aligned and same_lattice(plan.grid, source)
@@ -264,7 +264,7 @@ def _bring_to_grid(index: int, observation: Observation, opened: Opened, plan: P
         _check_interpolation(observation, source, plan)
     if turned:
         volumes = {kind: reorient(volume, source, plan.grid) for kind, volume in volumes.items()}
-    if (aligned or turned) and not plan.smoothing:  # the usual way: the files' order, and no volumes in between
+    if (aligned or turned) and not plan.smoothing:  # most maps: in file order, without volumes in between
         flat = {kind: volume.reshape(-1, order="F") for kind, volume in volumes.items()}
         converted = convert_maps(observation, flat, plan.read_needs, plan.in_files)
         return _standardise(index, converted, plan), False
@@ -298,7 +298,7 @@ def _check_interpolation(observation: Observation, source: Grid, plan: Plan) -> 
 
 
 def _standardise(index: int, converted: Converted, plan: Plan) -> Converted:
-    """Turn t into Hedges' g and its variance, where that is asked for."""
+    """Turn t into Hedges' g and its variance, if there are samples."""
     if plan.samples is None:
         return converted
     values = dict(converted.values)
@@ -308,7 +308,7 @@ def _standardise(index: int, converted: Converted, plan: Plan) -> Converted:
 
 
 def _computed(observation: Observation) -> list[str]:
-    """Say how a computed effect is made of contrasts."""
+    """Describe how a computed effect is made of contrasts."""
     terms = observation.statmaps["effect"].terms if "effect" in observation.statmaps else ()
     if not terms:
         return []
@@ -330,7 +330,7 @@ def _read_statmap(statmap: StatMap) -> Image:
         total = values if total is None else total + values
     if first is None or total is None:
         raise ValueError("A computed map has no terms.")
-    total[total == 0] = np.finfo(np.float32).tiny  # an exact 0 would be taken for background
+    total[total == 0] = np.finfo(np.float32).tiny  # an exact 0 would count as background
     return Image(total, first.grid)
 
 
@@ -365,7 +365,7 @@ def _read_kinds(observation: Observation, kinds: Sequence[str]) -> Opened:
 
 
 def _saturated(observation: Observation, kind: str, count: int) -> str:
-    """Say that values at the end of their scale were taken at its limit."""
+    """Describe values at the end of their scale, which were replaced by its limit."""
     what, limit = f"{kind} is infinite", "the largest finite one of the map, 38.4 at least"
     if kind == "p":
         what, limit = "p is 0", "the smallest p that the file can hold"

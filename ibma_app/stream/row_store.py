@@ -1,4 +1,4 @@
-"""Where stacked maps lie until blocks of voxels are read from all of them: memory, or files."""
+"""Keeps stacked maps, in memory or in files, until blocks of voxels are read from all of them."""
 
 import contextlib
 import errno
@@ -19,15 +19,15 @@ from ibma_app.core.errors import OutputError, ReadWriteError
 
 log = logging.getLogger(__name__)
 
-STORED = np.float32  # in memory as on disk, so that --mem never changes a result
-LARGEST, SMALLEST = 1e37, 1e-25  # beyond, a row is scaled by a power of two to stay in single precision
+STORED = np.float32  # in memory as on disk, so that --mem does not change a result
+LARGEST, SMALLEST = 1e37, 1e-25  # a row beyond these is scaled by a power of two into the range of single precision
 SPARE = 64 * 1024**2  # bytes left free on the disk
-SCATTERED = 200  # voxels: who reads fewer at a time reads here and there
+SCATTERED = 200  # fewer voxels read at a time are not neighbours in order
 
 
 @dataclass
 class _Row:
-    """One kind of one map: its values, or where they are in the kind's file."""
+    """One kind of one map: its values, or their place in the file of that kind."""
 
     layout: int
     length: int
@@ -40,19 +40,20 @@ class _Row:
 class RowStore:
     """Rows of voxels, one for each kind of each map, appended once and read by slices.
 
-    A row holds the voxels of its layout (a mask that the caller keeps). Once
-    the final mask is known, `select` says where its voxels are in each layout,
-    and `read` speaks of the final mask's voxels alone.
+    A row holds the voxels of its layout, which is a mask that the caller knows.
+    Once the final mask is known, `select` is given the places of its voxels in
+    each layout; `read` then counts voxels of the final mask.
 
-    Files are read by ``pread``, not mapped: mapped pages count as our memory.
+    Files are read by ``pread`` rather than mapped: mapped pages count as memory
+    of the process.
 
     Parameters
     ----------
     folder : Path or None
-        Where the files go; None keeps the rows in memory.
+        For the files; None: rows are kept in memory.
     window : int
         Bytes that may be read from the files at once: neighbouring blocks come
-        from one window, read once.
+        from one window, which is read once.
     """
 
     def __init__(self, folder: Path | None = None, window: int = 0) -> None:
@@ -65,20 +66,20 @@ class RowStore:
         self._positions: Mapping[int, NDArray[np.int64]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the lock and the windows here, on the way to another process."""
+        """Send another process all but the lock and the windows."""
         return {**self.__dict__, "_lock": None, "_windows": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take a lock of one's own."""
+        """Make a lock for this process."""
         self.__dict__.update(state, _lock=threading.Lock())
 
     @property
     def on_disk(self) -> bool:
-        """Whether the rows lie in files."""
+        """Whether the rows are in files."""
         return self._folder is not None
 
     def append(self, kind: str, index: int, values: NDArray[Any], layout: int) -> None:
-        """Keep one kind of one map: floats (as single precision) or bytes.
+        """Store one kind of one map: floats (in single precision) or bytes.
 
         Raises
         ------
@@ -99,16 +100,16 @@ class RowStore:
         self._rows[kind, index] = row
 
     def has(self, kind: str, index: int) -> bool:
-        """Tell whether a map has a row of this kind."""
+        """Return whether a map has a row of this kind."""
         return (kind, index) in self._rows
 
     def whole(self, kind: str, index: int) -> tuple[NDArray[Any], int]:
-        """Read a row as it was stored, and tell its layout."""
+        """Return a row as it was stored, and its layout."""
         row = self._rows[kind, index]
         return self._slice(kind, row, 0, row.length), row.layout
 
     def select(self, positions: Mapping[int, NDArray[np.int64]]) -> None:
-        """Tell where the final mask's voxels are in each layout (ascending); memory keeps no others."""
+        """Set the places of the final mask's voxels in each layout (ascending); in memory, others are dropped."""
         self._positions = positions
         if self.on_disk:
             return
@@ -122,14 +123,14 @@ class RowStore:
         self._positions = sizes
 
     def drop(self, kind: str) -> None:
-        """Forget every row of a kind."""
+        """Remove every row of a kind."""
         for key in [key for key in self._rows if key[0] == kind]:
             del self._rows[key]
         if kind in self._files:
             os.close(self._files.pop(kind))
 
     def read(self, kind: str, index: int, start: int, stop: int) -> NDArray[Any]:
-        """Read the final mask's voxels ``start`` to ``stop`` of one row, floats unscaled."""
+        """Read the final mask's voxels ``start`` to ``stop`` of one row, in its original scale."""
         row = self._rows[kind, index]
         values = self._chosen(kind, row, start, stop)
         return values if row.scale == 1.0 else values.astype(np.float64) * row.scale
@@ -137,7 +138,7 @@ class RowStore:
     def read_all(
         self, kind: str, n_rows: int, start: int, stop: int, dtype: type[np.floating[Any]] = np.float64
     ) -> NDArray[Any]:
-        """Read the final mask's voxels ``start`` to ``stop`` of the first ``n_rows`` rows; threads may at once."""
+        """Read the final mask's voxels ``start`` to ``stop`` of the first ``n_rows`` rows; safe in threads."""
         block = np.empty((n_rows, stop - start), dtype=dtype)
         width = self._window_width(n_rows, stop - start)
         if not width:
@@ -153,17 +154,17 @@ class RowStore:
                 block[row] = block[row].astype(np.float64) * self._rows[kind, row].scale
         return block
 
-    def _window_width(self, n_rows: int, wanted: int) -> int:
-        """Tell the voxels of a window, a power of two; 0 where blocks are read one by one."""
-        if not self.on_disk or wanted < SCATTERED:
+    def _window_width(self, n_rows: int, n_voxels: int) -> int:
+        """Return the voxels of a window, a power of two; 0 where blocks are read without one."""
+        if not self.on_disk or n_voxels < SCATTERED:
             return 0
-        # each kind has one, and the next one comes beside it
+        # each kind has a window, and the next is read while it is still held
         most = self._window_bytes // (n_rows * np.dtype(STORED).itemsize * len(self._files) * 2)
         width = 1 << most.bit_length() >> 1
-        return width if width > wanted else 0
+        return width if width > n_voxels else 0
 
     def _window(self, kind: str, n_rows: int, number: int, width: int) -> NDArray[Any]:
-        """Read one window of all rows, or give it once more; the one before is forgotten."""
+        """Return one window of all rows, read unless it is the last one of its kind."""
         with self._lock:
             held = self._windows.get(kind)
             if held is not None and held[0] == number:
@@ -177,12 +178,12 @@ class RowStore:
             return window
 
     def contents(self) -> Iterator[tuple[str, int, float, NDArray[Any]]]:
-        """Yield every row: kind, map, scale, and the final mask's voxels as they are stored."""
+        """Yield every row: kind, map, scale, and the final mask's voxels as stored."""
         for (kind, index), row in self._rows.items():
             yield kind, index, row.scale, self._chosen(kind, row, 0, row.length)
 
     def in_memory(self) -> "RowStore":
-        """Give a store of the final mask's voxels that can be sent to another process."""
+        """Return a store of the final mask's voxels that can be sent to another process."""
         if not self.on_disk:
             return self
         copy = RowStore()
@@ -201,7 +202,7 @@ class RowStore:
         self._windows.clear()
 
     def _chosen(self, kind: str, row: _Row, start: int, stop: int) -> NDArray[Any]:
-        if row.values is not None:  # `select` left the final mask's voxels alone
+        if row.values is not None:  # after `select` only the final mask's voxels
             return row.values[start:stop]
         chosen = self._positions[row.layout][start:stop]
         if not chosen.size:
@@ -214,22 +215,22 @@ class RowStore:
         if row.values is not None:
             return row.values[start:stop]
         size = row.dtype.itemsize
-        wanted, offset, parts = (stop - start) * size, row.offset + start * size, []
-        while wanted > 0:
-            part = os.pread(self._files[kind], wanted, offset)
+        left, offset, parts = (stop - start) * size, row.offset + start * size, []
+        while left > 0:
+            part = os.pread(self._files[kind], left, offset)
             if not part:
                 raise ReadWriteError(
                     f"The rows in the work folder {self._folder} were cut short while they were in use."
                 )
             parts.append(part)
-            wanted, offset = wanted - len(part), offset + len(part)
+            left, offset = left - len(part), offset + len(part)
         return np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), dtype=row.dtype)
 
     def _write(self, kind: str, values: NDArray[Any], offset: int) -> None:
         try:
             if kind not in self._files:
                 self._files[kind] = os.open(self._path(kind), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-                self._path(kind).unlink()  # whatever ends us, the room is given back
+                self._path(kind).unlink()  # so that the space is freed however the process ends
             view = memoryview(values.tobytes())
             while view:
                 written = os.pwrite(self._files[kind], view, offset)
@@ -237,8 +238,7 @@ class RowStore:
         except OSError as error:
             full = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
             raise ReadWriteError(
-                f"The work folder {self._folder} cannot be written: {full}. Choose another with --work-dir, "
-                "or give "
+                f"The work folder {self._folder} cannot be written: {full}. Choose another with --work-dir, or give "
                 "more memory with --mem."
             ) from None
 
@@ -248,23 +248,23 @@ class RowStore:
 
 @contextlib.contextmanager
 def open_store(work_dir: Path | None, *, on_disk: bool, size: int, window: int = 0) -> Iterator[RowStore]:
-    """Open a store in memory, or in a private folder that is removed at the end, whatever happens.
+    """Open a store in memory, or in a private folder that is removed at the end, also after an error.
 
     Parameters
     ----------
     work_dir : Path or None
-        Where the folder is made; None: ``$SLURM_TMPDIR`` or ``$TMPDIR``.
+        Parent of that folder; None: ``$SLURM_TMPDIR`` or ``$TMPDIR``.
     on_disk : bool
         Whether rows go to files.
     size : int
-        The bytes they may need.
+        Bytes that the rows may take.
     window : int
         As for `RowStore`.
 
     Raises
     ------
     OutputError
-        The folder cannot be made, or has too little room.
+        The folder cannot be made, or too little of its disk is free.
     """
     folder = _make_folder(work_dir, size) if on_disk else None
     store = RowStore(folder, window)
@@ -298,7 +298,7 @@ def _make_folder(work_dir: Path | None, size: int) -> Path:
 
 
 def _scale(values: NDArray[Any]) -> float:
-    """Give the power of two that brings a row into single precision's range; 1 for nearly all."""
+    """Return the power of two that brings a row into the range of single precision; 1 for nearly all rows."""
     finite = values[np.isfinite(values)]
     largest = float(np.abs(finite).max()) if finite.size else 0.0
     if largest == 0.0 or SMALLEST <= largest <= LARGEST:

@@ -1,8 +1,8 @@
-"""How alike the maps of a stack are, and which look odd: twice the same, turned round, or in another unit.
+"""How alike the maps of a stack are, and which stand out: the same map twice, a turned sign, or another unit.
 
-Flags are warnings to people, who know their data: no map is dropped for one.
-The criteria are there to be silent on honest data (subjects whose effects
-differ, studies in units of their own, noise) rather than to find all there is.
+Flags are warnings to users, who know their data: no map is left out for one.
+The criteria are chosen to be silent on sound data (subjects whose effects
+differ, studies in units of their own, noise) rather than to find every fault.
 """
 
 import math
@@ -19,56 +19,56 @@ from ibma_app.stream.stack import Stack
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
-VALUES = 5_000_000  # compared in all (20 MB): every voxel of 21 whole brains, 2,500 voxels of each of 2,000
-RUN = 128  # neighbouring voxels that are read at once, where not all are
-DRAWN = 120  # maps whose correlations are kept one by one
+VALUES = 5_000_000  # compared in all (20 MB): every voxel of 21 whole brains, or 2,500 voxels of 2,000 maps
+RUN = 128  # neighbouring voxels that are read at once, where not all voxels are compared
+DRAWN = 120  # maps whose correlations are kept one by one; of more, means over neighbouring rows
 
 SAME = 0.999
-"""Correlation of one map with itself after another rounding, resampling to int16 or a change of units. Different
+"""Least correlation of a map with itself after rounding, conversion to int16 or a change of units. Different
 runs of one subject stay below 0.99, studies of one question below 0.97 (21 pain studies)."""
 
 JUDGED = 5
-"""Maps that it takes to say which of them is odd."""
+"""Fewest maps among which one can be said to stand out."""
 
-ODD = 5.0
+OUTLYING = 5.0
 """Robust standard deviations (1.48 times the median absolute deviation) from the median: by chance 1 in 2 million."""
 
 AGREE = 0.15
-"""The typical correlation with the mean of the others from which a turned map can be told from noise; and how
-negative that of a turned map must be. Smooth noise of some 100 resels reaches 0.1."""
+"""Least typical correlation with the mean of the others at which a turned map can be distinguished from noise; and
+how negative that of a turned map must be. Smooth noise of some 100 resels reaches 0.1."""
 
 TURNED = 0.5
 """Share of the typical agreement, with the other sign, that a turned map must reach."""
 
 FOLDS = {"effect": 5.0, "z": 10.0}
-"""Times by which a map's scale must differ as well. A subject with noisy effects reaches 3 (30 subjects of Wager
-2008), studies differ by their units and then all of them do; z grows with the sample besides."""
+"""Ratio to the median scale that a flagged map must exceed as well. A subject with noisy effects reaches 3 (30
+subjects of Wager 2008); studies in different units all differ; z grows with the sample size, too."""
 
 LEAST_SPREADS = {"agreement": 0.03, "scale": 0.1}
-"""The spread that is assumed at least (of correlations, of log scale): maps that happen to be alike accuse no other."""
+"""Least spread that is assumed (of correlations, of log scale), for maps that happen to be very much alike."""
 
 NAMED = 5  # maps named in a message
 
-SIGMA = 4.0  # mm: of the smoothing that is subtracted from maps to see their fine detail
-RESEL = 8.0**3  # mm3: of fine detail, at most; 5 standard deviations of chance raise the floor in small masks
-FEWEST_MAPS = 4  # with three, the residuals of two maps are each other's mirror image already
+SIGMA = 4.0  # mm, of the smoothing that is subtracted from a map to leave its fine detail
+RESEL = 8.0**3  # mm3, of fine detail at most; in small masks the limit is 5 standard deviations of chance
+FEWEST_MAPS = 4  # with three, the residuals of two maps are nearly each other's opposite
 
 
 def compare_maps(stack: Stack, sample_size: Sequence[float | None] | None = None) -> Similarity | None:
-    """Correlate the maps of a stack, and flag those that look odd.
+    """Correlate the maps of a stack, and flag those that stand out.
 
     Parameters
     ----------
     stack : Stack
         Its effects are compared, or its z where it has none: at all voxels,
-        or at evenly spread ones where there are many maps.
+        or at evenly spaced ones where there are many maps.
     sample_size : sequence of float or None, length K, optional
-        Of studies: those that look like the same people are flagged too.
+        Of studies: with it, studies that look like the same people are flagged, too.
 
     Returns
     -------
     Similarity or None
-        None for a single map, and for masks of too few voxels to tell.
+        None for a single map, and for masks of too few voxels.
     """
     if stack.n_maps < 2 or stack.n_voxels < FEWEST:
         return None
@@ -98,7 +98,7 @@ def compare_maps(stack: Stack, sample_size: Sequence[float | None] | None = None
 
 
 def _read(stack: Stack, quantity: str) -> Singles:
-    """Read one kind of all maps (K, S), NaN where not covered: all voxels, or evenly spread runs of them."""
+    """Read one kind of all maps (K, S), NaN where not covered: all voxels, or evenly spaced runs of them."""
     most = max(VALUES // stack.n_maps, FEWEST)
     if stack.n_voxels <= most:
         step = max(RUN, VALUES // (4 * stack.n_maps))
@@ -118,7 +118,7 @@ def _read(stack: Stack, quantity: str) -> Singles:
 def _flags(
     found: Correlations, scale: Sequence[float | None], stack: Stack, quantity: str, labels: Sequence[str]
 ) -> Iterable[MapFlag]:
-    """Say which maps look odd, one flag of a kind."""
+    """Yield the flags of maps that stand out, one of each kind."""
     yield from _duplicates(found, labels)
     if all(stack.signed):
         yield from _turned(found.agreement, labels)
@@ -129,7 +129,7 @@ def _flags(
 
 
 def _duplicates(found: Correlations, labels: Sequence[str]) -> Iterable[MapFlag]:
-    """Name the maps that are one map, or its mirror image."""
+    """Flag maps that are the same, or the same with the sign turned."""
     if not len(found.alike):
         return
     first, second = found.alike.T
@@ -140,31 +140,31 @@ def _duplicates(found: Correlations, labels: Sequence[str]) -> Iterable[MapFlag]
     _, component = connected_components(graph, directed=False)
     rows = np.unique(found.alike)
     sets = [np.flatnonzero(component == one) for one in np.unique(component[rows])]
-    told = [" = ".join(labels[row] for row in members[:NAMED].tolist()) + _more(members.size) for members in sets]
+    names = [" = ".join(labels[row] for row in members[:NAMED].tolist()) + _more(members.size) for members in sets]
     mirrored = " with the sign turned" if (found.alike_r < 0).all() else ""
     text = (
         f"The same map{mirrored} seems to be there more than once (correlation beyond {SAME:g}): "
-        f"{_listed(told)}. Is one subject's or study's map there under several labels?"
+        f"{_listed(names)}. Is one subject's or study's map there under several labels?"
     )
     yield MapFlag("duplicate", tuple(rows.tolist()), text)
 
 
 def _turned(agreement: Floats, labels: Sequence[str]) -> Iterable[MapFlag]:
-    """Name the maps that look like the mirror image of what the others agree upon."""
+    """Flag maps that correlate negatively with the mean of the others."""
     known = agreement[np.isfinite(agreement)]
     typical = float(np.median(known)) if known.size >= JUDGED else 0.0
     if typical < AGREE:
         return
     distance = (typical - agreement) / _spread(known, LEAST_SPREADS["agreement"])
     with np.errstate(invalid="ignore"):
-        odd = (agreement <= -max(AGREE, TURNED * typical)) & (distance >= ODD)
-    rows = np.flatnonzero(odd)
+        outlying = (agreement <= -max(AGREE, TURNED * typical)) & (distance >= OUTLYING)
+    rows = np.flatnonzero(outlying)
     if not rows.size:
         return
     rows = rows[np.argsort(agreement[rows], kind="stable")]
-    told = [f"{labels[row]} ({agreement[row]:.2f})".replace("(-", "(−") for row in rows.tolist()]
+    names = [f"{labels[row]} ({agreement[row]:.2f})".replace("(-", "(−") for row in rows.tolist()]
     text = (
-        f"Possible sign flip: {_listed(told)} correlate{'s' if rows.size == 1 else ''} negatively with the mean of "
+        f"Possible sign flip: {_listed(names)} correlate{'s' if rows.size == 1 else ''} negatively with the mean of "
         f"the other maps, which agree with each other (typically {typical:.2f}). Is the contrast's direction turned?"
     )
     yield MapFlag("sign", tuple(sorted(rows.tolist())), text)
@@ -173,7 +173,7 @@ def _turned(agreement: Floats, labels: Sequence[str]) -> Iterable[MapFlag]:
 def _far_out(
     kind: str, sizes: Sequence[float | None], fold: float, what: str, labels: Sequence[str]
 ) -> Iterable[MapFlag]:
-    """Name the maps whose scale is far from that of the others, on the log scale."""
+    """Flag maps whose scale is far from that of the others, in logarithms."""
     known = np.array([size if size else np.nan for size in sizes], dtype=np.float64)
     logs = np.log(known)
     there = logs[np.isfinite(logs)]
@@ -182,21 +182,21 @@ def _far_out(
     middle = float(np.median(there))
     distance = np.abs(logs - middle)
     with np.errstate(invalid="ignore"):
-        odd = (distance >= math.log(fold)) & (distance >= ODD * _spread(there, LEAST_SPREADS["scale"]))
-    rows = np.flatnonzero(odd)
+        outlying = (distance >= math.log(fold)) & (distance >= OUTLYING * _spread(there, LEAST_SPREADS["scale"]))
+    rows = np.flatnonzero(outlying)
     if not rows.size:
         return
     rows = rows[np.argsort(-distance[rows], kind="stable")]
-    told = [f"{labels[row]} ({math.exp(logs[row] - middle):.3g} times)" for row in rows.tolist()]
+    names = [f"{labels[row]} ({math.exp(logs[row] - middle):.3g} times)" for row in rows.tolist()]
     text = (
-        f"Scale far out: {what} of another size than the median map's in {_listed(told)}, far beyond how the maps "
+        f"Scale far out: {what} of another size than the median map's in {_listed(names)}, far beyond how the maps "
         "differ otherwise. Another unit or scaling, or a failed model?"
     )
     yield MapFlag(kind, tuple(sorted(rows.tolist())), text)
 
 
 def _spread(values: Floats, least: float) -> float:
-    """Return the robust standard deviation."""
+    """Return the robust standard deviation, or ``least`` if that is more."""
     return max(1.4826 * float(np.median(np.abs(values - np.median(values)))), least)
 
 
@@ -206,7 +206,7 @@ def _median_size(line: Singles) -> float | None:
 
 
 def _rounded(value: float) -> float | None:
-    """Four digits: what a picture and a sentence use, whatever order threads summed in."""
+    """Round to four digits: more may depend on the order in which threads add up."""
     return round(float(value), 4) if math.isfinite(value) else None
 
 
@@ -219,7 +219,7 @@ def _more(count: int) -> str:
 
 
 def flag_same_samples(stack: Stack, sample_size: Sequence[float | None]) -> tuple[MapFlag, ...]:
-    """Name the studies that look like the same people, and those that look like one map on several grids.
+    """Flag studies that look like the same people, and maps that look like one map on several grids.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def flag_same_samples(stack: Stack, sample_size: Sequence[float | None]) -> tupl
     Returns
     -------
     tuple of MapFlag
-        Of the kinds "sample" and "duplicate"; at most one of each.
+        At most one of the kind "sample" and one of the kind "duplicate".
     """
     if stack.n_maps < FEWEST_MAPS or stack.n_voxels < FEWEST:
         return ()
@@ -256,7 +256,7 @@ def flag_same_samples(stack: Stack, sample_size: Sequence[float | None]) -> tupl
 
 
 def _correlate_detail(stack: Stack) -> Floats:
-    """Correlate the fine detail of residual maps, (K, K), over what each pair covers."""
+    """Correlate the fine detail of residual maps, (K, K), over the voxels that both maps of a pair cover."""
     quantity = "effect" if "effect" in stack.kinds else "z"
     grid = stack.grid
     sigma = SIGMA / grid.voxel_sizes

@@ -1,4 +1,4 @@
-"""How smooth the noise of a fit is: standardised residuals of a stack, a few planes at a time."""
+"""Estimates the smoothness of a model's residuals, a few planes of voxels at a time."""
 
 from collections.abc import Iterator
 
@@ -18,9 +18,9 @@ from ibma_app.stream.workers.resources import ONE_THREAD, Resources
 Floats = NDArray[np.float64]
 
 MOST_MAPS = 256
-"""Residual maps that differences are taken of, evenly chosen (SPM takes 64): more change nothing."""
-SLAB = 2**15  # voxels; the plane after a slab is fitted twice
-VALUES = 2**22  # residuals of a slab: with many maps it has fewer voxels
+"""Residual maps whose differences are used, evenly chosen (SPM uses 64): more do not change the estimate."""
+SLAB = 2**15  # voxels of a slab of planes; the plane after a slab is fitted twice
+VALUES = 2**22  # residuals in a slab: with many maps it has fewer voxels
 
 
 def estimate_smoothness(
@@ -29,8 +29,8 @@ def estimate_smoothness(
     """Estimate the FWHM of a model's residuals, as SPM does (Kiebel et al. 1999).
 
     Residuals of mixed models are divided by the root of variance + tau2 first.
-    Differences are taken where the same maps cover both voxels. A slab of
-    planes is in memory at a time, with the one that follows.
+    Differences are taken where the same maps cover both voxels. Each thread
+    holds a slab of planes, with the plane that follows.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ def estimate_smoothness(
     model : Model
         Its design has one row per row of the stack.
     estimate : Estimate
-        Its fit: ``tau2`` is used.
+        The fit of the model: ``tau2`` is used.
     resources : Resources
-        Its threads work on slabs at the same time; the result does not depend on them.
+        Slabs are worked on by its threads; the result does not depend on their number.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def estimate_smoothness(
     UsageError
         When the estimator has no residuals.
     DataError
-        When there is nothing to estimate it from.
+        When no neighbouring voxels have residuals.
     """
     estimator = model.estimator
     if not estimator.has_residuals:
@@ -64,7 +64,7 @@ def estimate_smoothness(
 
     def work(slab: tuple[int, int]) -> Floats:
         first, last = slab
-        end = min(last + 1, mask.shape[0])  # one plane more, for the differences into it
+        end = min(last + 1, mask.shape[0])  # with the next plane, for the differences between the two
         start, stop = int(first_voxel[first]), int(first_voxel[end])
         residuals, covered, sound = _residuals(stack, model, estimate, kept, slice(start, stop))
         places = np.full(mask[first:end].shape, -1, dtype=np.int64)
@@ -86,7 +86,7 @@ def estimate_smoothness(
 
 
 def _slabs(first_voxel: NDArray[np.int64], size: int) -> Iterator[tuple[int, int]]:
-    """Cut the planes into slabs of about ``size`` voxels; at least one plane each."""
+    """Divide the planes into slabs of about ``size`` voxels, of at least one plane each."""
     start = 0
     n_planes = first_voxel.size - 1
     for plane in range(1, n_planes + 1):
@@ -98,7 +98,7 @@ def _slabs(first_voxel: NDArray[np.int64], size: int) -> Iterator[tuple[int, int
 def _residuals(
     stack: Stack, model: Model, estimate: Estimate, kept: NDArray[np.int64], voxels: slice
 ) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Fit some neighbouring voxels, a tile at a time, and keep the residuals of some maps."""
+    """Fit neighbouring voxels, a tile at a time, and return the standardised residuals of some maps."""
     start, stop, needs = voxels.start, voxels.stop, model.estimator.needs
     residuals = np.empty((stop - start, kept.size))
     covered = np.empty((stop - start, stack.n_maps), dtype=bool)

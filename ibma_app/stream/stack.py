@@ -1,4 +1,4 @@
-"""Many maps as one table of maps by voxels: every file is read once, memory stays bounded."""
+"""Stacks many maps into a table of maps by voxels: each file is read once, in limited memory."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -32,24 +32,24 @@ from ibma_app.stream.survey import (
 )
 from ibma_app.stream.workers.resources import ONE_THREAD, Resources
 
-WHOLE, CANDIDATES = 0, 1  # layouts of the stored rows
+WHOLE, CANDIDATES = 0, 1  # layouts of the stored rows: voxels of the base mask, or those that may be in the final one
 
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """K maps over the V voxels of the final mask, read by blocks; open while its context is."""
+    """K maps over the V voxels of the final mask, read by blocks; valid within the context of `stack_maps`."""
 
     grid: Grid  # the final mask
     survey: tuple[MapSurvey, ...]  # one per map
-    notes: tuple[str, ...]  # warnings, for the caller to tell
+    notes: tuple[str, ...]  # warnings for the user
     kinds: tuple[str, ...]  # of "effect", "variance", "z"
-    kept: tuple[int, ...]  # which of the observations are the rows
+    kept: tuple[int, ...]  # (K,) which observation each row is of
     signed: tuple[bool, ...]  # (K,) False: z of an unsigned p
     sample_size: Floats | None  # (K,) where all are known
-    dof: Floats | None  # (K, 1) of whole maps, inf where unknown; None: voxelwise dof that nobody asked for
+    dof: Floats | None  # (K, 1) of whole maps, inf where unknown; None: some are voxelwise and not read
     _store: RowStore = field(repr=False)
-    _voxelwise: tuple[int, ...] = ()  # rows with a dof of their own at each voxel
-    side_by_side: int = 1  # tiles that memory allows to be fitted at once
+    _voxelwise: tuple[int, ...] = ()  # rows whose dof differ by voxel
+    side_by_side: int = 1  # tiles that may be fitted at once in the memory there is
     samples: tuple[Sample, ...] | None = None  # (K,) of standardised effects: their variances need all maps' g
 
     @property
@@ -64,11 +64,11 @@ class Stack:
 
     @property
     def on_disk(self) -> bool:
-        """Whether the rows lie in files of the work folder."""
+        """Whether the rows are in files of the work folder."""
         return self._store.on_disk
 
     def read(self, start: int, stop: int) -> VoxelBlock:
-        """Read voxels ``start`` to ``stop`` of every map; threads may read at once."""
+        """Read voxels ``start`` to ``stop`` of every map; safe in threads."""
         stop = min(stop, self.n_voxels)
         values = {kind: self._store.read_all(kind, self.n_maps, start, stop) for kind in self.kinds}
         first = next(iter(values.values()))
@@ -98,15 +98,15 @@ class Stack:
 
     @property
     def nbytes(self) -> int:
-        """What the rows take in memory, at most."""
+        """Bytes that the rows take in memory, at most."""
         return self.n_maps * self.n_voxels * 4 * (len(self.kinds) + bool(self._voxelwise))
 
     def contents(self) -> Iterator[tuple[str, int, float, NDArray[Any]]]:
-        """Yield every row of maps: kind, map, scale and values as they are stored."""
+        """Yield every row: kind, map, scale, and values as stored."""
         return self._store.contents()
 
     def in_memory(self) -> "Stack":
-        """Give the same maps held in memory, which can be sent to another process."""
+        """Return the same maps in memory, which can be sent to another process."""
         return replace(self, _store=self._store.in_memory())
 
     def _dof_block(self, start: int, stop: int, covered: NDArray[np.bool_]) -> Floats | None:
@@ -128,11 +128,11 @@ def stack_maps(
     tests: int = 1,
     resampled: bool = False,
 ) -> Iterator[Stack]:
-    """Read the maps of one analysis, each file exactly once, and lay them out for reading by voxels.
+    """Read the maps of one analysis, each file exactly once, into a stack that is read by voxels.
 
-    With n_min maps required at a voxel, the first K - n_min + 1 maps cover
-    between them every voxel of the final mask: later maps are stored on those
-    candidates alone.
+    When n_min maps must cover a voxel, each voxel of the final mask is covered
+    by one of the first K - n_min + 1 maps: of later maps only these candidates
+    are stored.
 
     Parameters
     ----------
@@ -140,13 +140,13 @@ def stack_maps(
         The rows of the design, K of them.
     plan : Plan
     resources : Resources
-        Maps are read by its threads, as far as its memory allows. A stack that
-        is too large for that goes to float32 files in a private folder under
-        its ``work_dir``, removed at exit.
+        Its threads read maps, as far as its memory allows. A stack that is too
+        large for the memory goes to float32 files in a private folder in its
+        ``work_dir``, removed at exit.
     tests : int
-        How many the design has: their maps take memory, too.
+        Number of tests of the design: their maps take memory, too.
     resampled : bool
-        Whether least squares are to be resampled: all maps in memory.
+        Whether least squares will be resampled, which needs all maps in memory.
 
     Yields
     ------
@@ -155,13 +155,13 @@ def stack_maps(
     Raises
     ------
     DataError
-        A need that cannot be met, thresholded maps, an empty mask.
+        A kind of map that is missing, thresholded maps, an empty mask.
     DatasetError
         A map on another grid.
     InputError, ReadWriteError, OutputError
         Files that cannot be read; a work folder that cannot be used.
     UsageError
-        Memory does not suffice whatever is done, or variances would be smoothed.
+        There is too little memory even for files, or maps with variances would be smoothed.
     """
     if plan.smoothing and any(need in plan.needs for need in ("variance", "z")):
         raise UsageError("--smoothing is for effect maps without variances: it changes the variance.")
@@ -185,7 +185,7 @@ def stack_maps(
 
 
 def _first_maps(observations: Sequence[Observation], plan: Plan) -> list[Prepared | IbmaError]:
-    """Read maps until one can be used: the size of the others is estimated from it."""
+    """Read maps until one can be used: the memory for the others is estimated from it."""
     found: list[Prepared | IbmaError] = []
     for prepared in prepare_maps(observations, plan, 1):
         found.append(prepared)
@@ -195,7 +195,7 @@ def _first_maps(observations: Sequence[Observation], plan: Plan) -> list[Prepare
 
 
 def _pop_each(maps: list[Prepared | IbmaError]) -> Iterator[Prepared | IbmaError]:
-    """Yield maps without keeping them."""
+    """Yield maps, each removed from the list."""
     while maps:
         yield maps.pop(0)
 
@@ -211,26 +211,26 @@ def _n_early(n_maps: int, share: float) -> int:
 
 
 class _Builder:
-    """Takes prepared maps in order, and finds the final mask."""
+    """Stores prepared maps in order, and finds the final mask."""
 
     def __init__(self, plan: Plan, store: RowStore, n_planned: int) -> None:
         self.plan, self.store = plan, store
-        # Fewer maps than planned (some left out) never need more early rows than this.
+        # if maps are left out, the others need no more early rows than this
         self.n_early = _n_early(n_planned, plan.share)
         self.count = np.zeros(plan.base.size, dtype=np.int32)
-        self._alike: Indices | None = None  # what the last map covers, and others of those before it
-        self._n_alike = 0  # those are not yet counted
+        self._alike: Indices | None = None  # voxels of the last maps that cover the same ones,
+        self._n_alike = 0  # and how many such maps are not counted yet
         self.candidates: NDArray[np.int64] | None = None
         self.maps: list[ReadMap] = []
         self.notes: list[str] = []
         self.errors: list[IbmaError] = []
 
     def leave_out(self, error: IbmaError) -> None:
-        """Go on without a map."""
+        """Note that a map is left out."""
         self.errors.append(error)
 
     def add(self, prepared: Prepared) -> None:
-        """Store one map: on the whole base mask, or on the candidates once they are known."""
+        """Store one map: its values in the base mask, or at the candidates once they are known."""
         row = len(self.maps)
         if row == self.n_early:
             self._count_in(None)
@@ -246,7 +246,7 @@ class _Builder:
         self.notes.extend(prepared.notes)
 
     def _count_in(self, covered: Indices | None) -> None:
-        """Count a map's voxels: those of maps that are alike at once."""
+        """Count the voxels of a map; those of maps that cover the same ones are counted together."""
         if covered is self._alike and covered is not None:
             self._n_alike += 1
             return
@@ -255,7 +255,7 @@ class _Builder:
         self._alike, self._n_alike = covered, 1
 
     def _lay_out(self, values: NDArray[Any], covered: Indices) -> NDArray[Any]:
-        """Lay a map's values out over the base mask, or the candidates once they are known; NaN where it has none."""
+        """Return a map's values over the base mask, or the candidates once they are known; NaN where not covered."""
         candidates = self.candidates
         if covered.size == self.count.size if candidates is None else np.array_equal(covered, candidates):
             return values
@@ -264,7 +264,7 @@ class _Builder:
         return row if candidates is None else row[candidates]
 
     def finish(self, threads: Callable[[int], int]) -> Stack:
-        """Find the final mask, survey the maps, and make the stack; ``threads`` says how many there may be of V."""
+        """Find the final mask, survey the maps, and make the stack; ``threads`` returns how many V voxels allow."""
         if not self.maps:
             raise self._all_bad()
         self._count_in(None)
@@ -315,7 +315,7 @@ class _Builder:
         )
 
     def _all_bad(self) -> IbmaError:
-        """Give the one error there is, or the first with the others' words."""
+        """Make the error of a stack without maps: of the first error's type, with all messages."""
         if not self.errors:
             return DataError("There are no maps to combine.")
         return type(self.errors[0])(" ".join(error.message for error in self.errors))

@@ -1,4 +1,4 @@
-"""What each map brought and what was lost of it; maps that do not belong are named."""
+"""What each map contributes to the mask and what is lost; maps that were thresholded are refused."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -16,30 +16,30 @@ from ibma_app.stream.row_store import RowStore
 
 log = logging.getLogger(__name__)
 
-GAP_Z = 1.5  # a map whose every |z| is larger was thresholded: p < 0.05 alone asks for 1.64
-GAP_EFFECT = 0.25  # of the median |effect|: where no z is at hand
-EDGE_Z = 0.5  # width of the bins that are compared
+GAP_Z = 1.5  # a map whose every |z| is larger was thresholded: p < 0.05 alone needs 1.64
+GAP_EFFECT = 0.25  # of the median |effect|: the gap where there is no z
+EDGE_Z = 0.5  # width of the bins of |z| that are compared
 STRAYS = 0.01  # share of voxels that may be in the gap
-EMPTY = 0.05  # share of what other maps cover, beside a gap in z (or t): the threshold shows at any share
-MOSTLY_EMPTY = 0.9  # the same beside a gap in effects, which have no scale of their own
-REGION = 100  # voxels: fewer tell nothing
-SAMPLE = 20_000  # voxels looked at for a median
-FOLD = 100.0  # variances this far apart are of different units
-COSTLY = 0.1  # share of the voxels: more lost to single maps is a warning
+EMPTY = 0.05  # share of what other maps cover: as much empty is enough with a threshold in z
+MOSTLY_EMPTY = 0.9  # and with a gap in effects, whose scale is not known
+REGION = 100  # voxels that other maps must cover: fewer prove nothing
+SAMPLE = 20_000  # voxels that a median is estimated from
+FOLD = 100.0  # variances so many times apart are in different units
+COSTLY = 0.1  # share of the voxels that may be lost to single maps without a warning
 NAMED = 5  # maps named in a message
 
 
 class Suspect(NamedTuple):
-    """Where a map without values around zero is covered and empty: packed bits, (V,) of the base mask."""
+    """A map without values around zero: where it is covered and where it is empty."""
 
-    covered: NDArray[np.uint8]
-    empty: NDArray[np.uint8]
-    share: float  # of what other maps cover: as much of it empty shows that the map was thresholded
+    covered: NDArray[np.uint8]  # packed bits of (V,) of the base mask
+    empty: NDArray[np.uint8]  # likewise
+    share: float  # of the voxels that other maps cover: with more of them empty it was thresholded
 
 
 @dataclass(frozen=True, eq=False)
 class ReadMap:
-    """One map as it was stacked: what the survey and the stack keep of it."""
+    """What the survey and the stack keep of a map that was read."""
 
     index: int  # of the observation
     observation: Observation
@@ -52,14 +52,14 @@ class ReadMap:
 
 
 def pack_suspect(values: Mapping[str, NDArray[Any]], reasons: NDArray[np.uint8]) -> Suspect | None:
-    """Keep where a map is covered and where it is empty if no value lies around zero, else None.
+    """Return where a map is covered and where it is empty, if it has no value around zero; else None.
 
     Parameters
     ----------
     values : mapping of str to ndarray, (N,)
         Of "effect", "variance", "z": at the voxels that it covers.
     reasons : ndarray of uint8, (V,)
-        As in `coverage.REASONS`.
+        Indices into `ibma_app.core.coverage.REASONS`.
     """
     if not next(iter(values.values())).size or not _has_gap(values):
         return None
@@ -69,19 +69,19 @@ def pack_suspect(values: Mapping[str, NDArray[Any]], reasons: NDArray[np.uint8])
 
 
 def _has_gap(values: Mapping[str, NDArray[Any]]) -> bool:
-    """Tell whether a map's values leave out what lies around zero, as thresholding does."""
+    """Return whether a map has no values around zero, as after thresholding."""
     allowed = STRAYS * next(iter(values.values())).size
     if "z" in values:
         return bool(np.count_nonzero(np.abs(values["z"]) < GAP_Z) <= allowed)
     effect = np.abs(values["effect"])
     if "variance" in values:
-        return bool(np.count_nonzero(effect < GAP_Z * np.sqrt(values["variance"])) <= allowed)  # squares overflow
+        return bool(np.count_nonzero(effect < GAP_Z * np.sqrt(values["variance"])) <= allowed)  # squares may overflow
     limit = GAP_EFFECT * np.median(effect[:: max(1, effect.size // SAMPLE)])
     return bool(np.count_nonzero(effect < limit) <= allowed)
 
 
 def _has_edge(values: Mapping[str, NDArray[Any]]) -> bool:
-    """Tell whether |z| is most frequent where it begins, as a threshold leaves it and a strong effect does not."""
+    """Return whether the smallest |z| are the most frequent, as after thresholding, but not with a strong effect."""
     if "z" in values:
         z = np.abs(values["z"])
     elif "variance" in values:
@@ -98,14 +98,14 @@ def refuse_thresholded(maps: Sequence[ReadMap], count: NDArray[np.integer[Any]])
     Parameters
     ----------
     maps : sequence of ReadMap
-        Those with ``suspect`` are judged.
+        Those with ``suspect`` are checked.
     count : ndarray of int, (V,)
         How many maps cover each voxel of the base mask.
 
     Raises
     ------
     DataError
-        Names every thresholded map.
+        Some are; the message names every one.
     """
     named = []
     for read in maps:
@@ -125,7 +125,7 @@ def refuse_thresholded(maps: Sequence[ReadMap], count: NDArray[np.integer[Any]])
 
 
 def survey_map(read: ReadMap, row: int, store: RowStore, n_voxels: int, kinds: Collection[str]) -> MapSurvey:
-    """Count what one map brought to the final mask, and why it lost the rest."""
+    """Count the voxels of the final mask that one map covers, and why it does not cover the others."""
     reasons = store.read("reason", row, 0, n_voxels)
     counts = np.zeros(len(REASONS), dtype=np.int64)
     counts[COVERED] = n_voxels
@@ -152,9 +152,9 @@ def survey_map(read: ReadMap, row: int, store: RowStore, n_voxels: int, kinds: C
 
 
 def _median(values: NDArray[Any]) -> float:
-    """Give ``np.median`` of values that are all finite, in a third of its time."""
-    middle, odd = values.size // 2, values.size % 2
-    if values.size > 2 * SAMPLE:  # look among those that a sample says are near it
+    """Return the median of finite values, as ``np.median`` does in three times the time."""
+    middle, uneven = values.size // 2, values.size % 2
+    if values.size > 2 * SAMPLE:  # only values near the median of a sample are searched
         sample = np.sort(values[:: values.size // SAMPLE])
         low, high = sample[int(0.47 * sample.size)], sample[int(0.53 * sample.size)]
         near = values[(values >= low) & (values <= high)]
@@ -162,26 +162,25 @@ def _median(values: NDArray[Any]) -> float:
         if below < middle < below + near.size:
             values, middle = near, middle - below
     values.partition(middle)
-    if odd:
+    if uneven:
         return float(values[middle])
     return float(np.mean([values[:middle].max(), values[middle]], dtype=values.dtype))
 
 
 def variance_note(survey: Sequence[MapSurvey]) -> str | None:
-    """Warn of variances whose medians differ a hundredfold between maps."""
+    """Describe variances whose medians differ a hundredfold between maps; None where they do not."""
     known = sorted((s.median_variance, s.label) for s in survey if s.median_variance)
     if not known or known[-1][0] < FOLD * known[0][0]:
         return None
     (low, lowest), (high, highest) = known[0], known[-1]
     return (
-        f"The maps' variances differ {high / low:.3g}-fold (median {low:.3g} in {lowest}, {high:.3g} in "
-        f"{highest}): "
+        f"The maps' variances differ {high / low:.3g}-fold (median {low:.3g} in {lowest}, {high:.3g} in {highest}): "
         "are all effects in one unit?"
     )
 
 
 def unique_costs(maps: Sequence[ReadMap], store: RowStore, nearly: Mapping[int, NDArray[np.bool_]]) -> dict[str, int]:
-    """Count for each map the voxels that would be kept if it covered them: label -> voxels, largest first.
+    """Count for each map the voxels that the mask would gain if it covered them: label -> voxels, largest first.
 
     Parameters
     ----------
@@ -190,7 +189,7 @@ def unique_costs(maps: Sequence[ReadMap], store: RowStore, nearly: Mapping[int, 
     store : RowStore
         With the rows of kind "reason".
     nearly : mapping of int to ndarray of bool
-        For each layout: voxels that one map more would bring into the mask.
+        For each layout of rows, the voxels that lack one map to be in the mask.
     """
     costs: dict[str, int] = {}
     if not any(voxels.any() for voxels in nearly.values()):
@@ -202,7 +201,7 @@ def unique_costs(maps: Sequence[ReadMap], store: RowStore, nearly: Mapping[int, 
 
 
 def coverage_note(costs: Mapping[str, int], n_voxels: int, n_any: int) -> str | None:
-    """Log what the mask lost to single maps; return a warning when it is much."""
+    """Log what the mask loses to single maps; return a warning when it is much."""
     message = f"The mask has {n_voxels} of the {n_any} voxels that any map covers."
     if costs:
         listed = ", ".join(f"{label} ({n})" for label, n in list(costs.items())[:NAMED])
@@ -215,7 +214,7 @@ def coverage_note(costs: Mapping[str, int], n_voxels: int, n_any: int) -> str | 
 
 
 def empty_mask(maps: Sequence[ReadMap], costs: Mapping[str, int], n_min: int) -> DataError:
-    """Word the failure of a mask without voxels."""
+    """Make the error of a mask without voxels."""
     worst = list(costs.items())[:NAMED] or sorted(
         ((read.observation.label, read.covered) for read in maps), key=lambda item: item[1]
     )
@@ -223,8 +222,7 @@ def empty_mask(maps: Sequence[ReadMap], costs: Mapping[str, int], n_min: int) ->
     listed = ", ".join(f"{label} ({n} {what})" for label, n in worst[:NAMED])
     paths = {read.observation.label: read.observation.path for read in maps}
     return DataError(
-        f"No voxel is covered by {n_min} of the {len(maps)} maps, as asked for. Look at {listed}; the first "
-        "is "
+        f"No voxel is covered by {n_min} of the {len(maps)} maps, as asked for. Look at {listed}; the first is "
         f"{paths[worst[0][0]]}. Leave such maps out, lower --min-coverage, or give another --mask."
     )
 

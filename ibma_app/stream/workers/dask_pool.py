@@ -1,4 +1,4 @@
-"""Jobs by the workers of a Dask cluster, our own or one elsewhere; of those that die, others take the jobs."""
+"""Jobs by the workers of a Dask cluster, of this machine or elsewhere; the jobs of workers that die are redone."""
 
 import contextlib
 import importlib.util
@@ -28,17 +28,17 @@ Result = Any
 log = logging.getLogger(__name__)
 
 HERE = "127.0.0.1"
-TICK = 5.0  # s between two looks at a cluster
-PATIENCE = 300.0  # s between two words on workers that are waited for
-GRACE = 10.0  # s for a cluster of our own to end
-ANSWER = 15.0  # s for a scheduler to answer
-NOTICE = 0.5  # s until we notice that a scheduler is gone
-ATTEMPTS = 3  # of a job whose workers leave with its data
-MOST_AHEAD = 256  # jobs that wait at a scheduler: enough for it to see how much there is to do
+CHECK_EVERY = 5.0  # s between two requests for the list of workers
+REMIND_EVERY = 300.0  # s between two warnings that there are no workers
+GRACE = 10.0  # s for a local cluster to end
+CONNECT_TIMEOUT = 15.0  # s for a scheduler to answer
+RETRY_AFTER = 0.5  # s after which the client knows whether a scheduler is gone
+ATTEMPTS = 3  # at a job whose workers leave with its data
+MOST_AHEAD = 256  # jobs queued at a scheduler: enough for it to distribute them well
 
 
 class DaskPool:
-    """Runs jobs on the workers of a Dask cluster; of those that die, or leave, others take the jobs.
+    """Runs jobs on the workers of a Dask cluster; the jobs of workers that die or leave are done by others.
 
     Parameters
     ----------
@@ -46,53 +46,53 @@ class DaskPool:
     address : str
         As the user gave it.
     memory : int or None
-        Bytes that we may use here, a quarter of them for data that wait to be sent; None: for a few jobs' worth.
+        Bytes that this process may use, a quarter of them for data that are queued; None: not limited.
     """
 
     def __init__(self, client: Any, address: str, memory: int | None = None) -> None:
         self._client, self._address, self.memory = client, address, memory
         self._limits: tuple[int, ...] = ()
         self._known: Mapping[str, int] = {}  # threads of each worker
-        self._looked = 0.0
+        self._updated = 0.0
 
     @property
     def local(self) -> bool:
-        """Whether the workers are our own children, which end with us."""
+        """Whether the workers are child processes, which end with this one."""
         return self._address == "local"
 
     @property
     def nprocs(self) -> int:
-        """Jobs at a time."""
+        """Number of jobs that are done at the same time."""
         return sum(self._known.values())
 
     @property
     def connected(self) -> bool:
-        """Whether the scheduler is still there."""
+        """Whether the scheduler still answers."""
         return bool(self._client.status == "running")
 
     @property
     def smallest_memory(self) -> int | None:
-        """Bytes that each thread of a worker may use, at least; None: they do not say."""
+        """Bytes that each thread of the worker with the least memory may use; None: unknown."""
         return min(self._limits, default=None)
 
-    def meet(self) -> None:
-        """Wait for workers, and see that they are as we are.
+    def check_workers(self) -> None:
+        """Wait for workers, and check that they have this version of the software.
 
         Raises
         ------
         UsageError
-            A worker has no ibma-app, or another version: it would compute other numbers.
+            A worker has no ibma-app, or another version, which might compute other numbers.
         """
         self._await_workers()
-        told = self._client.run(_describe_worker, on_error="return")
-        wrong = {worker: _complaint(words) for worker, words in told.items()}
+        replies = self._client.run(_describe_worker, on_error="return")
+        wrong = {worker: _find_fault(words) for worker, words in replies.items()}
         if worst := {worker: text for worker, text in wrong.items() if text}:
             worker, text = min(worst.items())
-            raise UsageError(f"{len(worst)} of {len(told)} Dask workers cannot work for us; {worker}: {text}")
-        if any(words[1] != "1" for words in told.values()):
+            raise UsageError(f"{len(worst)} of {len(replies)} Dask workers cannot work for us; {worker}: {text}")
+        if any(words[1] != "1" for words in replies.values()):
             log.warning("OMP_NUM_THREADS is not 1 in all Dask workers: BLAS may give other last digits there.")
-        self._limits = tuple(words[2] for words in told.values() if words[2])
-        self._look_round()
+        self._limits = tuple(words[2] for words in replies.values() if words[2])
+        self._update_workers()
         log.info("Dask: %d worker(s), %d thread(s).", len(self._known), self.nprocs)
 
     def run(
@@ -109,17 +109,17 @@ class DaskPool:
         Parameters
         ----------
         function : callable
-            At module level of what workers can import.
+            At module level of a module that workers can import.
         jobs : iterable
-            What it is called with, one at a time.
+            Each is passed to ``function``.
         shared : object, optional
-            Its first argument, sent once to each worker.
+            First argument of ``function``, sent once to each worker.
         read : callable, optional
-            Turns a job, here, into what is sent in its place.
+            Called with a job in this process; its result is sent instead of the job.
         nbytes : int
-            What that takes, at most: few wait at a time.
+            Largest size of that result in bytes: fewer jobs are queued when it is large.
 
-        If the scheduler vanishes, that is the outcome of all that is left.
+        If the scheduler vanishes, the jobs that are left have that as their error.
         """
         coming, finished = iter(enumerate(jobs)), queue.SimpleQueue[Any]()
         taken: dict[int, Job] = {}
@@ -127,14 +127,14 @@ class DaskPool:
 
         def send(number: int, attempt: int = 1) -> None:
             job = taken[number]
-            future = self._submit(function, *handed, read(job) if read else job)
-            waiting[future.key] = _Sent(future, number, attempt, handed)
+            future = self._submit(function, *scattered, read(job) if read else job)
+            waiting[future.key] = _Sent(future, number, attempt, scattered)
             future.add_done_callback(finished.put)
 
         try:
-            handed = self._hand_out(shared)
+            scattered = self._scatter(shared)
             while True:
-                for number, job in itertools.islice(coming, max(0, self._room(nbytes) - len(waiting))):
+                for number, job in itertools.islice(coming, max(0, self._most_queued(nbytes) - len(waiting))):
                     taken[number] = job
                     send(number)
                 if not waiting:
@@ -144,8 +144,8 @@ class DaskPool:
                 if outcome is not _LOST:
                     yield taken.pop(sent.number), outcome
                     continue
-                if sent.handed is handed:  # the last worker that had it is gone
-                    handed = self._hand_out(shared)
+                if sent.scattered is scattered:  # the last worker that had the shared data is gone
+                    scattered = self._scatter(shared)
                 send(sent.number, sent.attempt + 1)
         except _VanishedError as error:
             yield from ((job, ReadWriteError(error.message)) for job in [*taken.values(), *(job for _, job in coming)])
@@ -153,32 +153,32 @@ class DaskPool:
             with contextlib.suppress(Exception):  # the scheduler may be gone
                 self._client.cancel([sent.future for sent in waiting.values()])
 
-    def _hand_out(self, shared: Any) -> tuple[Any, ...]:
-        """Send data to every worker; returns what stands for them in a job."""
+    def _scatter(self, shared: Any) -> tuple[Any, ...]:
+        """Send the shared data to every worker; return the first argument of the jobs, if there is one."""
         if shared is None:
             return ()
         while True:
             self._await_workers()
             with contextlib.suppress(TimeoutError):  # the last worker left before it had them
-                return tuple(self._asked(self._client.scatter, [shared], broadcast=True, hash=False))
+                return tuple(self._request(self._client.scatter, [shared], broadcast=True, hash=False))
 
     def _await_workers(self) -> None:
-        """Wait until there is a worker, and say so."""
-        said = -PATIENCE
-        while not self._asked(self._client.nthreads):
-            if time.monotonic() - said > PATIENCE:
-                said = time.monotonic()
+        """Wait until there is a worker; warn meanwhile."""
+        warned = -REMIND_EVERY
+        while not self._request(self._client.nthreads):
+            if time.monotonic() - warned > REMIND_EVERY:
+                warned = time.monotonic()
                 log.warning("No workers at %s: waiting for the first (ctrl-C ends the run).", self._address)
-            time.sleep(NOTICE)
+            time.sleep(RETRY_AFTER)
             self._require_scheduler()
 
     def _submit(self, function: Callable[..., Result], *given: Any) -> Any:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)  # blocks of maps are
-            return self._asked(self._client.submit, _checked, __version__, function, *given, pure=False)
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)  # blocks of maps are large
+            return self._request(self._client.submit, _checked, __version__, function, *given, pure=False)
 
-    def _asked(self, request: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        """Ask the scheduler for something; if it is gone, say so."""
+    def _request(self, request: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """Make a request to the scheduler; raise `_VanishedError` if it is gone."""
         try:
             return request(*given, **named)
         except TimeoutError:
@@ -190,33 +190,33 @@ class DaskPool:
             self._require_scheduler()
             raise
 
-    def _room(self, nbytes: int) -> int:
-        """Tell how many jobs may wait: twice as many as work, or, when they are small, more."""
+    def _most_queued(self, nbytes: int) -> int:
+        """Return how many jobs may be queued: twice as many as are done at once, or more of small ones."""
         ahead = 2 * max(1, self.nprocs)
         if not nbytes:
             return max(ahead, MOST_AHEAD)
         return ahead if self.memory is None else max(1, min(ahead, self.memory // 4 // nbytes))
 
     def _next(self, finished: "queue.SimpleQueue[Any]") -> Any:
-        """Wait for a job's future, with an eye on the cluster."""
+        """Wait for the next finished job, and check the cluster meanwhile."""
         while True:
-            if time.monotonic() - self._looked > TICK:
-                self._look_round()
+            if time.monotonic() - self._updated > CHECK_EVERY:
+                self._update_workers()
             with contextlib.suppress(queue.Empty):
-                return finished.get(timeout=TICK)
+                return finished.get(timeout=CHECK_EVERY)
 
-    def _look_round(self) -> None:
-        """Learn which workers there are, and say which have gone."""
+    def _update_workers(self) -> None:
+        """Update the list of workers; warn of those that are gone."""
         self._require_scheduler()
-        there = self._asked(self._client.nthreads)
+        there = self._request(self._client.nthreads)
         gone = sorted(set(self._known) - set(there))
         if gone:
             what_next = "others do its work" if there else "waiting for new workers"
             log.warning("Lost %d Dask worker(s) (%s): %s.", len(gone), ", ".join(gone[:3]), what_next)
-        self._known, self._looked = there, time.monotonic()
+        self._known, self._updated = there, time.monotonic()
 
     def _outcome(self, sent: "_Sent", job: Job) -> Any:
-        """Fetch a job's result, or what it raised; `_LOST` when its workers left with its data."""
+        """Return a job's result, or the exception it raised; `_LOST` when its workers left with its data."""
         from distributed import KilledWorker
 
         future, name = sent.future, getattr(job, "label", job)
@@ -224,10 +224,10 @@ class DaskPool:
             if future.status != "error":
                 return future.result()
             error = future.exception()
-        except Exception as lost:  # noqa: BLE001  not the job's own: it was lost on its way, with a worker or the scheduler
+        except Exception as lost:  # noqa: BLE001  not raised by the job: its result was lost with a worker or the scheduler
             if isinstance(lost, OSError):
-                time.sleep(NOTICE)
-            self._look_round()
+                time.sleep(RETRY_AFTER)
+            self._update_workers()
             if sent.attempt < ATTEMPTS:
                 return _LOST
             return IbmaError(f"Dask lost {name} {ATTEMPTS} times ({lost}). Run again with workers that stay.")
@@ -237,7 +237,7 @@ class DaskPool:
                 "them more memory."
             )
         if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("ibma_app"):
-            return UsageError(f"A Dask worker cannot work for us: {_complaint(error)}")
+            return UsageError(f"A Dask worker cannot work for us: {_find_fault(error)}")
         return error
 
     def _require_scheduler(self) -> None:
@@ -252,16 +252,16 @@ class DaskPool:
 
 
 class _VanishedError(ReadWriteError):
-    """The scheduler is no longer there."""
+    """The scheduler no longer answers."""
 
 
 class _Sent(NamedTuple):
-    """A job at the scheduler."""
+    """A job that was sent to the scheduler."""
 
     future: Any
     number: int
     attempt: int
-    handed: tuple[Any, ...]
+    scattered: tuple[Any, ...]
 
 
 _LOST = object()
@@ -271,28 +271,28 @@ _LOST = object()
 def open_dask(
     address: str, *, nprocs: int = 1, memory: int | None = None, work_dir: Path | None = None
 ) -> Iterator[DaskPool]:
-    """Open a pool of a Dask cluster's workers; what still waits there is given up at exit.
+    """Open a pool of a Dask cluster's workers; jobs that are still queued at exit are cancelled.
 
     Parameters
     ----------
     address : str
-        Of the scheduler, its scheduler file, or ``local``: a cluster of our own, on this machine.
+        Address of the scheduler, its scheduler file, or ``local``: a cluster started on this machine.
     nprocs : int
-        Worker processes of a cluster of our own.
+        Worker processes of a local cluster.
     memory : int, optional
-        Bytes that all may use here.
+        Bytes that this process, with the workers of a local cluster, may use.
     work_dir : Path, optional
-        For the temporary files of a cluster of our own.
+        For the temporary files of a local cluster.
 
     Raises
     ------
     UsageError
-        Dask is not installed, no scheduler answers, or its workers have another version of us.
+        Dask is not installed, no scheduler answers, or its workers have another version of ibma-app.
     """
     check_dask(address)
     from distributed import Client
 
-    for name in ("distributed", "asyncio"):  # what there is to say of workers that go, we say in our words
+    for name in ("distributed", "asyncio"):  # what users need to know of lost workers is logged here
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as opened:
         where: Any = address
@@ -302,25 +302,26 @@ def open_dask(
             opened.callback(_end_cluster, where)
         try:
             given = {"scheduler_file": address} if Path(address).is_file() else {"address": where}
-            client = opened.enter_context(Client(**given, timeout=ANSWER, set_as_default=False))
+            client = opened.enter_context(Client(**given, timeout=CONNECT_TIMEOUT, set_as_default=False))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"No Dask scheduler answers at {address} ({error or type(error).__name__}). Start one (dask "
                 "scheduler), give its address or its scheduler file, or say --dask local."
             ) from None
         pool = DaskPool(client, address, memory)
-        pool.meet()
+        pool.check_workers()
         if pool.local and memory:
             pool._limits = (memory // nprocs,)
         yield pool
 
 
 def check_dask(address: str) -> None:
-    """Refuse what is no address, and any where Dask is not installed.
+    """Check the form of an address, and that Dask is installed.
 
     Raises
     ------
     UsageError
+        It is no address, or Dask is not installed.
     """
     if address != "local" and not re.fullmatch(r"(\w+://)?[^\s/]+:\d+", address) and not Path(address).is_file():
         raise UsageError(
@@ -332,16 +333,16 @@ def check_dask(address: str) -> None:
 
 
 def _start_cluster(nprocs: int, folder: str) -> Any:
-    """Start a scheduler and workers, one thread each; ctrl-C is ours to handle."""
+    """Start a scheduler and workers of one thread each; ctrl-C is left to this process."""
     from distributed import LocalCluster
 
-    with _unheard_interrupts(), one_blas_thread():
+    with _ignored_interrupts(), one_blas_thread():
         return LocalCluster(
             n_workers=nprocs,
             threads_per_worker=1,
             processes=True,
             host=HERE,
-            dashboard_address=f"{HERE}:0",  # a server of metrics starts in any case: nobody else reaches it
+            dashboard_address=f"{HERE}:0",  # Dask starts an HTTP server in any case: only this machine reaches it
             scheduler_kwargs={"dashboard": False},
             memory_limit=0,
             local_directory=folder,
@@ -350,7 +351,7 @@ def _start_cluster(nprocs: int, folder: str) -> Any:
 
 
 def _end_cluster(cluster: Any) -> None:
-    """End it; where a worker that died keeps it from ending, do it ourselves."""
+    """Close a local cluster; kill its workers when a dead one keeps it from closing."""
     with contextlib.suppress(TimeoutError):
         cluster.close(timeout=GRACE)
     for process in multiprocessing.active_children():
@@ -359,8 +360,8 @@ def _end_cluster(cluster: Any) -> None:
 
 
 @contextmanager
-def _unheard_interrupts() -> Iterator[None]:
-    """Let processes that start meanwhile ignore ctrl-C."""
+def _ignored_interrupts() -> Iterator[None]:
+    """Have processes that start within this context ignore ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -372,12 +373,12 @@ def _unheard_interrupts() -> Iterator[None]:
 
 
 def _checked(version: str, function: Callable[..., Result], *given: Any) -> Result:
-    """Do a job, in a worker that may have come after all others were asked for their version.
+    """Do a job in a worker; it may have joined after `DaskPool.check_workers`, so its version is checked again.
 
     Raises
     ------
     UsageError
-        It would compute other numbers.
+        The worker has another version.
     """
     if version != __version__:
         raise UsageError(f"A Dask worker cannot work for us: it has ibma-app {__version__}, ours is {version}.")
@@ -385,13 +386,13 @@ def _checked(version: str, function: Callable[..., Result], *given: Any) -> Resu
 
 
 def _describe_worker(dask_worker: Any) -> tuple[str, str | None, int]:
-    """Tell, in a worker, its version of us, the threads of its BLAS, and the memory of each of its threads."""
+    """Return a worker's version of ibma-app, the threads of its BLAS, and the memory of each of its threads."""
     limit = dask_worker.memory_manager.memory_limit or 0
     return __version__, os.environ.get("OMP_NUM_THREADS"), limit // max(dask_worker.state.nthreads, 1)
 
 
-def _complaint(words: Any) -> str:
-    """Tell what is wrong with a worker; nothing when all is well."""
+def _find_fault(words: Any) -> str:
+    """Word what is wrong with a worker's reply to `_describe_worker`; "" when nothing is."""
     if isinstance(words, ImportError):
         return "it has no ibma-app. Start the workers in the environment that this command runs in."
     if isinstance(words, BaseException):

@@ -1,4 +1,4 @@
-"""Jobs in threads of this process (kernels release the GIL), or by workers elsewhere; results as they come."""
+"""Jobs in threads of this process, or by workers in other processes; results in the order in which they finish."""
 
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -22,24 +22,24 @@ def do_jobs(
     read: Callable[[Job], Any] | None = None,
     nbytes: int = 0,
 ) -> None:
-    """Call ``function(shared, job)`` with each job, here or by workers; the first failure ends it.
+    """Call ``function(shared, job)`` with each job, in threads or by workers; the first error ends it.
 
     Parameters
     ----------
     function : callable
-        At module level, as workers import it.
+        At module level, so that workers can import it.
     shared : object
         Sent once to each worker.
     jobs : iterable
     done : callable
         Called in this thread with a job and its result, in the order in which they finish.
     resources : Resources
-        Its workers do the jobs, or, when it has none, its threads.
+        Its workers do the jobs, or its threads when it has no workers.
     read : callable, optional
-        Turns a job into what ``function`` is given in its place: in the
-        threads that work here, and here before it is sent to a worker.
+        Called with a job; ``function`` is given its result instead of the job.
+        It is called in this process: by the threads, or before a job is sent.
     nbytes : int
-        What it then takes, at most.
+        Largest size of that result in bytes.
     """
     if resources.workers is None:
         in_threads(lambda job: function(shared, read(job) if read else job), jobs, resources.threads, done)

@@ -1,4 +1,4 @@
-"""How many cores and how much memory we may use."""
+"""How many cores and how much memory this process may use."""
 
 import ctypes
 import os
@@ -16,12 +16,12 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def available_cores(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> int:
-    """Count the cores we may use: affinity, cgroup quota (v1 and v2), SLURM's allotment.
+    """Count the cores that may be used: affinity, cgroup quota (v1 and v2), SLURM's allocation.
 
     Parameters
     ----------
     root : Path
-        Where ``proc`` and ``sys`` lie (for tests).
+        The folder of ``proc`` and ``sys``; tests have one of their own.
     environ : mapping
         The environment.
     """
@@ -34,12 +34,12 @@ def available_cores(root: Path = Path("/"), environ: Mapping[str, str] = os.envi
 
 
 def available_memory(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> int:
-    """Tell the bytes of memory that are free to us: the machine's, the cgroup's, SLURM's.
+    """Return the bytes of memory that are free: the least of the machine's, the cgroup's and SLURM's.
 
     Parameters
     ----------
     root : Path
-        Where ``proc`` and ``sys`` lie (for tests).
+        The folder of ``proc`` and ``sys``; tests have one of their own.
     environ : mapping
         The environment.
     """
@@ -52,11 +52,11 @@ def available_memory(root: Path = Path("/"), environ: Mapping[str, str] = os.env
 
 
 def return_freed_memory() -> None:
-    """Have the C library give arrays of over 5 MiB back to the system as soon as they are freed.
+    """Have the C library return arrays of over 5 MiB to the system as soon as they are freed.
 
-    Left to itself, glibc raises that bound to 32 MiB when it sees large arrays
-    freed, and keeps what it then has in pieces: a tenth of a whole-brain run's peak.
-    What is below the bound it keeps to use again, up to 16 MiB: new pages for
+    By default glibc raises this limit to 32 MiB once it sees large arrays
+    freed, and keeps fragments that make up a tenth of a whole-brain run's peak
+    memory. Up to 16 MiB of smaller arrays are kept for reuse: fresh pages for
     each volume of 2 mm took a tenth of the run's time.
     """
     if not sys.platform.startswith("linux") or "MALLOC_MMAP_THRESHOLD_" in os.environ:
@@ -68,19 +68,19 @@ def return_freed_memory() -> None:
 
 
 def default_memory() -> int:
-    """Tell what ``--mem`` is when it is not given: 80 % of what is free, in bytes."""
+    """Return the default of ``--mem`` in bytes: 80 % of what is free."""
     return int(SHARE * available_memory())
 
 
 def parse_size(text: str) -> int:
-    """Read a size in bytes: ``8G``, ``500M``, ``2GiB``, ``1.5T``, or a plain number of bytes.
+    """Parse a size in bytes: ``8G``, ``500M``, ``2GiB``, ``1.5T``, or a plain number of bytes.
 
-    K, M, G and T are powers of 1024, as SLURM reads them; KB, MB, ... too.
+    K, M, G and T are powers of 1024, as in SLURM; so are KB, MB, ...
 
     Raises
     ------
     UsageError
-        The text is no size above zero.
+        The text is not a size above zero.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text, flags=re.IGNORECASE)
     size = int(float(match[1]) * UNITS[match[2].lower()]) if match else 0
@@ -94,7 +94,7 @@ def _positive(text: str) -> int:
 
 
 def _machine_memory(root: Path) -> int:
-    """Read MemAvailable; where there is no /proc, take the physical memory."""
+    """Read MemAvailable; where there is no /proc, return the physical memory."""
     for line in _text(root / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
@@ -112,19 +112,19 @@ def _text(path: Path) -> str:
 
 
 def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the cgroup folders that bind this process, innermost first (v2 when controller is "")."""
+    """Yield the folders of the cgroups of this process, innermost first (v2 when controller is "")."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, names, path = line.split(":", 2)
         if controller not in names.split(","):
             continue
         base = root / "sys/fs/cgroup" / controller
         inner = base / path.lstrip("/")
-        # In a container the path may be the host's: then the base itself is our group.
+        # in a container the path may be the host's: then the base itself is the process's group
         yield from (folder for folder in (inner, *inner.parents) if folder == base or base in folder.parents)
 
 
 def _cpu_quotas(root: Path) -> Iterator[float]:
-    """Yield the cores' worth of time that each cgroup above us allows."""
+    """Yield how many cores each cgroup of this process allows."""
     for folder in _cgroup_folders(root, ""):
         quota, _, period = _text(folder / "cpu.max").partition(" ")
         if quota.isdigit() and period.isdigit() and int(period) > 0:
@@ -136,7 +136,7 @@ def _cpu_quotas(root: Path) -> Iterator[float]:
 
 
 def _cgroup_memory(root: Path) -> Iterator[int]:
-    """Yield the bytes left in each cgroup above us; its file cache counts as free."""
+    """Yield the bytes left in each cgroup of this process; its file cache counts as free."""
     for folder in _cgroup_folders(root, ""):
         yield from _left(_text(folder / "memory.max"), _text(folder / "memory.current"), folder, "inactive_file")
     for folder in _cgroup_folders(root, "memory"):

@@ -1,4 +1,4 @@
-"""Jobs in processes of this machine; one that dies takes one job with it, not the run."""
+"""Jobs in processes of this machine; when a process dies its job fails, not the run."""
 
 import logging
 import multiprocessing
@@ -20,20 +20,20 @@ Result = Any
 log = logging.getLogger(__name__)
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-GRACE = 5.0  # s that a process is given to end
+GRACE = 5.0  # s for a process to end before it is killed
 
 
 class Pool:
-    """Runs jobs, in this process or in several.
+    """Runs jobs in worker processes, or in this process.
 
     Parameters
     ----------
     nprocs : int
-        Jobs at a time; 1 runs them here.
+        Number of worker processes; 1: jobs run in this process.
     preload : sequence of str
-        Modules that worker processes have imported before they start.
+        Modules that are imported before worker processes are forked.
     initializer : callable, optional
-        Called first in each worker process (to set up its log, for instance).
+        Called first in each worker process.
     """
 
     def __init__(self, nprocs: int, preload: Sequence[str] = (), initializer: Callable[[], None] | None = None) -> None:
@@ -45,15 +45,15 @@ class Pool:
     def run(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[tuple[Job, Result | Exception]]:
         """Call ``function`` with each job; yield the job and its result, or what it raised, as they finish.
 
-        A job whose worker process dies (killed, out of memory) is run again
-        in a process of its own; if that keeps dying, its result is an IbmaError.
+        A job whose process dies (killed, out of memory) is run again in a
+        process of its own; when that dies too, the job's result is an IbmaError.
 
         Parameters
         ----------
         function : callable
-            At module level, when there are several processes.
+            At module level, so that worker processes can import it.
         jobs : iterable
-            What it is called with, one at a time.
+            Each is passed to ``function``.
         """
         if self.nprocs == 1:
             for job in jobs:
@@ -81,17 +81,17 @@ class Pool:
                 waiting = {}
 
     def close(self, *, at_once: bool = False) -> None:
-        """End the worker processes; ``at_once`` does not wait for their jobs."""
+        """End the worker processes; with ``at_once`` before their jobs are done."""
         executor, self._executor = self._executor, None
         if executor is None:
             return
-        processes = list((executor._processes or {}).values())  # the executor has no public way to end them
+        processes = list((executor._processes or {}).values())  # the executor has no public method that ends them
         results: Any = executor._result_queue
         executor.shutdown(wait=not at_once, cancel_futures=True)
         if at_once:
             for process in processes:
                 process.terminate()
-            for process in processes:  # nothing is written once we have left
+            for process in processes:  # so that nothing is written after this method returns
                 process.join(GRACE)
                 process.kill()
             # one that was ended while it sent a result leaves half of it, and its reader would wait for the rest
@@ -102,7 +102,7 @@ class Pool:
             self._executor = self._start(self.nprocs)
         try:
             return self._executor.submit(function, job)
-        except BrokenProcessPool as error:  # it died between two jobs
+        except BrokenProcessPool as error:  # a process died between two jobs
             future: Future[Result] = Future()
             future.set_exception(error)
             return future
@@ -117,7 +117,7 @@ class Pool:
     def _after_a_death(
         self, function: Callable[[Job], Result], suspects: list[Job], waiting: dict[Future[Result], Job]
     ) -> Iterator[tuple[Job, Result | Exception]]:
-        """Run what was under way when a worker died again, each job alone."""
+        """Run the jobs that were under way when a process died again, each in a process of its own."""
         for future, job in waiting.items():
             outcome = _outcome(future)
             if isinstance(outcome, BrokenProcessPool):
@@ -130,7 +130,7 @@ class Pool:
             yield job, self._alone(function, job)
 
     def _alone(self, function: Callable[[Job], Result], job: Job) -> Result | Exception:
-        """Run a job in a process of its own; twice when it dies, as its first death may have been another's."""
+        """Run a job in a process of its own; a second time when that dies, as memory may be free by then."""
         for _ in range(2):
             with self._start(1) as executor:
                 outcome = _outcome(executor.submit(function, job))
@@ -147,7 +147,7 @@ class Pool:
 def open_pool(
     nprocs: int, preload: Sequence[str] = (), initializer: Callable[[], None] | None = None
 ) -> Iterator[Pool]:
-    """Open a pool of worker processes, ended at exit (at once after an error or ctrl-C).
+    """Open a pool of worker processes, closed at exit (at once after an error or ctrl-C).
 
     Parameters
     ----------
@@ -166,21 +166,21 @@ def open_pool(
 def _here(function: Callable[[Job], Result], job: Job) -> Result | Exception:
     try:
         return function(job)
-    except Exception as error:  # noqa: BLE001  handed to the caller, who tells it
+    except Exception as error:  # noqa: BLE001  returned to the caller, who reports it
         return error
 
 
 def _outcome(future: Future[Result]) -> Result | Exception:
-    """Wait for a job's result, or what it raised."""
+    """Wait for a job's result, or the exception it raised."""
     try:
         return future.result()
-    except Exception as error:  # noqa: BLE001  handed to the caller, who tells it
+    except Exception as error:  # noqa: BLE001  returned to the caller, who reports it
         return error
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Let processes that start meanwhile run BLAS on one thread."""
+    """Set BLAS to one thread in processes that start within this context."""
     before = {name: os.environ.get(name) for name in THREAD_LIMITS}
     os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
     try:
@@ -194,7 +194,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def _begin(initializer: Callable[[], None] | None) -> None:
-    """Start a worker: ctrl-C is the parent's to handle, and no worker outlives it."""
+    """Start a worker process: ctrl-C is handled by the parent, and the worker ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if initializer is not None:

@@ -1,4 +1,4 @@
-"""What a process may use, and who computes for it: passed along to whatever takes time or memory."""
+"""The threads, memory and workers that a computation may use."""
 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
@@ -10,15 +10,15 @@ from ibma_app.stream.workers.machine import default_memory
 
 
 class Workers(Protocol):
-    """Workers in other processes, perhaps on other machines (see `ibma_app.stream.workers.dask_pool.DaskPool`)."""
+    """Worker processes, perhaps on other machines (`ibma_app.stream.workers.dask_pool.DaskPool` is one)."""
 
     @property
     def memory(self) -> int | None:
-        """Bytes that we may use here; None: nobody said."""
+        """Bytes that this process may use; None: not limited."""
 
     @property
     def smallest_memory(self) -> int | None:
-        """Bytes that each worker may use; None: they do not say."""
+        """Bytes that the worker with the least memory may use; None: unknown."""
 
     def run(
         self,
@@ -34,22 +34,22 @@ class Workers(Protocol):
 
 @dataclass(frozen=True)
 class Resources:
-    """What one process may use; results never depend on it."""
+    """What one process may use; results do not depend on it."""
 
     threads: int = 1
     memory: int | None = None  # bytes (``--mem``); None: 80 % of what is free
     work_dir: Path | None = None  # for temporary files; None: ``$SLURM_TMPDIR`` or ``$TMPDIR`` of the process
-    processes: int = 1  # how many do the same at the same time, each with as much memory
-    workers: Workers | None = None  # in other processes: compute in the threads' place
-    checkpoints: Checkpoints | None = None  # of resampling, for a run that is started again
+    processes: int = 1  # processes that run at the same time, each with as much memory
+    workers: Workers | None = None  # compute instead of the threads
+    checkpoints: Checkpoints | None = None  # of resampling
 
     @property
     def bytes_to_use(self) -> int:
-        """The memory in bytes, when it was not given too."""
+        """The memory in bytes, also when it was not given."""
         return default_memory() if self.memory is None else self.memory
 
     def split(self) -> "Resources":
-        """Give the share of each of as many processes as there are threads: one thread, and its part of the memory."""
+        """Return the share of one of as many processes as there are threads: one thread, and its part of the memory."""
         return replace(self, threads=1, memory=self.bytes_to_use // self.threads, processes=self.threads)
 
 

@@ -81,7 +81,7 @@ def two(jobs, tmp_path_factory):
 @pytest.fixture
 def told(caplog, monkeypatch):
     """What is logged, with a look at the cluster twice a second."""
-    monkeypatch.setattr(pools, "TICK", 0.5)
+    monkeypatch.setattr(pools, "CHECK_EVERY", 0.5)
     monkeypatch.setattr(logging.getLogger("ibma_app"), "propagate", True)
     caplog.set_level(logging.INFO, "ibma_app")
     return caplog
@@ -223,10 +223,10 @@ def test_a_scheduler_that_vanishes_is_told(elsewhere, jobs, told, how):
     assert "has vanished" in left[0].message
 
 
-def test_what_cannot_be_asked_for(monkeypatch, tmp_path):
+def test_what_cannot_be_request_for(monkeypatch, tmp_path):
     with pytest.raises(UsageError, match="no address"):
         check_dask("nonsense")
-    monkeypatch.setattr(pools, "ANSWER", 0.5)
+    monkeypatch.setattr(pools, "CONNECT_TIMEOUT", 0.5)
     with (
         pytest.raises(UsageError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:1"),
         open_dask("tcp://127.0.0.1:1"),
@@ -243,8 +243,8 @@ def test_what_cannot_be_asked_for(monkeypatch, tmp_path):
 def test_workers_of_another_version_are_refused(two, monkeypatch):
     monkeypatch.setattr(pools, "__version__", "another")
     with pytest.raises(UsageError, match="this is another"):
-        two.meet()
-    assert "has no ibma-app" in pools._complaint(ModuleNotFoundError("ibma_app"))
+        two.check_workers()
+    assert "has no ibma-app" in pools._find_fault(ModuleNotFoundError("ibma_app"))
 
 
 def test_workers_of_another_version_that_come_later_do_nothing(two, monkeypatch):
