@@ -22,7 +22,7 @@ FINE = 1.5  # mm: grids with smaller voxels take the brain mask of 1 mm
 def analysis_grid(
     analysis: Analysis, grid_policy: str | Path, mask_policy: str | Path, needs: Collection[str]
 ) -> tuple[Grid, tuple[str, ...]]:
-    """Choose the grid of an analysis (`choose_grid`) with its mask (`choose_mask`); return it, and what to tell."""
+    """Choose the grid of an analysis (`choose_grid`) with its mask (`choose_mask`); return both, and notes for the user."""
     grid, notes = choose_grid(analysis.observations, grid_policy, analysis.unit, needs)
     spaces = [observation.entities.get("space") for observation in analysis.observations]
     mask, more = choose_mask(grid, mask_policy, analysis.unit, spaces)
@@ -83,11 +83,8 @@ def choose_grid(
     (first, (path, *_)), (second, (other, *_)) = groups[:2]
     raise DatasetError(
         f"The maps lie on different grids: {path} has {_describe(first)}, {other} has {_describe(second)}: "
-        f"{tell_apart(first, second)}. "
-        "Name the "
-        f"grid that all are to be interpolated to with --grid FILE (e.g. --grid {path}) or --grid mni2mm, "
-        "or leave "
-        "some maps out."
+        f"{tell_apart(first, second)}. Name the grid that all are to be interpolated to with --grid FILE (e.g. "
+        f"--grid {path}) or --grid mni2mm, or leave some maps out."
     )
 
 
@@ -116,10 +113,10 @@ def choose_mask(
     Raises
     ------
     DataError
-        The mask is empty or none, or covers nothing of the grid; or the maps
-        state no place, which it would take to put it on them.
+        The file is no mask, or has no voxel on the grid; or the position of
+        the maps is unknown, so that no mask can be brought to their grid.
     InputError
-        The file, or the template's mask, cannot be had.
+        The file is missing, or TemplateFlow has no mask.
     """
     if isinstance(policy, Path):
         return _file_mask(policy, grid, "--mask")

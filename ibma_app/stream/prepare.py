@@ -126,8 +126,8 @@ class Opened(NamedTuple):
 
     volumes: dict[str, NDArray[Any]]  # kind -> (X, Y, Z)
     grid: Grid  # of all of them
-    notes: tuple[str, ...]  # what is saturated
-    remarks: dict[str, str]  # on their headers
+    notes: tuple[str, ...]  # on saturated values
+    remarks: dict[str, str]  # on their headers, as in `ibma_app.images.placement.WORDS`
 
 
 def prepare_maps(
@@ -178,7 +178,7 @@ def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
 
 
 def _remarks(observation: Observation, opened: Opened, plan: Plan) -> dict[str, str]:
-    """Tell what is odd about a map's place (`images.placement`)."""
+    """Describe what is unusual about a map's position (`ibma_app.images.placement`)."""
     remarks = {}
     apart = voxels_apart(plan.grid, opened.grid)
     if LATTICE * float(plan.grid.voxel_sizes.min()) < apart < math.inf:
@@ -283,7 +283,7 @@ def _bring_to_grid(index: int, observation: Observation, opened: Opened, plan: P
 
 
 def _check_interpolation(observation: Observation, source: Grid, plan: Plan) -> None:
-    """Refuse to interpolate a map where that was not asked for, or where nobody knows what lies where."""
+    """Refuse to interpolate a map where that was not asked for, or where a position is unknown."""
     if not plan.interpolates:
         raise DatasetError(
             f"{observation.path} lies on another grid than the analysis ({tell_apart(plan.grid, source)}). Name a grid "
@@ -335,7 +335,7 @@ def _read_statmap(statmap: StatMap) -> Image:
 
 
 def _read_kinds(observation: Observation, kinds: Sequence[str]) -> Opened:
-    """Open the files of one observation, all in the voxel order of the first."""
+    """Read the files of one observation, all in the voxel order of the first."""
     volumes: dict[str, NDArray[Any]] = {}
     remarks: dict[str, str] = {}
     smallest_p = SMALLEST

@@ -48,7 +48,7 @@ class ReadMap:
     signed: bool
     covered: int  # voxels of the base mask
     suspect: Suspect | None = None
-    remarks: Mapping[str, str] = field(default_factory=dict)  # of its place: see `images.placement.WORDS`
+    remarks: Mapping[str, str] = field(default_factory=dict)  # on its position: see `ibma_app.images.placement.WORDS`
 
 
 def pack_suspect(values: Mapping[str, NDArray[Any]], reasons: NDArray[np.uint8]) -> Suspect | None:
