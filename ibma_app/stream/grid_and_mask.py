@@ -22,7 +22,7 @@ FINE = 1.5  # mm: grids with smaller voxels take the brain mask of 1 mm
 def analysis_grid(
     analysis: Analysis, grid_policy: str | Path, mask_policy: str | Path, needs: Collection[str]
 ) -> tuple[Grid, tuple[str, ...]]:
-    """Choose the grid of an analysis (`choose_grid`) with its mask (`choose_mask`); return both, and notes for the user."""
+    """Choose the grid (`choose_grid`) and mask (`choose_mask`) of an analysis; return both, and notes for the user."""
     grid, notes = choose_grid(analysis.observations, grid_policy, analysis.unit, needs)
     spaces = [observation.entities.get("space") for observation in analysis.observations]
     mask, more = choose_mask(grid, mask_policy, analysis.unit, spaces)
