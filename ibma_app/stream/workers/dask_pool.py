@@ -373,13 +373,7 @@ def _ignored_interrupts() -> Iterator[None]:
 
 
 def _checked(version: str, function: Callable[..., Result], *given: Any) -> Result:
-    """Do a job in a worker; it may have joined after `DaskPool.check_workers`, so its version is checked again.
-
-    Raises
-    ------
-    UsageError
-        The worker has another version.
-    """
+    """Do a job in a worker, which may have joined after `DaskPool.check_workers`: its version is checked again."""
     if version != __version__:
         raise UsageError(f"A Dask worker cannot work for us: it has ibma-app {__version__}, ours is {version}.")
     return function(*given)
