@@ -337,6 +337,64 @@ def test_inferences_are_listed_and_cited():
             _check_record(name, record)
 
 
+COMMON_WORDS = {"uncorrected"}  # names of methods that are words of any text, too
+
+
+def _named_methods(text: str, menu: set[str]) -> set[str]:
+    """Return the methods that a text names: all of it, or a word of it."""
+    if text in menu:
+        return {text}
+    names = "|".join(re.escape(name) for name in sorted(menu - COMMON_WORDS))
+    return set(re.findall(rf"(?<![\w-])(?:{names})(?![\w-])", text)) if names else set()
+
+
+def _menu_of_others(inside: str) -> set[str]:
+    """Return the methods that a file, by its path inside the package, must not name."""
+    from ibma_app.estimators import ESTIMATORS
+    from ibma_app.inference import INFERENCES
+
+    if inside == "stats/tau2.py":  # the kernels of tau2's estimators bear their names
+        return set(INFERENCES)
+    menus = {"estimators/": set(INFERENCES), "inference/": set(ESTIMATORS)}
+    return next((menu for room, menu in menus.items() if inside.startswith(room)), {*ESTIMATORS, *INFERENCES})
+
+
+def _texts(tree: ast.AST) -> Iterator[ast.Constant]:
+    """Yield the texts in a file's code: all but docstrings."""
+    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            yield node
+
+
+def test_no_room_but_its_own_names_a_method():
+    # what others need to know of a method stands in its record; messages take names from records or from AUTO
+    strays = []
+    for path, tree in TREES.items():
+        menu = _menu_of_others(path.relative_to(PACKAGE).as_posix())
+        for node in _texts(tree):
+            strays += [f"{_at(path, node)}: {name}" for name in sorted(_named_methods(node.value, menu))]
+    for path in sorted((PACKAGE / "report" / "templates").iterdir()):
+        text = re.sub(r"</?dl\b", "", path.read_text(encoding="utf-8"))  # HTML's, not DerSimonian and Laird's
+        strays += [f"{_at(path)}: {name}" for name in sorted(_named_methods(text, _menu_of_others("report/")))]
+    assert strays == []
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ('x.name == "uncorrected"', {"uncorrected"}),
+        ('f"use --estimator ols, not {name}"', {"ols"}),
+        ('{"cluster-size": 1}', {"cluster-size"}),
+        ('"uncorrected p of Hedges, --units hedges-g, finfdr, fdr_by"', set()),
+        ('"""Fitted by ols."""', set()),
+    ],
+)
+def test_names_of_methods_are_found(code: str, found: set[str]):
+    menu = _menu_of_others("workflows/")
+    assert {name for node in _texts(ast.parse(code)) for name in _named_methods(node.value, menu)} == found
+
+
 def _check_record(name: str, record: object) -> None:
     assert record.name == name
     assert record.title

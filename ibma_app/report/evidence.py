@@ -145,7 +145,8 @@ def _forest_words(peaks: Sequence[PeakEvidence], result: EstimatorResult, *, mea
     if any(row.fitted is not None for row in maps):
         words.append("Tall ticks: what the design predicts for the map.")
     if mean and peaks[0].combined.effect is not None:
-        words.append("Diamond: the combined effect with its 95 % interval.")
+        ends = " with its 95 % interval" if peaks[0].combined.variance is not None else ""
+        words.append(f"Diamond: the combined effect{ends}.")
     if any(peak.prediction for peak in peaks):
         words.append("Prediction: where the true effect of a new study lies with 95 %.")
     if any(row.without is not None for row in maps):

@@ -344,14 +344,15 @@ def _input_view(results: Results) -> dict[str, Any]:
             "negative, red positive, each column by its own largest value (tests: by theirs)."
         ),
         "tests": [describe_test(test, results.design.columns) for test in results.design.tests],
-        "design_file": _design_file(results),
+        **_design_file(results),
     }
 
 
-def _design_file(results: Results) -> str:
-    """Path of the design table relative to the page; "" when there is none."""
+def _design_file(results: Results) -> dict[str, str]:
+    """Path of the design table relative to the page, and words on what it tells; "" when there is none."""
     for result in results.estimators:
         path = result.path("design")
         if path is not None:
-            return relative_to_page(path, results.output_dir)
-    return ""
+            weights = ", with what its weight rests on" if result.estimator.weights else ""
+            return {"design_file": relative_to_page(path, results.output_dir), "design_words": weights}
+    return {"design_file": "", "design_words": ""}

@@ -97,8 +97,9 @@ def _maps(design: Design, estimate: Estimate, level: str) -> Iterator[tuple[Test
     """List the maps of an estimate: the test they belong to, kind, values, value outside the mask."""
     for test in design.tests:
         fitted = estimate.tests[test.name]
-        if fitted.effect is not None and fitted.variance is not None:
+        if fitted.effect is not None:
             yield test, "effect", fitted.effect, 0.0
+        if fitted.variance is not None:
             yield test, "variance", fitted.variance, 0.0
         if fitted.statistic is not None:
             yield test, fitted.statistic_name, fitted.statistic, 0.0
@@ -154,11 +155,12 @@ def write_design(target: Target, survey: Sequence[MapSurvey]) -> Path:
             row.median_variance,
         )
         rows.append(dict(zip(header, values, strict=True)))
+    inputs = " and its weight's inputs" if target.choice.estimator.weights else ""
     path = target.path("design", ".tsv")
     written = save_tsv(target.output, path, header, rows)
     description = {
         **target.common,
-        "Description": "The design matrix: one row per map, with its file and its weight's inputs.",
+        "Description": f"The design matrix: one row per map, with its file{inputs}.",
         unit: {"Description": f"The {analysis.unit} that the row's map belongs to"},
         **{column: {"Description": "Column of the design matrix"} for column in design.columns},
         "file": {"Description": "The map (its first file), as BIDS URI"},
