@@ -6,20 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import TAILS, Design, Test
 from ibma_app.core.errors import DataError, UsageError
-from ibma_app.estimators import (
-    AUTO,
-    ESTIMATORS,
-    PARTICIPANT,
-    PARTICIPANT_SETTINGS,
-    estimators_that,
-    find_estimator,
-)
+from ibma_app.estimators import ESTIMATORS, find_estimator
 
 K, B = 9, 40
 ONE = Design(np.ones((K, 1)), ("Intercept",), (Test("mean", np.eye(1)),))
@@ -296,80 +287,3 @@ def test_missing_kinds_are_named(estimator):
 def test_menu():
     with pytest.raises(UsageError, match="reml, ml, dl"):
         find_estimator("remll")
-
-
-def test_words_and_labels_of_every_choice(estimator):
-    for level in ("participant", "group"):
-        for chosen in choices_of(estimator):
-            held = [
-                words.text for words in estimator.words if words.holds(level, {**estimator.defaults(ONE), **chosen})
-            ]
-            text = " ".join(held).format(units="studies")
-            assert text.endswith("."), chosen
-            assert "{" not in text
-    for name, setting in estimator.settings.items():
-        assert setting.label, name
-        assert set(setting.words) == set(setting.choices), name
-        assert any(name in words.when for words in estimator.words), name
-    conditions = [condition for words in estimator.words for condition in words.when.items()]
-    assert all(choice in estimator.settings[name].choices for name, choice in conditions)
-
-
-def covered_block():
-    """Return voxels that all maps cover."""
-    return pick(make_block(coverage=1.0), slice(4, None))
-
-
-def test_what_is_relabelled_is_least_squares(estimator):
-    # the fast path of resampling computes it so, and fits nothing anew
-    if estimator.relabels is None:
-        return
-    block = covered_block()
-    values = getattr(block, estimator.relabels)
-    for design in (ONE, MANY):
-        test = design.tests[0]
-        weights, k, p = np.ravel(test.weights), K, design.matrix.shape[1]
-        coefficients, rss, *_ = np.linalg.lstsq(design.matrix, values, rcond=None)
-        spread = weights @ np.linalg.inv(design.matrix.T @ design.matrix) @ weights
-        t = weights @ coefficients / np.sqrt(spread * rss / (k - p))
-        z = -np.sign(t) * norm.ppf(student.sf(np.abs(t), k - p))
-        # scipy's own tails keep 9 digits here
-        np.testing.assert_allclose(estimator.fit(block, design).tests[test.name].z, z, rtol=1e-8)
-
-
-def test_the_weights_are_those_that_the_record_tells(estimator):
-    block = covered_block()
-    estimate = estimator.fit(block, ONE)
-    found = estimate.tests["mean"]
-    if estimator.weights == "variance":
-        weights = 1.0 / (block.variance + (0.0 if estimate.tau2 is None else estimate.tau2))
-        np.testing.assert_allclose(found.effect, (weights * block.effect).sum(0) / weights.sum(0), rtol=1e-9)
-    elif estimator.weights == "sample_size":
-        weights = np.sqrt(block.sample_size)
-        np.testing.assert_allclose(found.z, weights @ block.z / np.sqrt(weights @ weights), rtol=1e-9)
-    else:
-        assert estimator.weights == "equal"
-        if found.effect is not None:
-            np.testing.assert_allclose(found.effect, block.effect.mean(0), rtol=1e-9)
-        turned = estimator.fit(pick(block, slice(None), np.arange(K)[::-1]), ONE)
-        np.testing.assert_allclose(turned.tests["mean"].z, found.z, rtol=1e-9)
-
-
-def test_auto_takes_what_can_do_it():
-    records = {shared: find_estimator(name) for shared, name in AUTO.items()}
-    assert set(records["effect and variance"].needs) == {"effect", "variance"}
-    assert records["effect"].needs == ("effect",)
-    assert records["effect"].takes_repeated
-    assert records["effect"].takes_smoothing
-    assert records["z and sample size"].needs == ("z", "sample_size")
-    assert records["z"].needs == records["z alone"].needs == records["p"].needs == ("z",)
-    assert records["p"].takes_unsigned
-    assert all(records[shared].takes_designs for shared in ("effect and variance", "effect", "z"))
-    participant = find_estimator(PARTICIPANT)
-    assert {participant.fit(make_block(), ONE, **PARTICIPANT_SETTINGS).tests["mean"].statistic_name} == {"t"}
-
-
-def test_estimators_by_what_they_can_do():
-    assert estimators_that(lambda record: record.takes_repeated) == ("ols",)
-    assert estimators_that(lambda record: record.takes_smoothing) == ("ols",)
-    assert estimators_that(lambda record: record.fixed_null) == ("stouffer", "stouffer-weighted", "fisher", "tippett")
