@@ -1,6 +1,7 @@
 """The rules of the house, as far as a program can check them (CONTRIBUTING.md tells them to people)."""
 
 import ast
+import importlib
 import re
 import shutil
 import subprocess
@@ -315,26 +316,14 @@ def _targets(node: ast.stmt) -> list[ast.expr]:
     return [node.target] if isinstance(node, ast.AnnAssign) else []
 
 
-def test_estimators_are_listed_and_cited():
-    from ibma_app.estimators import ESTIMATORS, find_estimator
-
-    assert len(set(ESTIMATORS)) == len(ESTIMATORS) > 0
-    assert sorted(ESTIMATORS) == _records("estimators", "ESTIMATOR")
-    for name in ESTIMATORS:
-        _check_record(name, find_estimator(name))
-
-
-def test_inferences_are_listed_and_cited():
-    from ibma_app.inference import INFERENCES, find_inference
-
-    assert len(set(INFERENCES)) == len(INFERENCES) > 0
-    assert sorted(INFERENCES) == _records("inference", "INFERENCE")
-    for name in INFERENCES:
-        record = find_inference(name)
-        if name == "uncorrected":  # nothing is corrected: nothing to cite
-            assert record.name == name
-        else:
-            _check_record(name, record)
+@pytest.mark.parametrize(("room", "constant"), [("estimators", "ESTIMATOR"), ("inference", "INFERENCE")])
+def test_methods_are_listed_and_cited(room: str, constant: str):
+    package = importlib.import_module(f"ibma_app.{room}")
+    menu = getattr(package, f"{constant}S")
+    assert len(set(menu)) == len(menu) > 0
+    assert sorted(menu) == _records(room, constant)
+    for name in menu:
+        _check_record(name, getattr(package, f"find_{constant.lower()}")(name))
 
 
 COMMON_WORDS = {"uncorrected"}  # names of methods that are words of any text, too

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from ibma_app.core.atlas import Atlas
 from ibma_app.core.design import Test
-from ibma_app.core.errors import DataError, UsageError
+from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate, Field, Null, Significance, Smoothness
 from ibma_app.core.inference_facts import NeighbourFacts, ResamplingFacts, find_fact, sidecar_of
 from ibma_app.core.methods import Inference, InferenceSettings
 from ibma_app.core.results import Finding, NullShape, WrittenFile
 from ibma_app.dataset.write import save_json, save_tsv
-from ibma_app.estimators import estimators_that
 from ibma_app.inference import inferences_that
 from ibma_app.inference.clusters import ClusterRow, apply_min_extent, table_columns, tabulate_clusters
 from ibma_app.inference.nulls import summarise_null
@@ -120,16 +119,8 @@ def _smoothness(
     target: Target, stack: Stack, estimate: Estimate, inferences: Sequence[Inference], resources: Resources
 ) -> Smoothness | None:
     """Estimate the smoothness of the noise, when random field theory asks for it."""
-    asking = [inference.name for inference in inferences if inference.needs_smoothness]
-    if not asking:
+    if not any(inference.needs_smoothness for inference in inferences):
         return None
-    if not target.choice.estimator.has_residuals:
-        raise UsageError(
-            f"--inference {asking[0]} needs the smoothness of the residuals, and there is none: this estimator "
-            "combines the maps without fitting a model that leaves residuals. Choose another inference "
-            f"({', '.join(inferences_that(lambda record: not record.needs_smoothness))}), or an estimator with "
-            f"residuals ({', '.join(estimators_that(lambda record: record.has_residuals))})."
-        )
     log.info("Estimating smoothness for random field theory.")
     return estimate_smoothness(stack, target.model, estimate, resources)
 

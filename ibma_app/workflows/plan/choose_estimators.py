@@ -9,6 +9,7 @@ from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.methods import Estimator
 from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.estimators import AUTO, estimators_that, find_estimator
+from ibma_app.inference import find_inference, inferences_that
 from ibma_app.stream.convert import can_give
 from ibma_app.workflows.options.table import Options
 
@@ -46,6 +47,7 @@ def choose_estimators(analysis: Analysis, options: Options, design: Design) -> t
         estimator = find_estimator(name)
         _check_design(estimator, options, repeated=design.repeated, one_sample=design.one_sample)
         _check_maps(estimator, analysis, options)
+        _check_inferences(estimator, options)
         found.append(_choice(estimator, reason, analysis, options, design))
     return tuple(found)
 
@@ -162,6 +164,20 @@ def _or(names: Iterable[str]) -> str:
     """Join names as in a sentence: a, b or c."""
     *head, last = names
     return f"{', '.join(head)} or {last}" if head else last
+
+
+def _check_inferences(estimator: Estimator, options: Options) -> None:
+    """Refuse inferences that need what the estimator lacks; with ``auto`` they are left out."""
+    if options.estimator == ("auto",) or estimator.has_residuals:
+        return
+    for name in options.inference:
+        if find_inference(name).needs_smoothness:
+            raise UsageError(
+                f"--inference {name} needs the smoothness of the residuals, and there is none: --estimator "
+                f"{estimator.name} combines the maps without fitting a model that leaves residuals. Choose another "
+                f"inference ({', '.join(inferences_that(lambda record: not record.needs_smoothness))}), or an "
+                f"estimator with residuals ({', '.join(estimators_that(lambda record: record.has_residuals))})."
+            )
 
 
 def _check_maps(estimator: Estimator, analysis: Analysis, options: Options) -> None:
