@@ -19,12 +19,14 @@ from ibma_app.core.design import Design, Test
 from ibma_app.estimators import find_estimator
 
 ESTIMATORS = ("reml", "dl")
-TESTS = ("knha", "adhoc", "t", "z")
+TESTS = ("adhoc", "knha", "t", "z")
 STUDIES = (5, 10, 20)
 TAU2 = {"none": 0.0, "moderate": 0.05, "large": 0.5}  # against a typical sampling variance of 0.05
 MISSING = (0.0, 0.4)
 ALPHA = 0.05
-LIMIT = 0.06  # what the default (reml, Knapp-Hartung) may reach where all maps cover the voxel
+LIMIT = 0.05  # what the default (adhoc) may reach
+FAR, FAR_STUDIES = (1e-3, 1e-4, 1e-5), (8, 12, 20, 30)
+FAR_LIMIT = 1.5  # times that the default may reach p of 1e-4, to the precision of the simulation
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,31 @@ def measure(n_voxels: int, seed: int = 1) -> list[Cell]:
     return cells
 
 
+def measure_far(n_voxels: int, seed: int = 2) -> dict[tuple[int, str, str], tuple[float, ...]]:
+    """Count how often reml's p reach the far tail, as multiples of what they say."""
+    found = {}
+    for n_maps in FAR_STUDIES:
+        design = Design(np.ones((n_maps, 1)), ("intercept",), (Test("intercept", np.ones((1, 1))),))
+        for name, tau2 in TAU2.items():
+            block = simulate(n_maps, tau2, 0.0, n_voxels, np.random.default_rng([seed, n_maps]))
+            for test in TESTS:
+                z = find_estimator("reml").fit(block, design, test=test).tests["intercept"].z
+                found[n_maps, name, test] = tuple(
+                    float(np.mean(np.abs(z) > stats.norm.isf(p / 2)) / p) for p in FAR
+                )  # fmt: skip
+    return found
+
+
+def far_markdown(found: dict[tuple[int, str, str], tuple[float, ...]], n_voxels: int) -> str:
+    """Lay the far tail out: a row per condition, a column per test."""
+    lines = ["| K | tau2 | " + " | ".join(TESTS) + " |", "|" + "---|" * (2 + len(TESTS))]
+    for n_maps in FAR_STUDIES:
+        for name in TAU2:
+            cells = (" / ".join(f"{times:.2g}" for times in found[n_maps, name, test]) for test in TESTS)
+            lines.append(f"| {n_maps} | {name} | " + " | ".join(cells) + " |")
+    return FAR_PAGE.format(table="\n".join(lines), n_voxels=n_voxels)
+
+
 def as_markdown(cells: list[Cell], n_voxels: int) -> str:
     """Lay the cells out: a row per condition, a column per estimator and test."""
     columns = [(estimator, test) for estimator in ESTIMATORS for test in TESTS]
@@ -101,11 +128,23 @@ cover a voxel (two always do). One minus the error is the coverage of the 95 % i
 
 {table}
 
-What it says: `z` rejects up to three times too often as soon as studies differ and K is small. `t` and `adhoc` stay
-below 0.05, but with few studies that agree they hardly ever reject (0.002 to 0.03), which costs power. With the
-Knapp-Hartung scale (`knha`) the error stays between 0.05 and 0.06 in every cell, missing maps or not, and the choice
-between `reml` and `dl` matters little. So `knha` is the default of every mixed model, and fewer than five maps raise a
-warning.
+What it says: `z` rejects up to three times too often as soon as studies differ and K is small. With the Knapp-Hartung
+scale (`knha`) the error is between 0.05 and 0.06 in every cell, missing maps or not, and the choice between `reml` and
+`dl` matters little. `adhoc`, the same scale but never below 1, keeps 0.05 in every cell; with few studies that agree it
+hardly ever rejects (0.002 to 0.03), which costs power.
+"""
+
+FAR_PAGE = """
+## The far tail
+
+What corrections for many voxels rest on. How many times as often as it says a p of 0.001 / 0.0001 / 0.00001 comes up
+with `reml`, in {n_voxels} voxels a cell; 1 is right.
+
+{table}
+
+`knha` is 1.5 to 3 times too liberal there, `z` by orders of magnitude. `adhoc` is conservative where studies agree, and
+right or nearly so where they differ: it is the default of every mixed model. `bonferroni`, `fdr`, `ari` and
+`rft-voxel` with another test carry this as a caveat. With fewer than ten maps a warning says what `adhoc` costs.
 """
 
 
@@ -116,12 +155,16 @@ def main() -> int:
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     cells = measure(given.voxels)
-    page = as_markdown(cells, given.voxels)
+    far_voxels = 15 * given.voxels
+    far = measure_far(far_voxels)
+    page = as_markdown(cells, given.voxels) + far_markdown(far, far_voxels)
     if given.write:
         given.write.write_text(page, encoding="utf-8")
     else:
         sys.stdout.write(page)
-    broken = [c for c in cells if (c.estimator, c.test) == ("reml", "knha") and c.low > LIMIT and not c.missing]
+    broken = [c for c in cells if c.test == "adhoc" and c.low > LIMIT]
+    allowed = FAR_LIMIT + 3 / np.sqrt(1e-4 * far_voxels)
+    broken += [key for key, times in far.items() if key[2] == "adhoc" and times[1] > allowed]
     liberal = [c for c in cells if (c.test, c.n_maps, c.tau2) == ("z", 5, "large") and c.high < LIMIT]
     for cell in broken + liberal:
         sys.stderr.write(f"claim broken: {cell}\n")

@@ -39,6 +39,17 @@ class ThresholdFacts:
 
 
 @dataclass(frozen=True)
+class CaveatFacts:
+    """Why the level is not quite kept, as measured."""
+
+    text: str
+
+    def sidecar(self) -> dict[str, Any]:
+        """Give the key."""
+        return {"Caveat": self.text}
+
+
+@dataclass(frozen=True)
 class ClusterFacts:
     """How clusters were formed, and what was measured of them."""
 
@@ -211,6 +222,7 @@ class WarningFact:
 Facts = (
     LevelFacts
     | ThresholdFacts
+    | CaveatFacts
     | ClusterFacts
     | NeighbourFacts
     | RandomFieldFacts

@@ -92,6 +92,8 @@ class Estimator:
     """Whose errors may depend on each other, (K,), where settings make its error cluster-robust; else None."""
     check: Callable[[Design, Mapping[str, str]], tuple[str, ...]] | None = None
     """Refuses tests that it cannot answer with these settings (DataError); returns warnings."""
+    far_tail: Callable[[Mapping[str, str]], str] | None = None
+    """What small p are worth with these settings: a caveat for inferences that rest on them, or ""."""
     fixed_null: bool = False  # z follows a fixed distribution under the null; flipping signs replaces it by symmetry
 
     @property
@@ -173,6 +175,7 @@ class Inference:
     score_is_height: bool = False  # the score is z itself, in the tail's direction: its threshold is a height
     score_label: str = ""  # the axis of its null's picture: "Largest |z| of the mask"
     needs_smoothness: bool = False  # of the estimator's residuals
+    uses_far_tail: bool = False  # it takes small p of single voxels at their word
     words: str = ""  # sentences for the methods text; "{Key}" stands for a fact by its key in the sidecar
     settings: Mapping[str, Setting] = field(default_factory=dict)  # keys of the configuration's table [inference]
     columns: tuple[ClusterColumn, ...] = ()

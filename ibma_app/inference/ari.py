@@ -108,6 +108,7 @@ INFERENCE = Inference(
     name="ari",
     title="all-resolutions inference (true-discovery proportion)",
     infer=infer,
+    uses_far_tail=True,
     words=(
         "All-resolutions inference bounds the proportion of truly active voxels of each cluster from below, for all "
         "clusters together with confidence {Confidence} %, where Simes' inequality holds; voxels of clusters with a "

@@ -19,6 +19,7 @@ INFERENCE = Inference(
     name="bonferroni",
     title="Bonferroni correction of the family-wise error rate",
     infer=infer,
+    uses_far_tail=True,
     citations=(
         Citation(
             key="dunn1961",

@@ -48,6 +48,7 @@ INFERENCE = Inference(
     name="fdr",
     title="false discovery rate (Benjamini-Hochberg)",
     infer=infer,
+    uses_far_tail=True,
     citations=(
         Citation(
             key="benjamini1995",

@@ -22,6 +22,7 @@ INFERENCE = Inference(
     name="fdr-by",
     title="false discovery rate under any dependence (Benjamini-Yekutieli)",
     infer=infer,
+    uses_far_tail=True,
     citations=(
         Citation(
             key="benjamini2001",

@@ -33,6 +33,7 @@ INFERENCE = Inference(
     name="rft-voxel",
     title="familywise error rate of voxels (random field theory)",
     infer=infer,
+    uses_far_tail=True,
     needs_smoothness=True,
     citations=(WORSLEY_1996, KIEBEL_1999),
 )

@@ -106,14 +106,13 @@ def _judge(
     summary[Q, voxel], summary[I2, voxel], summary[H2, voxel] = fixed.q, i2, h2
     if not choices.random:
         return 1.0, False
-    # identical effects make the Knapp-Hartung scale 0, which leaves no test; the other
-    # tests take the sampling variances at their word and stay estimable
+    # identical effects make the Knapp-Hartung scale 0, which leaves no test, and are an accident of data where the
+    # scale is at least 1; the other tests take the sampling variances at their word and stay estimable
     if choices.scale == _UNSCALED:
         return 1.0, False
-    if choices.scale == _AT_LEAST_ONE:
-        return max(1.0, q / dof), False
-    identical = q <= IDENTICAL * weighted_total(maps)
-    return (0.0 if identical else q / dof), identical
+    if q <= IDENTICAL * weighted_total(maps):
+        return 0.0, True
+    return (max(1.0, q / dof) if choices.scale == _AT_LEAST_ONE else q / dof), False
 
 
 @compiled

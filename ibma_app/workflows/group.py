@@ -10,8 +10,9 @@ from ibma_app.core.atlas import Atlas
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError
 from ibma_app.core.grid import Grid
+from ibma_app.core.inference_facts import CaveatFacts, find_fact
 from ibma_app.core.methods import Inference, InferenceSettings
-from ibma_app.core.results import EstimatorResult, MapFlag, Results, WrittenFile
+from ibma_app.core.results import EstimatorResult, Finding, MapFlag, Results, WrittenFile
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.level_rules import require_content
 from ibma_app.dataset.output_dir import Output, open_output
@@ -311,9 +312,19 @@ def _fit(
             *notes,
             f"{name}: effects are identical in {count} voxel(s); their test is not estimable there (p 1).",
         )
+    notes = (*notes, *_caveats(inferred.findings, name))
     _warn(notes, set())
     peaks = () if options.no_report else gather_peaks(target, stack, estimate, inferred.clusters)
     return replace(estimator_result(choice, files, inferred.findings, notes), peaks=peaks)
+
+
+def _caveats(findings: Sequence[Finding], name: str) -> tuple[str, ...]:
+    """Say which inferences do not quite keep the level that they print."""
+    told: dict[str, list[str]] = {}
+    for finding in findings:
+        if (caveat := find_fact(finding.facts, CaveatFacts)) is not None:
+            told.setdefault(caveat.text, []).append(finding.inference.name)
+    return tuple(f"{name} with {', '.join(dict.fromkeys(of))}: {text}." for text, of in told.items())
 
 
 def _mask_notes(grid: Grid) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ibma_app.core.atlas import Atlas
 from ibma_app.core.design import Test
 from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate, Field, Null, Significance, Smoothness
-from ibma_app.core.inference_facts import NeighbourFacts, ResamplingFacts, find_fact, sidecar_of
+from ibma_app.core.inference_facts import CaveatFacts, NeighbourFacts, ResamplingFacts, find_fact, sidecar_of
 from ibma_app.core.methods import Inference, InferenceSettings
 from ibma_app.core.results import Finding, NullShape, WrittenFile
 from ibma_app.dataset.write import save_json, save_tsv
@@ -55,6 +55,8 @@ def infer_all(
 ) -> Inferred:
     """Infer on every test, and write corrected maps, masks and cluster tables."""
     smoothness = _smoothness(target, stack, estimate, inferences, resources)
+    far_tail = target.choice.estimator.far_tail
+    caveat = far_tail(target.choice.settings) if far_tail else ""
     files: list[WrittenFile] = []
     clusters: dict[tuple[str, str], tuple[ClusterRow, ...]] = {}
     findings = []
@@ -64,6 +66,8 @@ def infer_all(
         name = test.name if target.named_tests else ""
         for inference in inferences:
             significance = inference.infer(field, null if inference.score else None, settings)
+            if caveat and inference.uses_far_tail:
+                significance = replace(significance, facts=(*significance.facts, CaveatFacts(caveat)))
             if settings.min_extent > 0:
                 neighbours = _connectivity(significance, settings)
                 significance = apply_min_extent(field, significance, settings.min_extent, connectivity=neighbours)
