@@ -125,7 +125,7 @@ def _bad_label(key: str, label: str) -> str:
 
 
 def same_label(key: str, one: str, other: str) -> bool:
-    """Tell whether two labels are the same; indices such as ``run`` compare as numbers (1 is 01)."""
+    """Return whether two labels are the same; indices such as ``run`` compare as numbers (1 is 01)."""
     if key in INDICES and one.isdigit() and other.isdigit():
         return int(one) == int(other)
     return one == other

@@ -30,7 +30,7 @@ _CONFIG = {
 }
 _INDEX_VERSION = "2"
 _FILE = "layout_index.sqlite"  # PyBIDS's name for it
-_UNFINISHED = 86_400  # s after which a database that is still being made is nobody's
+_UNFINISHED = 86_400  # s after which an unfinished database is abandoned
 
 
 def index_in_database(
@@ -75,7 +75,7 @@ def index_in_database(
 
 
 def _digest(what: Any) -> str:
-    """Make a short name of anything that JSON can hold."""
+    """Make a short name from anything that JSON can hold."""
     return hashlib.sha256(json.dumps([_INDEX_VERSION, what]).encode()).hexdigest()[:16]
 
 
@@ -100,7 +100,7 @@ def _make_database(root: Path, folder: Path, final: Path, images: Sequence[Candi
 
 
 def _is_later(database: Path, folders: Sequence[tuple[str, int]]) -> bool:
-    """Tell whether a database is so much younger than the folders that no file can have come unseen.
+    """Return whether a database is so much newer than the folders that no file can have been added unnoticed.
 
     Where times are whole seconds, a file that comes within the second of the
     folder's last change leaves its time as it was.
@@ -111,7 +111,7 @@ def _is_later(database: Path, folders: Sequence[tuple[str, int]]) -> bool:
 
 
 def _move_in(aside: Path, final: Path) -> None:
-    """Give a finished database its name, in the place of one that is there."""
+    """Rename a finished database into its place, over an existing one."""
     try:
         aside.replace(final)
     except OSError:
@@ -121,7 +121,7 @@ def _move_in(aside: Path, final: Path) -> None:
 
 
 def _tidy(folder: Path, final: Path) -> None:
-    """Remove databases of earlier states, and what runs that were killed left unfinished."""
+    """Remove databases of earlier states, and those that killed runs left unfinished."""
     for other in folder.iterdir():
         left = other.name.startswith(".") and time.time() - other.stat().st_mtime > _UNFINISHED
         if other != final and (left or not other.name.startswith(".")):

@@ -108,7 +108,7 @@ def _key(statmap: StatMap, *without: str) -> frozenset[tuple[str, str]]:
 
 
 def explain_nothing(datasets: Sequence[Dataset], query: Query, exclude: Sequence[Path] = ()) -> str:
-    """Tell why a query selects nothing: what each filter leaves, and the values that exist."""
+    """Say why a query selects nothing: what each filter leaves, and the values that exist."""
     candidates = [
         _read_candidate(dataset.root, name)
         for dataset in datasets
@@ -160,13 +160,13 @@ def _select(
     query: Query,
     queries: Mapping[str, Mapping[str, Any]],
 ) -> list[StatMap]:
-    """Pick a dataset's images that are maps of some kind, and have the labels their names can tell."""
-    early = {key: labels for key, labels in query.labels.items() if key != "study"}  # a folder may tell it
-    asked = sorted({key for one in queries.values() for key in one} - {"suffix", "extension"})
-    known: dict[tuple[str | None, ...], list[str]] = {}  # few combinations, many images
+    """Select a dataset's images that are maps of some kind and have the labels that their names contain."""
+    early = {key: labels for key, labels in query.labels.items() if key != "study"}  # which a folder may have instead
+    keys = sorted({key for one in queries.values() for key in one} - {"suffix", "extension"})
+    known: dict[tuple[str | None, ...], list[str]] = {}  # many images share few combinations
     found = []
     for candidate in candidates:
-        answers = (candidate.suffix, candidate.extension, *map(candidate.entities.get, asked))
+        answers = (candidate.suffix, candidate.extension, *map(candidate.entities.get, keys))
         if answers not in known:
             known[answers] = _kinds_of(candidate, queries)
         kinds = known[answers]
@@ -184,7 +184,7 @@ def _select(
 
 
 def _kinds_of(candidate: Candidate, queries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Tell as which kinds of map an image is selected."""
+    """Return as which kinds of map an image is selected."""
     return [kind for kind, one in queries.items() if all(matches(candidate, key, one[key]) for key in one)]
 
 
@@ -202,7 +202,7 @@ def _name_contrast(candidate: Candidate, contrast_entity: str) -> dict[str, str]
 
 
 def _has_labels(entities: Mapping[str, str], labels: Mapping[str, tuple[str, ...]]) -> bool:
-    """Tell whether a map carries one of the labels asked for, in each entity."""
+    """Return whether a map carries one of the labels asked for, in each entity."""
     candidate = Candidate(Path(), dict(entities), "", "", None)
     return all(matches(candidate, key, kept) for key, kept in labels.items())
 

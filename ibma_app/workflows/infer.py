@@ -155,8 +155,8 @@ def _null(
 
 def _connectivity(significance: Significance, settings: InferenceSettings) -> int:
     """Look up how many neighbours a method's clusters were formed with."""
-    told = find_fact(significance.facts, NeighbourFacts)
-    return told.neighbours if told else int(settings.options.get("connectivity", NEIGHBOURS))
+    fact = find_fact(significance.facts, NeighbourFacts)
+    return fact.neighbours if fact else int(settings.options.get("connectivity", NEIGHBOURS))
 
 
 def _tabulate(

@@ -182,7 +182,7 @@ def _read_fsf(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
 
 
 def _name_columns(settings: Mapping[str, str], count: int) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Name the regressors as the design.fsf does, and tell which are shapes of a response."""
+    """Name the regressors as the design.fsf does, and return which are shapes of a response."""
     original, real = settings.get("evs_orig", ""), settings.get("evs_real", "")
     evs = range(1, int(original) + 1) if original.isdigit() else range(0)
     columns = int(real) if real.isdigit() else count
@@ -205,7 +205,7 @@ def _name_columns(settings: Mapping[str, str], count: int) -> tuple[tuple[str, .
 
 
 def _columns_of(settings: Mapping[str, str], ev: int, custom: int) -> tuple[list[str], set[str]]:
-    """Name the columns that one EV becomes, and tell which are shapes; ``custom``: functions of a custom basis."""
+    """Name the columns that one EV becomes, and return which are shapes; ``custom``: functions of a custom basis."""
     title = settings.get(f"evtitle{ev}") or f"EV{ev}"
     convolution = settings.get(f"convolve{ev}", "")
     kind, order = _BASIS.get(convolution), settings.get(f"basisfnum{ev}", "")

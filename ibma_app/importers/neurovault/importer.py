@@ -228,8 +228,8 @@ def _shallow(folder: Path, *endings: str) -> list[Path]:
 
 def _names(image: VaultImage) -> list[str]:
     """Return the names that an image's file may have in a download: bare, since no path of the JSON is followed."""
-    told = [str(image.facts.get(key) or "") for key in ("relative_path", "absolute_path", "file")]
-    return [*(re.split(r"[/\\]", name)[-1] for name in told), f"image_{image.id}.nii.gz", f"{image.id}.nii.gz"]
+    paths = [str(image.facts.get(key) or "") for key in ("relative_path", "absolute_path", "file")]
+    return [*(re.split(r"[/\\]", name)[-1] for name in paths), f"image_{image.id}.nii.gz", f"{image.id}.nii.gz"]
 
 
 def _address(image: VaultImage) -> str:

@@ -230,7 +230,7 @@ def _subjects(graph: NidmGraph, weights: Mapping[str, float] | None) -> tuple[fl
     -------
     n : float or None
     groups : dict
-        ``n1`` and ``n2`` where it compares two groups, as far as its weights tell.
+        ``n1`` and ``n2`` where it compares two groups, as far as its weights show them.
     note : str
     """
     sizes = [number for number in (graph.number(node, "numberOfSubjects") for node in _groups(graph)) if number]

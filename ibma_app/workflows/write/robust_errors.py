@@ -24,14 +24,14 @@ def error_sidecar(model: Model, estimate: Estimate) -> dict[str, Any]:
     """Return the keys ``Errors``, and of a cluster-robust error ``Clusters``, their number and the fewest dof."""
     if "errors" not in model.settings:
         return {}
-    told: dict[str, Any] = {"Errors": model.settings["errors"]}
+    sidecar: dict[str, Any] = {"Errors": model.settings["errors"]}
     if model.clusters is not None:
-        told["Clusters"] = model.design.cluster_name or "each map"
-        told["NumberOfClusters"] = int(np.unique(model.clusters).size)
+        sidecar["Clusters"] = model.design.cluster_name or "each map"
+        sidecar["NumberOfClusters"] = int(np.unique(model.clusters).size)
         fewest = smallest_dof(estimate)
         if fewest:
-            told["SmallestDegreesOfFreedom"] = round(min(fewest.values()), 6)
-    return told
+            sidecar["SmallestDegreesOfFreedom"] = round(min(fewest.values()), 6)
+    return sidecar
 
 
 def dof_notes(model: Model, estimate: Estimate) -> tuple[str, ...]:
