@@ -1,6 +1,7 @@
-"""nilearn's MNI152 brain masks, computed once a machine: importing nilearn takes longer than combining 21 studies.
+"""nilearn's MNI152 brain and its masks, without nilearn: importing that takes longer than combining 21 studies.
 
-They are kept where compiled kernels are: beside them in an image, else in the package's folder or the user's cache.
+The template is read where it lies in nilearn's package. A mask that needs nilearn is computed once a machine and kept
+where compiled kernels are: beside them in an image, else in the package's folder or the user's cache.
 """
 
 import os
@@ -8,13 +9,18 @@ import tempfile
 import zipfile
 from contextlib import suppress
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.stats.compiled import cache_folders
+
+_TEMPLATE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+_INSIDE = 0.2  # of the template, as nilearn has it
 
 
 class Brain(NamedTuple):
@@ -22,6 +28,27 @@ class Brain(NamedTuple):
 
     mask: NDArray[np.bool_]  # (X, Y, Z)
     affine: NDArray[np.float64]  # (4, 4)
+
+
+class Template(NamedTuple):
+    """The MNI152 template without its skull, of 1 mm."""
+
+    volume: NDArray[np.float32]  # (X, Y, Z) from 0 to 1
+    affine: NDArray[np.float64]  # (4, 4)
+
+
+def mni_template() -> Template:
+    """Give `nilearn.datasets.load_mni152_template`'s image; it is part of nilearn's package, and nothing is fetched."""
+    path = Path(str(files("nilearn"))) / _TEMPLATE
+    if not path.is_file():  # another nilearn
+        from nilearn.datasets import load_mni152_template
+
+        image = load_mni152_template(resolution=1)
+        return Template(np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.affine, dtype=np.float64))
+    found: Any = nib.load(path)
+    volume = np.asanyarray(found.dataobj).astype(np.float32)
+    volume /= volume.max()
+    return Template(volume, np.asarray(found.affine, dtype=np.float64))
 
 
 def mni_brain(resolution: int) -> Brain:
@@ -32,6 +59,9 @@ def mni_brain(resolution: int) -> Brain:
     resolution : int
         Of its voxels, mm.
     """
+    if resolution == 1:
+        template = mni_template()
+        return Brain(template.volume > _INSIDE, template.affine)
     name = f"mni152_brain_{resolution}mm_nilearn-{version('nilearn')}.npz"
     for folder in cache_folders():
         kept = _read(folder / name)

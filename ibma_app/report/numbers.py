@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from ibma_app.core.inference_facts import Facts
 from ibma_app.core.methods import ClusterColumn
@@ -267,8 +268,6 @@ def critical_values(maps: ResultMaps, where: Any) -> NDArray[np.float64]:
 
     ``where`` picks voxels of a volume: an index (one value is returned, shape ()) or a mask (V,).
     """
-    from scipy import stats
-
     dof: Any = None
     if maps.path("t") is not None:
         volume = maps.volume("dof")
@@ -277,7 +276,7 @@ def critical_values(maps: ResultMaps, where: Any) -> NDArray[np.float64]:
     numbers = np.asarray(dof if known else np.nan, dtype=np.float64)
     numbers = np.where(np.isfinite(numbers) & (numbers > 0), numbers, np.inf)  # t of infinite dof is normal
     distinct, index = np.unique(numbers, return_inverse=True)
-    values = stats.t.isf(0.025, distinct)[index].reshape(numbers.shape)
+    values = -special.stdtrit(distinct, 0.025)[index].reshape(numbers.shape)  # scipy.stats is slow to import
     return np.broadcast_to(values, maps.grid.mask[where].shape)
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from ibma_app.core.errors import DataError, DatasetError, InputError
 from ibma_app.core.grid import Grid
-from ibma_app.images.mni_masks import mni_brain
 from ibma_app.stream.grid_and_mask import choose_grid, choose_mask
 
 AFFINE = np.array([[-4.0, 0, 0, 10], [0, 4.0, 0, -12], [0, 0, 4.0, -8], [0, 0, 0, 1]])
@@ -143,25 +142,3 @@ def test_without_templateflow_the_template_mask_is_an_input_error(grid, monkeypa
         choose_mask(grid, "template", "subject", ["MNI152NLin6Asym"])
     with pytest.raises(DataError, match="one known space"):
         choose_mask(grid, "template", "subject", [None])
-
-
-@pytest.mark.parametrize("resolution", [1, 2])
-def test_the_brain_masks_are_nilearns(resolution, tmp_path, monkeypatch):
-    """Computed and kept, then read; a damaged file is no obstacle."""
-    datasets = pytest.importorskip("nilearn.datasets")
-    expected = datasets.load_mni152_brain_mask(resolution=resolution)
-    monkeypatch.setattr("ibma_app.images.mni_masks.cache_folders", lambda: (tmp_path / "sub" / "folder",))
-    for state in ("new", "kept", "damaged"):
-        if state == "damaged":
-            (kept,) = (tmp_path / "sub" / "folder").iterdir()
-            kept.write_bytes(kept.read_bytes()[:100])
-        brain = mni_brain(resolution)
-        np.testing.assert_array_equal(brain.mask, np.asanyarray(expected.dataobj) != 0)
-        np.testing.assert_array_equal(brain.affine, expected.affine)
-    assert len(list((tmp_path / "sub" / "folder").iterdir())) == 1
-
-
-def test_the_brain_mask_comes_where_nothing_can_be_kept(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setattr("ibma_app.images.mni_masks.cache_folders", lambda: (tmp_path / "file" / "below",))
-    assert mni_brain(2).mask.any()

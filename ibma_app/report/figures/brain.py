@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
+from ibma_app.images.mni_masks import mni_template
 from ibma_app.images.regrid import to_world_axes, world_axes
 from ibma_app.images.spaces import lies_in_mni152
 from ibma_app.images.write import to_nibabel
@@ -70,14 +71,9 @@ class Sheet:
 
 @functools.cache
 def load_template() -> tuple[Floats, Floats]:
-    """Load nilearn's MNI152 brain at 1 mm: volume (X, Y, Z) from 0 to 1, inverse affine (4, 4).
-
-    It is part of the nilearn package; nothing is fetched.
-    """
-    from nilearn.datasets import load_mni152_template
-
-    image = load_mni152_template(resolution=1)
-    return np.asarray(image.dataobj, dtype=np.float64), np.linalg.inv(image.affine)
+    """Load nilearn's MNI152 brain at 1 mm: volume (X, Y, Z) from 0 to 1, inverse affine (4, 4)."""
+    template = mni_template()
+    return template.volume.astype(np.float64), np.asarray(np.linalg.inv(template.affine), dtype=np.float64)
 
 
 def plan_slices(grid: Grid, key: str = "backdrop", *, mni: bool = False) -> SlicePlan:
