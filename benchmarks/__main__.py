@@ -69,7 +69,7 @@ def others(only: list[str], quick: bool) -> None:
     if "estimators" in only and importlib.util.find_spec("pymare"):
         script("bench_estimators.py", *(("--voxels", "20000") if quick else ()))
     if "resampling" in only:
-        script("bench_resampling.py", "--maps", "20", "--reml")
+        script("bench_resampling.py", "--maps", "20", "--mixed", "reml", "dl")
         if not quick:
             script("bench_resampling.py", "--maps", "100")
     if "indexing" in only:

@@ -1,6 +1,6 @@
 """Seconds per resample of ours, of nilearn's `permuted_ols` and of the package `tfce`, whole brain at 2 mm, in one run.
 
-    python benchmarks/bench_resampling.py [--maps 20] [--threads 2] [--skip-nilearn] [--reml]
+    python benchmarks/bench_resampling.py [--maps 20] [--threads 2] [--skip-nilearn] [--mixed reml dl ...]
 
 Each figure is the difference between a long and a short run, divided by the
 difference in their resamples: start-up, reading and the identity drop out. The
@@ -9,6 +9,9 @@ Each side runs in a process of its own, whose peak memory is told: interpreter,
 imports, the K maps in single precision and all that resampling adds. For `tfce`
 (skipped when it is not installed) numpy makes maps of t in the smallest box
 around the brain; the transform alone is told too.
+
+``--mixed`` resamples mixed models of 21 maps, in one process with `ols` of the same maps: their CPU time is told as
+a multiple of what a resample of `ols` with TFCE takes there.
 """
 
 import argparse
@@ -33,6 +36,8 @@ SCORES = {
     "all four": ("max-stat", "cluster-size", "cluster-mass", "tfce"),
 }
 OURS = {"max-stat": (65, 2113), "clusters": (65, 1089), "tfce": (9, 137), "all four": (9, 137)}
+MIXED = {"max-stat": (129, 641), "all four": (65, 193)}
+MIXED_MAPS = 21
 THEIRS = {"max-stat": (50, 250), "clusters": (20, 80), "tfce": (2, 8)}
 PACKAGE = (16, 64)
 BATCH = 8  # maps that the package tfce is given at a time
@@ -163,22 +168,24 @@ def time_package(maps, mask, threads):
 def part(name, options):
     """Run one side in a process of its own, so that its peak memory is its own."""
     command = [sys.executable, __file__, "--part", name, "--maps", str(options.maps), "--threads", str(options.threads)]
+    command += ["--mixed", *options.mixed]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(ran.stdout.splitlines()[-1])
 
 
 def measure(options):
-    n_maps = 21 if options.part == "reml" else options.maps
+    n_maps = MIXED_MAPS if options.part == "mixed" else options.maps
     mask, maps = make_data(n_maps)
     if options.part == "ours":
         stack = make_stack(mask, maps)
         del maps  # the stack has its own
         found = time_ours(stack, options.threads)
-    elif options.part == "reml":
+    elif options.part == "mixed":
         variance = np.random.default_rng(1).uniform(0.5, 2.0, maps.shape).astype(np.float32) * maps.var()
         stack = make_stack(mask, maps, variance)
         del maps, variance
-        found = time_ours(stack, options.threads, "reml", {"max-stat": (3, 11), "all four": (3, 11)})
+        found = {"ols": time_ours(stack, options.threads, "ols", {"tfce": OURS["tfce"]})}
+        found |= {name: time_ours(stack, options.threads, name, MIXED) for name in options.mixed}
     elif options.part == "tfce":
         found = time_package(maps, mask, options.threads)
     else:
@@ -195,7 +202,19 @@ def choose_parts(options):
         names.append("tfce")
     else:
         print("tfce is skipped: it is not installed (pip install tfce)")
-    return [*names, *(["reml"] if options.reml else [])]
+    return names
+
+
+def tell_mixed(options):
+    """Print what mixed models take, beside least squares of the same maps."""
+    found = part("mixed", options)
+    tfce = found["times"]["ols"]["tfce"][1]
+    print(f"{MIXED_MAPS} maps, {options.threads} threads; CPU milliseconds per resample (over that of ols with TFCE)")
+    print(f"{'ols':>16}  tfce {1e3 * tfce:7.2f}")
+    for name in options.mixed:
+        cells = [f"{label} {1e3 * cpu:7.2f} ({cpu / tfce:4.2f})" for label, (_, cpu) in found["times"][name].items()]
+        print(f"{name:>16}  " + "  ".join(cells))
+    print(f"peak {found['peak_gib']:.2f} GiB")
 
 
 def main():
@@ -203,8 +222,8 @@ def main():
     parser.add_argument("--maps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--skip-nilearn", action="store_true")
-    parser.add_argument("--reml", action="store_true")
-    parser.add_argument("--part", choices=["ours", "nilearn", "tfce", "reml"])
+    parser.add_argument("--mixed", nargs="*", default=[])
+    parser.add_argument("--part", choices=["ours", "nilearn", "tfce", "mixed"])
     options = parser.parse_args()
     if options.part:
         measure(options)
@@ -222,6 +241,8 @@ def main():
                     cells.append(f"{wall / ours[0]:6.1f} times ours")
         print(f"{label:>10}  " + "  ".join(cells))
     print("  ".join(f"{name}: peak {found['peak_gib']:.2f} GiB" for name, found in parts.items()))
+    if options.mixed:
+        tell_mixed(options)
 
 
 if __name__ == "__main__":

@@ -342,7 +342,7 @@ def _menu_of_others(inside: str) -> set[str]:
     from ibma_app.estimators import ESTIMATORS
     from ibma_app.inference import INFERENCES
 
-    if inside == "stats/tau2.py":  # the kernels of tau2's estimators bear their names
+    if inside in ("stats/tau2.py", "stats/tau2_nodes.py"):  # the kernels of tau2's estimators bear their names
         return set(INFERENCES)
     menus = {"estimators/": set(INFERENCES), "inference/": set(ESTIMATORS)}
     return next((menu for room, menu in menus.items() if inside.startswith(room)), {*ESTIMATORS, *INFERENCES})

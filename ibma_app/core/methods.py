@@ -94,6 +94,9 @@ class Estimator:
     """Refuses tests that it cannot answer with these settings (DataError); returns warnings."""
     far_tail: Callable[[Mapping[str, str]], str] | None = None
     """What small p are worth with these settings: a caveat for inferences that rest on them, or ""."""
+    tau2_method: str | None = None
+    """Its z are those of `stats.mixed.fit_mixed` with this method and the setting ``test``: relabelled means of one
+    sample take a fast path."""
     fixed_null: bool = False  # z follows a fixed distribution under the null; flipping signs replaces it by symmetry
 
     @property

@@ -207,4 +207,5 @@ def record(name: str, title: str, fit: Callable[..., Estimate], *citations: Cita
         check=check,
         gives=("tau2", "q", "i2", "h2", "prediction"),
         settings=SETTINGS,
+        tau2_method=name,
     )

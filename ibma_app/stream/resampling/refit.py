@@ -1,6 +1,6 @@
 """The general path of resampling: a model is fitted again in every relabelling."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,13 +17,14 @@ from ibma_app.stream.stack import Stack
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Tile = tuple[int, int]  # first voxel, and the one after the last
 
 MAPS = 16  # relabellings in a job whose whole maps are held
 PEAKS = 64  # relabellings in a job where each tile gives its maxima alone
 
 
-class Refit:
-    """A `Resampler` of any model, which it fits again in every relabelling, tile by tile.
+class Refitter:
+    """Fits a model in any relabelling, tile by tile; it can be sent to another process.
 
     Parameters
     ----------
@@ -31,29 +32,115 @@ class Refit:
         K maps, V voxels.
     model : Model
     scheme : Scheme
-        D relabellings to compute.
-    open_scoring : callable
-        Returns the scoring for some voxels of the mask, given their indices: those where the test can be estimated.
+        D relabellings.
     threads : int
         Tiles fitted at once in this process.
+
+    Attributes
+    ----------
+    tiles : list of tuple
+        First and last voxel of each tile.
+    live : ndarray of bool, shape (V,)
+        Where the test can be estimated: N voxels.
+    z : ndarray, shape (N,)
+        Of the maps as they are.
     """
 
-    def __init__(
-        self, stack: Stack, model: Model, scheme: Scheme, open_scoring: Callable[[Integers], Scoring], threads: int
-    ) -> None:
-        self._stack, self._model, self._scheme, self._threads = stack, model, scheme, threads
+    def __init__(self, stack: Stack, model: Model, scheme: Scheme, threads: int) -> None:
+        self._stack, self._model = stack, model
+        self.scheme, self.threads = scheme, threads
         size = block_size(stack.n_maps)
-        self._tiles = [(start, min(start + size, stack.n_voxels)) for start in range(0, stack.n_voxels, size)]
-        self._live = np.ones(stack.n_voxels, dtype=np.bool_)
-        z = self._fit_identity()
-        live = np.flatnonzero(self._live)
-        self._z = z[live]
-        self._scoring = open_scoring(live)
-        self.names = self._scoring.names
+        self.tiles = [(start, min(start + size, stack.n_voxels)) for start in range(0, stack.n_voxels, size)]
+        self.live = np.ones(stack.n_voxels, dtype=np.bool_)
+        self.z = self._fit_identity()[self.live]
 
     def __getstate__(self) -> dict[str, Any]:
         """Send another process the maps themselves, and have it work in one thread."""
-        return {**self.__dict__, "_stack": self._stack.in_memory(), "_threads": 1, "_z": self._z[:0]}
+        return {**self.__dict__, "_stack": self._stack.in_memory(), "threads": 1, "z": self.z[:0]}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that another process would be sent."""
+        return self._stack.nbytes
+
+    @property
+    def n_live(self) -> int:
+        """N."""
+        return int(np.count_nonzero(self.live))
+
+    def data(self) -> Iterator[NDArray[Any]]:
+        """Yield the data that are fitted."""
+        stack = self._stack
+        for kind, index, scale, values in stack.contents():
+            yield from (np.frombuffer(f"{kind} {index}".encode(), np.uint8), np.array(scale), values)
+        yield from (array for array in (stack.dof, stack.sample_size) if array is not None)
+        yield from (np.array(stack.signed), self.live)
+
+    def places(self) -> dict[Tile, slice]:
+        """Tell where each tile's voxels are among the N."""
+        ends = np.cumsum([np.count_nonzero(self.live[slice(*tile)]) for tile in self.tiles])
+        return {tile: slice(start, end) for tile, start, end in zip(self.tiles, [0, *ends[:-1]], ends, strict=True)}
+
+    def block(self, tile: Tile) -> VoxelBlock:
+        """Read a tile."""
+        return self.scheme.prepare(self._stack.read(*tile))
+
+    def fit(self, block: VoxelBlock, index: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return z of a block's voxels in one relabelling, and where it can be estimated, both (B,)."""
+        relabelled, design = self.scheme.relabel(block, index)
+        fitted = replace(self._model, design=design).fit(relabelled).tests[self.scheme.test.name]
+        return fitted.z, fitted.estimable
+
+    def fit_each(self, block: VoxelBlock, indices: Integers) -> Floats:
+        """Return z of a block's voxels, (B,), each in a relabelling of its own; of one sample."""
+        model = replace(self._model, design=self.scheme.design)
+        return model.fit(self.scheme.flip_each(block, indices)).tests[self.scheme.test.name].z
+
+    def fit_tile(self, tile: Tile, batch: range) -> Iterator[tuple[int, Floats]]:
+        """Yield z of one tile in each relabelling of a batch, where the test can be estimated in the first."""
+        live = self.live[slice(*tile)]
+        if not live.any():
+            return
+        block = self.block(tile)
+        for row, index in enumerate(batch):
+            yield row, self.fit(block, index)[0][live]
+
+    def fit_maps(self, batch: range) -> Floats:
+        """Return whole maps of z, (M, N), of a batch of relabellings."""
+        places = self.places()
+        maps = np.zeros((len(batch), self.n_live))
+
+        def work(tile: Tile) -> None:
+            for row, z in self.fit_tile(tile, batch):
+                maps[row, places[tile]] = z
+
+        in_threads(work, self.tiles, self.threads)
+        return maps
+
+    def _fit_identity(self) -> Floats:
+        """Fit the maps as they are: return z (V,), and keep where the test can be estimated."""
+        z = np.zeros(self._stack.n_voxels)
+
+        def work(tile: Tile) -> None:
+            z[slice(*tile)], self.live[slice(*tile)] = self.fit(self.block(tile), 0)
+
+        in_threads(work, self.tiles, self.threads)
+        return z
+
+
+class Refit:
+    """A `Resampler` of any model, which it fits again in every relabelling, tile by tile.
+
+    Parameters
+    ----------
+    refitter : Refitter
+    scoring : Scoring
+        Of its N voxels.
+    """
+
+    def __init__(self, refitter: Refitter, scoring: Scoring) -> None:
+        self._refitter, self._scoring = refitter, scoring
+        self.names = scoring.names
 
     @property
     def size(self) -> int:
@@ -63,7 +150,7 @@ class Refit:
     @property
     def nbytes(self) -> int:
         """Bytes that another process would be sent."""
-        return self._stack.nbytes
+        return self._refitter.nbytes
 
     def side_by_side(self, threads: int) -> int:
         """Return 1: a job takes all threads."""
@@ -71,76 +158,39 @@ class Refit:
 
     def data(self) -> Iterator[NDArray[Any]]:
         """Yield the data that are scored."""
-        stack = self._stack
-        for kind, index, scale, values in stack.contents():
-            yield from (np.frombuffer(f"{kind} {index}".encode(), np.uint8), np.array(scale), values)
-        yield from (array for array in (stack.dof, stack.sample_size) if array is not None)
-        yield from (np.array(stack.signed), self._live)
-
-    def _fit_identity(self) -> Floats:
-        """Fit the maps as they are: return z (V,), and keep where the test can be estimated."""
-        z = np.zeros(self._stack.n_voxels)
-
-        def work(tile: tuple[int, int]) -> None:
-            fitted = self._fit(self._block(tile), 0)
-            z[slice(*tile)], self._live[slice(*tile)] = fitted
-
-        in_threads(work, self._tiles, self._threads)
-        return z
+        return self._refitter.data()
 
     def identity(self, threads: int) -> tuple[dict[str, Floats], Floats]:
         """Score the maps as they are: return each score's map (V,), and the largest of each (S,)."""
-        return self._scoring.each(self._z), self._scoring.largest(self._z)
+        return self._scoring.each(self._refitter.z), self._scoring.largest(self._refitter.z)
 
     def score(self, job: range) -> Floats:
         """Return the largest of each score in some relabellings, (S, M)."""
-        return (self._peaks if self._scoring.peaks_only else self._maps)(self._scoring, job)
+        if self._scoring.peaks_only:
+            return self._peaks(job)
+        return score_maps(self._scoring, self._refitter.fit_maps(job), self._refitter.threads)
 
-    def _peaks(self, scoring: Scoring, batch: range) -> Floats:
+    def _peaks(self, batch: range) -> Floats:
         """Return the largest heights in a batch, (S, M), without holding a whole map."""
+        scoring, refitter = self._scoring, self._refitter
 
-        def work(tile: tuple[int, int]) -> Floats:
+        def work(tile: Tile) -> Floats:
             heights = np.full(len(batch), -np.inf)
-            for row, z in self._tile_maps(tile, batch):
+            for row, z in refitter.fit_tile(tile, batch):
                 heights[row] = scoring.peak(z) if z.size else -np.inf
             return heights
 
         peaks = np.full(len(batch), -np.inf)
-        in_threads(work, self._tiles, self._threads, lambda tile, heights: np.maximum(peaks, heights, out=peaks))
+        in_threads(work, refitter.tiles, refitter.threads, lambda tile, heights: np.maximum(peaks, heights, out=peaks))
         return np.tile(np.where(np.isfinite(peaks), peaks, 0.0), (len(scoring.names), 1))
 
-    def _maps(self, scoring: Scoring, batch: range) -> Floats:
-        """Return the largest of each score in a batch, (S, M)."""
-        starts = np.r_[0, np.cumsum([np.count_nonzero(self._live[slice(*tile)]) for tile in self._tiles])]
-        first = dict(zip(self._tiles, starts[:-1], strict=True))
-        maps = np.zeros((len(batch), int(starts[-1])))
 
-        def work(tile: tuple[int, int]) -> None:
-            for row, z in self._tile_maps(tile, batch):
-                maps[row, first[tile] : first[tile] + z.size] = z
+def score_maps(scoring: Scoring, maps: NDArray[Any], threads: int) -> Floats:
+    """Return the largest of each score, (S, M), in whole maps of z, (M, N)."""
+    found = np.zeros((len(scoring.names), len(maps)))
 
-        in_threads(work, self._tiles, self._threads)
-        found = np.zeros((len(scoring.names), len(batch)))
+    def score(row: int) -> None:
+        found[:, row] = scoring.largest(np.asarray(maps[row], dtype=np.float64))
 
-        def score(row: int) -> None:
-            found[:, row] = scoring.largest(maps[row])
-
-        in_threads(score, range(len(batch)), self._threads)
-        return found
-
-    def _tile_maps(self, tile: tuple[int, int], batch: range) -> Iterator[tuple[int, Floats]]:
-        """Yield z of one tile in each relabelling of a batch, where the test can be estimated."""
-        live = self._live[slice(*tile)]
-        if not live.any():
-            return
-        block = self._block(tile)
-        for row, index in enumerate(batch):
-            yield row, self._fit(block, index)[0][live]
-
-    def _block(self, tile: tuple[int, int]) -> VoxelBlock:
-        return self._scheme.prepare(self._stack.read(*tile))
-
-    def _fit(self, block: VoxelBlock, index: int) -> tuple[Floats, NDArray[np.bool_]]:
-        relabelled, design = self._scheme.relabel(block, index)
-        fitted = replace(self._model, design=design).fit(relabelled).tests[self._scheme.test.name]
-        return fitted.z, fitted.estimable
+    in_threads(score, range(len(maps)), threads)
+    return found

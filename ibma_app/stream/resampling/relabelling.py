@@ -88,6 +88,10 @@ class Scheme:
         test = replace(self.test, weights=weights)
         return block, replace(self.design, matrix=matrix, tests=(test,))
 
+    def flip_each(self, block: VoxelBlock, indices: NDArray[np.int64]) -> VoxelBlock:
+        """Return one sample's block (K, B) with each voxel in a relabelling of its own, (B,)."""
+        return replace(block, effect=np.asarray(block.effect) * self.relabellings.signs[indices].T)
+
     def weights(self, rows: slice = EVERY) -> tuple[Floats, Floats]:
         """Return the relabelled regressors of the least-squares path.
 

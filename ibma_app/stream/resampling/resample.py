@@ -14,10 +14,11 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.methods import InferenceSettings, Score
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.resampling.checkpoints import digest
+from ibma_app.stream.resampling.fast_mixed import FastMixed, takes_scan
 from ibma_app.stream.resampling.fast_ols import FastLeastSquares, gather_residuals
 from ibma_app.stream.resampling.fast_sandwich import FastSandwich, gather_clusters
 from ibma_app.stream.resampling.one_pass import Resampler, score_all
-from ibma_app.stream.resampling.refit import Refit
+from ibma_app.stream.resampling.refit import Refit, Refitter
 from ibma_app.stream.resampling.relabelling import Scheme, count_ties, plan_scheme
 from ibma_app.stream.resampling.scoring import Scoring
 from ibma_app.stream.stack import Stack
@@ -39,7 +40,8 @@ def score_resamples(
     """Relabel the maps of one test and keep the largest of each score, all scores in one pass.
 
     The estimator is fitted anew in every relabelling (tau2 included). Least
-    squares with complete coverage takes a faster path to the same numbers.
+    squares with complete coverage, and mixed models of one sample, take
+    faster paths to the same heights.
 
     Parameters
     ----------
@@ -103,7 +105,11 @@ def _choose_resampler(
             return FastSandwich(clusters, open_scoring(clusters.live))
     elif (data := gather_residuals(stack, scheme)) is not None:
         return FastLeastSquares(data, scheme, open_scoring(data.live))
-    return Refit(stack, model, scheme, open_scoring, resources.threads)
+    refitter = Refitter(stack, model, scheme, resources.threads)
+    scoring = open_scoring(np.flatnonzero(refitter.live))
+    if refitter.n_live and takes_scan(model, scheme):
+        return FastMixed(model, refitter, scoring)
+    return Refit(refitter, scoring)
 
 
 def _identify(resampler: Resampler, grid: Grid, model: Model, scheme: Scheme, settings: InferenceSettings) -> str:

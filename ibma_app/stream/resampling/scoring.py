@@ -55,9 +55,14 @@ class Scoring:
         return Scoring, self._arguments
 
     @property
+    def heights(self) -> tuple[str, ...]:
+        """The scores that are the height itself."""
+        return tuple(name for name, floor in zip(self.names, self.floors, strict=True) if np.isneginf(floor))
+
+    @property
     def peaks_only(self) -> bool:
         """Whether every score is the height itself."""
-        return all(np.isneginf(floor) for floor in self.floors)
+        return self.heights == self.names
 
     @property
     def sparse(self) -> bool:

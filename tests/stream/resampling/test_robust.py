@@ -15,7 +15,7 @@ from ibma_app.inference import find_inference
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.resampling import fast_sandwich, resample
 from ibma_app.stream.resampling.fast_sandwich import FastSandwich, gather_clusters
-from ibma_app.stream.resampling.refit import Refit
+from ibma_app.stream.resampling.refit import Refit, Refitter
 from ibma_app.stream.resampling.relabelling import plan_scheme
 from ibma_app.stream.resampling.resample import score_resamples
 from ibma_app.stream.resampling.scoring import Scoring
@@ -196,7 +196,9 @@ def test_both_paths_give_the_same_numbers(stack_of, name):
     def scoring(live):
         return Scoring(scores, stack.grid, scheme.tail, settings, live)
 
-    fast, slow = FastSandwich(gathered, scoring(gathered.live)), Refit(stack, model, scheme, scoring, 1)
+    refitter = Refitter(stack, model, scheme, 1)
+    slow = Refit(refitter, scoring(np.flatnonzero(refitter.live)))
+    fast = FastSandwich(gathered, scoring(gathered.live))
     drawn = scheme.relabellings.n_drawn
     one = np.concatenate([fast.score(range(s, min(s + 8, drawn))) for s in range(0, drawn, 8)], axis=1)
     two = slow.score(range(drawn))
