@@ -69,7 +69,8 @@ def read_atlas(name: str, labels: Path, names: Path | None = None) -> Atlas:
     InputError, ReadWriteError
         Files that cannot be read.
     DataError
-        Several volumes, values that are no labels, a table without these columns.
+        Several volumes, values that are no labels, a header that states no
+        place, a table without these columns.
     """
     try:
         image = read_image(labels)
@@ -84,6 +85,11 @@ def read_atlas(name: str, labels: Path, names: Path | None = None) -> Atlas:
         raise DataError(
             f"Atlas {name}: {labels} holds values that are no labels (whole numbers from 0 on). Give a label image "
             "(dseg), not probabilities or intensities."
+        )
+    if not image.grid.placed:
+        raise DataError(
+            f"Atlas {name}: {labels} states no place (neither sform nor qform in the header), so its regions cannot be "
+            "found. Copy the header of an image whose place is known (FSL: fslcpgeom)."
         )
     if names is None:
         beside = labels.with_name(f"{_stem(labels)}.tsv")

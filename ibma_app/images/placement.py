@@ -12,7 +12,7 @@ from ibma_app.core.grid import Grid
 BRAIN = np.array([[-64.0, 64.0], [-96.0, 64.0], [-56.0, 72.0]])
 SHIFT = 15.0  # mm: both ends of a brain this far away, in one direction, are no matter of coverage
 SMALL = 0.7  # of the brain's length along all three axes: smaller is another brain, or a region of one
-STEP = 4.0  # mm between the voxels that are looked at
+STEP = 6.0  # mm between the voxels that are looked at
 FULL = 0.6  # share of the box with values: more is no brain in its background, and says nothing of its place
 FEW = 100  # voxels with values: fewer say nothing
 NAMED = 5  # maps named in a message

@@ -70,6 +70,16 @@ def test_images_that_are_no_labels(tmp_path):
         read_atlas("toy", probabilities)
 
 
+def test_labels_that_lie_nobody_knows_where(labels):
+    image = nib.load(labels, mmap=False)
+    silent = nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
+    silent.set_sform(image.affine, code=0)
+    silent.set_qform(image.affine, code=0)
+    silent.to_filename(labels)
+    with pytest.raises(DataError, match=r"Atlas toy: .*states no place"):
+        read_atlas("toy", labels)
+
+
 def test_missing_files(labels, tmp_path):
     with pytest.raises(InputError, match=r"nothing\.tsv"):
         read_atlas("toy", labels, tmp_path / "nothing.tsv")
