@@ -2,7 +2,7 @@
 
 Fits are made in such a basis, not in the design's own columns: cross-products
 then stay well-conditioned (uncentred years, polynomials), and rank and
-estimability are settled once per pattern of coverage, whatever the weights.
+estimability are found once per pattern of coverage, whatever the weights.
 """
 
 from typing import NamedTuple
@@ -19,8 +19,8 @@ Ints = NDArray[np.int64]
 RANK_TOLERANCE = 1e-9  # of columns that have norm 1 over all maps
 LANES = 4  # maps are padded to a multiple: sums then run in four lanes
 EFFECT, VARIANCE, WEIGHT, RESIDUAL, COLUMNS = range(5)  # rows of a voxel's array; see weighted.py
-KIND = 7  # where a voxel's small array tells ...
-CONSTANT = 1.0  # ... that the basis is one constant column
+KIND = 7  # index in a voxel's small array at which ...
+CONSTANT = 1.0  # ... this says that the basis is one constant column
 
 
 class Frame(NamedTuple):
@@ -34,7 +34,7 @@ class Frame(NamedTuple):
 
 
 class Patterns(NamedTuple):
-    """What N patterns of coverage make of a frame."""
+    """The bases and tests of a frame in N patterns of coverage."""
 
     maps: Ints  # (N,) maps k that cover
     rank: Ints  # (N,) of their rows
@@ -54,7 +54,7 @@ def _independent(rows: Floats) -> Floats:
 
 
 def frame_design(matrix: Floats, tests: list[tuple[Floats, bool]]) -> Frame:
-    """Lay a design and its tests out for the kernels.
+    """Prepare a design and its tests for the kernels.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def frame_design(matrix: Floats, tests: list[tuple[Floats, bool]]) -> Frame:
 
 @inner
 def _remove(columns: Floats, triangle: Floats, k: int, step: int, taken: int, other: int) -> None:
-    """Take out of column ``other`` its part along the unit column ``taken``."""
+    """Subtract from column ``other`` its projection on the unit column ``taken``."""
     total = 0.0
     for i in range(k):
         total += columns[taken, i] * columns[other, i]
@@ -116,8 +116,8 @@ def _square_sum(columns: Floats, k: int, one: int) -> float:
 def _orthonormalise(columns: Floats, triangle: Floats, pivots: Ints, k: int) -> int:
     """Turn columns into a basis by pivoted Gram-Schmidt, twice is enough; return the rank.
 
-    ``pivots[s]`` is the s-th column taken; ``triangle[s, j]`` what column j
-    has of it.
+    ``pivots[s]`` is the s-th column taken; ``triangle[s, j]`` the coefficient
+    of column j on it.
     """
     p = pivots.size
     for j in range(p):
@@ -132,7 +132,7 @@ def _orthonormalise(columns: Floats, triangle: Floats, pivots: Ints, k: int) -> 
                 best, largest = j, norm
         pivots[s], pivots[best] = pivots[best], pivots[s]
         taken = pivots[s]
-        for earlier in range(s):  # the second pass, for the column taken
+        for earlier in range(s):  # a second pass for the column taken
             _remove(columns, triangle, k, earlier, pivots[earlier], taken)
         norm = np.sqrt(_square_sum(columns, k, taken))
         if norm <= RANK_TOLERANCE:
@@ -202,7 +202,7 @@ def _settle(
     for n in range(voxels.size):
         k = _take_rows(frame, covered, voxels[n], columns, out.which, n)
         rank = _keep_basis(columns, triangle, pivots, k, covered.shape[0])
-        if frame.constant and rank == 1:  # to the last bit: its fit has a path of its own
+        if frame.constant and rank == 1:  # exactly, as it is fitted as a mean
             triangle[0, 0] = np.sqrt(k / covered.shape[0])
             for i in range(k):
                 columns[0, i] = 1.0 / np.sqrt(float(k))

@@ -1,6 +1,6 @@
 """Combining z or p over the maps that cover a voxel: Stouffer, Fisher, Tippett.
 
-p are handled as logs of both tails, so that neither underflows nor rounds to 1.
+Both tails of p are handled as logarithms, so that neither underflows nor rounds to 1.
 """
 
 import math
@@ -101,13 +101,13 @@ def _combine_p(z: Floats, covered: Bools, rule: int, tail: int, out: Floats) -> 
 
 
 def _ready(z: Floats, covered: Bools) -> tuple[Floats, Bools, Floats]:
-    """Return what the kernels take, and where they write."""
+    """Return the arguments of the kernels, and the array that they fill."""
     values = np.ascontiguousarray(z, dtype=np.float64)
     return values, np.ascontiguousarray(covered, dtype=np.bool_), np.zeros(values.shape[1])
 
 
 def stouffer(z: Floats, covered: Bools, weights: Floats) -> Floats:
-    """Return Stouffer's z, (B,), from z (K, B) and weights (K,); 0 where nothing covers."""
+    """Return Stouffer's z, (B,), from z (K, B) and weights (K,); 0 where no map covers."""
     values, where, out = _ready(z, covered)
     _weighted_z(values, where, np.array(weights, dtype=np.float64), out)
     return out

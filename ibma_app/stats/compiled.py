@@ -1,4 +1,4 @@
-"""Compiling of kernels, kept on disk so that a user waits for it once.
+"""Compiles kernels, and keeps them on disk so that a user waits for it once.
 
 Numba's own cache has three gaps that matter here: it does not see that a
 function in *another* file changed, it ignores a cache that was compiled ahead
@@ -61,7 +61,7 @@ def _is_writable(folder: Path) -> bool:
 
 @cache
 def cache_folders() -> tuple[Path, ...]:
-    """Give the folders where compiled kernels are looked for, in order; the first that can be written keeps them."""
+    """Return the folders in which compiled kernels are searched, in order; they are saved to the first writable one."""
     folders = [_HERE / "__pycache__"]
     if os.environ.get("NUMBA_CACHE_DIR"):
         folders.insert(0, Path(os.environ["NUMBA_CACHE_DIR"]) / "ibma-app")
@@ -73,7 +73,7 @@ def cache_folders() -> tuple[Path, ...]:
 
 
 class _Locator:
-    """What numba asks of a cache's place."""
+    """What numba needs to know of a cache's folder."""
 
     folder = _HERE
 
@@ -96,11 +96,11 @@ class _Locator:
         return str(self.folder)
 
     def get_source_stamp(self) -> str:
-        """Return what must not have changed."""
+        """Return the hash that a cached kernel must have."""
         return _source_stamp(self._module)
 
     def get_disambiguator(self) -> str:
-        """Tell apart functions of one name."""
+        """Return what distinguishes functions of one name."""
         return str(self._lineno)
 
 
@@ -123,7 +123,7 @@ class _Caches:
 
     @property
     def cache_path(self) -> str:
-        """Where it would be written."""
+        """The first folder."""
         return str(self._places[0][0])
 
     def load_overload(self, signature: Any, context: Any) -> Any:
@@ -142,7 +142,7 @@ class _Caches:
         return None
 
     def save_overload(self, signature: Any, data: Any) -> None:
-        """Keep a compiled function where that is possible; it is no error where it is not."""
+        """Save a compiled function to the first folder that can be written; to none if there is none."""
         for environment in data._find_referenced_environments():  # of inner functions: their exceptions need it
             data.codegen.set_env(environment.env_name, environment)
         for folder, cached in self._places:
@@ -225,9 +225,9 @@ def inner(function: Callable[..., Any]) -> Any:
 
 
 def folded(function: Callable[..., Any]) -> Any:
-    """Compile a function into the kernels that call it: for those called once a voxel with many arrays.
+    """Compile a function inline into its callers: for functions that take many arrays and are called for each voxel.
 
-    Arrays are passed by value, word by word, which can take longer than the
+    An array is passed as several words, which can take longer than the
     arithmetic.
     """
     return njit(forceinline=True, **_INNER)(function)

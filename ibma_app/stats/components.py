@@ -15,7 +15,7 @@ AXES = {6: 1, 18: 2, 26: 3}
 
 
 class Lattice(NamedTuple):
-    """Where the mask's voxels lie in a volume with a border of one voxel."""
+    """The positions of the mask's voxels in a volume with a border of one voxel."""
 
     places: NDArray[np.int32]  # (V,) index into the flat volume
     earlier: NDArray[np.int32]  # (N / 2,) steps to the neighbours that come before
@@ -23,7 +23,7 @@ class Lattice(NamedTuple):
 
 
 def make_lattice(mask: NDArray[np.bool_], connectivity: int) -> Lattice:
-    """Lay out a mask (X, Y, Z).
+    """Find the positions of a mask's voxels, (X, Y, Z).
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def _root(parent: NDArray[np.int32], node: int) -> int:
 
 @inner
 def _join(voxels: Integers, lattice: Lattice, volume: NDArray[np.int32], parent: NDArray[np.int32]) -> None:
-    """Join neighbours; ``volume`` holds 0, and does again afterwards."""
+    """Join neighbours; ``volume`` is all 0 before and after."""
     m = voxels.size
     for i in range(m):
         parent[i] = i
@@ -102,7 +102,7 @@ def _sums(
 
 
 class ClusterWorkspace:
-    """Work space of one thread for the clusters of one mask.
+    """Work arrays of one thread, for clusters in one mask.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whether the kinds of map that were shared of one contrast say the same."""
+"""Checks whether the kinds of map that were shared of one contrast agree."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,14 +11,14 @@ from ibma_app.stats.tails import t_to_z
 Values = NDArray[Any]
 
 NEAR_ZERO = 0.05  # |t| or |z| below which a sign may be lost to rounding
-RELATIVE = 0.01  # difference of two values that say the same; of the larger,
-OF_LARGEST = 2.0 / 2**15  # and of the map's largest: the rounding of scaled 16-bit integers
-LEAST_SHARE = 0.001  # of the voxels: less is said of no map
+RELATIVE = 0.01  # largest difference of two values that agree: relative to the larger one,
+OF_LARGEST = 2.0 / 2**15  # and to the map's largest value (rounding of scaled 16-bit integers)
+LEAST_SHARE = 0.001  # of the voxels that must differ for a contradiction
 MAJORITY = 0.5
 
 
 class Contradiction(NamedTuple):
-    """Two kinds of one contrast that do not fit each other."""
+    """Two kinds of map of one contrast that do not agree."""
 
     kinds: str  # "effect and t"
     signs: bool  # whether signs differ, else values do
@@ -48,14 +48,14 @@ def find_contradictions(maps: Mapping[str, Values], dof: ArrayLike = np.inf) -> 
     Parameters
     ----------
     maps : mapping of str to array
-        By kind, all of one shape; 0 and what is not finite is no value.
+        By kind, all of one shape; values that are 0 or not finite are not compared.
     dof : float or array
         Of t; infinite where unknown, and then z is not compared with t.
 
     Yields
     ------
     Contradiction
-        Those of at least 0.1 % of the voxels.
+        Where at least 0.1 % of the voxels differ.
     """
     statistic = next((kind for kind in ("t", "z") if kind in maps), None)
     if "effect" in maps and statistic is not None:

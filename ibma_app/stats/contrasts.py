@@ -19,8 +19,8 @@ EFFECTS, VARIANCES, STATISTICS = range(3)
 class Tested(NamedTuple):
     """C tests at B voxels; filled in place, all 0 where not estimable."""
 
-    values: Floats  # (C, 3, B): effect and variance (0 for F tests), and the statistic:
-    # t or F; of z tests z, or chi-square over its rows
+    # (C, 3, B): effect, variance (both 0 for F tests), and statistic: t or F, or for z tests z or chi-square / rows
+    values: Floats
     estimable: Bools  # (C, B)
 
 

@@ -1,4 +1,4 @@
-"""Correlations of many maps with each other, tile by tile: what stands out is kept, never all pairs."""
+"""Correlations of many maps with each other, tile by tile: high ones are listed, all others only averaged."""
 
 import math
 from typing import NamedTuple
@@ -11,8 +11,8 @@ Singles = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 TILE = 256  # maps whose correlations with all others are held at a time
-FEWEST = 100  # voxels that two maps must share: fewer tell nothing
-CONSTANT = 1e-6  # standard deviation over largest value: single precision tells no less
+FEWEST = 100  # voxels that both maps of a pair must cover
+CONSTANT = 1e-6  # ratio of standard deviation and largest value below which a map is constant in single precision
 
 
 class Correlations(NamedTuple):
@@ -76,7 +76,7 @@ def correlate_maps(values: Singles, groups: Integers, limit: float) -> Correlati
 
 
 def _standardise(values: Singles, covered: NDArray[np.bool_]) -> tuple[Singles, NDArray[np.bool_]]:
-    """Give each map mean 0 and variance 1 over its own voxels, 0 elsewhere; and tell which maps vary."""
+    """Scale each map to mean 0 and variance 1 over its own voxels, 0 elsewhere; return which maps vary, too."""
     standard = np.zeros(values.shape, dtype=np.float32)
     varies = np.zeros(len(values), dtype=bool)
     for row, (line, seen) in enumerate(zip(values, covered, strict=True)):
@@ -112,7 +112,7 @@ def _tile(standard: Singles, masks: Singles | None, rows: slice) -> Floats:
 
 def _agreement(sums: Floats, n_maps: int) -> Floats:
     """Correlate each map with the mean of the others, from its summed correlations with them."""
-    rest = sums.sum() + n_maps - 2.0 * sums - 1.0  # all correlations among the others, their own ones included
+    rest = sums.sum() + n_maps - 2.0 * sums - 1.0  # sum of all correlations among the others, with themselves included
     with np.errstate(invalid="ignore", divide="ignore"):
         found: Floats = np.where(rest > 0, np.clip(sums / np.sqrt(rest), -1.0, 1.0), np.nan)
     return found

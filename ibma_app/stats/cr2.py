@@ -1,4 +1,4 @@
-"""CR2: what a design, its clusters and a pattern of coverage make of cluster-robust tests, before any data.
+"""CR2: the part of cluster-robust tests that depends on design, clusters and coverage, but not on the data.
 
 The residuals of cluster i are multiplied with A_i = (I - H_ii)^(-1/2), so that
 the estimate of the covariance is unbiased when errors are independent and of
@@ -6,16 +6,16 @@ one variance (Bell & McCaffrey 2002; the working model is the identity). The
 degrees of freedom are those of Satterthwaite's approximation under that
 model; tests of several rows are Hotelling's T² with the dof of a Wishart
 matrix that has the same total variance (AHT, "HTZ" of clubSandwich;
-Pustejovsky & Tipton 2018). Nothing of this depends on the data: it is done
-once for each pattern of coverage, and kept.
+Pustejovsky & Tipton 2018). None of this depends on the data: it is computed
+once for each pattern of coverage.
 
 On an orthonormal basis Q of the covered rows, H = Q Q', and the powers of
 I - H_ii come from the eigenvectors of H_ii. Where a direction of a cluster has
-leverage 1, the design takes it up whole: nothing is left of it to estimate an
-error from. Columns that tell one cluster from the others do that (a column
-for each subject); a test whose estimate gives such a direction no weight does
-not mind, which is what absorbing those columns first amounts to. A test that
-weighs it cannot be estimated.
+leverage 1, the design fits it exactly: no residual is left to estimate an
+error from. Columns that distinguish one cluster from the others do that (a
+column for each subject). A test whose estimate gives such a direction no
+weight is not affected, as if those columns had been absorbed first. A test
+that gives it weight cannot be estimated.
 """
 
 import hashlib
@@ -31,9 +31,9 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
-TAKEN_UP = 1e-10  # 1 - leverage, up to which a direction has nothing left
-WEIGHED = 1e-6  # of a test's weights, from which on they count
-_MOST = 8_000_000  # numbers that what is kept may hold
+TAKEN_UP = 1e-10  # 1 - leverage up to which a direction has no residual
+WEIGHED = 1e-6  # smallest weight, relative to a test's, that is not 0
+_MOST = 8_000_000  # numbers that are kept at most
 
 
 class Adjusted(NamedTuple):
@@ -42,13 +42,13 @@ class Adjusted(NamedTuple):
     rows: Floats  # (R, P) on the pattern's basis; of F tests such that I is their covariance under the working model
     weights: Floats  # (R, K) of the residuals, whose sums over clusters estimate the rows' covariance; 0: not covered
     dof: Floats  # (C,) of t, or the denominator's of F; 0 where not estimable
-    factor: Floats  # (C,) 1 for t; what T² is multiplied with to be an F
+    factor: Floats  # (C,) 1 for t; the factor that turns T² into F
     estimable: Bools  # (C,)
-    taken: Bools  # (C,) not estimable since it weighs what the design takes up whole of a cluster
+    taken: Bools  # (C,) not estimable since it gives weight to what the design fits exactly
 
 
 def _halves(basis: Floats, rows: Floats, clusters: Ints) -> tuple[Floats, Floats]:
-    """Return A_i Q_i row for each cluster i, (R, K), and what leverage 1 took of Q_i row, (R,) squared."""
+    """Return A_i Q_i row for each cluster i, (R, K), and the squared part of Q_i row with leverage 1, (R,)."""
     weights, taken = np.zeros((rows.shape[0], clusters.size)), np.zeros(rows.shape[0])
     along = basis @ rows.T  # (K, R)
     order = np.argsort(clusters, kind="stable")
@@ -94,7 +94,7 @@ def _squared_sums(inner: Floats, fitted: Floats) -> float:
 
 
 def _whiten(rows: Floats, weights: Floats, basis: Floats, clusters: Ints) -> tuple[Floats, Floats] | None:
-    """Turn the rows of an F test so that their covariance is I under the working model; None where it is singular."""
+    """Transform the rows of an F test so that their covariance is I under the working model; None if it is singular."""
     inner, fitted = _by_cluster(weights, basis, clusters)
     covariance = inner.sum(axis=0) - np.einsum("csp,ctp->st", fitted, fitted)
     size = np.sqrt(np.diagonal(covariance))
@@ -144,7 +144,7 @@ def adjust(basis: Floats, rows: Floats, starts: Ints, upper: Bools, clusters: In
         if not (spread > 0.0 and expected > 0.0):
             continue
         wishart = q * (q + 1) * (expected / q) ** 2 / spread
-        nearest = round(wishart)  # balanced designs have whole dof, and all of their patterns the same
+        nearest = round(wishart)  # balanced designs have whole dof, the same in all patterns
         wishart = float(nearest) if abs(wishart - nearest) < 1e-9 * nearest else wishart
         dof[c] = wishart - q + 1.0
         factor[c] = dof[c] / (wishart * q) if upper[c] else 1.0
@@ -154,7 +154,7 @@ def adjust(basis: Floats, rows: Floats, starts: Ints, upper: Bools, clusters: In
 
 
 class _Kept:
-    """What was adjusted before, by whichever thread; forgotten all at once when it becomes too much."""
+    """Keeps what was adjusted before, for all threads; emptied when it becomes too large."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -179,7 +179,7 @@ _kept = _Kept()
 
 
 def adjust_patterns(frame: Frame, patterns: Patterns, clusters: Ints) -> list[Adjusted]:
-    """Return `adjust` of N patterns of coverage; what was met before is not done again.
+    """Return `adjust` of N patterns of coverage; known ones are not computed again.
 
     Parameters
     ----------

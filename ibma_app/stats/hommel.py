@@ -2,8 +2,8 @@
 
 S_i, the Simes p of the i largest of n sorted p, is i times the smallest slope
 from the point (n - i, 0) to a later point (j, p_j): a tangent to the lower
-convex hull of these points, which moves one way as i grows. So all S_i take
-linear time after sorting (Meijer, Krebs & Goeman 2019, Biometrical Journal 61, 73-82),
+convex hull of these points, whose touching point moves in one direction as i
+grows. So all S_i take linear time after sorting (Meijer, Krebs & Goeman 2019, Biometrical Journal 61, 73-82),
 and:
 
 - Hommel's value h(alpha) is the largest i with S_i > alpha;
@@ -23,12 +23,12 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 SMALLEST = 1e-290
-"""Smaller p are taken as this for Simes' test, whose slopes must not underflow."""
+"""Smaller p are replaced by this for Simes' test, so that its slopes do not underflow."""
 
 
 @inner
 def _lower_hull(p: Floats) -> Integers:
-    """Return the places on the lower convex hull of the points (j, p_j), p ascending."""
+    """Return the indices j of the points (j, p_j), p ascending, on their lower convex hull."""
     hull = np.empty(p.size, np.int64)
     size = 0
     for k in range(p.size):
@@ -78,9 +78,9 @@ def _adjust(p: Floats, simes: Floats, log10_p: Floats, out: Floats) -> None:
 
 
 def _sorted_p(log10_p: Floats) -> tuple[Integers, Floats]:
-    """Return the order of ascending p, and them."""
+    """Return the order of ascending p, and p in that order."""
     order = np.argsort(-log10_p, kind="stable")
-    # a stronger voxel may not overtake: p of -log10 p beyond 290 are all the smallest
+    # p with -log10 p beyond 290 are all the smallest one: their order is not changed
     return order, np.maximum(10.0 ** -np.minimum(log10_p[order], 300.0), SMALLEST)
 
 
@@ -95,7 +95,7 @@ def simes_of_largest(log10_p: Floats) -> Floats:
     Returns
     -------
     ndarray, shape (N + 2,)
-        Never rising.
+        Not increasing.
     """
     return np.asarray(_simes(_sorted_p(log10_p)[1]))
 
@@ -144,7 +144,7 @@ def true_discoveries(log10_p: Floats, sets: Integers, n_sets: int, hommel: int, 
     sets : ndarray of int64, shape (M,)
         The set of each, from 0.
     n_sets : int
-        Empty ones count too.
+        Empty ones included.
     hommel : int
         `hommel_value` over all hypotheses, not those of the sets alone.
     alpha : float

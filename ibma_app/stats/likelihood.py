@@ -7,10 +7,10 @@ the (restricted) log likelihood in t = tau2 is half of g - h with
 
 g^(-1/2) and 1/h are generalised means of (l + t), hence concave and increasing
 in t. Tangents bound a concave function from above, chords and its slope at
-infinity from below: from values and derivatives at two points one sees whether
-g - h can change sign between them. Intervals where it might are split. Thus a
-second optimum is found when there is one, and a voxel without costs no more than
-Newton's steps to its root. Everything is relative to t plus the smallest variance.
+infinity from below: values and derivatives at two points show whether g - h can
+change sign between them. Intervals where it might are split. So a second
+optimum is found where there is one, and a voxel without one costs no more than
+Newton's steps to its root. Tolerances are relative to t plus the smallest variance.
 """
 
 import math
@@ -25,15 +25,15 @@ from ibma_app.stats.weighted import FACTOR, ONCE, Moments, moments, smallest_var
 
 Floats = NDArray[np.float64]
 
-_CLOSE = 1e-14  # what is left to the root, as a share of t plus the smallest variance
+_CLOSE = 1e-14  # distance to the root, relative to t plus the smallest variance
 ML, REML = range(2)
 _MOST = 400  # evaluations of one voxel; 6 are usual
-_DEPTH = 64  # intervals waiting
-_SIZE = 14  # numbers of an interval; in the stack's first row, after them, how many there are
+_DEPTH = 64  # intervals on the stack, at most
+_SIZE = 14  # numbers of an interval; the first row of the stack has their count after them
 
 
 class Point(NamedTuple):
-    """g and h at t, and what their derivatives are made of: g' = -2 gg, h' = -hh."""
+    """g and h at t, and their derivatives: g' = -2 gg, h' = -hh."""
 
     t: float
     g: float  # y'PPy
@@ -54,7 +54,7 @@ class Curve(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What holds for a whole voxel."""
+    """Values of a voxel that do not depend on t."""
 
     rank: int
     restricted: bool
@@ -113,7 +113,7 @@ def _root(before: Point, here: Point) -> float:
 
 @inner
 def _next(before: Point, here: Point, floor: float, ceiling: float, smallest: float) -> tuple[float, float]:
-    """Return the next t to look at, and about how far from the root it is (relative).
+    """Return the next t to evaluate, and its approximate relative distance from the root.
 
     A cubic through two points is of order 2.7, Newton's step of 2, halving the bracket of 1.
     """
@@ -363,6 +363,6 @@ def maximise_likelihood(
         guess = (fixed.q - (k - rank)) / fixed.tr_p  # DerSimonian and Laird's
         top = _climb(maps, small, limits, origin, np.inf, guess)
     if _rises_between(origin, top) and _falls_from(top, limits.slope_g) == 0.0:
-        kept = top.t > 0.0 or small[KIND, 0, 0] == CONSTANT  # else `unweighted_sum` took the arrays
+        kept = top.t > 0.0 or small[KIND, 0, 0] == CONSTANT  # else `unweighted_sum` has overwritten the arrays
         return top.t, top.q if kept else np.nan
     return _search(maps, small, limits, origin, top), np.nan

@@ -13,7 +13,7 @@ LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 SQRT_HALF = math.sqrt(0.5)
 _EPS = 1e-15
 _TINY = 1e-300
-_MOST = 100_000  # terms; near 10 are used, near sqrt(dof) beside the median
+_MOST = 100_000  # terms; about 10 are used, about sqrt(dof) near the median
 
 
 @inner
@@ -40,7 +40,7 @@ def log_beta(a: float, b: float) -> float:
         a, b = b, a
     if a < 15.0:
         return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-    # log gamma(a) - log gamma(a + b); what grows with a is never formed
+    # log gamma(a) - log gamma(a + b), without the terms that grow with a
     ratio = b - b * math.log(a) - (a + b - 0.5) * math.log1p(b / a)
     ratio += _stirling(a) - _stirling(a + b)
     return ratio + math.lgamma(b)

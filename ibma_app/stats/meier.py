@@ -20,7 +20,7 @@ Bools = NDArray[np.bool_]
 
 
 class Corrected(NamedTuple):
-    """What the estimated variances do to C tests at B voxels."""
+    """Corrections for estimated variances, of C tests at B voxels."""
 
     inflation: Floats  # (C, B) times the variance of a t test; 1 of F tests, see scale
     dof: Floats  # (C, B) of t, or the denominator's of F; inf where all variances are known

@@ -78,7 +78,7 @@ def _plain_mean(flat: Floats, small: Floats, k: int, rank: int) -> None:
 def _judge(
     maps: Floats, fixed: Moments, dof: int, choices: _Choices, q: float, summary: Floats, voxel: int
 ) -> tuple[float, bool]:
-    """Judge the fit of one packed voxel whose tau2 is in ``summary``.
+    """Find the scale of the tests of one packed voxel whose tau2 is in ``summary``.
 
     Parameters
     ----------
@@ -90,9 +90,9 @@ def _judge(
     Returns
     -------
     scale : float
-        What multiplies the covariance; -1 where nothing is estimable.
+        Factor of the covariance; -1 where nothing is estimable.
     identical : bool
-        The maps' effects are identical, and that leaves no test.
+        The maps' effects are identical, so that there is no test.
     """
     tau2 = summary[TAU2, voxel]
     if not fixed.sound:
@@ -166,7 +166,7 @@ def _fit_likely(
     choices: _Choices,
     out: MixedFit,
 ) -> None:
-    """Loop over voxels as `_fit` does, and look for each one's tau2 (ML, REML) while it is packed."""
+    """Loop over voxels as `_fit` does, and find each one's tau2 (ML, REML) while it is packed."""
     tested, counts, summary, identical = out
     maps, flat, small, y, v = workspace.maps, workspace.flat, workspace.small, workspace.y, workspace.v
     table, voxels, slots = group.patterns, group.voxels, group.slots
@@ -196,14 +196,14 @@ def _fit_likely(
 
 
 def _holds_constant(frame: Frame) -> bool:
-    """Tell whether an intercept is among the design's columns, or a sum of them."""
+    """Return whether the design's columns span an intercept."""
     ones = np.ones(frame.columns.shape[1])
     left = ones - frame.columns.T @ (frame.columns @ ones)
     return bool(left @ left <= 1e-12 * ones.size)
 
 
 def _centred(effect: Floats, covered: Bools) -> Floats:
-    """Take the plain mean of the covering maps off each voxel's effects."""
+    """Subtract from each voxel's effects the plain mean of the covering maps."""
     n = np.maximum(np.count_nonzero(covered, axis=0), 1)
     return np.where(covered, effect - np.where(covered, effect, 0.0).sum(axis=0) / n, 0.0)
 

@@ -29,8 +29,7 @@ def residual_sum(
 ) -> tuple[float, float]:
     """Fit one voxel on an orthonormal basis; return residual and total sums of squares.
 
-    Row b of ``y`` becomes the residuals. Twice, since the second pass takes out
-    what rounding left of the first.
+    Row b of ``y`` becomes the residuals. A second pass removes rounding error.
     """
     total = 0.0
     for i in range(k):

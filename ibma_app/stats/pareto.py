@@ -1,4 +1,4 @@
-"""The tail of a null by a generalised Pareto distribution, for p that counting cannot reach."""
+"""The tail of a null by a generalised Pareto distribution, for p that are too small to be counted."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 FIRST = 0.75  # quantile of the null where the tail begins, at first
-FEWEST = 20  # exceedances that are still fitted
-LEAST_FIT = 0.05  # p of the fit's goodness (Kolmogorov-Smirnov)
+FEWEST = 20  # exceedances that a tail is fitted to
+LEAST_FIT = 0.05  # p of the test of fit (Kolmogorov-Smirnov)
 
 
 def pareto_tail(observed: Floats, null: Floats) -> Floats:
@@ -28,7 +28,7 @@ def pareto_tail(observed: Floats, null: Floats) -> Floats:
     ndarray, shape (N,)
         1 where no tail could be fitted, or the score lies below it; never 0.
     """
-    from scipy import stats  # half a second that few runs need
+    from scipy import stats  # takes half a second to import, and few runs need it
 
     falling = np.sort(null)[::-1]
     n_tail = int((1.0 - FIRST) * falling.size)
@@ -38,7 +38,7 @@ def pareto_tail(observed: Floats, null: Floats) -> Floats:
         if excess[0] > 0 and excess.std() > 0:
             shape, scale = _by_moments(excess)
             if stats.kstest(excess, "genpareto", args=(shape, 0.0, scale)).pvalue > LEAST_FIT:
-                # a negative shape ends the tail; what lies beyond has the smallest p that a float32 map can hold
+                # with a negative shape the tail is bounded; scores beyond get the smallest p of a float32 map
                 p = n_tail / falling.size * stats.genpareto.sf(observed - start, shape, 0.0, scale)
                 return np.where(observed > start, np.maximum(p, 1e-30), 1.0)
         n_tail = int(0.9 * n_tail)

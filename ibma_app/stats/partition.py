@@ -9,11 +9,11 @@ from ibma_app.stats.compiled import compiled, inner
 
 Floats = NDArray[np.float64]
 
-SAME = 1e-9  # relative to a column's norm: numbers closer than this are one number
+SAME = 1e-9  # relative to a column's norm: numbers closer than this are equal
 
 
 class Partition(NamedTuple):
-    """A design of the same span, whose first columns are what the test speaks of."""
+    """A design with the same span, whose first columns are what is tested."""
 
     effective: Floats  # (K, Q) its coefficients are the contrast's values
     nuisance: Floats  # (K, P - Q) orthonormal, orthogonal to effective
@@ -50,9 +50,9 @@ def partition_design(matrix: Floats, weights: Floats) -> Partition:
 
 
 def constant_within(partition: Partition, blocks: NDArray[np.int64]) -> bool:
-    """Tell whether the test speaks of something that is constant within blocks, nuisance allowed for.
+    """Return whether what is tested is constant within blocks, up to nuisance.
 
-    It does when a vector that is constant within blocks lies in the design's
+    It is when a vector that is constant within blocks lies in the design's
     span but not in that of the nuisance: permuting within blocks would leave
     it where it is, so that signs must be flipped instead.
 
@@ -82,7 +82,7 @@ def unit_indicators(labels: NDArray[np.int64]) -> Floats:
 
 
 def spans_labels(matrix: Floats, labels: NDArray[np.int64]) -> bool:
-    """Tell whether a design of full rank, (K, P), has a column for each label, or columns that amount to it."""
+    """Return whether a design of full rank, (K, P), has a column for each label, or columns that amount to it."""
     unit, (basis, _) = unit_indicators(labels), np.linalg.qr(matrix)
     return bool(np.abs(unit - basis @ (basis.T @ unit)).max() <= 1e-8)
 
@@ -94,7 +94,7 @@ def same_rows(matrix: Floats) -> NDArray[np.int64]:
     norms = np.sqrt((matrix**2).sum(axis=0))
     scaled = matrix / np.where(norms > 0, norms, 1.0)
     labels = np.zeros(matrix.shape[0], dtype=np.int64)
-    for column in scaled.T:  # gaps, not rounding, which may part two equal numbers
+    for column in scaled.T:  # by gaps: rounding might separate two equal numbers
         order = np.argsort(column, kind="stable")
         ranks = np.empty(column.size, dtype=np.int64)
         ranks[order] = np.cumsum(np.diff(column[order], prepend=column[order[0]]) > SAME)
@@ -104,7 +104,7 @@ def same_rows(matrix: Floats) -> NDArray[np.int64]:
 
 @inner
 def _project_out(basis: Floats, rank: int, vector: Floats, k: int) -> None:
-    """Take out of a vector its part in a basis; twice, for what rounding left."""
+    """Subtract from a vector its projection on a basis; twice, to remove rounding error."""
     for _ in range(2):
         for a in range(rank):
             along = 0.0
@@ -133,7 +133,7 @@ def _covered_basis(columns: Floats, index: NDArray[np.int64], k: int, basis: Flo
 
 @compiled
 def _residualise(values: Floats, covered: NDArray[np.bool_], columns: Floats) -> None:
-    """Loop over voxels; the basis is made anew where coverage changes."""
+    """Loop over voxels; a new basis is made where coverage changes."""
     n_maps, n_voxels = values.shape
     basis = np.zeros((columns.shape[0] + 1, n_maps))
     index = np.zeros(n_maps, np.int64)
@@ -158,7 +158,7 @@ def _residualise(values: Floats, covered: NDArray[np.bool_], columns: Floats) ->
 
 
 def residuals(values: Floats, covered: NDArray[np.bool_], nuisance: Floats) -> Floats:
-    """Return what least squares on the nuisance leaves of each voxel's covered maps.
+    """Return the residuals of each voxel's covered maps after least squares on the nuisance.
 
     Parameters
     ----------

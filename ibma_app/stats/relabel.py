@@ -12,12 +12,12 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Relabellings:
-    """What happens to K maps in each relabelling; the identity is the first."""
+    """How K maps are relabelled; the first relabelling is the identity."""
 
     orders: NDArray[np.int32]  # (D, K) the row of the design that each map gets
-    signs: NDArray[np.int8]  # (D, K) what each map is multiplied with
+    signs: NDArray[np.int8]  # (D, K) 1 or -1, by which each map is multiplied
     exhaustive: bool
-    mirrored: bool = False  # each stands for itself and for its opposite, which scores the same
+    mirrored: bool = False  # each stands for itself and its mirror image, which scores the same
 
     @property
     def n_drawn(self) -> int:
@@ -26,7 +26,7 @@ class Relabellings:
 
     @property
     def size(self) -> int:
-        """R, the relabellings that they stand for."""
+        """R, the relabellings that they stand for, mirror images included."""
         return self.n_drawn * (2 if self.mirrored else 1)
 
 

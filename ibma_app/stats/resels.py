@@ -1,4 +1,4 @@
-"""How smooth residuals are, and how many resolution elements a mask holds.
+"""The smoothness of residuals, and the resolution elements (resels) of a mask.
 
 The roughness of a field is the covariance of its spatial derivatives; that of
 a Gaussian kernel with the same roughness gives the FWHM. Rules are those of
@@ -24,7 +24,7 @@ RESELS, AXES, COUNT = 0, 1, 4  # columns of a plane's sums
 
 
 class Width(NamedTuple):
-    """What `fwhm_of` finds."""
+    """The result of `fwhm_of`."""
 
     fwhm: tuple[float, float, float]  # voxels; 1 along an axis on which the mask has one voxel
     n_voxels: int  # voxels averaged over
@@ -66,7 +66,7 @@ def count_resels(mask: Bools, fwhm: ArrayLike) -> Floats:
 
 
 def extended_axes(mask: Bools) -> Bools:
-    """Tell along which axes a mask (X, Y, Z) has more than one plane: (3,)."""
+    """Return along which axes a mask (X, Y, Z) has more than one plane: (3,)."""
     planes = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     return np.array([found.size > 1 and found[-1] > found[0] for found in planes])
 
@@ -121,14 +121,14 @@ def _determinant(rough: Floats, axes: Bools) -> float:
         b = rough[1, 1]
     if axes[2]:
         c = rough[2, 2]
-    # differences along an axis that does not count are 0, and so are their products
+    # differences along an axis of one plane are 0, and so are their products
     xy, xz, yz = rough[0, 1], rough[0, 2], rough[1, 2]
     return max(a * b * c + 2.0 * xy * yz * xz - a * yz * yz - xy * xy * c - xz * xz * b, 0.0)
 
 
 @inner
 def _count_maps(covered: Bools, sound: Bools) -> Integers:
-    """Count the maps of each voxel; below 0, and equal to nobody's, where residuals mean nothing."""
+    """Count the maps of each voxel; a negative number, unlike any other's, where residuals are not defined."""
     counts = np.zeros(covered.shape[0], np.int64)
     for i in range(covered.shape[0]):
         counts[i] = np.sum(covered[i]) if sound[i] else -1 - i
@@ -193,21 +193,21 @@ def sum_roughness(
     covered : ndarray of bool, shape (N, K')
         By which maps; differences are taken between voxels with the same ones.
     sound : ndarray of bool, shape (N,)
-        False: the residuals of a voxel mean nothing (all are 0).
+        False: the residuals of a voxel are not defined (all are 0).
     places : ndarray of int64, shape (planes, Y, Z)
         Rows of ``residuals``, -1 outside the mask. One plane more than
-        ``n_planes``, but at the end of the image.
+        ``n_planes``, except at the end of the image.
     axes : ndarray of bool, shape (3,)
         From `extended_axes`.
     n_planes : int
-        How many planes to add up.
+        Number of planes to add up.
     scale : float
-        All maps over those in ``residuals``.
+        Number of all maps over that of the maps in ``residuals``.
 
     Returns
     -------
     ndarray, shape (n_planes, 5)
-        For `fwhm_of`; rows of all planes of the image, however cut.
+        For `fwhm_of`, which takes the rows of all planes of the image.
     """
     sums = np.zeros((n_planes, 5))
     _sum_planes(

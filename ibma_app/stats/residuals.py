@@ -8,13 +8,13 @@ from ibma_app.stats.compiled import compiled, inner
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-RANK_TOLERANCE = 1e-9  # of a column's own length: what is left of it is rounding
-NOTHING_LEFT = 1e-14  # residual over total sum of squares: the fit is exact
+RANK_TOLERANCE = 1e-9  # remainder of a column, relative to its length, that is rounding error
+NOTHING_LEFT = 1e-14  # residual over total sum of squares at which a fit is exact
 
 
 @inner
 def _remove(basis: Floats, rank: int, vector: Floats, k: int) -> None:
-    """Take out of a vector its part in a basis; twice, for what rounding left."""
+    """Subtract from a vector its projection on a basis; twice, to remove rounding error."""
     for _ in range(2):
         for a in range(rank):
             along = 0.0

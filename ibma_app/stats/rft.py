@@ -1,4 +1,4 @@
-"""Gaussian random field theory: how often a smooth null field exceeds a height, and how far.
+"""Gaussian random field theory: how often a smooth null field exceeds a height, and in how large clusters.
 
 Formulas: Worsley et al. 1996, Human Brain Mapping 4, 58-73 (EC densities and
 the unified p of a peak); Friston et al. 1994, Human Brain Mapping 1, 210-220
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 EPS = 2.0**-52
 FOUR_LOG_2 = 4.0 * math.log(2.0)
-HIGHEST = 10.0  # of z: expected counts fall long before
+HIGHEST = 10.0  # z, far above the height from which on expected counts fall
 _GRID = np.linspace(0.01, HIGHEST, 1000)
 
 
@@ -30,17 +30,17 @@ class RandomField(NamedTuple):
     """A stationary null field."""
 
     kind: str  # "z", "t" or "F"
-    dof: tuple[float, float] = (1.0, math.inf)  # of t: the second counts
-    two_sided: bool = False  # z and t: exceeded by either sign
+    dof: tuple[float, float] = (1.0, math.inf)  # of F; t has the second
+    two_sided: bool = False  # z and t: either sign may exceed the height
 
 
 class ClusterLevel(NamedTuple):
-    """What is expected of clusters above a height, and p of those found."""
+    """The expected clusters above a height, and p of those found."""
 
-    expected: float  # clusters anywhere
-    expected_resels: float  # of one cluster
-    p: Floats  # (G,) that a cluster is as large or larger
-    log10_p: Floats  # (G,) corrected -log10 p: that any is
+    expected: float  # number of clusters
+    expected_resels: float  # extent of a cluster
+    p: Floats  # (G,) probability that a cluster is as large or larger
+    log10_p: Floats  # (G,) corrected -log10 p: that any cluster is
 
 
 def _z_densities(height: Floats) -> list[Floats]:
@@ -112,7 +112,7 @@ def ec_densities(field: RandomField, height: ArrayLike) -> Floats:
         densities = _z_densities(at)
     both = 2.0 if field.two_sided and field.kind != "F" else 1.0
     found = both * np.array(densities)
-    # undefined (fewer dof than dimensions): as if exceeded for certain
+    # not defined with fewer dof than dimensions: as if exceeded with certainty
     return np.maximum(np.where(np.isnan(found), np.inf, found), EPS)
 
 
@@ -143,8 +143,8 @@ def height_of_p(field: RandomField, p: float) -> float:
 def _last_mode(field: RandomField, resels: Floats) -> tuple[float, float]:
     """Return the height from which on expected counts fall, and the count there.
 
-    Below, the approximation counts holes and handles: lower heights would look
-    rarer than they are.
+    Below it the approximation counts holes and handles, and would make lower
+    heights seem rarer than they are.
     """
     heights = _GRID**2 if field.kind == "F" else _GRID
     expected = expected_maxima(field, heights, resels)
@@ -182,7 +182,7 @@ def peak_log10p(field: RandomField, height: ArrayLike, resels: ArrayLike) -> Flo
     counts = np.asarray(resels, dtype=np.float64)
     lowest, most = _last_mode(field, counts)
     high = np.maximum(np.asarray(height, dtype=np.float64), lowest)
-    # (the cap: a height between two of the grid may be a hair above)
+    # capped, as the count at a height between two of the grid may be slightly larger
     return _log10_any(np.clip(expected_maxima(field, high, counts), 0.0, most) + EPS)
 
 
@@ -201,10 +201,10 @@ def height_threshold(field: RandomField, resels: ArrayLike, n_voxels: int, alpha
     """
     counts = np.asarray(resels, dtype=np.float64)
     bonferroni = height_of_p(field, alpha / n_voxels)
-    wanted = -math.log10(alpha)
+    target = -math.log10(alpha)
 
     def short(height: float) -> float:
-        return float(peak_log10p(field, [height], counts)[0]) - wanted
+        return float(peak_log10p(field, [height], counts)[0]) - target
 
     lowest, _ = _last_mode(field, counts)
     if lowest >= bonferroni or short(bonferroni) <= 0.0:
@@ -252,10 +252,10 @@ def cluster_level(field: RandomField, height: float, resels: ArrayLike, extents:
 def extent_threshold(field: RandomField, height: float, resels: ArrayLike, alpha: float) -> float:
     """Return the extent in resels from which on a cluster's corrected p is at most alpha."""
     level = cluster_level(field, height, resels, [1.0])
-    wanted = -math.log1p(-alpha)  # expected number of clusters as large
+    target = -math.log1p(-alpha)  # expected number of clusters as large
     dimension = _dimensions(np.asarray(resels, dtype=np.float64))
     expected = level.expected + EPS
-    if expected <= wanted or dimension == 0:
-        return 0.0 if expected <= wanted else math.inf
+    if expected <= target or dimension == 0:
+        return 0.0 if expected <= target else math.inf
     beta = -math.log(level.p[0]) if level.p[0] > 0.0 else math.inf
-    return float((math.log(expected / wanted) / beta) ** (0.5 * dimension))
+    return float((math.log(expected / target) / beta) ** (0.5 * dimension))

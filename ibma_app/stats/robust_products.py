@@ -1,4 +1,4 @@
-"""Cluster-robust least squares of many relabellings at once, from a few numbers of each cluster.
+"""Cluster-robust least squares of many relabellings at once, from a few numbers for each cluster.
 
 Where whole clusters change sign or place, all that a relabelling changes is
 linear in what it moves. With residuals y_j under the null of cluster j and
@@ -28,9 +28,9 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
-IN_CACHE = 60_000  # numbers that a tile of voxels holds
+IN_CACHE = 60_000  # numbers of a tile of voxels that stay in a core's cache
 _NONE = 1e-12  # of the largest singular value: no template
-_ROUNDING = 1e-13  # of a variance: what is left of it is rounding
+_ROUNDING = 1e-13  # remainder of a variance that is rounding error
 
 
 class Forms(NamedTuple):

@@ -2,8 +2,8 @@
 
 The criterion is the correlation of the fine detail of residual maps (maps
 less the mean of all), pairs of equal sample size against pairs of unequal
-sample size, which cannot be the very same people. It is silent where it
-cannot tell (`validation/same_sample.py` measures how often it errs).
+sample size, which cannot be exactly the same people. Where that does not
+decide, no pair is reported (`validation/same_sample.py` measures its errors).
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ Singles = NDArray[np.float32]
 
 LEAST_WEIGHT = 0.1  # of the smoothing kernel inside the coverage: below it a smoothed value would be noise
 FLOOR = 0.15
-"""Correlation of fine detail up to which nothing is said; pain studies of unequal n reach .16."""
+"""Correlation of fine detail up to which no pair is reported; pain studies of unequal n reach .16."""
 SPREADS = 6.0
-"""Robust standard deviations above the median that a pair must lie where sample sizes tell nothing."""
+"""Robust standard deviations that a pair must lie above the median where sample sizes do not help."""
 SAME_MAP = 0.85
 """One map on two grids keeps .90 to .96 of its fine detail (2 mm against 3 and 4 mm); two contrasts of one sample
 reach .61."""
-REFERENCE = 10  # pairs of unequal n that it takes to learn from them
+REFERENCE = 10  # fewest pairs of unequal n from which a limit is taken
 
 
 class Suspects(NamedTuple):
@@ -38,8 +38,8 @@ class Suspects(NamedTuple):
 def fine_detail(volume: Singles, covered: NDArray[np.bool_], sigma: Floats) -> Singles:
     """Subtract a map's Gaussian smoothing within its coverage, and scale it by its root mean square.
 
-    What two samples share is broad (the effect, the anatomy, the smoothing of
-    their software); what a sample shares with itself is fine.
+    What two samples have in common is broad (effect, anatomy, the smoothing of
+    their software); two maps of one sample have fine detail in common, too.
 
     Parameters
     ----------
@@ -72,11 +72,11 @@ def find_suspects(r: Floats, sample_size: Sequence[float | None], floor: float =
     r : (K, K) array
         Correlations of fine detail; NaN where a pair cannot be compared.
     sample_size : sequence of float or None, length K
-        None: unknown, and then equal to none. Where none is known, or there
-        are fewer than 10 pairs of unequal n, every pair is judged against
-        the median and spread of all.
+        None: unknown, and then unequal to any. Where none is known, or there
+        are fewer than 10 pairs of unequal n, every pair is compared with the
+        median and spread of all.
     floor : float
-        Correlations at or below it are not looked at.
+        Correlations at or below it are never reported.
 
     Returns
     -------

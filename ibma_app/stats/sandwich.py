@@ -197,9 +197,9 @@ def fit_sandwich(values: Floats, covered: Bools, frame: Frame, clusters: Ints) -
     Returns
     -------
     SandwichFit
-        t, and F with T²'s factor. Not estimable is a test that gives weight to
-        what the design takes up whole of a cluster, whose dof are not
-        positive, or that no residual is left for.
+        t, and F from T². A test is not estimable when it gives weight to what
+        the design fits exactly in a cluster, when its dof are not positive, or
+        when there are no residuals.
     """
     voxels, tests = values.shape[1], frame.upper.size
     fit = SandwichFit(
@@ -217,7 +217,7 @@ def fit_sandwich(values: Floats, covered: Bools, frame: Frame, clusters: Ints) -
 
 
 def complete_tests(frame: Frame, clusters: Ints) -> tuple[Adjusted, Floats]:
-    """Return what the tests are where all K maps cover, and the basis of the design that they are on, (K, P).
+    """Return the tests where all K maps cover, and the basis of the design that they are given on, (K, P).
 
     Parameters
     ----------

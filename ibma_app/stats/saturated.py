@@ -1,4 +1,4 @@
-"""Values at the end of their scale: the strongest that there are, not empty ones."""
+"""Values at the end of their scale, which are the strongest ones, not empty ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,13 +16,13 @@ MOSTLY_ZERO = 0.1  # share of a p map's voxels: fewer zeros are no background
 def hold_saturated(
     maps: Mapping[str, NDArray[Any]], smallest_p: float
 ) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
-    """Take saturated values at the limit of their scale, so that the strongest voxels are no holes.
+    """Replace saturated values by the limit of their scale, so that the strongest voxels are not left out.
 
     An infinite t or z becomes the largest finite one of its map, 38.4 at
-    least. A p of 0 becomes the smallest p that its file can hold, where it is
-    no background: its own effect, t or z is 0 or missing there; or, without
-    these, it belongs to a region of zeros that reaches the edge of the
-    volume, and zeros are more than a tenth of it.
+    least. A p of 0 becomes the smallest p that its file can hold, unless it is
+    background: where its effect, t or z is 0 or missing; or, without these, in
+    a region of zeros that reaches the edge of the volume, if more than a tenth
+    of it are zeros.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From statistics to z and to -log10 p, in log space and vectorised.
+"""Converts statistics to z and to -log10 p, in log space and vectorised.
 
 Finite input gives finite output, relative error below 1e-9 for |t| to 1000 and
 dof from 1 to 1e6; dof may be infinite (the statistic is then normal or
@@ -32,11 +32,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _LOG_10 = math.log(10.0)
-_SMALLEST = 5e-324  # p below is taken as this
+_SMALLEST = 5e-324  # p of 0 is replaced by this
 _NEAREST_ONE = 1.0 - 2.0**-53
 
 _NODES = 64  # of t per unit; the error of quintic interpolation is below 1e-12
-_REACH = 8  # beyond, t are few
+_REACH = 8  # |t| up to which z is interpolated; larger ones are few
 _MOST_DOF = 1e6
 _FAR = 20.0  # |z| whose probability is not left to stdtrit: SciPy before 1.17 stops at 1e-100
 _NO_NODES = np.zeros((_NODES * _REACH + 1, 3))
@@ -192,7 +192,7 @@ def t_to_z(t: ArrayLike, dof: ArrayLike, frequent: float = 0.0) -> Floats:
     t, dof : array_like
         Broadcast against each other. dof inf: z is t; dof <= 0: z is 0.
     frequent : float
-        dof, whole or not, that many t have: nodes are worth while.
+        dof, whole or not, that many t have: z is interpolated for them, too.
 
     Returns
     -------
@@ -251,7 +251,7 @@ def f_to_z(f: ArrayLike, dof1: ArrayLike, dof2: ArrayLike) -> Floats:
 
 
 def p_to_z(p: ArrayLike) -> Floats:
-    """Return z = isf(p); p = 0 and p = 1 are taken as the nearest floats between."""
+    """Return z = isf(p); p = 0 and p = 1 are replaced by the nearest floats between."""
     clipped = np.clip(np.asarray(p, dtype=np.float64), _SMALLEST, _NEAREST_ONE)
     # near 1, log1p keeps what log(p) has lost
     return np.where(clipped <= 0.5, z_from_log_sf(np.log(clipped)), -z_from_log_sf(np.log1p(-clipped)))

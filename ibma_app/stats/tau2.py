@@ -49,7 +49,7 @@ _MOMENTS = {
 }
 LIKELY = {"ml": ML, "reml": REML}
 
-_CLOSE = 1e-8  # a step of tau2 plus the smallest variance; Newton's next would be its square
+_CLOSE = 1e-8  # last step, relative to tau2 plus the smallest variance: the error is about its square
 
 
 @inner
@@ -103,8 +103,8 @@ def _solve_q(maps: Floats, small: Floats, rank: int, target: float) -> float:
     """Return tau2 >= 0 with Q(tau2) = target; 0 where Q(0) is smaller.
 
     1/Q is concave and increasing in tau2: a Newton step from anywhere lands
-    left of the root, and those from there never pass it and converge
-    quadratically. No bracket, no absolute tolerance.
+    left of the root, and steps from there do not pass it and converge
+    quadratically, without a bracket or an absolute tolerance.
     """
     m = moments(maps, small, rank, 0.0, ONCE)
     if not m.sound or m.q <= target or m.ypp <= 0.0:

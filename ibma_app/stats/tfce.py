@@ -2,9 +2,9 @@
 
 Voxels are taken from the highest down. Between the heights of two voxels no
 cluster changes, so that each cluster's part of the integral is known in closed
-form. Every local maximum starts a cluster; clusters are joined as union-find
-does, and what one has gathered is kept at its root (as a difference, for those
-that were joined to it), so that only a small table of clusters is ever busy.
+form. Every local maximum starts a cluster; clusters are joined by union-find,
+and what a cluster has gathered is kept at its root (for those that were joined
+to it, as a difference), so that a small table of clusters is enough.
 """
 
 from typing import NamedTuple
@@ -20,11 +20,11 @@ Integers = NDArray[np.int64]
 Nodes = NDArray[np.int32]
 Keys = NDArray[np.uint64]
 
-RADIX = 11  # bits a pass of the sort
+RADIX = 11  # bits sorted in a pass
 
 
 class Surround(NamedTuple):
-    """Where the mask's voxels lie in the smallest box around them, with a border of one voxel."""
+    """The positions of the mask's voxels in the smallest box around them, with a border of one voxel."""
 
     places: Nodes  # (V,) index into the flat box
     steps: Nodes  # (N,) to the neighbours
@@ -42,7 +42,7 @@ class _Tree(NamedTuple):
 
 
 def surround(mask: NDArray[np.bool_], connectivity: int) -> Surround:
-    """Lay out a mask (X, Y, Z).
+    """Find the positions of a mask's voxels, (X, Y, Z).
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def _sort(keys: Keys, spare: Keys, m: int, counts: NDArray[np.int64]) -> None:
 
 @folded
 def _power(base: float, exponent: float) -> float:
-    """Raise to a power; the usual ones without pow."""
+    """Raise to a power; the usual exponents without pow."""
     if exponent == 0.5:
         return np.sqrt(base)
     if exponent == 1.0:
@@ -171,8 +171,9 @@ def _grow(keys: Keys, m: int, steps: Nodes, e: float, h1: float, tree: _Tree, be
     """Take voxels from the highest down; return the number of clusters begun, which count from 1.
 
     ``before`` (m,) becomes what the cluster had gathered when the voxel joined.
-    Most voxels meet one cluster, and its root at once: that is seen without a
-    branch for each neighbour, which no processor could foresee.
+    Most voxels have neighbours in one cluster only, whose root is found at
+    once: this case is found without a branch for each neighbour, which would be
+    mispredicted.
     """
     label, parent, size, last, gathered = tree.label, tree.parent, tree.size, tree.last, tree.gathered
     single = np.empty(1, np.float32)
@@ -221,7 +222,7 @@ def _total(tree: _Tree, cluster: int) -> float:
 
 @compiled
 def _largest(tree: _Tree, begun: int) -> float:
-    """Return the largest value: that of a cluster's first voxel, which gathered all there was."""
+    """Return the largest value, which the first voxel of a cluster has: it was in it from the start."""
     largest = 0.0
     for cluster in range(1, begun + 1):
         largest = max(largest, _total(tree, cluster))
@@ -237,7 +238,7 @@ def _spread(keys: Keys, m: int, tree: _Tree, before: Floats, out: Floats) -> Non
 
 
 class TfceWorkspace:
-    """Work space of one thread for TFCE on one mask (Smith & Nichols 2009).
+    """Work arrays of one thread, for TFCE in one mask (Smith & Nichols 2009).
 
     Parameters
     ----------
@@ -264,7 +265,7 @@ class TfceWorkspace:
         voxels : ndarray of int64, shape (M,)
             Indices into the mask: all voxels above 0.
         values : ndarray, shape (M,)
-            Their heights, > 0; taken to single precision (6e-8 relative).
+            Their heights, > 0; rounded to single precision (6e-8 relative).
         """
         return float(_largest(self._tree, self._grow(voxels, values)))
 

@@ -1,4 +1,4 @@
-"""Going through voxels: grouped by pattern of coverage, then packed and padded one by one."""
+"""Groups voxels by pattern of coverage, and packs their maps for the kernels one by one."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,12 +13,12 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
-TILE = 64  # voxels copied at a time: a column of a (K, B) array is far apart in memory
-_TABLE = 4_000_000  # numbers that the bases of one group of patterns may hold
+TILE = 64  # voxels copied at a time: the values of a voxel are far apart in a (K, B) array
+_TABLE = 4_000_000  # numbers in the bases of one group of patterns, at most
 
 
 class Group(NamedTuple):
-    """Some voxels, and the few patterns of coverage they have."""
+    """Voxels with few patterns of coverage."""
 
     voxels: Ints  # (n,) ascending
     slots: Ints  # (n,) pattern of each
@@ -26,7 +26,7 @@ class Group(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """What a loop over voxels works on."""
+    """The work arrays of a loop over voxels."""
 
     y: Floats  # (TILE, K) effects of some voxels
     v: Floats  # (TILE, K) their variances
@@ -49,10 +49,10 @@ def new_workspace(frame: Frame) -> Workspace:
 
 
 def _pattern_keys(covered: Bools) -> NDArray[np.uint64]:
-    """Return a number for each voxel, (B,), that tells its pattern of coverage.
+    """Return a number for each voxel, (B,), that identifies its pattern of coverage.
 
-    Exact to 64 maps; beyond, equal keys for unequal patterns are as unlikely
-    as a 64-bit hash makes them, and `group_voxels` checks.
+    Exact up to 64 maps; with more, a hash of 64 bits, which `_find_patterns`
+    checks.
     """
     keys = np.zeros(covered.shape[1], dtype=np.uint64)
     factor = np.uint64(0x9E3779B97F4A7C15)
@@ -100,7 +100,7 @@ def group_voxels(covered: Bools, frame: Frame) -> Iterator[Group]:
 
 @inner
 def fill_tile(data: Floats, voxels: Ints, start: int, tile: Floats) -> int:
-    """Copy voxels from position ``start`` of the list on; return how many."""
+    """Copy voxels, from position ``start`` of the list on; return their number."""
     width = min(TILE, voxels.size - start)
     for i in range(data.shape[0]):
         for b in range(width):
@@ -110,7 +110,7 @@ def fill_tile(data: Floats, voxels: Ints, start: int, tile: Floats) -> int:
 
 @inner
 def lay_pattern(flat: Floats, small: Floats, columns: Floats, slot: int, k: int, rank: int) -> None:
-    """Lay a pattern's basis, and its columns' products, beside the voxel's maps."""
+    """Write a pattern's basis, and the products of its columns, to the voxel's array."""
     width = flat.shape[1]
     pair = COLUMNS + columns.shape[1]
     for i in range(k, width):
@@ -132,7 +132,7 @@ def lay_pattern(flat: Floats, small: Floats, columns: Floats, slot: int, k: int,
 
 @folded
 def pack_voxel(flat: Floats, y: Floats, v: Floats, which: Ints, slot: int, b: int, k: int) -> None:
-    """Lay one voxel's covered maps together; what is not covered is not read, whatever it holds."""
+    """Write one voxel's covered maps to its array; values that are not covered are not read."""
     if k == y.shape[1]:
         for i in range(k):
             flat[EFFECT, i] = y[b, i]

@@ -1,12 +1,12 @@
-"""Weighted least squares of one voxel, and what its weights 1/(v + tau2) say about tau2.
+"""Weighted least squares of one voxel with weights 1/(v + tau2), and the sums that estimate tau2.
 
 With W the weights, P = W - W X (X'WX)^-1 X'W and r the residuals, the estimators
 of tau2 need y'Py = Q(tau2), y'PPy, y'PPPy, tr P and tr PP (Viechtbauer 2005).
-Sums run in four lanes over maps padded with weight 0: as fast as a compiler
-allowed to reorder sums would make them, and always in the same order.
+Sums run in four lanes over maps padded with weight 0: as fast as if a compiler
+might reorder them, and always in the same order.
 
-A voxel lies in two arrays, which every function here is given (views and tuples
-of arrays would cost more than the arithmetic):
+Every function takes the two arrays of a voxel (views and tuples of arrays would
+take longer than the arithmetic):
 
 maps : ndarray, shape (COLUMNS + P + P (P + 1) / 2, G, 4)
     Rows of maps in G groups of four lanes: effects, variances (inf beyond k),
@@ -39,13 +39,13 @@ from ibma_app.stats.simd import fill4, get4, put4, sum4
 
 Floats = NDArray[np.float64]
 
-IDENTICAL = 1e-14  # residual over total sum of squares (weighted): the maps say the same
-ONCE, TWICE = np.int64(1), np.int64(2)  # passes of `moments`; of bare numbers each would be compiled for itself
+IDENTICAL = 1e-14  # residual over total sum of squares (weighted) up to which the maps have the same effect
+ONCE, TWICE = np.int64(1), np.int64(2)  # passes of `moments`; a literal number would be another compiled signature
 FACTOR, SECOND, THIRD, INVERSE, LOWER, PRODUCT, VECTORS = range(KIND)
 
 
 class Moments(NamedTuple):
-    """What weights 1/(v + tau2) give."""
+    """The sums of a fit with weights 1/(v + tau2)."""
 
     q: float  # y'Py
     ypp: float  # y'PPy
@@ -183,7 +183,7 @@ def _start(maps: Floats, small: Floats, rank: int) -> None:
 
 @inner
 def _step(maps: Floats, small: Floats, rank: int) -> None:
-    """Add (X'WX)^-1 X'W r to the coefficients and take it out of the residuals r."""
+    """Add (X'WX)^-1 X'W r to the coefficients, and subtract its fit from the residuals r."""
     for a in range(rank):
         small[LOWER, 0, a] = weighted_dot(maps, COLUMNS + a, np.int64(RESIDUAL))
     for a in range(rank):
@@ -200,8 +200,8 @@ def moments(maps: Floats, small: Floats, rank: int, tau2: float, passes: int) ->
     """Fit one voxel with weights 1/(v + tau2).
 
     Weights, factor, inverse and coefficients are left in place; the row of
-    residuals becomes W r. A second of the ``passes`` takes out what rounding
-    left of the first, for results rather than for steps to them.
+    residuals becomes W r. A second of the ``passes`` removes rounding error:
+    for results, not for steps of an iteration.
     """
     if small[KIND, 0, 0] == CONSTANT:
         return _moments_of_mean(maps, small, tau2)
@@ -228,7 +228,7 @@ def moments(maps: Floats, small: Floats, rank: int, tau2: float, passes: int) ->
 
 @inner
 def refit(maps: Floats, small: Floats, rank: int) -> float:
-    """Take out of the last fit what rounding left in its coefficients; return Q (a second pass of `moments`)."""
+    """Remove rounding error from the coefficients of the last fit, as a second pass of `moments` does; return Q."""
     for i in range(maps.shape[1]):
         put4(maps, RESIDUAL, i, get4(maps, EFFECT, i))
     for a in range(rank):

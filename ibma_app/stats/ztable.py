@@ -1,4 +1,4 @@
-"""From millions of t or F to z: one monotone table per test, and the exact function beside it.
+"""Converts millions of t or F to z: by one monotone table per test, and the exact function beyond it.
 
 The table runs over a = sqrt(explained / (explained + residual)), which is
 |r| of a t test; there z is smooth, and cubic Hermite interpolation on
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 STEPS = 4096
 HIGHEST = 0.95
-LARGE = 225.0  # t², beyond which a table is not worth its room
+LARGE = 225.0  # t² up to which z is tabulated
 IDENTICAL = 1e-14  # residual over total: not estimable, as in the fits
 
 
@@ -96,7 +96,7 @@ def _row_from_table(products: Floats, scale: Floats, table: ZTable, out: Floats)
     """Interpolate at every r = product * scale, as if none were beyond the table; count those that are."""
     z, slope, steps_per_one = table.z, table.slope, table.steps_per_one
     beyond = 0
-    for b in range(products.size):  # neither branch nor call, so that voxels share instructions
+    for b in range(products.size):  # without branches and calls, so that it is vectorised
         r = products[b] * scale[b]
         at = abs(r) * steps_per_one
         beyond += at >= STEPS
