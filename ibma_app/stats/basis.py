@@ -202,10 +202,6 @@ def _settle(
     for n in range(voxels.size):
         k = _take_rows(frame, covered, voxels[n], columns, out.which, n)
         rank = _keep_basis(columns, triangle, pivots, k, covered.shape[0])
-        if frame.constant and rank == 1:  # exactly, as it is fitted as a mean
-            triangle[0, 0] = np.sqrt(k / covered.shape[0])
-            for i in range(k):
-                columns[0, i] = 1.0 / np.sqrt(float(k))
         for s in range(rank):
             for i in range(k):
                 out.columns[n, s, i] = columns[pivots[s], i]
@@ -217,6 +213,26 @@ def _settle(
         out.maps[n], out.rank[n] = k, rank
 
 
+def _settle_constant(frame: Frame, covered: Bools) -> Patterns:
+    """Make the bases of patterns (N, K) of an intercept alone: no kernel to wait for, where most designs are this."""
+    n_patterns, n_maps = covered.shape
+    maps = np.count_nonzero(covered, axis=1)
+    some = np.maximum(maps, 1)[:, np.newaxis]
+    taken = np.arange(n_maps) < maps[:, np.newaxis]  # in a pattern's own places
+    columns = np.zeros((n_patterns, 1, (n_maps + LANES - 1) // LANES * LANES))
+    columns[:, 0, :n_maps] = np.where(taken, 1.0 / np.sqrt(some.astype(np.float64)), 0.0)
+    rows = frame.rows / np.sqrt(some / n_maps)[..., np.newaxis]
+    rows[maps == 0] = 0.0
+    return Patterns(
+        maps,
+        np.minimum(maps, 1),
+        np.where(taken, np.argsort(~covered, axis=1, kind="stable"), 0),
+        columns,
+        rows,
+        np.repeat(maps[:, np.newaxis] > 0, frame.upper.size, axis=1),
+    )
+
+
 def settle_patterns(frame: Frame, covered: Bools, voxels: Ints) -> Patterns:
     """Make a basis for each pattern of coverage, each given by a voxel that has it.
 
@@ -226,6 +242,8 @@ def settle_patterns(frame: Frame, covered: Bools, voxels: Ints) -> Patterns:
     covered : ndarray of bool, shape (K, B)
     voxels : ndarray of int, shape (N,)
     """
+    if frame.constant:
+        return _settle_constant(frame, np.ascontiguousarray(covered[:, voxels].T))
     n, (p, k) = voxels.size, frame.columns.shape
     out = Patterns(
         np.zeros(n, dtype=np.int64),
