@@ -14,4 +14,4 @@ class Atlas:
     name: str
     labels: NDArray[np.int32]  # (X, Y, Z), 0: no region
     affine: NDArray[np.float64]  # (4, 4), voxel indices to mm, RAS+
-    names: Mapping[int, str]  # label -> region; a label without a name is called by its number
+    names: Mapping[int, str]  # label -> region; a label without a name goes by its number

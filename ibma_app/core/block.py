@@ -1,4 +1,4 @@
-"""What an estimator is given: the maps' values at a block of voxels."""
+"""The input of an estimator: the maps' values at a block of voxels."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class VoxelBlock:
-    """K maps at B voxels. A kind that was not asked for is None.
+    """K maps at B voxels. A kind of map that is not needed is None.
 
-    Where ``covered`` is False the values mean nothing (they are 0) and must
+    Where ``covered`` is False there are no values (they are 0), and they must
     not be used.
     """
 

@@ -1,4 +1,4 @@
-"""How many maps must cover a voxel, and why a map does not: what several rooms share."""
+"""How many maps must cover a voxel, and the reasons why a map does not."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_COVERAGE = {"run": 0.0, "subject": 1.0, "study": 0.75}
-"""Share of the maps that must cover a voxel when the user names none; 0: any map."""
+"""Default share of the maps that must cover a voxel, by unit; 0: any map."""
 
 Reasons = NDArray[np.uint8]
 Indices = NDArray[np.integer[Any]]
@@ -20,5 +20,5 @@ REASONS = (
     "outside the field of view",
     "edge of what the map covers",
 )
-"""What the codes in an array of reasons mean; 0 is covered."""
+"""The meaning of the codes in an array of reasons; 0 is covered."""
 COVERED, NOT_FINITE, BACKGROUND, VARIANCE_NOT_POSITIVE, VARIANCE_ABSURD, OUTSIDE, EDGE = range(len(REASONS))

@@ -1,4 +1,4 @@
-"""What is asked of the maps: a design matrix and the tests on its columns."""
+"""A design matrix, and the tests on its columns."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ TAILS = ("two-sided", "positive", "negative")
 class Test:
     """One hypothesis about the design's columns: a t test (one row) or an F test.
 
-    Every test of several rows is an F test; a single row may ask for it. F
-    tests are upper-tail whatever ``tail`` says: theirs is "positive".
+    A test of several rows is always an F test, one of a single row with
+    ``is_f``. The tail of F tests is "positive", whatever was given.
     """
 
     __test__ = False  # pytest: not a test class
@@ -31,7 +31,7 @@ class Test:
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """A full-rank design matrix, its tests, and who may be exchanged with whom."""
+    """A full-rank design matrix, its tests, and which maps may be exchanged."""
 
     matrix: NDArray[np.float64]  # (K, P)
     columns: tuple[str, ...]
@@ -41,9 +41,9 @@ class Design:
     nuisance: tuple[str, ...] = ()  # subject columns: never tested by default
     repeated: bool = False  # several maps per subject
     notes: tuple[str, ...] = ()
-    whole_blocks: bool = False  # blocks are exchanged as wholes, not the rows within them
-    clusters: NDArray[np.int64] | None = None  # (K,) 0 to m - 1: whose errors may depend on each other; None: nobody's
-    cluster_name: str = ""  # the column that tells clusters apart
+    whole_blocks: bool = False  # whole blocks are exchanged, not the rows within them
+    clusters: NDArray[np.int64] | None = None  # (K,) 0 to m - 1: maps whose errors may be dependent; None: none are
+    cluster_name: str = ""  # the column that names the clusters
     places: NDArray[np.int64] | None = (
         None  # (K,) rows of one number are one condition of their clusters; None: all are
     )
@@ -55,17 +55,17 @@ class Design:
 
     @property
     def n_clusters(self) -> int:
-        """How many clusters there are: as many as maps, when none is told."""
+        """Number of clusters; the number of maps where there are none."""
         return len(self.matrix) if self.clusters is None else int(self.clusters.max(initial=-1)) + 1
 
     @property
     def cluster_noun(self) -> str:
-        """What a cluster is, in words: a participant, a study, a cluster, or a map."""
+        """The word for a cluster: participant, study, cluster, or map."""
         return self.cluster_name.removesuffix("_id") or "map"
 
     @property
     def cluster_plural(self) -> str:
-        """Of those."""
+        """The plural of that word."""
         noun = self.cluster_noun
         return "studies" if noun == "study" else f"{noun}s"
 
@@ -75,5 +75,5 @@ class Design:
         return self.n_clusters < len(self.matrix)
 
     def tests_mean(self, test: Test) -> bool:
-        """Whether a test asks for the mean of the maps itself."""
+        """Whether a test is of the mean of the maps itself."""
         return self.one_sample and not test.is_f and float(np.ravel(test.weights)[0]) == 1.0

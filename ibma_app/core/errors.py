@@ -1,15 +1,15 @@
-"""What can go wrong, each with the exit code of the BIDS execution specification."""
+"""The errors that are reported to users, each with an exit code of the BIDS execution specification."""
 
 from collections.abc import Iterable
 
 
 class IbmaError(Exception):
-    """A failure told to the user in words: what is wrong, in which file, what to do.
+    """An error with a message for the user: what is wrong, in which file, and what to do.
 
     Parameters
     ----------
     message : str
-        One or a few complete sentences, without a traceback's jargon.
+        One or a few complete sentences in plain words.
     """
 
     code = 1
@@ -19,7 +19,7 @@ class IbmaError(Exception):
         self.message = message
 
     def __reduce__(self) -> tuple[type["IbmaError"], tuple[str]]:
-        """Survive the way back from a worker process."""
+        """Make it from its message when it comes from a worker process."""
         return type(self), (self.message,)
 
 
@@ -66,13 +66,13 @@ class ReadWriteError(IbmaError):
 
 
 def in_words(error: Exception, remedy: str) -> IbmaError:
-    """Word an error that no room has worded: the system's own, or an internal one.
+    """Turn any other exception into an error for the user: one of the system, or an internal one.
 
     Parameters
     ----------
     error : Exception
     remedy : str
-        What to do where memory does not suffice; may be empty.
+        What to do when memory is too small; may be "".
     """
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
@@ -84,7 +84,7 @@ def in_words(error: Exception, remedy: str) -> IbmaError:
 
 
 def did_you_mean(wrong: Iterable[str], menu: Iterable[str]) -> str:
-    """Propose the closest of the valid names, as a sentence to append; empty where none is close."""
+    """Return a sentence that proposes the closest valid name; "" where none is close."""
     from difflib import get_close_matches
 
     known = list(menu)

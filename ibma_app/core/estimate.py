@@ -24,7 +24,7 @@ class TestEstimate:
     variance: Floats | None = None  # (B,) squared standard error of effect
     statistic: Floats | None = None  # (B,) t or F; None where z itself is the statistic
     statistic_name: str = "z"  # "t", "F" or "z"
-    dof: Floats | None = None  # (B,) where they are this test's own; None: those of the estimate
+    dof: Floats | None = None  # (B,) of this test; None: those of the estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +53,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Smoothness:
-    """How smooth the noise of an estimator's fit is: that of a Gaussian kernel with this width."""
+    """The smoothness of the residuals of a fit, as the width of a Gaussian kernel."""
 
     fwhm: tuple[float, float, float]  # voxels along each axis of the grid
     n_voxels: int  # voxels whose differences to their neighbours were averaged
-    n_maps: int  # residual maps that were looked at
+    n_maps: int  # residual maps that were used
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Significance:
-    """One inference on one test: corrected p and what passes alpha."""
+    """The result of one inference on one test: corrected p, and what is significant."""
 
     log10_p: Floats  # (V,) corrected -log10 p
     significant: NDArray[np.bool_]  # (V,)
@@ -88,14 +88,14 @@ class Significance:
 
 @dataclass(frozen=True, eq=False)
 class Null:
-    """What resampling found of one test: the largest score of each relabelling, by score."""
+    """The null distribution of one test by resampling: the largest of each score in each relabelling."""
 
     maxima: Mapping[str, Floats]  # inference name -> (R,) the identity first
-    observed: Mapping[str, Floats]  # inference name -> (V,) scores of the identity, same arithmetic
+    observed: Mapping[str, Floats]  # inference name -> (V,) scores of the identity, computed like those of the others
     exhaustive: bool  # all distinct relabellings, or random ones
     relabelling: Relabelling
     seed: int | None = None  # None when exhaustive
-    ties: int = 1  # relabellings that score as the identity whatever the data: itself, its mirror image
+    ties: int = 1  # relabellings that score as the identity does whatever the data: itself, and its mirror image
 
     @property
     def resamples(self) -> int:

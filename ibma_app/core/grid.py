@@ -1,4 +1,4 @@
-"""The voxels that are analysed: a grid in space and a mask on it."""
+"""A grid in space, with a mask: the voxels that are analysed."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 NEAR = 0.05
-"""Of a voxel: grids that are no further apart have the same voxels."""
+"""Share of a voxel's edge: grids that are no further apart have the same voxels."""
 _CORNERS = np.array(list(np.ndindex(2, 2, 2)))
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A regular grid, its header's codes, and the mask of voxels analysed."""
+    """A regular grid, the codes of its header, and the mask of the voxels that are analysed."""
 
     affine: NDArray[np.float64]  # (4, 4), voxel indices to mm, RAS+
     mask: NDArray[np.bool_]  # (X, Y, Z)
@@ -26,7 +26,7 @@ class Grid:
 
     @classmethod
     def whole(cls, affine: NDArray[np.float64], shape: tuple[int, ...], **header: Any) -> "Grid":
-        """Return a grid whose every voxel is in its mask (read-only, and of no size in memory).
+        """Return a grid with every voxel in its mask, which is read-only and takes no memory.
 
         Parameters
         ----------
@@ -34,7 +34,7 @@ class Grid:
         shape : tuple of int
             Voxels along each axis.
         **header
-            The header's codes: fields of this record.
+            Codes of the header: other fields of this record.
         """
         return cls(affine, np.broadcast_to(np.True_, shape), **header)
 
@@ -51,7 +51,7 @@ class Grid:
 
     @property
     def placed(self) -> bool:
-        """Whether the header says where the voxels lie: without any code readers guess, each in its way."""
+        """Whether the header says where the voxels are; without a code, each software makes its own guess."""
         return self.sform_code > 0 or self.qform_code > 0
 
     @property
@@ -66,20 +66,20 @@ class Grid:
         return sizes
 
     def apart(self, other: "Grid") -> float:
-        """Return how far voxels of the same indices lie from one another at most, mm; infinite for other shapes."""
+        """Return the largest distance between voxels of the same indices, mm; infinite when shapes differ."""
         if other.shape != self.shape:
             return math.inf
-        corners = _CORNERS * (np.asarray(self.shape) - 1)  # a linear difference is largest at one of them
+        corners = _CORNERS * (np.asarray(self.shape) - 1)  # where a linear difference is largest
         moved = self.affine - other.affine
         return float(np.sqrt(((corners @ moved[:3, :3].T + moved[:3, 3]) ** 2).sum(axis=1).max()))
 
     def matches(self, other: "Grid") -> bool:
-        """Tell whether another grid has these voxels, to a twentieth of one, whatever its mask."""
+        """Return whether another grid has the same voxels, to a twentieth of one, whatever its mask."""
         return self.apart(other) <= NEAR * float(self.voxel_sizes.min())
 
     @cached_property
     def file_order(self) -> NDArray[np.int64]:
-        """Where the voxels of `to_vector` lie in a file, whose first axis runs fastest: (V,) flat indices."""
+        """Flat indices, (V,), of the voxels of `to_vector` in a file, whose first axis runs fastest."""
         indices = np.nonzero(self.mask)
         return np.asarray(np.ravel_multi_index(indices, self.shape, order="F"), dtype=np.int64)
 
@@ -88,11 +88,11 @@ class Grid:
         return replace(self, mask=mask)
 
     def to_vector(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Pick the mask's voxels of a volume (X, Y, Z) in C order: (V,)."""
+        """Return the mask's voxels, (V,), of a volume (X, Y, Z) in C order."""
         return volume[self.mask]
 
     def to_volume(self, vector: ArrayLike, fill: float = 0.0) -> NDArray[np.generic]:
-        """Lay a vector (V,) into a volume (X, Y, Z), ``fill`` outside the mask."""
+        """Return a vector (V,) as a volume (X, Y, Z), with ``fill`` outside the mask."""
         values = np.asarray(vector)
         volume = np.full(self.shape, fill, dtype=values.dtype)
         volume[self.mask] = values

@@ -1,4 +1,4 @@
-"""What an inference tells besides its map: small records, each of which knows its keys in the sidecar."""
+"""What an inference reports besides its map: small records, each with its keys in the sidecar."""
 
 import math
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class LevelFacts:
-    """What is kept below which level, over how many voxels."""
+    """Which error rate is controlled, at which level, and over how many voxels."""
 
     alpha: float
     controls: str  # "false discovery rate"
@@ -23,7 +23,7 @@ class LevelFacts:
         return 100 * (1 - self.alpha)
 
     def sidecar(self) -> dict[str, Any]:
-        """Give the keys."""
+        """Return the keys and values."""
         return {"Alpha": self.alpha, "Controls": self.controls, "NumberOfTests": self.n_tests}
 
 
@@ -31,52 +31,52 @@ class LevelFacts:
 class ThresholdFacts:
     """The uncorrected p that a level amounts to."""
 
-    uncorrected_p: float | None  # None: no voxel is significant, so that nobody knows
+    uncorrected_p: float | None  # None: unknown, as no voxel is significant
 
     def sidecar(self) -> dict[str, Any]:
-        """Give the key."""
+        """Return the key and value."""
         return {"PThreshold": self.uncorrected_p}
 
 
 @dataclass(frozen=True)
 class CaveatFacts:
-    """Why the level is not quite kept, as measured."""
+    """Why the level is not quite controlled, as measured."""
 
     text: str
 
     def sidecar(self) -> dict[str, Any]:
-        """Give the key."""
+        """Return the key and value."""
         return {"Caveat": self.text}
 
 
 @dataclass(frozen=True)
 class ClusterFacts:
-    """How clusters were formed, and what was measured of them."""
+    """How clusters were formed, and what their measure is."""
 
     forming_p: float  # uncorrected, in the test's tail
     forming_z: float | None = None  # |z|
     measure: str = ""  # for the methods text: "their size is their number of voxels"
 
     def sidecar(self) -> dict[str, Any]:
-        """Give the keys."""
+        """Return the keys and values."""
         z = {} if self.forming_z is None else {"ClusterFormingZ": self.forming_z}
         return {"ClusterFormingP": self.forming_p, **z}
 
 
 @dataclass(frozen=True)
 class NeighbourFacts:
-    """Which voxels touch each other: in clusters, and in the inference's tables."""
+    """Which voxels are neighbours: in clusters, and in the inference's tables."""
 
     neighbours: int  # of a voxel: 6, 18 or 26
 
     def sidecar(self) -> dict[str, Any]:
-        """Give the key."""
+        """Return the key and value."""
         return {"Connectivity": self.neighbours}
 
 
 @dataclass(frozen=True)
 class RandomFieldFacts:
-    """The field that random field theory takes the null for, and the size of the search."""
+    """The random field of the null, and the size of the search."""
 
     kind: str  # "z", "t" or "F"
     dof: tuple[float, float]  # of F; of t 1 and its dof
@@ -84,8 +84,8 @@ class RandomFieldFacts:
     dof_vary: bool  # between voxels: z was searched in the place of t or F
     fwhm: tuple[float, ...]  # (3,) mm
     resels: tuple[float, ...]  # (4,)
-    n_maps: int  # whose residuals the smoothness is that of
-    n_voxels: int  # whose differences to their neighbours it was estimated from
+    n_maps: int  # maps whose residuals the smoothness was estimated from
+    n_voxels: int  # voxels whose differences to their neighbours were used
     height: float | None = None  # that is significant, in the field's statistic
 
     @property
@@ -105,7 +105,7 @@ class RandomFieldFacts:
         return f"standardised residuals of {self.n_maps} map(s), forward differences at {self.n_voxels} voxels"
 
     def sidecar(self) -> dict[str, Any]:
-        """Give the keys."""
+        """Return the keys and values."""
         return {
             "RandomField": self.name,
             "FWHM": list(self.fwhm),
@@ -118,7 +118,7 @@ class RandomFieldFacts:
 
 @dataclass(frozen=True)
 class ExtentFacts:
-    """What random field theory expects of clusters."""
+    """The clusters that random field theory expects."""
 
     forming_height: float  # in the field's statistic
     expected_clusters: float
@@ -126,7 +126,7 @@ class ExtentFacts:
     smallest_extent: int | None  # voxels: that is significant; None: none is
 
     def sidecar(self) -> dict[str, Any]:
-        """Give the keys."""
+        """Return the keys and values."""
         return {
             "ClusterFormingHeight": self.forming_height,
             "ExpectedClusters": self.expected_clusters,
@@ -155,7 +155,7 @@ class Relabelling:
 
     @property
     def null_hypothesis(self) -> str:
-        """What it takes for granted."""
+        """What it assumes under the null."""
         if self.flips:
             return "effects (residuals, in designs) are independent and symmetric about zero"
         return "residuals can be exchanged for each other"
@@ -175,7 +175,7 @@ class ResamplingFacts:
     tail_fitted: bool = False  # p below 1 / R are of a generalised Pareto tail
 
     def sidecar(self) -> dict[str, Any]:
-        """Give the keys."""
+        """Return the keys and values."""
         told: dict[str, Any] = {
             "Resamples": self.resamples,
             "Exhaustive": self.exhaustive,
@@ -195,7 +195,7 @@ class ResamplingFacts:
 
 @dataclass(frozen=True)
 class Fact:
-    """What one method alone tells."""
+    """A value that one method alone reports."""
 
     key: str  # in the sidecar: "HommelValue"
     value: Any
@@ -203,19 +203,19 @@ class Fact:
     words: str = "{}"  # on pages, {} standing for the value: "at least {} voxels"
 
     def sidecar(self) -> dict[str, Any]:
-        """Give the key."""
+        """Return the key and value."""
         return {self.key: self.value}
 
 
 @dataclass(frozen=True)
 class WarningFact:
-    """What a reader must know before all else: it stands at the top of the page."""
+    """A warning that stands at the top of the page."""
 
     text: str
     is_note: bool = False  # the sidecar calls it a note
 
     def sidecar(self) -> dict[str, Any]:
-        """Give the key."""
+        """Return the key and value."""
         return {"Note" if self.is_note else "Warning": self.text}
 
 
@@ -239,5 +239,5 @@ def find_fact(facts: Iterable[object], kind: type[Record]) -> Record | None:
 
 
 def sidecar_of(facts: Iterable[Facts]) -> dict[str, Any]:
-    """Give the keys of all facts, in their order."""
+    """Return the keys and values of all facts, in their order."""
     return {key: value for one in facts for key, value in one.sidecar().items()}

@@ -1,4 +1,4 @@
-"""The records that methods are: what a table's line points to."""
+"""The records of methods: each estimator and each inference is one, with settings and citations."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from ibma_app.core.grid import Grid
 
 @dataclass(frozen=True)
 class Citation:
-    """Where a method comes from; text, sidecars and BibTeX are made from it."""
+    """The source of a method; reference lists, sidecars and BibTeX are made from it."""
 
     key: str
     authors: str  # "Knapp G, Hartung J"
@@ -34,20 +34,20 @@ class Citation:
 class Setting:
     """One setting of a method: its valid choices, the first being the default."""
 
-    choices: tuple[Any, ...]  # of estimators texts; (): the method itself checks what it is given
+    choices: tuple[Any, ...]  # of estimators texts; (): the method checks the value itself
     meaning: str
-    label: str = ""  # what pages call it; "": its own name
-    words: Mapping[str, str] = field(default_factory=dict)  # choice -> how pages tell it; "": not at all
+    label: str = ""  # on pages; "": its own name
+    words: Mapping[str, str] = field(default_factory=dict)  # choice -> its words on pages; "": not shown
     of_design: Callable[[Design], str] | None = None  # the default, where it depends on the design
 
     def default(self, design: Design | None) -> str:
-        """Return the choice that is made where none is given."""
+        """Return the choice when none is given."""
         return self.choices[0] if self.of_design is None or design is None else self.of_design(design)
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """Words of an estimator for the methods text, told where they hold.
+    """A sentence on an estimator for the methods text, which is left out where it does not hold.
 
     ``{units}`` in the text stands for what is combined: runs, subjects or studies.
     """
@@ -57,17 +57,18 @@ class Sentence:
     when: Mapping[str, str] = field(default_factory=dict)  # setting -> the choice that it must have
 
     def holds(self, level: str, settings: Mapping[str, str]) -> bool:
-        """Tell whether the words are true at a level with these settings, defaults included."""
+        """Return whether the sentence is true at a level with these settings, defaults included."""
         return self.level in ("", level) and all(settings.get(name) == choice for name, choice in self.when.items())
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """A way to combine maps, and all that the rest of the program asks about it.
+    """A way to combine maps, with all that the rest of the program needs to know about it.
 
-    ``fit(block, design, **settings) -> Estimate`` is pure and treats every
-    voxel alone. What a record does not say is not said anywhere: without
-    ``words`` the methods text has the title and the citations alone.
+    ``fit(block, design, **settings) -> Estimate`` is pure, and its result at a
+    voxel depends on that voxel alone. Nothing is said about an estimator but
+    what stands in its record: without ``words`` the methods text has its title
+    and citations only.
     """
 
     name: str
@@ -75,25 +76,25 @@ class Estimator:
     needs: tuple[str, ...]  # of "effect", "variance", "z", "sample_size"
     fit: Callable[..., Estimate]
     citations: tuple[Citation, ...]
-    reads: tuple[str, ...] = ()  # "dof": what it uses beside where maps have it
+    reads: tuple[str, ...] = ()  # "dof": used, too, where maps have it
     words: tuple[Sentence, ...] = ()  # what it does, and which question it asks
-    caveat: str = ""  # a warning to all who use it at group level
+    caveat: str = ""  # a warning whenever it is used at group level
     takes_designs: bool = True  # False: one-sample only
     takes_repeated: bool = False  # several maps of one subject
     takes_unsigned: bool = False  # z made of p without a sign
-    gives: tuple[str, ...] = ()  # maps beyond the test's: of "tau2", "q", "i2", "h2", "prediction"
+    gives: tuple[str, ...] = ()  # maps besides those of the test: of "tau2", "q", "i2", "h2", "prediction"
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    weights: str = ""  # "variance" (1/(variance + tau2)), "sample_size" (its root), "equal"; "": none that can be told
-    has_residuals: bool = False  # it fits a linear model with these weights: residuals have a smoothness
+    weights: str = ""  # "variance" (1/(variance + tau2)), "sample_size" (its square root), "equal"; "": others
+    has_residuals: bool = False  # it fits a linear model with these weights, whose residuals have a smoothness
     relabels: str | None = None
-    """Whose ordinary least squares it tests, "effect" or "z": residuals under the null are relabelled (Freedman & Lane
-    1983), by a fast path unless ``clusters`` tells of some. None: the tested regressors are, and all is fitted anew."""
+    """"effect" or "z" where it is ordinary least squares of these: residuals under the null are relabelled (Freedman &
+    Lane 1983), by a fast path. None: the tested regressors are relabelled, and it is fitted again each time."""
     clusters: Callable[[Design, Mapping[str, str]], NDArray[np.int64] | None] | None = None
-    """Whose errors may depend on each other, (K,), where settings make its error cluster-robust; else None."""
+    """Returns the cluster of each map, (K,), where settings make its error cluster-robust; else None."""
     check: Callable[[Design, Mapping[str, str]], tuple[str, ...]] | None = None
     """Refuses tests that it cannot answer with these settings (DataError); returns warnings."""
     far_tail: Callable[[Mapping[str, str]], str] | None = None
-    """What small p are worth with these settings: a caveat for inferences that rest on them, or ""."""
+    """Returns a caveat on small p with these settings, for inferences that depend on them, or ""."""
     tau2_method: str | None = None
     """Its z are those of `stats.mixed.fit_mixed` with this method and the setting ``test``: relabelled means of one
     sample take a fast path."""
@@ -111,23 +112,23 @@ class Estimator:
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """What every inference may want to know."""
+    """The options of inference, as the user gave them."""
 
     alpha: float = 0.05
     cluster_p: float = 0.001
     min_extent: int = 0
-    permutations: int = 5000  # R: all distinct relabellings when there are no more
+    permutations: int = 5000  # R: random relabellings, or all distinct ones when there are no more
     seed: int = 0  # of random relabellings
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A score made ready for one mask; its work space serves one thread.
+    """A score prepared for one mask, with work arrays for one thread.
 
-    It is given the voxels of one sign whose height (z in the tail's direction)
+    It takes the voxels of one sign whose height (z in the tail's direction)
     exceeds ``floor``: their indices into the mask, ascending, and their
-    heights. A floor of -inf says that the score is the height itself.
+    heights. A floor of -inf means that the score is the height itself.
     """
 
     floor: float
@@ -136,7 +137,7 @@ class Scorer:
 
 
 Score = Callable[[Grid, str, InferenceSettings], Scorer]
-"""What resampling measures of a map of z: ``score(grid, tail, settings) -> Scorer``."""
+"""A function ``score(grid, tail, settings) -> Scorer``: makes what resampling measures of a map of z."""
 
 
 @dataclass(frozen=True)
@@ -147,27 +148,27 @@ class ClusterColumn:
     label: str  # on pages
     description: str  # in the table's sidecar
     prepare: Callable[[Field, InferenceSettings], Callable[[NDArray[np.int64]], float]]
-    """Makes a map ready: what it returns gives a cluster's value, by its voxels' indices into the mask."""
-    percent: bool = False  # a share: pages show it in percent
+    """Returns, for a map, a function of a cluster's voxels (indices into the mask) that returns the cluster's value."""
+    percent: bool = False  # pages show it in percent
 
 
 @dataclass(frozen=True)
 class Inference:
-    """A way to decide what is significant, and all that the rest of the program asks about it.
+    """A way to decide what is significant, with all that the rest of the program needs to know about it.
 
-    What a record does not say is not said anywhere: without ``words`` the
-    methods text has the title, the citations, and what the facts tell.
+    Nothing is said about an inference but what stands in its record: without
+    ``words`` the methods text has its title, its citations and its facts only.
 
     Every ``infer(field, null, settings) -> Significance`` takes
 
     - ``field``: one test over the mask, V voxels;
-    - ``null``: of the record's ``score``, where it has one; else it ignores it;
-    - ``settings``: what it uses of them is in its own docstring or its ``settings``.
+    - ``null``: the null of the record's ``score``; ignored where there is no score;
+    - ``settings``: its own docstring or its ``settings`` say which it uses.
 
-    It returns ``log10_p`` (V,), corrected, which is 0 where the test cannot be
-    estimated, and what is significant; what else a reader should know are
-    ``facts``. It raises `UsageError` when a level is not between 0 and 1, or a
-    setting cannot be.
+    It returns the corrected ``log10_p`` (V,), which is 0 where the test cannot
+    be estimated, what is significant, and as ``facts`` what else a reader
+    should know. It raises `UsageError` when a level is not between 0 and 1, or
+    a setting is not valid.
     """
 
     name: str
@@ -178,7 +179,7 @@ class Inference:
     score_is_height: bool = False  # the score is z itself, in the tail's direction: its threshold is a height
     score_label: str = ""  # the axis of its null's picture: "Largest |z| of the mask"
     needs_smoothness: bool = False  # of the estimator's residuals
-    uses_far_tail: bool = False  # it takes small p of single voxels at their word
+    uses_far_tail: bool = False  # it depends on small p of single voxels
     words: str = ""  # sentences for the methods text; "{Key}" stands for a fact by its key in the sidecar
     settings: Mapping[str, Setting] = field(default_factory=dict)  # keys of the configuration's table [inference]
     columns: tuple[ClusterColumn, ...] = ()

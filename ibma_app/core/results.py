@@ -1,4 +1,4 @@
-"""What a finished analysis amounts to: what report, sidecars and methods text tell."""
+"""The results of a finished analysis, from which reports, sidecars and methods text are made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from ibma_app.core.statmap import Analysis
 
 @dataclass(frozen=True)
 class MapSurvey:
-    """What one row of the design brought, and what was lost of it."""
+    """The coverage of one map, and the values it was made of: one row of the design."""
 
     label: str  # Observation.label
     uris: tuple[str, ...]  # BIDS URIs of the files read
@@ -31,12 +31,12 @@ class MapSurvey:
 
 @dataclass(frozen=True)
 class MapFlag:
-    """Maps that look odd beside the others, in words: a warning, nothing is dropped."""
+    """A warning about maps that stand out from the others; no map is left out for it."""
 
     kind: str  # "duplicate", "sample", "sign", "scale" or "variance"
     rows: tuple[int, ...]  # of the survey
     text: str
-    groups: tuple[tuple[int, ...], ...] = ()  # rows that belong together, where that is what is said
+    groups: tuple[tuple[int, ...], ...] = ()  # rows that belong together, of the kinds "duplicate" and "sample"
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Similarity:
 
     quantity: str  # what is compared: "effect" or "z"
     n_voxels: int  # of the mask, that were compared
-    correlations: tuple[tuple[float | None, ...], ...]  # (D, D): of maps, or means of runs of maps where D < K
-    starts: tuple[int, ...]  # (D,) first row of each run of maps
+    correlations: tuple[tuple[float | None, ...], ...]  # (D, D): of maps, or means over neighbouring maps where D < K
+    starts: tuple[int, ...]  # (D,) first row of each group of neighbouring maps
     agreement: tuple[float | None, ...]  # (K,) correlation of each map with the mean of the others
     scale: tuple[float | None, ...]  # (K,) median |quantity| of each map
     flags: tuple[MapFlag, ...] = ()
@@ -54,11 +54,11 @@ class Similarity:
 
 @dataclass(frozen=True)
 class NullShape:
-    """The distribution that resampling found of one test's largest score, short enough for a page."""
+    """The null distribution of one test's largest score as a histogram, short enough for a page."""
 
     low: float
     high: float
-    counts: tuple[int, ...]  # relabellings by their largest score, in equal bins from low to high; the rest are beyond
+    counts: tuple[int, ...]  # relabellings in equal bins from low to high; the others lie above
     observed: float  # the largest score of the maps as they are
     reached: int  # relabellings whose largest score reaches the observed, itself included
     resamples: int
@@ -89,19 +89,19 @@ class Combined:
 
 @dataclass(frozen=True)
 class MapAtPeak:
-    """What one map says at a voxel, and what the test says without it."""
+    """The value of one map at a voxel, and the test there without the map."""
 
     row: int  # of the design and of the survey
     value: float  # its effect; its z where the estimator needs z
     variance: float | None = None  # sampling variance of the effect
-    weight: float | None = None  # percent of all weights; None: the estimator weighs nothing
-    fitted: float | None = None  # by the design; None where the design is one mean
-    without: Combined | None = None  # None: not estimable without it, or not looked at (many maps)
+    weight: float | None = None  # percent of all weights; None: the estimator has no weights
+    fitted: float | None = None  # fitted value; None where the design is one mean
+    without: Combined | None = None  # None: not estimable without it, or not computed (many maps)
 
 
 @dataclass(frozen=True)
 class PeakEvidence:
-    """A voxel that the page speaks of: what is combined there, of what."""
+    """A voxel that the page shows in detail: the maps there, and the test that combines them."""
 
     test: str  # Test.name
     name: str  # "largest z", "cluster 1 (fdr)"
@@ -119,10 +119,10 @@ class PeakEvidence:
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """One file of an estimator, and what is in it."""
+    """One file that was written for an estimator, and what it contains."""
 
-    test: str  # Test.name; "" for what no test owns (tau2, n, design), and where the intercept is the only test
-    inference: str  # menu name; "" for what is not corrected
+    test: str  # Test.name; "" for what all tests share (tau2, n, design), and where the intercept is the only test
+    inference: str  # menu name; "" for uncorrected maps
     kind: str  # as in ``stat-<kind>``, or "mask", "clusters", "design"
     path: Path
 
@@ -139,7 +139,7 @@ class EstimatorResult:
     notes: tuple[str, ...] = ()
     grid: Grid | None = None  # where its voxels are not those of the analysis's first estimator
     survey: tuple[MapSurvey, ...] = ()  # likewise
-    peaks: tuple[PeakEvidence, ...] = ()  # for the page; none are looked at without one
+    peaks: tuple[PeakEvidence, ...] = ()  # for the page; empty where no page is made
 
     def path(self, kind: str, *, test: str = "", inference: str = "") -> Path | None:
         """The file of a kind; None when there is none."""
@@ -149,7 +149,7 @@ class EstimatorResult:
 
 @dataclass(frozen=True)
 class Results:
-    """A finished analysis, as the report tells it; numbers are read from its files."""
+    """A finished analysis, for its report; the report reads the numbers from the files."""
 
     analysis: Analysis
     grid: Grid
@@ -162,7 +162,7 @@ class Results:
     similarity: Similarity | None = None  # of the maps of its first estimator; None: nothing to compare
 
     def seen_by(self, result: EstimatorResult) -> "Results":
-        """Give the analysis as one estimator saw it: the voxels and files that its needs left."""
+        """Return the analysis with the grid and the survey of one of its estimators."""
         if result.grid is None:
             return self
         return replace(self, grid=result.grid, survey=result.survey)

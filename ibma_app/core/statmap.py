@@ -1,4 +1,4 @@
-"""Statistic maps as they lie on disk, and what is combined with what; nothing is read yet."""
+"""Statistic maps on disk, and which are combined with each other; no image is read yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 KINDS = ("effect", "variance", "t", "z", "p", "dof")
-"""The kinds of map that are read."""
+"""The kinds of map that can be read."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One BIDS dataset that maps come from.
+    """A BIDS dataset that maps come from.
 
     ``name`` is its key in DatasetLinks and in BIDS URIs; ``description`` its
     dataset_description.json ({} when it has none).
@@ -24,12 +24,12 @@ class Dataset:
 
 @dataclass(frozen=True)
 class StatMap:
-    """One statistic map: what its name, its folder and its sidecars say.
+    """One statistic map, as its name, its folder and its sidecars describe it.
 
     ``entities`` holds the name's key-value pairs by their short keys, in the
     name's order (``sub``, ``ses``, ``task``, ``run``, ``space``, ``contrast``,
     ...), plus ``study`` and ``node`` where a folder gives them; never ``stat``.
-    The contrast always sits under ``contrast``, wherever the name had it.
+    The contrast is always under ``contrast``, whatever its key in the name.
     """
 
     path: Path
@@ -37,7 +37,7 @@ class StatMap:
     dataset: Dataset
     entities: Mapping[str, str]
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    sidecar_error: str | None = None  # an unreadable sidecar concerns this map alone
+    sidecar_error: str | None = None  # why a sidecar of this map is not used
     terms: tuple[tuple[float, "StatMap"], ...] = ()  # of a computed effect: weights and maps; path is the first's
 
     @property
@@ -50,7 +50,7 @@ class StatMap:
 
 @dataclass(frozen=True)
 class Observation:
-    """One row of a design: all kinds of map that one run, subject or study gave.
+    """One row of a design: all kinds of map of one contrast of a run, subject or study.
 
     ``tail`` is that of a p map.
     """
@@ -66,7 +66,7 @@ class Observation:
 
     @property
     def label(self) -> str:
-        """A short name for messages and tables: the entities that tell rows apart."""
+        """A short name for messages and tables, of the entities that distinguish rows."""
         keys = ("sub", "study", "ses", "task", "run", "contrast", "desc")
         return "_".join(f"{key}-{self.entities[key]}" for key in keys if key in self.entities)
 
@@ -79,20 +79,20 @@ class Observation:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is wrong with its sidecars, in words."""
+        """What is wrong with its sidecars."""
         found = (one.sidecar_error for one in self.statmaps.values() if one.sidecar_error)
         return tuple(f"A sidecar of {self.label} is not used: {error}" for error in dict.fromkeys(found))
 
     @property
     def path(self) -> Path:
-        """The file to name in a message: the effect map, or the first there is."""
+        """The file to name in messages: the effect map, or else the first."""
         first = next(iter(self.statmaps.values()))
         return self.statmaps.get("effect", first).path
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """The observations that are combined into one result, and how it is named."""
+    """The observations that are combined into one result, and its name."""
 
     level: str  # "participant" or "group"
     unit: str  # what one row is: "run" (participant level), "subject" or "study"

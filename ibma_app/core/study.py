@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ibma_app.core.grid import Grid
 
 NATIVE = "native"
-"""The space of maps that were never brought to a template."""
+"""The space of maps that were not brought to a template."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,11 +18,11 @@ class ImportedContrast:
     """One contrast of a subject's run, a subject or a study.
 
     The maps are as the user will get them: effects and variances are already
-    scaled by ``scaling_factor`` and whatever ``units_source`` tells.
+    scaled by ``scaling_factor``, as ``units_source`` describes.
     """
 
     name: str  # as the software calls it
-    maps: Mapping[str, NDArray[Any]]  # by kind of core.statmap.KINDS -> (X, Y, Z); a lazy Mapping will do
+    maps: Mapping[str, NDArray[Any]]  # by kind of core.statmap.KINDS -> (X, Y, Z); may be read when asked for
     grid: Grid  # its mask: every voxel, or the software's own mask
     dof: float | None = None  # None: unknown, or voxelwise in a "dof" map
     sample_size: float | None = None  # subjects; None at the first level
@@ -31,7 +31,7 @@ class ImportedContrast:
     scaling_factor: float | None = None  # what effects were multiplied by (voxelwise: its median); None: nothing
     regressor_height: float | None = None
     contrast_weights: Mapping[str, float] | None = None  # design column -> weight, as the software had it
-    space: str = ""  # template's BIDS label where the source tells it, NATIVE, or "" (unknown)
+    space: str = ""  # BIDS label of the template, NATIVE, or "" (unknown)
     tail: str | None = None  # of p maps: "two-sided", "positive" or "negative"
     entities: Mapping[str, str] = field(default_factory=dict)  # what the source says: study, sub, ses, task, run, desc
     columns: Mapping[str, Any] = field(default_factory=dict)  # more columns of studies.tsv (n1, n2, moderators)
@@ -43,19 +43,19 @@ class ImportedContrast:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What one source holds."""
+    """The contents of one source."""
 
     software: str  # with its version where known: "SPM12", "FSL 5.0.9"
     source: str  # the path, or the collection's address
     contrasts: tuple[ImportedContrast, ...]
-    listed: tuple[str, ...] = ()  # what is there but not imported, and why: one sentence each
-    level: str | None = None  # "subject" (first level), "group", or None where it cannot be told
+    listed: tuple[str, ...] = ()  # what is not imported, and why: one sentence each
+    level: str | None = None  # "subject" (first level), "group", or None where it is unknown
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What the user asked for, as far as it changes what an importer reads."""
+    """The user's options that change what an importer reads."""
 
     for_study: bool = False  # maps of a study (else of a subject): must lie in a template's space
     space: str | None = None  # --space
@@ -66,10 +66,10 @@ class ImportRequest:
 
 @dataclass(frozen=True)
 class Importer:
-    """The record that an importer's file ends in."""
+    """The record of an importer, at the end of its file."""
 
     name: str  # as on the command line
     title: str  # for the menu
-    recognises: Callable[[str], bool]  # a path (or collection number): quick, never raises
+    recognises: Callable[[str], bool]  # takes a path (or collection number); fast, never raises
     read: Callable[[str, ImportRequest], Study]
     example: str = ""  # a source, for messages: "sub-01.feat"

@@ -1,4 +1,4 @@
-"""Which datasets hold the maps: BIDS_DIR, its derivatives, named ones, folders of studies."""
+"""Finds the datasets that hold the maps: BIDS_DIR, its derivatives, named ones, folders of studies."""
 
 import json
 import logging
@@ -27,29 +27,29 @@ def find_datasets(
     *,
     skip_validation: bool = False,
 ) -> tuple[Dataset, ...]:
-    """Find the datasets that maps come from, as ``--derivatives`` and its default say.
+    """Find the datasets that maps come from, by ``--derivatives`` or its default.
 
     Parameters
     ----------
     bids_dir : Path
         The dataset of the command line.
     derivatives : sequence of str, optional
-        ``[NAME=]PATH`` of each dataset named; None: BIDS_DIR itself when it is
-        a derivative (or study, or folder of studies), else every dataset in
-        its ``derivatives`` folder but OUTPUT_DIR.
+        ``[NAME=]PATH`` of each dataset; None: BIDS_DIR itself when it is a
+        derivative (or a study, or a folder of studies), else every dataset in
+        its ``derivatives`` folder except OUTPUT_DIR.
     output_dir : Path
         At group level its own participant maps come first, when there are any
-        and nothing was named; that dataset's name is "" (``bids::`` URIs).
+        and no dataset was named; the name of that dataset is "" (``bids::`` URIs).
     level : {"participant", "group"}
     skip_validation : bool
-        Do without dataset_description.json.
+        Accept datasets without dataset_description.json.
 
     Raises
     ------
     InputError
         When BIDS_DIR or a named dataset is missing.
     DatasetError
-        When a dataset_description.json is missing or unreadable, or no dataset is there.
+        When a dataset_description.json is missing or unreadable, or there is no dataset.
     """
     bids_dir, output_dir = _absolute(bids_dir), _absolute(output_dir)
     _require_folder(bids_dir, "BIDS_DIR")
@@ -86,7 +86,7 @@ def find_studies(root: Path) -> list[Path]:
 
 
 def read_description(root: Path, *, required: bool = True) -> dict[str, Any]:
-    """Read a dataset's dataset_description.json; {} when it is not required and not there.
+    """Read a dataset's dataset_description.json; {} when it is missing and not required.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def find_table(datasets: Sequence[Dataset], bids_dir: Path, name: str) -> Path |
 
 
 def _linked(dataset: Dataset) -> list[Path]:
-    """Give the folders on this machine that a dataset's DatasetLinks lead to."""
+    """Return the folders on this machine that a dataset's DatasetLinks point to."""
     links = dataset.description.get("DatasetLinks")
     texts = [text for text in links.values() if isinstance(text, str)] if isinstance(links, Mapping) else []
     return [_absolute(dataset.root / unquote(text.removeprefix("file://"))) for text in texts if "://" not in text[4:]]
@@ -160,7 +160,7 @@ def _find_default(bids_dir: Path, output_dir: Path, *, skip_validation: bool) ->
 
 
 def _find_derivatives(folder: Path, output_dir: Path, *, skip_validation: bool) -> list[Dataset]:
-    """Find the datasets in a ``derivatives`` folder; those without a description are passed over."""
+    """Find the datasets in a ``derivatives`` folder; those without a description are skipped."""
     found: list[Dataset] = []
     bare: list[Path] = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -171,7 +171,7 @@ def _find_derivatives(folder: Path, output_dir: Path, *, skip_validation: bool) 
         else:
             bare.append(path)
     if bare and not found:
-        read_description(bare[0])  # says what is missing
+        read_description(bare[0])  # raises an error that says what is missing
     for path in bare:
         _log.info("%s has no %s and is not searched.", path, DESCRIPTION)
     return found
@@ -188,7 +188,7 @@ def _open_named(name: str, path: Path, *, skip_validation: bool) -> list[Dataset
 
 
 def _split_name(text: str) -> tuple[str, Path]:
-    """Take ``[NAME=]PATH`` apart; a path that exists may hold ``=`` itself."""
+    """Split ``[NAME=]PATH``; a path that exists may contain ``=`` itself."""
     name, equals, path = text.partition("=")
     if equals and re.fullmatch(r"[a-zA-Z0-9_.-]+", name) and not Path(text).exists():
         return name, _absolute(Path(path))
@@ -196,12 +196,12 @@ def _split_name(text: str) -> tuple[str, Path]:
 
 
 def _open(root: Path, description: dict[str, Any]) -> Dataset:
-    """Make the record, its name from the folder's."""
+    """Make the record, named like the folder."""
     return Dataset(re.sub(r"[^a-zA-Z0-9_.-]+", "-", root.name) or "input", root, description)
 
 
 def _unique_names(datasets: Sequence[Dataset]) -> tuple[Dataset, ...]:
-    """Number names that come twice; a dataset named twice counts once."""
+    """Number names that occur twice; the same dataset is kept once."""
     kept: dict[Path, Dataset] = {}
     names: set[str] = set()
     for dataset in datasets:
@@ -232,5 +232,5 @@ def _absolute(path: Path) -> Path:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Tell whether two paths are one folder, through links too."""
+    """Return whether two paths are the same folder, links followed."""
     return os.path.realpath(one) == os.path.realpath(other)

@@ -1,4 +1,4 @@
-"""What a dataset says of itself: dataset_description.json, .bidsignore, README.md, CITATION.md."""
+"""The files that describe a dataset: dataset_description.json, .bidsignore, README.md, CITATION.md."""
 
 import json
 import os
@@ -37,16 +37,16 @@ def write_description(output: Output, version: str, datasets: Sequence[Dataset])
     version : str
         Of ibma-app, for GeneratedBy.
     datasets : sequence of Dataset
-        The inputs; they become SourceDatasets and DatasetLinks (but that
-        named "", OUTPUT_DIR itself), and hand on licence, authors and the chain
-        of GeneratedBy.
+        The inputs; they become SourceDatasets and DatasetLinks (except the one
+        named "", OUTPUT_DIR itself), and their licence, authors and
+        GeneratedBy are passed on.
 
     Raises
     ------
     OutputError
         When OUTPUT_DIR holds another dataset's description.
     UsageError
-        When a name links to another dataset already.
+        When a name already links to another dataset.
     """
     with lock_shared(output.root):
         existing = read_own_description(output.root)
@@ -57,12 +57,12 @@ def write_description(output: Output, version: str, datasets: Sequence[Dataset])
 
 
 def read_own_description(root: Path) -> dict[str, Any]:
-    """Read the description of an OUTPUT_DIR of ours; {} when there is none.
+    """Read the description of an OUTPUT_DIR that ibma-app has written; {} when there is none.
 
     Raises
     ------
     OutputError
-        When it is another dataset's, or cannot be read.
+        When it describes another dataset, or cannot be read.
     """
     path = root / DESCRIPTION
     try:
@@ -89,7 +89,7 @@ def merge_description(
     datasets: Sequence[Dataset],
     name: str = "Statistic maps combined by ibma-app",
 ) -> dict[str, Any]:
-    """Make the description of what there was and the inputs; what users wrote into it stays."""
+    """Make the description from the existing one and the inputs; what users wrote into it stays."""
     inputs = [dataset for dataset in datasets if dataset.name]
     links = dict(existing.get("DatasetLinks", {}))
     for dataset in inputs:
@@ -122,7 +122,7 @@ def merge_description(
 
 
 def _is_another(earlier: Path, dataset: Dataset) -> bool:
-    """Tell whether a link leads to a dataset other than this one (moved, staged elsewhere or copied: it is not)."""
+    """Return whether a link points to another dataset than this one; one that was moved or copied is the same."""
     return earlier.is_dir() and read_description(earlier, required=False) != dict(dataset.description)
 
 
@@ -132,7 +132,7 @@ def locate(target: Path, root: Path) -> str:
 
 
 def _describe_source(dataset: Dataset, root: Path) -> dict[str, str]:
-    """Describe one input: where it is, its DOI where it has one, and its version."""
+    """Describe one input: its location, its DOI where it has one, and its version."""
     source = {"URL": locate(dataset.root, root)}
     doi = dataset.description.get("DatasetDOI")
     if isinstance(doi, str) and doi:
@@ -144,13 +144,13 @@ def _describe_source(dataset: Dataset, root: Path) -> dict[str, str]:
 
 
 def _entries(description: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    """Return a list of objects, whatever else may stand there left out."""
+    """Return the objects of a list; anything else in it is left out."""
     value = description.get(key)
     return [one for one in value if isinstance(one, dict) and one.get("Name")] if isinstance(value, list) else []
 
 
 def _find_license(datasets: Iterable[Dataset]) -> str:
-    """Hand the inputs' licence on; several are named with their datasets."""
+    """Return the licence of the inputs; several are named with their datasets."""
     stated = {dataset.name: dataset.description.get("License") for dataset in datasets}
     known = {name: text for name, text in stated.items() if isinstance(text, str) and text.strip()}
     if not known:
@@ -161,7 +161,7 @@ def _find_license(datasets: Iterable[Dataset]) -> str:
 
 
 def _find_authors(datasets: Iterable[Dataset]) -> list[str]:
-    """Hand the inputs' authors on; BIDS wants two at least."""
+    """Return the authors of the inputs; BIDS requires at least two."""
     authors: list[str] = []
     for dataset in datasets:
         listed = dataset.description.get("Authors")
@@ -171,12 +171,12 @@ def _find_authors(datasets: Iterable[Dataset]) -> list[str]:
 
 
 def _once(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out repetitions."""
+    """Remove repetitions."""
     return list({json.dumps(entry, sort_keys=True): entry for entry in reversed(list(entries))}.values())[::-1]
 
 
 def write_bidsignore(output: Output) -> Path:
-    """Add our lines to .bidsignore; the user's stay."""
+    """Add ibma-app's lines to .bidsignore; those of the user stay."""
     path = output.root / ".bidsignore"
     with lock_shared(output.root):
         text = _read_text(path) or ""
@@ -192,14 +192,14 @@ def write_readme(output: Output, intro: str, parts: Mapping[str, str]) -> Path:
 
 
 def write_citation(output: Output, intro: str, parts: Mapping[str, str]) -> Path:
-    """Write CITATION.md likewise."""
+    """Write CITATION.md: an introduction, and a part for each analysis."""
     return _write_parts(output, "CITATION.md", intro, parts)
 
 
 def _write_parts(output: Output, name: str, intro: str, parts: Mapping[str, str]) -> Path:
-    """Write a text made of named parts, unless the file that is there is not ours.
+    """Write a text of named parts, unless there is a file that ibma-app did not write.
 
-    Parts of earlier runs stay until their own analysis runs again: their maps
+    Parts of earlier runs stay until their analysis is run again, as their maps
     are still there.
     """
     path = output.root / name

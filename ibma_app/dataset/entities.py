@@ -1,4 +1,4 @@
-"""BIDS file names: key-value pairs taken apart and put together."""
+"""Splits BIDS file names into entities, and makes names of entities."""
 
 import re
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ LONG_NAMES: Mapping[str, str] = {
     "study": "study",
     "node": "node",
 }
-"""Names of entities in words -> as they stand in file names (``node`` is FitLins' folder)."""
+"""Long names of entities -> short ones as in file names (``node`` is FitLins' folder)."""
 
 _FIRST = (
     *("sub", "study", "ses", "sample", "task", "tracksys", "acq", "ce", "trc", "stain", "rec", "dir"),
@@ -57,7 +57,7 @@ _KEY = re.compile(r"[a-zA-Z0-9]+")
 
 
 class NameParts(NamedTuple):
-    """A file name taken apart; ``fault`` says why it is not a BIDS name (None: it is)."""
+    """The parts of a file name; ``fault`` says why it is not a BIDS name (None: it is)."""
 
     entities: dict[str, str]
     suffix: str
@@ -66,15 +66,15 @@ class NameParts(NamedTuple):
 
 
 def short_name(entity: str) -> str:
-    """Return the key of an entity as in file names: ``subject`` -> ``sub``; others as they are."""
+    """Return the key of an entity in file names: ``subject`` -> ``sub``; others are returned as they are."""
     return LONG_NAMES.get(entity, entity)
 
 
 def split_name(filename: str) -> NameParts:
-    """Take a file name apart without judging it.
+    """Split a file name, valid or not.
 
-    Keys in words (``direction-``, HALFpipe's ``taskcontrast-``) count as the short ones. Faulty labels are kept as
-    they stand, so that filters can still leave the file out.
+    Long keys (``direction-``, HALFpipe's ``taskcontrast-``) are replaced by the short ones. Invalid labels are kept
+    as they are, so that filters can still exclude the file.
     """
     name = filename.rpartition("/")[2]
     extension = next((end for end in _EXTENSIONS if name.endswith(end)), "")
@@ -102,14 +102,14 @@ def split_name(filename: str) -> NameParts:
     return NameParts(entities, suffix, extension, fault)
 
 
-@lru_cache(maxsize=65536)  # a large dataset repeats its labels
+@lru_cache(maxsize=65536)  # the labels of a large dataset repeat
 def _is_sound(key: str, label: str) -> bool:
-    """Whether both are alphanumeric."""
+    """Return whether both are alphanumeric."""
     return bool(_KEY.fullmatch(key) and is_label(label))
 
 
 def _lonely_piece(entities: Mapping[str, str], piece: str) -> str:
-    """Say what is wrong with a piece that is not a key-value pair."""
+    """Describe what is wrong with a piece that is not a key-value pair."""
     if not entities:
         return f'its piece "{piece}" is not a key-value pair like "sub-01"'
     key, label = list(entities.items())[-1]
@@ -118,7 +118,7 @@ def _lonely_piece(entities: Mapping[str, str], piece: str) -> str:
 
 
 def _bad_label(key: str, label: str) -> str:
-    """Say what is wrong with a label and what nilearn would make of it."""
+    """Describe what is wrong with a label, and the label that nilearn would make of it."""
     proposal = contrast_label(label)
     cure = f'rename to "{key}-{proposal}"' if proposal else f'give "{key}" a label'
     return f'"{key}-{label}" is not a key and an alphanumeric label; {cure}'
@@ -132,12 +132,12 @@ def same_label(key: str, one: str, other: str) -> bool:
 
 
 def order_entities(entities: Mapping[str, str]) -> dict[str, str]:
-    """Bring entities into the order of output names; those that we do not know go before ``space``."""
+    """Sort entities into the order of output names; unknown ones go before ``space``."""
     others = [key for key in entities if key not in _FIRST and key not in _LAST]
     return {key: entities[key] for key in (*_FIRST, *others, *_LAST) if key in entities}
 
 
 def output_name(entities: Mapping[str, str], suffix: str, extension: str = ".nii.gz") -> str:
-    """Put a file name together, entities in BIDS order."""
+    """Make a file name, with entities in BIDS order."""
     pairs = [f"{key}-{label}" for key, label in order_entities(entities).items()]
     return "_".join([*pairs, suffix]) + extension

@@ -1,4 +1,4 @@
-"""What to keep: labels of the command line, BIDS filter files, and why nothing was left."""
+"""Selects maps by labels of the command line and BIDS filter files, and explains why none are left."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +11,7 @@ from ibma_app.core.statmap import KINDS
 from ibma_app.dataset.entities import LONG_NAMES, same_label, short_name
 
 ANY = "*"
-"""In a filter file: with the entity, whatever its label; ``null`` is without it."""
+"""In a filter file: maps that have the entity, with any label; ``null``: maps without it."""
 
 _NAME_PARTS = ("suffix", "extension", "stat")
 _WORDS = {"Query.ANY": ANY, "Query.NONE": None, "Query.REQUIRED": ANY}
@@ -19,7 +19,7 @@ _SHOWN = 20
 
 
 class Candidate(NamedTuple):
-    """An image as the index has it: its name's parts (``stat`` included), not yet judged."""
+    """An image of a dataset with the parts of its name, ``stat`` included, before it is selected."""
 
     path: Path
     entities: dict[str, str]
@@ -62,7 +62,7 @@ def read_filter_file(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _read_value(path: Path, key: str, value: Any) -> Any:
-    """Bring a query's value to None, ``"*"`` or a list of labels (and None)."""
+    """Normalise a query's value to None, ``"*"`` or a list of labels (and None)."""
     if isinstance(value, list):
         return [_read_value(path, key, one) for one in value]
     if isinstance(value, str) and value in _WORDS:
@@ -84,16 +84,16 @@ def read_labels(values: Iterable[str], entity: str) -> tuple[str, ...]:
     Parameters
     ----------
     values : iterable of str
-        Labels, or names of files that hold one label a line (a TSV whose
-        header has ``participant_id``, ``study_id`` or ``session_id`` too).
+        Labels, or names of files with one label per line (or TSV files with
+        a column ``participant_id``, ``study_id`` or ``session_id``).
     entity : str
-        The key whose prefix (``sub-``) is taken off. Contrast names that are
-        no labels become labels as nilearn makes them.
+        The key whose prefix (``sub-``) is removed. Contrast names become
+        labels as nilearn makes them.
 
     Raises
     ------
     InputError
-        When what looks like a file name is not there.
+        When a value looks like a file name, and there is no such file.
     UsageError
         When a value is neither a label nor a file.
     """
@@ -108,11 +108,11 @@ def read_labels(values: Iterable[str], entity: str) -> tuple[str, ...]:
 
 
 def _is_file(value: str) -> bool:
-    """Tell whether a value names a file of labels."""
+    """Return whether a value is the name of a file."""
     try:
         if Path(value).is_file():
             return True
-    except OSError:  # a name too long for the system is no file
+    except OSError:  # too long for a file name
         return False
     if "/" in value or value.endswith((".txt", ".tsv", ".csv")):
         raise InputError(f"{value}: no such file of labels (one label a line).")
@@ -120,7 +120,7 @@ def _is_file(value: str) -> bool:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """Read the labels of a file: one a line, or the key column of a TSV."""
+    """Read the labels of a file: one per line, or the key column of a TSV."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -136,7 +136,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _read_label(text: str, key: str, value: str) -> str:
-    """Take the prefix off a label and check it."""
+    """Remove the prefix of a label, and check the label."""
     label = text.removeprefix(f"{key}-")
     if is_label(label):
         return label
@@ -148,12 +148,12 @@ def _read_label(text: str, key: str, value: str) -> str:
 
 
 def check_names(names: Iterable[str], candidates: Sequence[Candidate]) -> None:
-    """Refuse entities that neither BIDS nor any map of the datasets knows.
+    """Refuse entities that are neither of BIDS nor of any map of the datasets.
 
     Raises
     ------
     UsageError
-        Naming the entity, with the menu.
+        There is one; the message lists the known ones.
     """
     known = {*LONG_NAMES.values(), *_NAME_PARTS}
     unknown = [name for name in names if name not in known]
@@ -165,13 +165,13 @@ def check_names(names: Iterable[str], candidates: Sequence[Candidate]) -> None:
             raise UsageError(f'The filter names an unknown entity "{name}"; there are {menu}.')
 
 
-def matches(candidate: Candidate, key: str, wanted: Any) -> bool:
-    """Tell whether an image satisfies one line of a query."""
+def matches(candidate: Candidate, key: str, value: Any) -> bool:
+    """Return whether an image satisfies one line of a query."""
     if key in ("suffix", "extension"):
         found: str | None = getattr(candidate, key) or None
     else:
         found = candidate.entities.get(key)
-    options = wanted if isinstance(wanted, list | tuple) else [wanted]
+    options = value if isinstance(value, list | tuple) else [value]
     return any(_matches_one(key, found, option) for option in options)
 
 
@@ -187,14 +187,14 @@ def _matches_one(key: str, found: str | None, option: Any) -> bool:
 def explain_steps(
     candidates: Sequence[Candidate], steps: Sequence[tuple[str, str, Callable[[Candidate], bool]]]
 ) -> str:
-    """Tell what is left after each filter, and which values exist where one leaves nothing.
+    """Describe what is left after each filter, and which values exist where a filter leaves nothing.
 
     Parameters
     ----------
     candidates : sequence of Candidate
         Every image of the datasets.
     steps : sequence of (name, text, test)
-        The filters in order: the entity, how to print the filter, the filter.
+        The filters in order: the entity, the filter as text, and as a function.
     """
     lines = [f"  {len(candidates)} images (.nii, .nii.gz)"]
     left = list(candidates)
@@ -210,7 +210,7 @@ def explain_steps(
 
 
 def _values(candidates: Sequence[Candidate], key: str) -> str:
-    """List the labels that an entity has, without repetition, cut to a readable number."""
+    """List the labels of an entity, each once, cut to a readable number."""
     if key in ("suffix", "extension"):
         found = {str(getattr(candidate, key)) for candidate in candidates}
     else:

@@ -1,4 +1,4 @@
-"""A dataset that other software's results are brought into: its description, its table, its stale files."""
+"""Files of a dataset of imported results: its description, its table of participants or studies, earlier maps."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ _MISSING = ("", "n/a", None)
 
 
 def describe_import(output: Output, version: str, software: Collection[str], sources: Sequence[str]) -> Path:
-    """Write or extend dataset_description.json by the software and the sources that were imported.
+    """Write or extend dataset_description.json with the software and the sources that were imported.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def describe_import(output: Output, version: str, software: Collection[str], sou
 
 
 def update_rows(output: Output, table: str, rows: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Add rows to ``participants.tsv`` or ``studies.tsv``, or fill in theirs; the other rows and columns stay.
+    """Add or update rows of ``participants.tsv`` or ``studies.tsv``; the other rows and columns stay.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def update_rows(output: Output, table: str, rows: Mapping[str, Mapping[str, Any]
     Raises
     ------
     OutputError
-        When the table that is there cannot be read.
+        When an existing table cannot be read.
     """
     key, prefix = KEYS[table]
     path = output.root / f"{table}.tsv"
@@ -86,7 +86,7 @@ def update_rows(output: Output, table: str, rows: Mapping[str, Mapping[str, Any]
 
 
 def _read_rows(path: Path, key: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """Read a table as text; nothing when it is not there."""
+    """Read a table as text; empty when there is none."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -102,14 +102,14 @@ def _read_rows(path: Path, key: str) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 def _describe_columns(output: Output, table: str, columns: Sequence[str]) -> None:
-    """Explain the columns that we know in the table's .json; what is there stays."""
+    """Describe the known columns in the table's .json; existing descriptions stay."""
     path = output.root / f"{table}.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         content = {}
     except (OSError, ValueError):
-        return  # the user's own affair: the table itself is what counts
+        return  # a file that the user must mend; the table is complete without it
     if not isinstance(content, dict):
         return
     unknown = {"Description": "As the source has it"}
@@ -132,7 +132,7 @@ def find_earlier(output: Output, folder: Path, sources: Sequence[str]) -> list[s
     Returns
     -------
     list of str
-        The names' parts before ``_stat-``, sorted.
+        The parts of the names before ``_stat-``, sorted.
     """
     found = set()
     for path in (output.root / folder).glob("*_stat-*_statmap.json"):
@@ -146,7 +146,7 @@ def find_earlier(output: Output, folder: Path, sources: Sequence[str]) -> list[s
 
 
 def remove_stale(output: Output, folder: Path, stem: str, kept: Collection[str]) -> list[str]:
-    """Remove the maps that an earlier import of the same contrast left and this one has not written.
+    """Remove maps of an earlier import of the same contrast that this import has not written.
 
     Parameters
     ----------
@@ -154,14 +154,14 @@ def remove_stale(output: Output, folder: Path, stem: str, kept: Collection[str])
     folder : Path
         Below OUTPUT_DIR.
     stem : str
-        The names' part before ``_stat-``.
+        The part of the names before ``_stat-``.
     kept : collection of str
-        Names of files that stay.
+        Names of files that are not removed.
 
     Returns
     -------
     list of str
-        Names of what was removed.
+        Names of the files that were removed.
     """
     removed = []
     for path in sorted((output.root / folder).glob("*_statmap.*")):

@@ -1,9 +1,9 @@
-"""PyBIDS's index of a dataset's images, in a database that is kept (``--bids-database-dir``).
+"""PyBIDS's index of a dataset's images in a database on disk (``--bids-database-dir``).
 
-It is filled by our own walk (PyBIDS's ``indexer`` takes any callable): no
-metadata is read, and only images are listed. 5,000 subjects take seconds
-instead of minutes. Without a database there is no need of PyBIDS: its index
-gives back what it was filled with.
+It is filled from ibma-app's own listing (PyBIDS's ``indexer`` may be any
+callable): no metadata is read, and only images are listed. 5,000 subjects take
+seconds instead of minutes. Without a database PyBIDS is not used: its index
+would return what it was filled with.
 """
 
 import hashlib
@@ -29,25 +29,25 @@ _CONFIG = {
     "entities": [{"name": name} for name in (*_PYBIDS_NAMES.values(), *_NAME_PARTS)],
 }
 _INDEX_VERSION = "2"
-_FILE = "layout_index.sqlite"  # PyBIDS's name for it
-_UNFINISHED = 86_400  # s after which an unfinished database is abandoned
+_FILE = "layout_index.sqlite"  # as PyBIDS calls it
+_UNFINISHED = 86_400  # s after which an unfinished database is removed
 
 
 def index_in_database(
     root: Path, images: Iterable[Candidate], databases: Path, selection: Any, folders: Sequence[tuple[str, int]]
 ) -> list[Candidate]:
-    """Read a dataset's images from its PyBIDS database, which is made when there is none of the dataset as it is now.
+    """Read a dataset's images from its PyBIDS database, which is made first unless there is one of its present state.
 
     Parameters
     ----------
     root : Path
-        The dataset's.
+        Of the dataset.
     images : iterable of Candidate
-        What the database is filled with; not looked at where it need not be made.
+        To fill the database with; not used when it exists.
     databases : Path
-        Holds the databases of datasets and selections.
+        Folder of the databases of all datasets and selections.
     selection : object
-        What the images were selected by; anything that JSON can hold.
+        How the images were selected; anything that JSON can represent.
     folders : sequence of (str, int)
         The dataset's folders with the times of their last changes.
 
@@ -57,7 +57,7 @@ def index_in_database(
         It cannot be made, or read.
     """
     folder = databases / _digest([str(root), _CONFIG, selection])
-    final = folder / _digest(folders)  # the dataset's state: PyBIDS itself never refreshes a database
+    final = folder / _digest(folders)  # named by the dataset's state, as PyBIDS does not update a database
     try:
         if (final / _FILE).is_file() and _is_later(final / _FILE, folders):
             return _read_tags(_open_layout(root, final, ()))
@@ -66,7 +66,7 @@ def index_in_database(
         return found
     except OSError as error:
         raise OutputError(f"{folder}: the PyBIDS database cannot be made: {error.strerror}.") from error
-    except Exception as error:  # of the libraries below PyBIDS
+    except Exception as error:  # of libraries that PyBIDS uses
         reason = getattr(error, "orig", error)
         raise OutputError(
             f"{folder}: the PyBIDS database cannot be made or read ({reason}). Remove the folder, or name another with "
@@ -75,12 +75,12 @@ def index_in_database(
 
 
 def _digest(what: Any) -> str:
-    """Make a short name from anything that JSON can hold."""
+    """Make a short name from anything that JSON can represent."""
     return hashlib.sha256(json.dumps([_INDEX_VERSION, what]).encode()).hexdigest()[:16]
 
 
 def _open_layout(root: Path, database: Path, images: Sequence[Candidate]) -> Any:
-    """Open a PyBIDS layout by its database, which is filled with the images where it is new."""
+    """Open a PyBIDS layout with its database; a new one is filled with the images."""
     from bids.layout import BIDSLayout
 
     indexer = _make_indexer(images)
@@ -88,7 +88,7 @@ def _open_layout(root: Path, database: Path, images: Sequence[Candidate]) -> Any
 
 
 def _make_database(root: Path, folder: Path, final: Path, images: Sequence[Candidate]) -> None:
-    """Make a database beside its place and move it in whole; remove those of earlier states."""
+    """Make a database under another name, and rename it when it is complete; remove those of earlier states."""
     aside = folder / f".{final.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
         aside.mkdir(parents=True)
@@ -100,10 +100,10 @@ def _make_database(root: Path, folder: Path, final: Path, images: Sequence[Candi
 
 
 def _is_later(database: Path, folders: Sequence[tuple[str, int]]) -> bool:
-    """Return whether a database is so much newer than the folders that no file can have been added unnoticed.
+    """Return whether a database is so much newer than the folders that no file was added unnoticed.
 
-    Where times are whole seconds, a file that comes within the second of the
-    folder's last change leaves its time as it was.
+    Where times are whole seconds, a file that is added within a second of the
+    folder's last change does not change the folder's time.
     """
     newest = max((changed for _, changed in folders), default=0)
     tick = 2_000_000_000 if all(changed % 1_000_000_000 == 0 for _, changed in folders) else 10_000_000
@@ -111,7 +111,7 @@ def _is_later(database: Path, folders: Sequence[tuple[str, int]]) -> bool:
 
 
 def _move_in(aside: Path, final: Path) -> None:
-    """Rename a finished database into its place, over an existing one."""
+    """Rename a complete database to its final name, replacing an existing one."""
     try:
         aside.replace(final)
     except OSError:
@@ -121,7 +121,7 @@ def _move_in(aside: Path, final: Path) -> None:
 
 
 def _tidy(folder: Path, final: Path) -> None:
-    """Remove databases of earlier states, and those that killed runs left unfinished."""
+    """Remove databases of earlier states, and unfinished ones of runs that were killed."""
     for other in folder.iterdir():
         left = other.name.startswith(".") and time.time() - other.stat().st_mtime > _UNFINISHED
         if other != final and (left or not other.name.startswith(".")):
@@ -129,7 +129,7 @@ def _tidy(folder: Path, final: Path) -> None:
 
 
 def _make_indexer(images: Sequence[Candidate]) -> Callable[[Any], None]:
-    """Make the callable that fills a layout with our images."""
+    """Return the callable that fills a layout with the images."""
 
     def fill(layout: Any) -> None:
         from bids.layout.models import BIDSImageFile, Entity, Tag
@@ -140,7 +140,7 @@ def _make_indexer(images: Sequence[Candidate]) -> Callable[[Any], None]:
         session.add_all([Entity(name) for name in sorted({name for _, name, _ in tags} - known)])
         session.flush()
         kind = BIDSImageFile.__mapper_args__["polymorphic_identity"]
-        # rows, not objects: PyBIDS's own constructors take longer than all else
+        # rows rather than objects, whose constructors in PyBIDS take most of the time
         files = [
             {"path": str(one.path), "filename": one.path.name, "dirname": str(one.path.parent),
              "is_dir": False, "class_": kind}

@@ -1,4 +1,4 @@
-"""Which maps concern a level: runs for the participants, subjects or studies for the group."""
+"""Selects the maps of a level: runs for the participants, subjects or studies for the group."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ _POINTER = b"/annex/objects/"
 
 
 def is_collection(datasets: Sequence[Dataset], labels: Collection[str]) -> bool:
-    """Tell whether the rows are studies: several ``study-<label>`` datasets, or studies asked for."""
+    """Return whether the rows are studies: with several ``study-<label>`` datasets, or where studies are selected."""
     return "study" in labels or sum(dataset.root.name.startswith("study-") for dataset in datasets) > 1
 
 
@@ -27,11 +27,11 @@ def keep_level(statmaps: Sequence[StatMap], level: str, *, collection: bool) -> 
         with ``run``, when any has it. Group: maps of a subject or a study;
         under ``node-`` folders those without ``run``.
     collection : bool
-        Group level: the ``study-<label>`` datasets are the rows, not their subjects.
+        Group level: the rows are the ``study-<label>`` datasets, not their subjects.
 
     Notes
     -----
-    What a dataset's own group level wrote (no subject, no study) is left out.
+    Group results of a dataset (without subject and study) are left out.
     """
     if level == "participant":
         kept = [statmap for statmap in statmaps if "sub" in statmap.entities]
@@ -49,7 +49,7 @@ def keep_level(statmaps: Sequence[StatMap], level: str, *, collection: bool) -> 
 
 
 def _name_study(statmap: StatMap) -> StatMap:
-    """Give a group map its study's label, where the dataset's folder says it."""
+    """Add the study's label to a group map, where the dataset's folder has it."""
     folder = statmap.dataset.root.name
     if not folder.startswith("study-") or {"sub", "study"} & set(statmap.entities):
         return statmap
@@ -57,10 +57,10 @@ def _name_study(statmap: StatMap) -> StatMap:
 
 
 def settle_group_maps(statmaps: Sequence[StatMap]) -> list[StatMap]:
-    """Bring what a group level wrote to one map per study: the intercept's, or the only test's.
+    """Choose one map per study of group results: that of the intercept, or of the only test.
 
-    ``test`` then leaves the entities; so does ``desc`` (the estimator) when no
-    study has two. Other maps stay as they are.
+    ``test`` is then removed from the entities, and ``desc`` (the estimator)
+    when no study has two. Other maps stay as they are.
 
     Raises
     ------
@@ -110,12 +110,12 @@ def _group(
 
 
 def _without(entities: Mapping[str, str], *keys: str) -> tuple[tuple[str, str], ...]:
-    """Return entities but some, hashable."""
+    """Return entities without some, hashable."""
     return tuple((key, label) for key, label in entities.items() if key not in keys)
 
 
 def is_here(path: Path) -> bool:
-    """Tell whether a file's content is here: no dangling link, no git-annex pointer file."""
+    """Return whether a file's content is here: it is no dangling link, and no git-annex pointer file."""
     try:
         if path.stat().st_size >= 32768:  # git-annex: pointer files are smaller
             return True
@@ -131,7 +131,7 @@ def require_content(statmaps: Iterable[StatMap]) -> None:
     Raises
     ------
     InputError
-        Naming the first, and how to get the content.
+        There are some; the message says how to get the content.
     """
     missing = [statmap.path for statmap in statmaps if not is_here(statmap.path)]
     if missing:

@@ -1,4 +1,4 @@
-"""Maps of all kinds that belong together, brought into one row of a design."""
+"""Brings the maps of all kinds that belong together into one row of a design."""
 
 import logging
 import math
@@ -40,9 +40,9 @@ def observe(
     unit_key : {"sub", "study"}
         The entity whose label is the observation's unit.
     dof : float, optional
-        Degrees of freedom of maps that say none (``--dof``).
+        Degrees of freedom of maps that state none (``--dof``).
     sample_sizes : callable, optional
-        Tells a sample size by unit label and entities, as studies.tsv has it; a sidecar's own wins.
+        Returns a sample size of studies.tsv by unit label and entities; that of a sidecar is preferred.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def observe(
     Raises
     ------
     DatasetError
-        When two files serve one key and kind, or a map has no unit.
+        When two files are of one observation and kind, or a map has no unit.
     """
     groups: dict[_Key, dict[str, StatMap]] = {}
     for statmap in statmaps:
@@ -68,12 +68,12 @@ def observe(
 
 
 def _index(name: str, label: str) -> str:
-    """Make run-01 and run-1 one: BIDS indices are numbers."""
+    """Make run-01 and run-1 the same, as BIDS indices are numbers."""
     return label.lstrip("0") or "0" if name in INDICES and label.isdigit() else label
 
 
 def _entities_of(kinds: Mapping[str, StatMap]) -> dict[str, str]:
-    """Return the entities that the kinds share, as the first writes them."""
+    """Return the entities that the kinds share, as the first map has them."""
     first = next(iter(kinds.values()))
     return {name: label for name, label in first.entities.items() if name not in _FOLDERS}
 
@@ -85,7 +85,7 @@ def _observe_one(
     dof: float | None,
     sample_sizes: Callable[[str, Mapping[str, str]], float | None] | None,
 ) -> Observation:
-    """Make one observation of its maps."""
+    """Make one observation from its maps."""
     unit = entities[unit_key]
     sample_size = _find_number(kinds, "SampleSize")
     if sample_size is None and sample_sizes is not None:
@@ -127,7 +127,7 @@ def _find_dof(kinds: Mapping[str, StatMap], default: float | None, sample_size: 
 
 
 def _find_number(kinds: Mapping[str, StatMap], name: str) -> float | None:
-    """Return a number of the sidecars, the first kind's that states a usable one."""
+    """Return a number from the first sidecar that states a valid one."""
     for statmap in kinds.values():
         number = _as_number(statmap.metadata.get(name))
         if number is not None:
@@ -136,7 +136,7 @@ def _find_number(kinds: Mapping[str, StatMap], name: str) -> float | None:
 
 
 def _find_text(kinds: Mapping[str, StatMap], name: str, preferred: Sequence[str]) -> str | None:
-    """Return a text of the sidecars of the preferred kinds."""
+    """Return a text from the sidecars of the preferred kinds."""
     for kind in preferred:
         value = kinds[kind].metadata.get(name) if kind in kinds else None
         if isinstance(value, str) and value.strip():
@@ -145,7 +145,7 @@ def _find_text(kinds: Mapping[str, StatMap], name: str, preferred: Sequence[str]
 
 
 def _as_number(value: Any) -> float | None:
-    """Return a positive finite number, also one in a text or alone in a list; else None."""
+    """Return a positive finite number, also of a text or of a list of one; else None."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if value is None or isinstance(value, bool):
@@ -158,7 +158,7 @@ def _as_number(value: Any) -> float | None:
 
 
 def _explain_twins(one: StatMap, other: StatMap) -> str:
-    """Say what to do about two files for one key and kind."""
+    """Describe two files of one observation and kind, and what to do."""
     key = "_".join(f"{name}-{label}" for name, label in one.entities.items() if name not in _FOLDERS)
     text = f"Two {one.kind} maps for {key}:\n  {one.path}\n  {other.path}\n"
     if one.entities.get("node") != other.entities.get("node"):

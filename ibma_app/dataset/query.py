@@ -1,7 +1,7 @@
-"""Which statistic maps there are: datasets walked through, filtered by PyBIDS's queries.
+"""Finds the statistic maps of datasets, filtered by queries like those of PyBIDS.
 
-Names are read below the dataset's root only, so that a folder ``sub-99``
-above it does not contaminate them.
+Entities are read from paths below the dataset's root only, so that a folder
+``sub-99`` above it does not count.
 """
 
 import json
@@ -24,7 +24,7 @@ _EXTENSIONS = (".nii", ".nii.gz")
 
 @dataclass(frozen=True)
 class Query:
-    """What to keep of the datasets' maps."""
+    """Which maps of the datasets are selected."""
 
     level: str  # "participant" or "group"
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # short key -> bare labels kept
@@ -33,10 +33,10 @@ class Query:
     database_dir: Path | None = None
 
     def of_kind(self, kind: str) -> dict[str, Any]:
-        """Return the whole query of a kind: the filter file's over the defaults.
+        """Return the query of a kind: that of the filter file, completed by the defaults.
 
-        Corrected maps (``corr-``, what a group level wrote) are none of the
-        kinds unless the filter file asks for them.
+        Corrected maps of group results (``corr-``) are selected only when the
+        filter file names them.
         """
         defaults = {"suffix": "statmap", "extension": list(_EXTENSIONS), "stat": kind, "corr": None}
         return {**defaults, **self.filters.get(kind, {})}
@@ -50,8 +50,8 @@ def find_statmaps(datasets: Sequence[Dataset], query: Query, exclude: Sequence[P
     datasets : sequence of Dataset
     query : Query
     exclude : sequence of Path
-        Folders not to look into: OUTPUT_DIR, or its ``group`` folder where
-        its participant maps are the input.
+        Folders that are not searched: OUTPUT_DIR, or its ``group`` folder
+        where its participant maps are the input.
 
     Returns
     -------
@@ -62,11 +62,11 @@ def find_statmaps(datasets: Sequence[Dataset], query: Query, exclude: Sequence[P
     Raises
     ------
     UsageError
-        When the query names an entity that does not exist, or one file serves two kinds.
+        When the query names an entity that does not exist, or selects one file as two kinds.
     DatasetError
         When a selected file's name is not a BIDS name.
     InputError
-        When the content of none of the selected maps is here (git-annex).
+        When none of the selected maps has its content here (git-annex).
     """
     queries = {kind: query.of_kind(kind) for kind in KINDS}
     found: list[StatMap] = []
@@ -91,10 +91,10 @@ def find_statmaps(datasets: Sequence[Dataset], query: Query, exclude: Sequence[P
 
 
 def _follow_named(found: Sequence[StatMap], query: Query) -> list[StatMap]:
-    """Let the kinds that the filter file does not name follow those that it names.
+    """Select kinds that the filter file does not name like those that it names.
 
-    Who chooses the effect of ``test-age`` does not want the z of
-    ``test-intercept`` beside it. A kind without ``test`` (dof) serves all.
+    With the effect of ``test-age`` its z is selected, not that of
+    ``test-intercept``. A kind without ``test`` (dof) belongs to all tests.
     """
     named = [one for one in found if one.kind in query.filters]
     if not named:
@@ -108,7 +108,7 @@ def _key(statmap: StatMap, *without: str) -> frozenset[tuple[str, str]]:
 
 
 def explain_nothing(datasets: Sequence[Dataset], query: Query, exclude: Sequence[Path] = ()) -> str:
-    """Say why a query selects nothing: what each filter leaves, and the values that exist."""
+    """Explain why a query selects nothing: what each filter leaves, and the values that exist."""
     candidates = [
         _read_candidate(dataset.root, name)
         for dataset in datasets
@@ -119,10 +119,10 @@ def explain_nothing(datasets: Sequence[Dataset], query: Query, exclude: Sequence
     steps: list[tuple[str, str, Callable[[Candidate], bool]]] = []
     keys = list(dict.fromkeys(key for one in queries.values() for key in one if key != "extension"))
     for index, key in enumerate(keys):
-        wanted = {kind: one[key] for kind, one in queries.items() if key in one}
-        if key == "corr" and not any(wanted.values()):
+        by_kind = {kind: one[key] for kind, one in queries.items() if key in one}
+        if key == "corr" and not any(by_kind.values()):
             continue
-        steps.append((key, _describe(key, wanted), _meets_some(queries, keys[: index + 1])))
+        steps.append((key, _describe(key, by_kind), _meets_some(queries, keys[: index + 1])))
     for key, labels in query.labels.items():
         raw = query.contrast_entity if key == "contrast" else key
         steps.append((raw, f"{raw}-{', '.join(labels)}", _has_entity(raw, labels)))
@@ -133,25 +133,25 @@ def explain_nothing(datasets: Sequence[Dataset], query: Query, exclude: Sequence
 
 
 def _meets_some(queries: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> Callable[[Candidate], bool]:
-    """Make the test whether an image satisfies some kind's query, as far as these keys."""
+    """Return a function that tests whether an image satisfies the query of any kind, for these keys."""
     return lambda candidate: any(
         all(matches(candidate, key, one[key]) for key in keys if key in one) for one in queries.values()
     )
 
 
 def _has_entity(keys: str | Sequence[str], labels: Sequence[str] | None) -> Callable[[Candidate], bool]:
-    """Make the test whether an image has an entity, and one of the labels."""
+    """Return a function that tests whether an image has an entity, with one of the labels."""
     names = (keys,) if isinstance(keys, str) else tuple(keys)
-    wanted = "*" if labels is None else list(labels)
-    return lambda candidate: any(matches(candidate, key, wanted) for key in names)
+    allowed = "*" if labels is None else list(labels)
+    return lambda candidate: any(matches(candidate, key, allowed) for key in names)
 
 
-def _describe(key: str, wanted: Mapping[str, Any]) -> str:
-    """Print one line of the kinds' queries."""
-    values = {json.dumps(value) for value in wanted.values()}
+def _describe(key: str, by_kind: Mapping[str, Any]) -> str:
+    """Write one line of the kinds' queries as text."""
+    values = {json.dumps(value) for value in by_kind.values()}
     if len(values) == 1:
         return f"{key} {values.pop()}"
-    return f"{key} " + ", ".join(f"{json.dumps(value)} ({kind})" for kind, value in wanted.items())
+    return f"{key} " + ", ".join(f"{json.dumps(value)} ({kind})" for kind, value in by_kind.items())
 
 
 def _select(
@@ -160,10 +160,10 @@ def _select(
     query: Query,
     queries: Mapping[str, Mapping[str, Any]],
 ) -> list[StatMap]:
-    """Select a dataset's images that are maps of some kind and have the labels that their names contain."""
-    early = {key: labels for key, labels in query.labels.items() if key != "study"}  # which a folder may have instead
+    """Select the images of a dataset that are maps of some kind, and have the labels of the query."""
+    early = {key: labels for key, labels in query.labels.items() if key != "study"}  # which a folder may have
     keys = sorted({key for one in queries.values() for key in one} - {"suffix", "extension"})
-    known: dict[tuple[str | None, ...], list[str]] = {}  # many images share few combinations
+    known: dict[tuple[str | None, ...], list[str]] = {}  # many images have few combinations
     found = []
     for candidate in candidates:
         answers = (candidate.suffix, candidate.extension, *map(candidate.entities.get, keys))
@@ -184,12 +184,12 @@ def _select(
 
 
 def _kinds_of(candidate: Candidate, queries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return as which kinds of map an image is selected."""
+    """Return the kinds of map that an image is selected as."""
     return [kind for kind, one in queries.items() if all(matches(candidate, key, one[key]) for key in one)]
 
 
 def _name_contrast(candidate: Candidate, contrast_entity: str) -> dict[str, str]:
-    """Return an image's entities, without ``stat``, the contrast under its own key."""
+    """Return an image's entities without ``stat``, and with the contrast under its own key."""
     entities = {key: label for key, label in candidate.entities.items() if key != "stat"}
     if contrast_entity != "contrast" and contrast_entity in entities:
         if "contrast" in entities:
@@ -202,13 +202,13 @@ def _name_contrast(candidate: Candidate, contrast_entity: str) -> dict[str, str]
 
 
 def _has_labels(entities: Mapping[str, str], labels: Mapping[str, tuple[str, ...]]) -> bool:
-    """Return whether a map carries one of the labels asked for, in each entity."""
+    """Return whether a map has one of the selected labels in each entity."""
     candidate = Candidate(Path(), dict(entities), "", "", None)
     return all(matches(candidate, key, kept) for key, kept in labels.items())
 
 
 def _require_names(statmaps: Iterable[StatMap], faults: Mapping[Path, str]) -> None:
-    """Refuse names that are not BIDS names, all that there are in one message."""
+    """Refuse names that are not BIDS names, with one message for all."""
     bad = [(one.path, faults[one.path]) for one in statmaps if one.path in faults]
     if bad:
         path, fault = bad[0]
@@ -228,7 +228,7 @@ def _read_sidecars(statmaps: Iterable[StatMap]) -> tuple[StatMap, ...]:
 
 
 def _read_candidate(root: Path, below: str) -> Candidate:
-    """Read an image's entities from its name, and from its folders what the name leaves out."""
+    """Read an image's entities from its name, and missing ones from its folders."""
     *folders, name = below.split("/")
     parts = split_name(name)
     entities = dict(parts.entities)
@@ -242,31 +242,31 @@ def _read_candidate(root: Path, below: str) -> Candidate:
 def _index(
     dataset: Dataset, query: Query, queries: Mapping[str, Mapping[str, Any]], exclude: Sequence[Path]
 ) -> list[Candidate]:
-    """List a dataset's images, from its PyBIDS database where one is kept."""
+    """List a dataset's images, from its PyBIDS database where there is one."""
     labels = {"sub": query.labels["sub"]} if "sub" in query.labels else {}
-    extensions, wanted = _all_extensions(queries), _all_suffixes(queries)
+    extensions, suffixes = _all_extensions(queries), _all_suffixes(queries)
     listing = list_images(dataset.root, exclude=exclude, labels=labels, extensions=extensions)
     candidates = (_read_candidate(dataset.root, name) for name in listing.images)
-    images = (one for one in candidates if wanted is None or one.suffix in wanted)
+    images = (one for one in candidates if suffixes is None or one.suffix in suffixes)
     if query.database_dir is None:
         return list(images)
-    selection = [labels, sorted(wanted or "*"), extensions, sorted(map(str, exclude))]
+    selection = [labels, sorted(suffixes or "*"), extensions, sorted(map(str, exclude))]
     return index_in_database(dataset.root, images, query.database_dir, selection, listing.folders)
 
 
 def _all_suffixes(queries: Mapping[str, Mapping[str, Any]]) -> set[str] | None:
-    """Collect the suffixes that some kind wants; None: any."""
-    wanted: set[str] = set()
+    """Collect the suffixes of the kinds' queries; None: any."""
+    suffixes: set[str] = set()
     for one in queries.values():
         values = _as_list(one["suffix"])
         if not all(isinstance(value, str) and value[:1].isalnum() and "." not in value for value in values):
             return None
-        wanted.update(values)
-    return wanted
+        suffixes.update(values)
+    return suffixes
 
 
 def _all_extensions(queries: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """Collect the extensions that some kind wants."""
+    """Collect the extensions of the kinds' queries."""
     values = {str(value) for one in queries.values() for value in _as_list(one["extension"])}
     return tuple(sorted(value for value in values if value.startswith("."))) or _EXTENSIONS
 

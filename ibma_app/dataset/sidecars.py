@@ -1,4 +1,4 @@
-"""What JSON sidecars say of a map: BIDS inheritance, each folder listed once."""
+"""Reads the metadata of maps from JSON sidecars, with BIDS inheritance; each folder is listed once."""
 
 import json
 from collections.abc import Mapping
@@ -11,27 +11,27 @@ _Pairs = tuple[tuple[str, str], ...]
 
 
 class _Folder(NamedTuple):
-    """The JSON files of one folder: by suffix and entities, and which sets of keys there are."""
+    """The JSON files of one folder, by suffix and entities, and the sets of keys that occur."""
 
     files: Mapping[tuple[str, _Pairs], list[Path]]
-    keys: Mapping[str, list[tuple[str, ...]]]  # by suffix, few first
+    keys: Mapping[str, list[tuple[str, ...]]]  # by suffix, smaller sets first
 
 
 class SidecarReader:
-    """Reads the sidecars of a dataset's maps, remembering folders and files.
+    """Reads the sidecars of a dataset's maps; folders and files are read once.
 
     Parameters
     ----------
     root : Path
-        The dataset: sidecars count from here downwards.
+        The dataset: sidecars above it do not apply.
 
     Notes
     -----
     A sidecar applies to a map when its suffix is the map's, its entities are a
-    subset of the map's, and it lies in the map's folder or above; the more
-    specific one wins. nilearn's ``contrast-x_statmap.json`` thus speaks for
-    every ``stat-``. Looking up by sets of keys, not by files, keeps this
-    linear in the number of maps even where all lie in one folder.
+    subset of the map's, and it is in the map's folder or above; a more specific
+    one takes precedence. nilearn's ``contrast-x_statmap.json`` therefore applies
+    to every ``stat-``. Searching by sets of keys, not file by file, keeps this
+    linear in the number of maps even where all are in one folder.
     """
 
     def __init__(self, root: Path) -> None:
@@ -41,7 +41,7 @@ class SidecarReader:
         self._contents: dict[Path, dict[str, Any] | str] = {}
 
     def read(self, path: Path) -> tuple[dict[str, Any], str | None]:
-        """Return a map's merged metadata, and what was wrong with a sidecar (file and reason)."""
+        """Return a map's merged metadata, and why a sidecar is not used (file and reason; None: all are)."""
         parts = split_name(path.name)
         metadata: dict[str, Any] = {}
         errors: list[str] = []
@@ -92,14 +92,14 @@ class SidecarReader:
         return self._folders[directory]
 
     def _load(self, path: Path) -> dict[str, Any] | str:
-        """Read a JSON object once; the reason where it cannot be read."""
+        """Read a JSON object once; return the reason where it cannot be read."""
         if path not in self._contents:
             self._contents[path] = _load_object(path)
         return self._contents[path]
 
 
 def _load_object(path: Path) -> dict[str, Any] | str:
-    """Read a JSON object, or say why not."""
+    """Read a JSON object, or return why it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The images of a dataset, found by one walk: links followed, foreign folders left out."""
+"""Lists the images of a dataset in one walk over its folders; links are followed."""
 
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -12,10 +12,10 @@ _Identity = tuple[int, int]
 
 
 class Listing(NamedTuple):
-    """What a walk found."""
+    """The images and folders of a dataset."""
 
-    images: list[str]  # paths below the root, with "/"
-    folders: list[tuple[str, int]]  # path below the root, time of last change in ns
+    images: list[str]  # paths relative to the root, with "/"
+    folders: list[tuple[str, int]]  # path relative to the root, time of last change in ns
 
 
 def list_images(
@@ -25,7 +25,7 @@ def list_images(
     labels: Mapping[str, Collection[str]] | None = None,
     extensions: tuple[str, ...] = _IMAGES,
 ) -> Listing:
-    """List the images below a folder, whatever they are called.
+    """List the images in a folder and its subfolders, whatever their names.
 
     Parameters
     ----------
@@ -33,18 +33,18 @@ def list_images(
         A dataset. Its ``derivatives``, ``sourcedata``, ``code``, ``models``
         and ``stimuli``, and hidden files anywhere, are left out.
     exclude : collection of Path
-        Folders not to enter, by whatever name they are reached.
+        Folders that are not entered, also through links.
     labels : mapping, optional
-        By key (``sub``): folders and files of other labels are left out, so
-        that one participant of thousands is found at once.
+        By key (``sub``): folders and files with other labels are left out, so
+        that one participant among thousands is found quickly.
     extensions : tuple of str
-        How names of images end.
+        Endings of the names of images.
 
     Notes
     -----
-    Symbolic links are followed but names are never replaced by what they
-    point to (git-annex objects). A link to a folder above itself is not
-    entered twice. Links whose target is missing are listed.
+    Symbolic links are followed, but paths keep the names of the links (targets
+    may be git-annex objects). A link to a folder above itself is not followed.
+    Links whose target is missing are listed.
     """
     skip = {_identify(path) for path in exclude} - {None}
     prefixes = {f"{key}-": frozenset(kept) for key, kept in (labels or {}).items()}
@@ -56,7 +56,7 @@ def list_images(
         folder = root / below
         try:
             status = folder.stat()
-        except OSError:  # gone since it was listed
+        except OSError:  # removed since it was listed
             continue
         here = (status.st_dev, status.st_ino)
         if here in above or (here in skip and below):
@@ -74,18 +74,18 @@ def list_images(
 
 
 def _scan(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Yield a folder's visible names, and whether each is a folder (or a link to one)."""
+    """Yield the names in a folder that are not hidden, and whether each is a folder (or a link to one)."""
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
                     yield entry.name, _is_folder(entry)
-    except PermissionError:  # a folder that we may not enter holds nothing for us
+    except PermissionError:  # a folder without permission to enter is skipped
         return
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Tell whether an entry is a folder, or a link to one; a link that leads nowhere fails later, by its name."""
+    """Return whether an entry is a folder or a link to one; a dangling link is reported later, by its name."""
     try:
         return entry.is_dir()
     except OSError:
@@ -93,7 +93,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _is_other(name: str, prefixes: Mapping[str, Collection[str]]) -> bool:
-    """Tell whether a name carries another label than those asked for (``sub-02`` of ``sub-01``)."""
+    """Return whether a name has another label than the selected ones (``sub-02`` when ``sub-01`` is selected)."""
     for prefix, kept in prefixes.items():
         if name.startswith(prefix):
             label = name.removeprefix(prefix).split("_", 1)[0].split(".", 1)[0]
@@ -102,7 +102,7 @@ def _is_other(name: str, prefixes: Mapping[str, Collection[str]]) -> bool:
 
 
 def _identify(path: Path) -> _Identity | None:
-    """Return what tells a folder from any other, or None when it is not there."""
+    """Return what identifies a folder whatever its path, or None when there is none."""
     try:
         status = path.stat()
     except OSError:
