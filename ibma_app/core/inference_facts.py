@@ -176,7 +176,7 @@ class ResamplingFacts:
 
     def sidecar(self) -> dict[str, Any]:
         """Return the keys and values."""
-        told: dict[str, Any] = {
+        content: dict[str, Any] = {
             "Resamples": self.resamples,
             "Exhaustive": self.exhaustive,
             "Scheme": self.relabelling.name,
@@ -185,12 +185,14 @@ class ResamplingFacts:
             "ScoreThreshold": self.score_threshold,
         }
         if self.score_units:
-            told["ScoreUnits"] = self.score_units
+            content["ScoreUnits"] = self.score_units
         if self.seed is not None:
-            told["Seed"] = self.seed
+            content["Seed"] = self.seed
         if self.tail_fitted:
-            told["TailFit"] = "p below 1 / Resamples are those of a generalised Pareto tail fitted to the null's maxima"
-        return told
+            content["TailFit"] = (
+                "p below 1 / Resamples are those of a generalised Pareto tail fitted to the null's maxima"
+            )
+        return content
 
 
 @dataclass(frozen=True)

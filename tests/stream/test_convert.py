@@ -91,7 +91,7 @@ def test_what_can_be_given_without_reading(observe):
 
 
 @pytest.mark.parametrize(
-    ("have", "needs", "told"),
+    ("have", "needs", "derived"),
     [
         (["effect", "variance"], ["effect", "variance"], ()),
         (["effect", "t"], ["effect", "variance"], ("variance from effect and t",)),
@@ -103,9 +103,9 @@ def test_what_can_be_given_without_reading(observe):
         (["z"], ["t"], ("t from z",)),
     ],
 )
-def test_derivations_give_the_truth_back(convert, truth, have, needs, told):
+def test_derivations_give_the_truth_back(convert, truth, have, needs, derived):
     converted = convert({kind: truth[kind] for kind in have}, needs, dof=12.0, tail="two-sided")
-    assert converted.derived == told
+    assert converted.derived == derived
     assert (converted.reasons == COVERED).all()
     assert converted.signed
     for need in needs:

@@ -48,10 +48,10 @@ def test_tiles_are_put_together(stack, design, monkeypatch, threads):
     whole = mean_fit(stack.read(0, stack.n_voxels), design, "3")
     monkeypatch.setattr(memory_plan, "BLOCK", 32)
     monkeypatch.setattr(memory_plan, "SMALLEST_BLOCK", 32)
-    told = []
-    found = estimate_maps(stack, Model(MEAN, design, {"scale": "3"}), Resources(threads), told.append)
-    assert sum(told) == stack.n_voxels
-    assert len(told) == -(-stack.n_voxels // 32)
+    counts = []
+    found = estimate_maps(stack, Model(MEAN, design, {"scale": "3"}), Resources(threads), counts.append)
+    assert sum(counts) == stack.n_voxels
+    assert len(counts) == -(-stack.n_voxels // 32)
     for entry in dataclasses.fields(Estimate):
         expected, value = getattr(whole, entry.name), getattr(found, entry.name)
         if entry.name != "tests":

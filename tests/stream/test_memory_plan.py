@@ -39,9 +39,9 @@ def test_a_laptop_takes_thousands_of_maps_from_disk():
     "needs", [BRAIN, MemoryNeeds(2, 902_629, 902_629, 300_000, 10**7), MemoryNeeds(10**5, 9, 9, 9, 9 * 10**5)]
 )
 def test_what_cannot_be_done_is_refused_with_the_least_that_would_do(needs):
-    with pytest.raises(UsageError, match="need at least") as told:
+    with pytest.raises(UsageError, match="need at least") as caught:
         plan_memory(needs, needs.least - 1, 8)
-    named = re.search(r"--mem (\d+M)", told.value.message)
+    named = re.search(r"--mem (\d+M)", caught.value.message)
     assert named
     assert parse_size(named[1]) < needs.least + 2**20
     shared = plan_memory(needs, parse_size(named[1]), 8)
@@ -50,9 +50,9 @@ def test_what_cannot_be_done_is_refused_with_the_least_that_would_do(needs):
 
 
 def test_each_of_several_processes_needs_it():
-    with pytest.raises(UsageError, match=r"by each process.*fewer --nprocs") as told:
+    with pytest.raises(UsageError, match=r"by each process.*fewer --nprocs") as caught:
         plan_memory(BRAIN, BRAIN.least // 2, 1, processes=4)
-    named = re.search(r"--mem (\d+M)", told.value.message)
+    named = re.search(r"--mem (\d+M)", caught.value.message)
     assert named
     assert parse_size(named[1]) // 4 >= BRAIN.least
 

@@ -106,6 +106,6 @@ def test_threads_share_a_window(tmp_path, rng):
 
 def test_the_work_folders_need_is_told_before_it_is_filled(tmp_path, caplog):
     with caplog.at_level("INFO"), open_store(tmp_path, on_disk=True, size=3 * 2**29):
-        (told,) = caplog.messages
-    assert "up to 1.5 GiB go to files" in told
-    assert str(tmp_path) in told
+        (message,) = caplog.messages
+    assert "up to 1.5 GiB go to files" in message
+    assert str(tmp_path) in message

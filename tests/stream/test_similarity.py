@@ -1,4 +1,4 @@
-"""Odd maps are named, honest ones are not."""
+"""Maps that stand out are flagged, sound ones are not."""
 
 from dataclasses import replace
 

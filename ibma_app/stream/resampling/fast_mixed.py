@@ -1,9 +1,9 @@
 """The faster path of resampling for mixed models: matrix products at fixed values of tau2, and exact fits of peaks.
 
-Maps of z are those of `stats/relabelled.py`. Where a map may have its largest
-height, and where single precision cannot tell z, the model itself is fitted:
-heights are exact, those of the general path. What extents, masses and TFCE
-make of the rest of a map is made of observed and relabelled maps alike.
+Maps of z are computed by `stats/relabelled.py`. Where a map may have its largest
+height, and where single precision is not enough, the model itself is fitted:
+largest heights are exactly those of the general path. Extents, masses and TFCE
+are computed in the same way from observed and relabelled maps.
 """
 
 from collections.abc import Iterator
@@ -27,23 +27,23 @@ Singles = NDArray[np.float32]
 
 MAPS = 64  # relabellings in a job whose whole maps are held, in single precision
 PEAKS = 128  # relabellings in a job where each tile gives its candidates alone
-SHARE = 0.99  # of the voxels, whose nodes are as near to each other as they should be
+SHARE = 0.99  # of the voxels whose range of tau2 the nodes cover
 STEPS = {"likelihood": (0.5, 0.8), "other": (0.8, 1.0)}
 """Between nodes, in the log of tau2 plus the smallest variance: where maps are scored, and where only peaks are."""
 
 
 class Candidates(NamedTuple):
-    """C voxels, of all tiles and relabellings, that may be the highest of one, or of which nothing is known."""
+    """C voxels, of all tiles and relabellings, that may be the highest of one, or whose z is not known."""
 
     rows: Integers  # (C,) of the M relabellings
     heights: Singles  # (C,) NaN where not known
     voxels: Integers  # (C,) of the N
     block: VoxelBlock  # of C voxels, as they are
-    crowded: NDArray[np.bool_]  # (M,) there are more
+    crowded: NDArray[np.bool_]  # (M,) whether there are more
 
 
 def takes_scan(model: Model, scheme: Scheme) -> bool:
-    """Tell whether relabellings can be scanned: of one sample's mean, in a mixed model that `METHODS` knows."""
+    """Return whether relabellings can be scanned: for the mean of one sample in a mixed model of `METHODS`."""
     known, defaults = {"test", "tau2_ci"}, model.estimator.defaults(model.design)
     usual = all(name in known or defaults[name] == choice for name, choice in model.settings.items())
     return model.estimator.tau2_method is not None and usual and scheme.design.one_sample and scheme.rows == 0
@@ -55,11 +55,11 @@ class FastMixed:
     Parameters
     ----------
     model : Model
-        Of which `takes_scan` is true.
+        One for which `takes_scan` is true.
     refitter : Refitter
-        Of that model, with N voxels.
+        For that model, at N voxels.
     scoring : Scoring
-        Of those voxels.
+        For maps of these voxels.
     """
 
     def __init__(self, model: Model, refitter: Refitter, scoring: Scoring) -> None:
@@ -93,7 +93,7 @@ class FastMixed:
         yield np.array([self._plan.nodes, self.size])
 
     def identity(self, threads: int) -> tuple[dict[str, Floats], Floats]:
-        """Score the maps as they are: heights exactly, all else in the arithmetic of relabelled maps."""
+        """Score the maps as they are: heights exactly, other scores computed like those of relabelled maps."""
         scoring, z = self._scoring, self._refitter.z
         each, largest = scoring.each(z), scoring.largest(z)
         if scoring.peaks_only:
@@ -139,9 +139,9 @@ class FastMixed:
         return _join([parts[tile] for tile in self._refitter.tiles])
 
     def _fit_peaks(self, job: range, candidates: Candidates) -> Iterator[tuple[Integers, Floats]]:
-        """Fit the model where each relabelling may be highest; yield which of the N voxels that is, and z there.
+        """Fit the model where each relabelling may be highest; yield the indices of these voxels, and z there.
 
-        Those are all voxels where candidates are too many, or where the fit falls short of what the scan promised.
+        These are all voxels where there are too many candidates, or where the fit is lower than the scan.
         """
         rows, heights = candidates.rows, candidates.heights
         promised = np.full(len(job), -np.inf)
@@ -160,7 +160,7 @@ class FastMixed:
                 yield candidates.voxels[kept[part]], z[part]
 
     def _survey(self, method: int) -> tuple[float, Integers]:
-        """Tell how far the nodes reach, and which dof there are."""
+        """Find how far the nodes must reach, and which dof there are."""
         reach = np.zeros(self._refitter.n_live)
         dof = np.zeros(self._refitter.n_live, dtype=np.int64)
 
@@ -180,7 +180,7 @@ class FastMixed:
 
 
 def _maps_of(block: VoxelBlock) -> Maps:
-    """Lay a block out for the scan: what is not covered has no weight."""
+    """Convert a block for the scan; maps that do not cover a voxel get weight 0."""
     effect, variance = np.asarray(block.effect), np.asarray(block.variance)
     if block.covered.all():
         return Maps(effect, variance)
@@ -207,5 +207,5 @@ def _join(parts: list[Candidates]) -> Candidates:
 
 
 def _take(block: VoxelBlock, voxels: Integers) -> VoxelBlock:
-    """Take effects and variances of some voxels."""
+    """Return a block of some voxels."""
     return VoxelBlock(*(np.asarray(values)[:, voxels] for values in (block.covered, block.effect, block.variance)))

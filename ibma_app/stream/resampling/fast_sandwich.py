@@ -21,15 +21,15 @@ from ibma_app.stream.stack import Stack
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-GATHERED = 1024  # voxels that are read at a time
-BATCH = 8  # relabellings whose whole maps are held at a time
+READ_AT_ONCE = 1024  # voxels
+BATCH = 8  # relabellings in a job, whose whole maps are held
 
 
 class GatheredClusters(NamedTuple):
-    """What is resampled: N voxels of m clusters."""
+    """The data that are relabelled, of m clusters at the N voxels where the test can be estimated."""
 
     features: NDArray[np.float32]  # (m, F, N)
-    live: Integers  # (N,) where they are in the mask
+    live: Integers  # (N,) their indices in the mask
     forms: Forms
     sources: Integers  # (D, m) the cluster that each place holds
     signs: Floats  # (D, m) by which it is multiplied there
@@ -38,10 +38,10 @@ class GatheredClusters(NamedTuple):
 
 
 def gather_clusters(stack: Stack, model: Model, scheme: Scheme) -> GatheredClusters | None:
-    """Read a stack as a few numbers of each cluster; None where it cannot be used.
+    """Read a stack as a few numbers for each cluster; None where the faster path cannot be taken.
 
-    It can where errors are cluster-robust and every map covers every voxel.
-    Voxels where the test cannot be estimated are left out.
+    It is for cluster-robust errors, and maps that all cover every voxel. Voxels
+    where the test cannot be estimated are left out.
     """
     clusters = model.clusters
     if clusters is None:
@@ -54,7 +54,7 @@ def gather_clusters(stack: Stack, model: Model, scheme: Scheme) -> GatheredClust
     forms, templates = make_forms(basis, complete, slice(0, len(complete.rows)), places, groups)
     features = np.empty((*forms.effect.shape[1:], stack.n_voxels), dtype=np.float32)
     live = np.zeros(stack.n_voxels, dtype=np.bool_)
-    size = min(GATHERED, block_size(stack.n_maps))
+    size = min(READ_AT_ONCE, block_size(stack.n_maps))
     for start in range(0, stack.n_voxels, size):
         block = stack.read(start, start + size)
         if not block.covered.all():
@@ -73,7 +73,7 @@ def gather_clusters(stack: Stack, model: Model, scheme: Scheme) -> GatheredClust
 
 
 def _places_of(clusters: Integers, places: Integers | None) -> Integers:
-    """List the maps of each cluster in the order of their conditions, (m, L); -1 beyond its number."""
+    """List the maps of each cluster in the order of their conditions, (m, L); -1 where it has fewer."""
     order = np.lexsort((np.zeros(clusters.size) if places is None else places, clusters))
     counts = np.bincount(clusters)
     listed = np.full((counts.size, counts.max()), -1, dtype=np.int64)
@@ -84,22 +84,22 @@ def _places_of(clusters: Integers, places: Integers | None) -> Integers:
 
 
 def _by_cluster(scheme: Scheme, clusters: Integers, places: Integers) -> tuple[Integers, Floats]:
-    """Tell which cluster each place holds in each relabelling, and with which sign, both (D, m)."""
+    """Return which cluster each place holds in each relabelling, and with which sign, both (D, m)."""
     first = places[:, 0]
-    targets = clusters[scheme.relabellings.orders[:, first]]  # (D, m) where a cluster goes
+    targets = clusters[scheme.relabellings.orders[:, first]]  # (D, m) the place of each cluster
     sources = np.argsort(targets, axis=1)
     signs = np.take_along_axis(scheme.relabellings.signs[:, first], sources, axis=1)
     return sources, signs.astype(np.float64)
 
 
 class FastSandwich:
-    """Scores relabellings of gathered clusters; it can be sent to another process.
+    """A `Resampler` of cluster-robust tests with complete coverage.
 
     Parameters
     ----------
     gathered : GatheredClusters
     scoring : Scoring
-        Of the gathered voxels.
+        For maps of these N voxels.
     """
 
     def __init__(self, gathered: GatheredClusters, scoring: Scoring) -> None:
@@ -109,21 +109,21 @@ class FastSandwich:
         self._local = threading.local()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave the work space here."""
+        """Send another process all but the work arrays of this one's threads."""
         return FastSandwich, (self._gathered, self._scoring)
 
     @property
     def size(self) -> int:
-        """How many relabellings a job has."""
+        """Number of relabellings in a job."""
         return BATCH
 
     @property
     def nbytes(self) -> int:
-        """What another process would be sent."""
+        """Bytes that another process would be sent."""
         return self._gathered.features.nbytes
 
     def side_by_side(self, threads: int) -> int:
-        """Tell how many jobs may be done at once in threads."""
+        """Return how many jobs are done at once in so many threads."""
         return threads
 
     def data(self) -> Iterator[NDArray[Any]]:
@@ -131,23 +131,23 @@ class FastSandwich:
         yield from (self._gathered.features, self._gathered.live, *self._gathered.forms)
 
     def identity(self, threads: int) -> tuple[dict[str, Floats], Floats]:
-        """Score the maps as they are: each score's map (V,), and the largest (S,)."""
+        """Score the maps as they are: return each score's map (V,), and the largest of each (S,)."""
         found: list[tuple[dict[str, Floats], Floats]] = []
 
         def work(_: int) -> tuple[dict[str, Floats], Floats]:
             z = self._maps(range(1))[0]
             return self._scoring.each(z), self._scoring.largest(z)
 
-        # in a thread of its own, when there are several: its work space goes with it
+        # in a thread of its own where there are several: the work arrays are freed with it
         in_threads(work, range(1), threads, lambda _, scored: found.append(scored))
         return found[0]
 
     def score(self, job: range) -> Floats:
-        """Return the largest scores of some relabellings, (S, M)."""
+        """Return the largest of each score in some relabellings, (S, M)."""
         return np.stack([self._scoring.largest(z) for z in self._maps(job)], axis=1)
 
     def _maps(self, job: range) -> Floats:
-        """Compute z maps, (M, N)."""
+        """Compute the z maps of M relabellings, (M, N)."""
         gathered, there = self._gathered, slice(job.start, job.stop)
         if not hasattr(self._local, "z"):
             self._local.z = np.empty((BATCH, gathered.live.size))

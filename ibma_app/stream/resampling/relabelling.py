@@ -40,7 +40,7 @@ _Plan = tuple[Relabellings, Relabelling, Integers]
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
-    """One test's relabellings, and what they do to maps and design."""
+    """The relabellings of one test, and how they change maps and design."""
 
     design: Design  # with that test alone
     partition: Partition
@@ -48,7 +48,7 @@ class Scheme:
     kind: str | None  # "effect" or "z" whose residuals are relabelled; None: the regressors are
     relabelling: Relabelling
     tail: str  # in which scores are taken; F: positive
-    alike: Integers  # (K,) rows of other numbers never change places with each other
+    alike: Integers  # (K,) only rows with the same number change places with each other
 
     @property
     def test(self) -> Test:
@@ -61,7 +61,7 @@ class Scheme:
         return self.partition.effective.shape[1] if self.test.is_f else 0
 
     def prepare(self, block: VoxelBlock) -> VoxelBlock:
-        """Take the nuisance out of a block's least-squares data, once for all relabellings."""
+        """Return a block with the residuals of the nuisance, where these are relabelled; once for all relabellings."""
         if self.kind is None:
             return block
         values = getattr(block, self.kind)
@@ -69,10 +69,10 @@ class Scheme:
         return replace(block, effect=left) if self.kind == "effect" else replace(block, z=left)
 
     def relabel(self, block: VoxelBlock, index: int) -> tuple[VoxelBlock, Design]:
-        """Return what is fitted in one relabelling, of a prepared block.
+        """Return the block and the design to fit in one relabelling, from a prepared block.
 
-        Each map keeps its variance and its coverage: what changes is the row
-        of the design that it gets, and the sign of its effect.
+        Each map keeps its variance and its coverage; the row of the design that
+        it gets changes, and the sign of its effect.
         """
         order, signs = self.relabellings.orders[index], self.relabellings.signs[index].astype(np.float64)
         if self.kind is not None or self.design.one_sample:
@@ -103,10 +103,10 @@ class Scheme:
         Returns
         -------
         effective : ndarray, shape (D, Q, K)
-            Orthonormal; of a t test with the sign of the contrast.
+            Orthonormal; for a t test with the sign of the contrast.
         nuisance : ndarray, shape (D, P, K)
-            Orthonormal and orthogonal to it; without those that every
-            relabelling leaves as they are, to which the residuals are orthogonal.
+            Orthonormal and orthogonal to it; without those that no relabelling
+            changes, as the residuals are orthogonal to them.
         """
         orders = self.relabellings.orders[rows]
         signs = self.relabellings.signs[rows, None].astype(np.float64)
@@ -117,7 +117,7 @@ class Scheme:
         return effective, moving
 
     def _moving_nuisance(self) -> Floats:
-        """Return the nuisance, (K, P), without what is constant wherever rows change places."""
+        """Return the nuisance, (K, P), without the part that is constant among rows that change places."""
         nuisance = self.partition.nuisance
         if nuisance.shape[1] == 0 or not np.all(self.relabellings.signs == 1):
             return nuisance
@@ -128,36 +128,37 @@ class Scheme:
 def plan_scheme(model: Model, test: Test, settings: InferenceSettings) -> Scheme:
     """Choose the relabellings of one test.
 
-    Where what is tested is constant within the exchangeability blocks
-    (nuisance allowed for), signs are flipped: errors are taken to be
-    independent and symmetric. Elsewhere rows are permuted within blocks:
-    errors are taken to be exchangeable there (Winkler et al. 2014). With
-    ``design.whole_blocks``, blocks are flipped or permuted as wholes.
+    Where what is tested is constant within the exchangeability blocks (up to
+    nuisance), signs are flipped, which assumes independent and symmetric
+    errors. Elsewhere rows are permuted within blocks, which assumes errors that
+    are exchangeable there (Winkler et al. 2014). With ``design.whole_blocks``,
+    whole blocks are flipped or permuted.
 
-    Where errors are cluster-robust, whole clusters are: their signs turn
-    where the test speaks of what is the same in all that could change places
-    (within-subject tests, means), or where their maps differ so much that
-    signs give more relabellings; else they change places (between subjects).
+    Where errors are cluster-robust, whole clusters are relabelled: their signs
+    are flipped where what is tested is the same in all clusters that could
+    change places (within-subject tests, means), or where clusters differ so
+    much that flips give more relabellings; else they change places (between
+    subjects).
 
     Parameters
     ----------
     model : Model
-        Least squares: residuals under the null are relabelled (Freedman & Lane
-        1983); other estimators: the tested regressors, orthogonal to the nuisance.
+        For least squares, residuals under the null are relabelled (Freedman & Lane
+        1983); for other estimators the tested regressors, orthogonal to the nuisance.
     test : Test
         One of its design's tests.
     settings : InferenceSettings
-        R, at most (all distinct relabellings when there are no more), and the seed.
+        The number of relabellings (all distinct ones when there are no more), and the seed.
     """
     partition = partition_design(model.design.matrix, test.weights)
     plan = _plan_rows if model.clusters is None else _plan_clusters
-    relabellings, told, alike = plan(model, test, partition, settings)
+    relabellings, described, alike = plan(model, test, partition, settings)
     alone = replace(model.design, tests=(test,))
-    return Scheme(alone, partition, relabellings, model.estimator.relabels, told, test.tail, alike)
+    return Scheme(alone, partition, relabellings, model.estimator.relabels, described, test.tail, alike)
 
 
 def _plan_rows(model: Model, test: Test, partition: Partition, settings: InferenceSettings) -> _Plan:
-    """Relabel maps that are independent of each other, or within (or by) their blocks."""
+    """Plan relabellings of single maps, within exchangeability blocks, or of whole blocks."""
     design, kind = model.design, model.estimator.relabels
     n_maps = design.matrix.shape[0]
     blocks, whole = design.exchangeability, design.whole_blocks and design.exchangeability is not None
@@ -172,14 +173,14 @@ def _plan_rows(model: Model, test: Test, partition: Partition, settings: Inferen
         return relabellings, Relabelling(True, of, "blocks" if whole else ""), alike
     moved = design.matrix if kind else partition.effective
     slots = whole_blocks(inside) if whole else rows_within(inside)
-    told = Relabelling(
+    described = Relabelling(
         False, "residuals" if kind else "regressors", "blocks" if whole else "", within=blocks is not None and not whole
     )
-    return permute(same_rows(moved), slots, settings.permutations, settings.seed), told, alike
+    return permute(same_rows(moved), slots, settings.permutations, settings.seed), described, alike
 
 
 def _plan_clusters(model: Model, test: Test, partition: Partition, settings: InferenceSettings) -> _Plan:
-    """Relabel whole clusters, or blocks of them."""
+    """Plan relabellings of whole clusters, or of blocks of clusters."""
     design, clusters = model.design, model.clusters
     assert clusters is not None
     everywhere = np.zeros(clusters.size, dtype=np.int64)
@@ -196,8 +197,8 @@ def _plan_clusters(model: Model, test: Test, partition: Partition, settings: Inf
     if constant_within(partition, alike) or count_permutations(labels, slots) < reach:
         of = "residuals" if partition.nuisance.shape[1] else "maps" if design.one_sample else "regressors"
         return _flips(test, units, settings), Relabelling(True, of, which), alike
-    told = Relabelling(False, "residuals", which, within=inside is not everywhere)
-    return permute(labels, slots, settings.permutations, settings.seed), told, alike
+    described = Relabelling(False, "residuals", which, within=inside is not everywhere)
+    return permute(labels, slots, settings.permutations, settings.seed), described, alike
 
 
 def _flips(test: Test, units: Integers, settings: InferenceSettings) -> Relabellings:
@@ -207,7 +208,7 @@ def _flips(test: Test, units: Integers, settings: InferenceSettings) -> Relabell
 
 
 def _without_columns_of(clusters: Integers, matrix: Floats) -> Floats:
-    """Take cluster means out of a design that has a column for each: rows then tell conditions and no names."""
+    """Subtract cluster means from a design with a column for each cluster: equal rows are then equal conditions."""
     if not spans_labels(matrix, clusters):
         return matrix
     indicators = unit_indicators(clusters)

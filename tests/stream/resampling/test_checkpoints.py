@@ -21,7 +21,7 @@ DESIGN = Design(np.ones((10, 1)), ("intercept",), (Test("m", np.eye(1)),))
 
 
 @pytest.fixture
-def told(caplog, monkeypatch):
+def logged(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ibma_app"), "propagate", True)
     caplog.set_level(logging.INFO, "ibma_app")
     return caplog
@@ -72,24 +72,24 @@ def stop_after(relabellings):
     """Give a progress function that ends the run."""
     done = []
 
-    def told(count):
+    def logged(count):
         done.append(count)
         if sum(done) >= relabellings:
             raise Stop
 
-    return told
+    return logged
 
 
 @pytest.mark.parametrize("estimator", ["ols", "reml"])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_it_goes_on_with_the_same_numbers(resample, open_run, at_once, told, estimator, threads):
+def test_it_goes_on_with_the_same_numbers(resample, open_run, at_once, logged, estimator, threads):
     whole = resample(estimator)
     with pytest.raises(Stop):
         resample(estimator, open_run(), on_progress=stop_after(40), threads=threads)
     counts = []
     again = open_run()
     found = resample(estimator, again, on_progress=counts.append, threads=threads)
-    assert "Test m goes on from resample" in told.text
+    assert "Test m goes on from resample" in logged.text
     assert 33 <= counts[0] < 100, "what was there was not computed again"
     assert sum(counts) == 100
     for name in NAMES:
@@ -129,7 +129,7 @@ def test_a_short_run_writes_nothing(resample, open_run):
     assert not kept._folder.exists()
 
 
-def test_a_damaged_file_counts_for_nothing(resample, open_run, at_once, told):
+def test_a_damaged_file_counts_for_nothing(resample, open_run, at_once, logged):
     kept = open_run()
     resample("ols", kept)
     (file,) = kept._folder.iterdir()
@@ -138,10 +138,10 @@ def test_a_damaged_file_counts_for_nothing(resample, open_run, at_once, told):
         counts = []
         resample("ols", open_run(), on_progress=counts.append)
         assert counts[0] == 1
-    assert "starts anew" in told.text
+    assert "starts anew" in logged.text
 
 
-def test_a_full_disk_ends_the_saving_alone(resample, tmp_path, at_once, told):
+def test_a_full_disk_ends_the_saving_alone(resample, tmp_path, at_once, logged):
     calls = []
 
     def write(name, content):
@@ -151,7 +151,7 @@ def test_a_full_disk_ends_the_saving_alone(resample, tmp_path, at_once, told):
     null = resample("ols", Checkpoints(tmp_path / "none", write))
     assert null.resamples == 100
     assert len(calls) == 1
-    assert "no space left" in told.text
+    assert "no space left" in logged.text
 
 
 def test_others_files_stay(open_run, resample, at_once, monkeypatch):

@@ -120,10 +120,10 @@ def test_threads_and_tiles_change_nothing(stack_of, resample_maps, monkeypatch, 
     monkeypatch.setattr(refit, "PEAKS", 5)
     monkeypatch.setattr(fast_ols, "SPARSE", 7)
     monkeypatch.setattr(fast_ols, "DENSE", 3)
-    told = []
-    two = resample_maps(stack, estimator, intercept(10), names, threads=3, on_progress=told.append, **given)
+    counts = []
+    two = resample_maps(stack, estimator, intercept(10), names, threads=3, on_progress=counts.append, **given)
     model, settings = Model(find_estimator(estimator), intercept(10)), InferenceSettings(permutations=40)
-    assert sum(told) == 40 == count_relabellings(model, intercept(10).tests[0], settings)
+    assert sum(counts) == 40 == count_relabellings(model, intercept(10).tests[0], settings)
     for name in names:
         np.testing.assert_allclose(two.maxima[name], one.maxima[name], rtol=1e-12)
     other = resample_maps(stack, estimator, intercept(10), names, permutations=40, seed=6)

@@ -1,4 +1,4 @@
-"""Jobs by real workers of Dask: the same bytes; workers and schedulers that die are survived, or told."""
+"""Jobs by real workers of Dask: the same bytes; workers and schedulers that die are survived, or reported."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from ibma_app.estimators import find_estimator
 from ibma_app.inference import find_inference
 from ibma_app.stream import memory_plan
 from ibma_app.stream.estimate import Model, estimate_maps
-from ibma_app.stream.resampling import one_pass as onepass
+from ibma_app.stream.resampling import one_pass
 from ibma_app.stream.resampling.resample import score_resamples
 from ibma_app.stream.row_store import open_store
 from ibma_app.stream.workers import dask_pool as pools
@@ -55,7 +55,7 @@ def add(shared, job):
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory):
-    """A module that workers can import, too, once they are told where it is."""
+    """A module that workers can import, too, once they know where it is."""
     folder = tmp_path_factory.mktemp("jobs")
     (folder / "dask_jobs.py").write_text(JOBS)
     before = os.environ.get("PYTHONPATH", "")
@@ -79,7 +79,7 @@ def two(jobs, tmp_path_factory):
 
 
 @pytest.fixture
-def told(caplog, monkeypatch):
+def logged(caplog, monkeypatch):
     """What is logged, with a look at the cluster twice a second."""
     monkeypatch.setattr(pools, "CHECK_EVERY", 0.5)
     monkeypatch.setattr(logging.getLogger("ibma_app"), "propagate", True)
@@ -118,7 +118,7 @@ def test_a_failing_read_is_raised(two, jobs):
 
 
 @pytest.mark.slow
-def test_a_job_whose_worker_dies_is_done_by_another(two, jobs, tmp_path, told):
+def test_a_job_whose_worker_dies_is_done_by_another(two, jobs, tmp_path, logged):
     once = ("once", str(tmp_path / "marker"))
     given = ["a", "b", once, "c", "d", "e"]
     outcomes = dict(two.run(jobs.work, given))
@@ -127,7 +127,7 @@ def test_a_job_whose_worker_dies_is_done_by_another(two, jobs, tmp_path, told):
 
 
 @pytest.mark.slow
-def test_data_survive_the_death_of_all_workers(two, jobs, told):
+def test_data_survive_the_death_of_all_workers(two, jobs, logged):
     given = [(number, 0.2) for number in range(12)]
     done, killed = {}, False
     for job, outcome in two.run(jobs.add, given, shared={"array": np.array([7])}):
@@ -138,7 +138,7 @@ def test_data_survive_the_death_of_all_workers(two, jobs, told):
                 os.kill(pid, signal.SIGKILL)
     assert killed
     assert {job: value for job, (value, _) in done.items()} == {number: number + 7 for number in range(12)}
-    assert "Lost" in told.text
+    assert "Lost" in logged.text
 
 
 @pytest.mark.slow
@@ -184,7 +184,7 @@ def elsewhere(jobs, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_workers_it_waits_for_new_ones(elsewhere, jobs, told, tmp_path):
+def test_without_workers_it_waits_for_new_ones(elsewhere, jobs, logged, tmp_path):
     (_, *others), file = elsewhere
     done = {}
     with open_dask(str(file)) as workers:
@@ -198,12 +198,12 @@ def test_without_workers_it_waits_for_new_ones(elsewhere, jobs, told, tmp_path):
                 folder = ("--local-directory", tmp_path / "new")
                 elsewhere[0].append(start("dask_worker", "--scheduler-file", file, "--nthreads", 1, *folder))
     assert done == {number: number + 7 for number in range(12)}
-    assert "Lost 2 Dask worker(s)" in told.text
+    assert "Lost 2 Dask worker(s)" in logged.text
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_scheduler_that_vanishes_is_told(elsewhere, jobs, told, how):
+def test_a_scheduler_that_vanishes_is_reported(elsewhere, jobs, logged, how):
     (scheduler, *_), file = elsewhere
     outcomes = {}
     with open_dask(str(file)) as workers:
@@ -309,8 +309,8 @@ def test_tiles_and_resamples_are_the_same_bytes(two, maps, monkeypatch, name, de
             assert len({null.observed[one].tobytes() for null in nulls}) == 1, one
 
 
-def test_small_workers_are_sent_nothing(two, stack_of, told, monkeypatch):
-    monkeypatch.setattr(onepass, "SHARE", 1e-9)
+def test_small_workers_are_sent_nothing(two, stack_of, logged, monkeypatch):
+    monkeypatch.setattr(one_pass, "SHARE", 1e-9)
     stack = stack_of(np.ones((5, 5, 5), dtype=bool), effect=np.random.default_rng(0).normal(size=(8, 125)))
     design = Design(np.ones((8, 1)), ("intercept",), (Test("m", np.eye(1)),))
     scores = {"max-stat": find_inference("max-stat").score}
@@ -319,11 +319,11 @@ def test_small_workers_are_sent_nothing(two, stack_of, told, monkeypatch):
         InferenceSettings(permutations=50), Resources(workers=two),
     )  # fmt: skip
     assert null.resamples == 50
-    assert "done here, by threads" in told.text
+    assert "done here, by threads" in logged.text
 
 
-def test_maps_that_memory_does_not_hold_are_not_sent(two, told, monkeypatch):
+def test_maps_that_memory_does_not_hold_are_not_sent(two, logged, monkeypatch):
     monkeypatch.setattr(two, "memory", 1000)
-    assert onepass._holds(two, 400)
-    assert not onepass._holds(two, 600)
-    assert "Give more with --mem" in told.text
+    assert one_pass._holds(two, 400)
+    assert not one_pass._holds(two, 600)
+    assert "Give more with --mem" in logged.text

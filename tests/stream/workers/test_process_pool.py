@@ -1,4 +1,4 @@
-"""Jobs in real processes; one that kills its worker is told, the others finish."""
+"""Jobs in real processes; one that kills its worker is reported, the others finish."""
 
 import logging
 import os
