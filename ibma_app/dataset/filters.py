@@ -108,7 +108,9 @@ def read_labels(values: Iterable[str], entity: str) -> tuple[str, ...]:
 
 
 def _is_file(value: str) -> bool:
-    """Return whether a value is the name of a file."""
+    """Return whether a value is the name of a file: what is a label is one, whatever lies in the working folder."""
+    if is_label(value.partition("-")[2] if "-" in value else value):
+        return False
     try:
         if Path(value).is_file():
             return True

@@ -13,8 +13,9 @@ from ibma_app.designs.aliases import describe_aliases, has_full_rank
 from ibma_app.designs.expressions import INTERCEPT
 from ibma_app.designs.factors import find_factors
 from ibma_app.designs.formulas import FormulaTerm, evaluate_formula, numeric_factors, used_variables
-from ibma_app.designs.tables import require_complete
+from ibma_app.designs.tables import TABLE_PATH, require_complete
 from ibma_app.designs.tests import TestSpec, default_tests, resolve_tests
+from ibma_app.designs.text_columns import describe_texts
 
 Floats = NDArray[np.float64]
 
@@ -76,6 +77,9 @@ def build_design(
     evaluated = evaluate_formula(formula, data)
     matrix, columns, terms, _ = evaluated
     _check_finite(matrix, columns, observations)
+    labels = {label for observation in observations for label in observation.entities.values()}
+    own = data[[name for name in data.columns if not set(data[name].astype(str)) <= labels]]  # names' labels are labels
+    texts = describe_texts(terms, own, covariates.attrs.get(TABLE_PATH))
     _check_rank(matrix, columns, terms, data, formula)
     nuisance = _nuisance(terms)
     if tests:
@@ -83,7 +87,7 @@ def build_design(
     else:
         asked = _default_tests(columns, nuisance, tail, formula)
     clusters, cluster_name, notes = _clusters(observations, covariates, data.columns)
-    notes += _notes_on_text(terms, data, observations)
+    notes += texts
     notes += _notes_on_centring(matrix, columns, terms, asked, data)
     blocks, whole = _exchangeability(observations, covariates)
     return Design(
@@ -250,21 +254,6 @@ def _mixes_text(column: pd.Series) -> bool:
         return False
     share = float(pd.to_numeric(column, errors="coerce").notna().mean())
     return 0.5 <= share < 1.0
-
-
-def _notes_on_text(terms: Sequence[FormulaTerm], data: pd.DataFrame, observations: Sequence[Observation]) -> list[str]:
-    """Warn of a covariate that became categorical because a few of its values are text."""
-    labels = {label for observation in observations for label in observation.entities.values()}
-    bare = {factor for term in terms for factor in term.factors if factor in data.columns}
-    notes = []
-    for name in sorted(bare):
-        if _mixes_text(data[name]) and not set(data[name]) <= labels:
-            text = next(value for value in data[name] if pd.isna(pd.to_numeric(value, errors="coerce")))
-            notes.append(
-                f"{name} is taken as categories, because it holds text ({text!r}) beside numbers; "
-                "n/a stands for a missing number."
-            )
-    return notes
 
 
 def _notes_on_centring(

@@ -2,7 +2,10 @@
 
 import ast
 import re
-from collections.abc import Collection, Sequence
+import signal
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +21,20 @@ if TYPE_CHECKING:  # formulaic takes a third of a second to import, and the plai
     from formulaic.parser.types import Term
 
 MEAN = "1"
+
+FUNCTIONS = frozenset(
+    {
+        *("C", "I", "Q", "Helmert", "Diff", "Poly", "Sum", "Treatment", "contr"),
+        *("center", "scale", "standardize", "poly", "bs", "cr", "cs", "cc"),
+        *("exp", "exp2", "exp10", "log", "log2", "log10"),
+        *(f"np.{name}" for name in ("abs", "exp", "log", "log10", "log1p", "log2", "sign", "sqrt")),
+        *(f"contr.{name}" for name in ("diff", "helmert", "poly", "sum", "treatment")),
+    }
+)
+"""What a formula may call: formulas come from web forms too, and nothing in them may run as Python."""
+LONGEST, DEEPEST = 2000, 20  # characters; brackets within brackets
+LARGEST_POWER = 10.0  # of a covariate, in I(age**2)
+SECONDS = 10.0  # that a formula may take to be expanded
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +57,13 @@ def parse_formula(formula: str) -> "SimpleFormula":
     """
     from formulaic import Formula, SimpleFormula
 
+    if len(formula) > LONGEST or _depth(formula) > DEEPEST:
+        raise UsageError(f"--formula {formula[:60]!r}... is longer or deeper than a design needs.")
     try:
-        parsed = Formula(formula)
+        with time_limit(SECONDS):
+            parsed = Formula(formula)
+    except TimeoutError:
+        raise UsageError(f"--formula {formula!r} expands to too many terms. Name the terms that are wanted.") from None
     except Exception as error:
         # formulaic uses Python's parser, which raises all kinds of exceptions
         msg = f"--formula {formula!r} is not a formula: {plain_text(error)}."
@@ -49,7 +71,84 @@ def parse_formula(formula: str) -> "SimpleFormula":
     if not isinstance(parsed, SimpleFormula):
         msg = f"--formula {formula!r} must be one right-hand side, such as '1 + age + C(group)'."
         raise UsageError(msg)
+    for term in parsed:
+        for factor in term.factors:
+            if factor.eval_method.value == "python":
+                _refuse_code(factor.expr, formula)
     return parsed
+
+
+def _depth(text: str) -> int:
+    """Return how deep brackets lie within brackets."""
+    depth = deepest = 0
+    for sign in text:
+        depth += (sign in "([{") - (sign in ")]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """End what takes longer, in the main thread of a system that has alarms; elsewhere it has all the time.
+
+    Raises
+    ------
+    TimeoutError
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+_ALLOWED = (
+    *(ast.Expression, ast.Call, ast.Name, ast.Attribute, ast.Load, ast.Constant, ast.keyword, ast.List, ast.Tuple),
+    *(ast.BinOp, ast.UnaryOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.USub, ast.UAdd),
+    *(ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE),
+)
+
+
+def _refuse_code(code: str, formula: str) -> None:
+    """Refuse a factor that is more than arithmetic and the functions of the formula language."""
+
+    def refuse(what: str) -> UsageError:
+        functions = ", ".join(sorted(FUNCTIONS))
+        return UsageError(f"--formula {formula!r}: {what} has no place in a formula. Functions: {functions}.")
+
+    for node in ast.walk(_parse_code(code)[0]):
+        if not isinstance(node, _ALLOWED):
+            raise refuse(f"{type(node).__name__.lower()} in {code!r}")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) not in FUNCTIONS:
+            raise refuse(ast.unparse(node.func))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) not in FUNCTIONS:
+            raise refuse(ast.unparse(node))
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and not _is_small(node.right):
+            raise refuse(f"the power {ast.unparse(node.right)}")
+
+
+def _is_small(power: ast.expr) -> bool:
+    """Tell whether an exponent is a plain number that no computation chokes on."""
+    if isinstance(power, ast.UnaryOp):
+        return _is_small(power.operand)
+    return isinstance(power, ast.Constant) and isinstance(power.value, int | float) and power.value <= LARGEST_POWER
+
+
+def _parse_code(code: str) -> tuple[ast.Expression, dict[str, str]]:
+    """Parse a factor that is code; names in backquotes stand as other names, which are returned too."""
+    quoted = {f"_quoted_{i}_": name for i, name in enumerate(re.findall("`([^`]+)`", code))}
+    for stand_in, name in quoted.items():
+        code = code.replace(f"`{name}`", stand_in)
+    return ast.parse(code.strip(), mode="eval"), quoted
 
 
 def formula_entities(formula: str) -> set[str]:
@@ -164,14 +263,19 @@ def _code_variables(code: str, available: Collection[str]) -> set[str]:
     """Return the variables in a factor that is Python code; those in backquotes too."""
     from formulaic.transforms import TRANSFORMS
 
-    quoted = {f"_quoted_{i}_": name for i, name in enumerate(re.findall("`([^`]+)`", code))}
-    for stand_in, name in quoted.items():
-        code = code.replace(f"`{name}`", stand_in)
-    tree = ast.parse(code.strip(), mode="eval")
+    tree, quoted = _parse_code(code)
+    # Q("age at scan") names a variable by a text
+    by_text = {
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Q" and node.args
+        and isinstance(node.args[0], ast.Constant)
+    }  # fmt: skip
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     called |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called]
-    return {quoted.get(name, name) for name in names if name in available or name not in TRANSFORMS}
+    plain = {quoted.get(name, name) for name in names if name in available or name not in TRANSFORMS}
+    return plain | {str(name) for name in by_text}
 
 
 def numeric_factors(term: FormulaTerm, data: pd.DataFrame) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """Tables of covariates: participants.tsv, studies.tsv and the like, joined to the maps."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
@@ -36,6 +37,8 @@ LONG_NAMES = {
     "desc": "description",
 }
 """Short key of an entity -> its long BIDS name, where they differ."""
+
+LARGEST_SAMPLE = 1e7  # people: more is an accident
 
 Table = pd.DataFrame  # for packages that pass tables on and do not import pandas
 TABLE_PATH, ROW_NAMES, ABSENT = "path", "names", "absent"
@@ -252,6 +255,56 @@ def sample_sizes(table: Table | None) -> Callable[[str, Mapping[str, str]], floa
         return lambda unit_label, entities: None
     tell = _teller(table)
     return lambda unit_label, entities: _number(tell("sample_size", unit_label, entities))
+
+
+LIKE_SAMPLE_SIZE = re.compile(r"(n|nsubj\w*|n_?subjects?|subjects|sample[ _-]?size|samplesize|n_?participants?)$", re.I)
+
+
+def check_sample_sizes(table: Table, observations: Sequence[Observation]) -> tuple[str, ...]:
+    """Say what of studies.tsv should be a sample size and is none, for studies that have no other.
+
+    Returns
+    -------
+    tuple of str
+        Warnings: a column of another name, studies without a row, rows of no study.
+
+    Raises
+    ------
+    DataError
+        A cell of ``sample_size`` that is no number of people.
+    """
+    path = table.attrs.get(TABLE_PATH)
+    lacking = [one for one in observations if one.sample_size is None]
+    if not lacking:
+        return ()
+    labels = list(dict.fromkeys(one.unit_label for one in lacking))
+    if "sample_size" not in table.columns:
+        like = [str(name) for name in table.columns if LIKE_SAMPLE_SIZE.match(str(name))]
+        if not like:
+            return ()
+        return (f"{path} has no column sample_size. Is it {like[0]!r}? Call it sample_size, and it will be used.",)
+    finder, notes = RowFinder(table), []
+    cells = {one.unit_label: table["sample_size"].iloc[finder.find(one.unit_label, one.entities)] for one in lacking}
+    bad = {label: cell for label, found in cells.items() for cell in found if not pd.isna(cell) and not _size(cell)}
+    if bad:
+        label, cell = next(iter(bad.items()))
+        raise DataError(
+            f"{path}: the sample_size {str(cell)!r} of {label} is no number of people"
+            f"{f' (and {len(bad) - 1} more)' if len(bad) > 1 else ''}. Write a whole number alone, or n/a."
+        )
+    rowless = [label for label in labels if cells[label].empty]
+    if rowless:
+        there = {one.unit_label for one in observations}
+        unused = [str(label) for label in dict.fromkeys(table.index) if label not in there]
+        spare = f"; rows of no selected study: {_listed(unused)}" if unused else ""
+        notes.append(f"{path} has no row of {_listed(rowless)}, whose sample size is unknown{spare}.")
+    return tuple(notes)
+
+
+def _size(cell: object) -> bool:
+    """Tell whether a cell is a number of people."""
+    number = _number(cell)
+    return number is not None and 1 <= number <= LARGEST_SAMPLE
 
 
 def stated_sample(table: Table | None, observation: Observation) -> tuple[float | None, float | None, str | None]:

@@ -373,3 +373,13 @@ def test_kinds_not_named_follow_the_named(make_dataset):
     assert sorted((one.kind, "test-age" in one.path.name) for one in found) == [
         ("dof", False), ("effect", True), ("variance", True), ("z", True)
     ]  # fmt: skip
+
+
+def test_a_label_is_no_file_of_labels_whatever_lies_in_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faces").write_text("one\ntwo\n")
+    (tmp_path / "sub-01").mkdir()
+    (tmp_path / "list.txt").write_text("01\n02\n")
+    assert read_labels(["faces"], "contrast") == ("faces",)
+    assert read_labels(["sub-01"], "sub") == ("01",)
+    assert read_labels(["./faces", "list.txt"], "sub") == ("one", "two", "01", "02")

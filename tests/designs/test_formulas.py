@@ -1,10 +1,11 @@
 """Which variables a formula names, and what becomes of its columns."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from ibma_app.core.errors import DataError, UsageError
-from ibma_app.designs.formulas import evaluate_formula, formula_entities
+from ibma_app.designs.formulas import evaluate_formula, formula_entities, used_variables
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_the_intercept_needs_no_covariates():
     assert matrix.tolist() == [[1]] * 4
 
 
-@pytest.mark.parametrize("formula", ["0", "1 + nonsense(age)", "1 + age.nothing"])
+@pytest.mark.parametrize("formula", ["0", "1 + age.nothing"])
 def test_formulas_that_give_nothing(formula):
     with pytest.raises(DataError, match="--formula"):
         evaluate_formula(formula, pd.DataFrame({"age": [1.0, 2, 3]}))
@@ -57,3 +58,38 @@ def test_formulas_that_give_nothing(formula):
 def test_a_formula_sees_no_variables_of_the_program():
     with pytest.raises(DataError):
         evaluate_formula("1 + formula", pd.DataFrame({"age": [1.0, 2, 3]}))
+
+
+def test_a_variable_may_be_named_by_a_text():
+    data = pd.DataFrame({"age at scan": [1.0, 2.0, 4.0]})
+    assert used_variables('1 + Q("age at scan")', data.columns) == ("age at scan",)
+    np.testing.assert_array_equal(evaluate_formula('1 + Q("age at scan")', data).matrix[:, 1], [1, 2, 4])
+
+
+@pytest.mark.parametrize(
+    "formula",
+    ["1 + nonsense(age)", "1 + I(age.__class__)", "1 + I(9**9**9)", "1 + I(age**1000)", "1 + np.load('x')",
+     "1 + eval('1')", "1 + I([a for a in age])", "1 + open('x')", "1 + np.random.rand(9)"],
+)  # fmt: skip
+def test_nothing_but_the_formula_language_runs(formula):
+    with pytest.raises(UsageError):
+        used_variables(formula, ("age",))
+
+
+@pytest.mark.parametrize("formula", ["1 + " + "(" * 50 + "age" + ")" * 50, "1 + " + " + ".join(["age"] * 1000)])
+def test_formulas_are_bounded(formula):
+    with pytest.raises(UsageError, match="longer or deeper"):
+        used_variables(formula, ("age",))
+
+
+def test_a_formula_that_expands_for_ever_is_ended(monkeypatch):
+    monkeypatch.setattr("ibma_app.designs.formulas.SECONDS", 0.2)
+    with pytest.raises(UsageError, match="too many terms"):
+        used_variables("(a + b + c + d + e + f + g + h + i + j)**30", ())
+
+
+@pytest.mark.parametrize(
+    "formula", ["1 + np.log(age)", "1 + I(age**2)", "1 + C(g, contr.sum)", "poly(age, 2)", "bs(age, df=4)"]
+)
+def test_the_formula_language_stays(formula):
+    assert set(used_variables(formula, ("age", "g"))) <= {"age", "g"}

@@ -6,7 +6,7 @@ import pytest
 
 from ibma_app.core.errors import DataError, InputError
 from ibma_app.designs.build import build_design
-from ibma_app.designs.tables import collect_covariates, read_table, require_complete
+from ibma_app.designs.tables import check_sample_sizes, collect_covariates, read_table, require_complete
 
 TABLE = "participant_id\tage\tgroup\tscore\nsub-01\t20\ta\t1\n02\t30.5\tb\tn/a\nsub-03\tn/a\ta\t3\n"
 
@@ -118,3 +118,32 @@ def test_without_a_table(observe):
     data = collect_covariates([observe("01"), observe("02")], None, "participant_id")
     assert list(data["participant_id"]) == ["01", "02"]
     assert "path" not in data.attrs
+
+
+def _studies(tmp_path, text, observe):
+    path = tmp_path / "studies.tsv"
+    path.write_text(text)
+    rows = [observe(label, study=label) for label in ("a", "b")]
+    return check_sample_sizes(read_table(path, "study_id"), rows)
+
+
+@pytest.mark.parametrize("cell", ["9 (4 f)", "1,024", "twelve", "0", "-12", "1e300"])
+def test_a_sample_size_that_is_no_number_of_people_is_refused(tmp_path, observe, cell):
+    with pytest.raises(DataError, match=r"studies\.tsv: the sample_size") as caught:
+        _studies(tmp_path, f"study_id\tsample_size\na\t20\nb\t{cell}\n", observe)
+    assert cell.split("e")[0].lstrip("-") in caught.value.message
+    assert "of b" in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["n", "N", "nsubjects", "n_subjects", "sample size", "SampleSize"])
+def test_a_sample_size_of_another_name_is_told(tmp_path, observe, name):
+    (note,) = _studies(tmp_path, f"study_id\t{name}\na\t20\nb\t12\n", observe)
+    assert repr(name) in note
+    assert "sample_size" in note
+
+
+def test_studies_without_a_row_are_told(tmp_path, observe):
+    (note,) = _studies(tmp_path, "study_id\tsample_size\na\t20\nB2\t12\n", observe)
+    assert "has no row of b" in note
+    assert "no selected study: B2" in note
+    assert _studies(tmp_path, "study_id\tsample_size\na\t20\nb\tn/a\n", observe) == ()

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ibma_app.core.errors import DataError, InputError, NothingSelectedError, OutputError, UsageError
+from ibma_app.core.errors import DataError, IbmaError, InputError, NothingSelectedError, OutputError, UsageError
 from ibma_app.core.statmap import Dataset, Observation, StatMap
 from ibma_app.dataset.datasets import find_datasets, find_own_maps, find_table
 from ibma_app.dataset.description import read_own_description
-from ibma_app.dataset.entities import same_label
+from ibma_app.dataset.entities import LONG_NAMES, same_label
 from ibma_app.dataset.filters import read_filter_file, read_labels
 from ibma_app.dataset.observations import observe
 from ibma_app.dataset.query import Query, explain_nothing, find_statmaps
-from ibma_app.designs.tables import Table, read_table, sample_sizes
+from ibma_app.designs.formulas import used_variables
+from ibma_app.designs.tables import Table, check_sample_sizes, read_table, sample_sizes
 from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.compute_contrasts import compute_effects
 
@@ -67,7 +68,7 @@ def gather(options: Options) -> Gathered:
     _warn_of_unmatched(query, statmaps)
     key = "study_id" if any("study" in statmap.entities for statmap in statmaps) else "participant_id"
     table_path = options.covariates or find_table(datasets, options.bids_dir, _TABLES[key])
-    table = read_table(table_path, key, of_maps=options.covariates is not None) if table_path else None
+    table = _read_table(options, table_path, key) if table_path else None
     observations = observe(
         statmaps,
         "study" if key == "study_id" else "sub",
@@ -75,11 +76,33 @@ def gather(options: Options) -> Gathered:
         sample_sizes=sample_sizes(table),
     )
     observations = _drop_orphans(observations, options)
+    if table is not None and key == "study_id":
+        for note in check_sample_sizes(table, observations):
+            log.warning("%s", note)
     if _computes(options):
         observations = _add_computed(observations, options)
     if own:
         _warn_of_missing(own, datasets[1:], options, observations)
     return Gathered(datasets, observations, table, table_path)
+
+
+def _read_table(options: Options, path: Path, key: str) -> Table | None:
+    """Read the table of covariates; a defect of one that nobody needs is only told.
+
+    Needed is what ``--covariates`` names, participants.tsv where the formula
+    has more than entities of the maps' names, and studies.tsv for its sample sizes.
+    """
+    needed = options.covariates is not None or key == "study_id"
+    if options.analysis_level == "group":
+        known = {*LONG_NAMES, *LONG_NAMES.values(), key, "sample_size"}
+        needed = needed or bool(set(used_variables(options.formula, ())) - known)
+    try:
+        return read_table(path, key, of_maps=options.covariates is not None)
+    except IbmaError as error:
+        if needed:
+            raise
+        log.warning("%s The table is not used: nothing of this run needs it.", error.message)
+        return None
 
 
 _TABLES = {"study_id": "studies.tsv", "participant_id": "participants.tsv"}
