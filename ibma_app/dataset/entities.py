@@ -70,11 +70,17 @@ def short_name(entity: str) -> str:
     return LONG_NAMES.get(entity, entity)
 
 
+def long_name(key: str) -> str:
+    """Return the word for the key of an entity: ``dir`` -> ``direction``; others as they are."""
+    return next((word for word, short in LONG_NAMES.items() if short == key), key)
+
+
 def split_name(filename: str) -> NameParts:
     """Split a file name, valid or not.
 
-    Long keys (``direction-``, HALFpipe's ``taskcontrast-``) are replaced by the short ones. Invalid labels are kept
-    as they are, so that filters can still exclude the file.
+    Long keys (``direction-``, HALFpipe's ``taskcontrast-``) are replaced by the short ones. Beside ``taskcontrast-``,
+    HALFpipe's ``contrast-`` is that of the group model: a ``test``. Invalid labels are kept as they are, so that
+    filters can still exclude the file.
     """
     name = filename.rpartition("/")[2]
     extension = next((end for end in _EXTENSIONS if name.endswith(end)), "")
@@ -86,12 +92,13 @@ def split_name(filename: str) -> NameParts:
         pairs, suffix = [*pairs, suffix], ""
     entities: dict[str, str] = {}
     fault: str | None = None
+    of_group = any(pair.startswith("taskcontrast-") for pair in pairs)
     for pair in pairs:
         key, dash, label = pair.partition("-")
         if not dash:
             fault = fault or _lonely_piece(entities, pair)
             continue
-        key = short_name(key)
+        key = "test" if of_group and key == "contrast" else short_name(key)
         if key in entities:
             fault = fault or f'it has two labels for "{key}"'
         elif not _is_sound(key, label):

@@ -28,7 +28,7 @@ _CONFIG = {
     "name": "statmaps",
     "entities": [{"name": name} for name in (*_PYBIDS_NAMES.values(), *_NAME_PARTS)],
 }
-_INDEX_VERSION = "2"
+_INDEX_VERSION = "3"
 _FILE = "layout_index.sqlite"  # as PyBIDS calls it
 _UNFINISHED = 86_400  # s after which an unfinished database is removed
 

@@ -97,7 +97,7 @@ class Options:
     dof: float | None = _option(None, INPUTS, "degrees of freedom of t maps that say none", metavar="N")
 
     combine: Texts = _option(
-        ("run",), COMBINING, "participant level: what is combined over", choices=("run", "session", "task")
+        ("run",), COMBINING, "participant level: entities that are combined over", metavar="ENTITY"
     )
     pool: Texts | None = _option(
         None, COMBINING, "group level: entities that do not keep maps apart", metavar="ENTITY",

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ibma_app.core.errors import DatasetError, NothingSelectedError, UsageError
 from ibma_app.core.statmap import Analysis, Observation
-from ibma_app.dataset.entities import order_entities, short_name
+from ibma_app.dataset.entities import long_name, order_entities, short_name
 from ibma_app.images.spaces import is_mni
 from ibma_app.workflows.options.table import Options
+from ibma_app.workflows.plan.splits import ACQUIRED, tell_group_splits, tell_participant_splits
 
 log = logging.getLogger(__name__)
 
-COMBINED = {"run": "run", "session": "ses", "task": "task"}
+NEVER_COMBINED = ("sub", "study", "contrast", "space", "stat")
 UNIT_KEYS = {"subject": "sub", "study": "study"}
 
 
@@ -26,6 +27,8 @@ def plan_participants(observations: Sequence[Observation], options: Options) -> 
         No map belongs to a participant.
     DatasetError
         Several spaces, and none named.
+    UsageError
+        ``--combine`` names an entity that no map carries.
     """
     owned = [o for o in observations if "sub" in o.entities]
     if not owned:
@@ -33,14 +36,31 @@ def plan_participants(observations: Sequence[Observation], options: Options) -> 
             "No map belongs to a participant: their names have no sub-<label>. Studies are combined at the group level."
         )
     _check_spaces(owned, "sub")
-    over = tuple(COMBINED[name] for name in options.combine)
+    over = _combined_over(owned, options)
     jobs: dict[str, list[Analysis]] = defaultdict(list)
     for key, rows in _group(owned, leave_out=over).items():
         entities = order_entities(dict(key))
         jobs[entities["sub"]].append(
-            Analysis("participant", "run", entities, tuple(rows), options.combine, _sidecar_notes(rows))
+            Analysis("participant", "run", entities, tuple(rows), tuple(map(long_name, over)), _sidecar_notes(rows))
         )
+    for text in tell_participant_splits([one for analyses in jobs.values() for one in analyses], over):
+        log.warning("%s", text)
     return {label: tuple(jobs[label]) for label in sorted(jobs)}
+
+
+def _combined_over(observations: Sequence[Observation], options: Options) -> tuple[str, ...]:
+    """Return the entities of ``--combine`` by their short keys."""
+    over = tuple(dict.fromkeys(short_name(name) for name in options.combine))
+    known = {key for o in observations for key in o.entities} | {"run", "ses", "task"}
+    menu = sorted(known - set(NEVER_COMBINED))
+    for name, key in zip(options.combine, map(short_name, options.combine), strict=True):
+        if key in NEVER_COMBINED:
+            raise UsageError(
+                f"--combine {name}: maps that differ in it are not repetitions. Choose from: {', '.join(menu)}."
+            )
+        if key not in known:
+            raise UsageError(f"--combine {name}: no map carries this entity. They carry: {', '.join(menu)}.")
+    return over
 
 
 def plan_group(observations: Sequence[Observation], options: Options, formula_names: set[str]) -> tuple[Analysis, ...]:
@@ -71,6 +91,8 @@ def plan_group(observations: Sequence[Observation], options: Options, formula_na
     _check_spaces([o for o in observations if "space" not in pooled and "space" not in repeated], unit_key)
     groups = _group(observations, leave_out=(unit_key, *pooled, *repeated))
     _refuse_scattered_contrasts(groups, unit, observations)
+    for text in tell_group_splits(groups, unit):
+        log.warning("%s", text)
     analyses = []
     for key, rows in groups.items():
         entities, notes = _name_entities(dict(key), rows, pooled, repeated)
@@ -97,13 +119,29 @@ def _unit(observations: Sequence[Observation]) -> str:
 
 
 def _refuse_runs(observations: Iterable[Observation]) -> None:
-    for observation in observations:
-        if "run" in observation.entities:
-            raise DatasetError(
-                f"{observation.path} is the map of one run; the group level combines one map per subject. "
-                "Run the participant level first (ibma-app BIDS_DIR OUTPUT_DIR participant), then group with the "
-                "same OUTPUT_DIR."
-            )
+    of_runs = [o for o in observations if "run" in o.entities]
+    if of_runs:
+        raise DatasetError(
+            f"{of_runs[0].path} is the map of one run; the group level combines one map per subject. "
+            f"{_combine_first(of_runs)}."
+        )
+
+
+def _combine_first(rows: Sequence[Observation]) -> str:
+    """Write how the participant level makes one map of these: of runs, and of what else tells them apart."""
+    by_unit: dict[tuple[str, ...], list[Observation]] = defaultdict(list)
+    for row in rows:
+        by_unit[row.unit_label, *(row.entities.get(key, "") for key in ("ses", "task", "contrast"))].append(row)
+    differ = [
+        key
+        for key in ACQUIRED
+        if key != "run" and any(len({row.entities.get(key) for row in same}) > 1 for same in by_unit.values())
+    ]
+    combine = f" --combine run {' '.join(differ)}" if differ else ""
+    return (
+        f"Run the participant level first (ibma-app BIDS_DIR OUTPUT_DIR participant{combine}), then group with the "
+        "same OUTPUT_DIR"
+    )
 
 
 def _pooled(observations: Sequence[Observation], unit: str, options: Options) -> set[str]:
@@ -180,10 +218,23 @@ def _refuse_duplicates(rows: Sequence[Observation], unit: str, repeated: set[str
         if key in seen:
             raise DatasetError(
                 f"Two maps of one {unit} ({row.unit_label}) meet in one analysis: {seen[key].path} and {row.path}. "
-                "Keep one with --bids-filter-file, keep them apart with --pool, or name what tells them apart in "
-                "--formula (repeated measures)."
+                f"{_part_duplicates(seen[key], row, rows, unit)}"
             )
         seen[key] = row
+
+
+def _part_duplicates(one: Observation, other: Observation, rows: Sequence[Observation], unit: str) -> str:
+    """Say what helps where two maps of one subject or study meet in an analysis."""
+    differ = sorted(k for k in {*one.entities, *other.entities} if one.entities.get(k) != other.entities.get(k))
+    others = "Keep one with --bids-filter-file, or name what tells them apart in --formula (repeated measures)."
+    has_variance = all("variance" in row.statmaps or {"effect", "t"} <= set(row.statmaps) for row in (one, other))
+    if unit == "subject" and has_variance and set(differ) <= {*ACQUIRED, "ses", "task"}:
+        combine = " ".join(dict.fromkeys(("run", *differ)))
+        return (
+            f"Combine each subject's first (ibma-app BIDS_DIR OUTPUT_DIR participant --combine {combine}), then group "
+            f"with the same OUTPUT_DIR. Or: {others[0].lower()}{others[1:]}"
+        )
+    return others
 
 
 def _refuse_collisions(analyses: Sequence[Analysis]) -> None:
