@@ -168,7 +168,7 @@ _FAR_TAIL = {
 
 
 def far_tail(settings: Mapping[str, str]) -> str:
-    """Tell what small p are worth."""
+    """Say what small p are worth."""
     return _FAR_TAIL[settings["test"]]
 
 

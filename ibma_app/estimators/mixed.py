@@ -83,7 +83,7 @@ _FAR_TAIL = {
 
 
 def far_tail(settings: Mapping[str, str]) -> str:
-    """Tell what small p are worth; empty where they hold."""
+    """Say what small p are worth; empty where they hold."""
     return _FAR_TAIL.get(settings["test"], "")
 
 

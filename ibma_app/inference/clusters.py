@@ -61,7 +61,7 @@ def table_columns(atlases: Sequence[Atlas] = (), measured: Iterable[str] = ()) -
 class ClusterRow:
     """A row of the clusters table; None is written as ``n/a``. Positions in mm, RAS+.
 
-    Rows of sub-peaks (``1a``) tell of the peak alone.
+    Rows of sub-peaks (``1a``) describe the peak alone.
     """
 
     cluster_id: str  # "1", its sub-peaks "1a", "1b"
@@ -150,12 +150,12 @@ def tabulate_clusters(
     peaks = _pick_peaks(clusters, field.grid, positions, connectivity)
     chosen = [peaks.get(int(cluster), [int(summits[cluster])]) for cluster in order]
     places = field.grid.affine[:3, :3] @ positions[:, np.concatenate(chosen)] + field.grid.affine[:3, 3:]
-    told = iter(zip(places.T.tolist(), _regions(places.T, atlases), strict=True))
+    described = iter(zip(places.T.tolist(), _regions(places.T, atlases), strict=True))
     rows: list[ClusterRow] = []
     for number, (cluster, voxels) in enumerate(zip(order, chosen, strict=True), start=1):
         members = clusters.voxels[clusters.starts[cluster] :][: clusters.sizes[cluster]]
         for rank, voxel in enumerate(voxels):
-            place, regions = next(told)
+            place, regions = next(described)
             row = _describe(field, significance, effect, f"{number}", voxel, place, members)
             found = tuple((name, None if rank else measure(members)) for name, measure in measures.items())
             rows.append(replace(_of_sub_peak(row, rank) if rank else row, regions=regions, measured=found))
@@ -195,7 +195,7 @@ def _describe(
 
 
 def _of_sub_peak(row: ClusterRow, rank: int) -> ClusterRow:
-    """Take out of a sub-peak's row what tells of the whole cluster."""
+    """Take out of a sub-peak's row what describes the whole cluster."""
     name = f"{row.cluster_id}{SUB_PEAK_NAMES[rank - 1]}"
     return replace(row, cluster_id=name, mean_z=None, volume_mm3=None, n_voxels=None)
 
@@ -312,7 +312,7 @@ def _spaced(mm: Floats) -> Sequence[int]:
 def _local_maxima(
     clusters: Clusters, shape: tuple[int, int, int], positions: Integers, connectivity: int
 ) -> NDArray[np.bool_]:
-    """Tell which of the M voxels no neighbour in its cluster exceeds (of equals the first counts)."""
+    """Find which of the M voxels no neighbour in its cluster exceeds (of equals the first counts)."""
     neighbours = np.argwhere(_structure(connectivity)) - 1
     neighbours = neighbours[np.any(neighbours != 0, axis=1)]
     # each voxel's place in the sorted list, in a volume with a border of -1 around it

@@ -39,7 +39,7 @@ def check_level(alpha: float, option: str = "--alpha") -> float:
 
 
 def passes(log10_p: Floats, alpha: float) -> NDArray[np.bool_]:
-    """Tell where p <= alpha, by -log10 p (V,)."""
+    """Find where p <= alpha, by -log10 p (V,)."""
     passed: NDArray[np.bool_] = log10_p >= -np.log10(alpha) * (1.0 - SLACK)
     return passed
 
@@ -58,7 +58,7 @@ def decide(field: Field, log10_p: Floats, level: float, control: str, p_threshol
     control : str
         What stays below the level, for sidecar and report.
     p_threshold : float, optional
-        The uncorrected p that the level amounts to; by default that of the
+        The uncorrected p to which the level corresponds; by default that of the
         weakest significant voxel, None when no voxel is significant.
 
     Returns
@@ -80,5 +80,5 @@ def decide(field: Field, log10_p: Floats, level: float, control: str, p_threshol
 
 
 def level_facts(field: Field, level: float, control: str, *, is_bound: bool = False) -> LevelFacts:
-    """Tell what stays below the level, and of how many voxels."""
+    """State what stays below the level, and of how many voxels."""
     return LevelFacts(level, control, int(np.count_nonzero(field.estimable)), is_bound)

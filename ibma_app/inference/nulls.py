@@ -1,4 +1,4 @@
-"""The null that resampling found, told in a few numbers: for the page, which does not keep thousands."""
+"""The null that resampling found, in a few numbers: for the page, which does not keep thousands."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def summarise_null(null: Null, name: str, threshold: float | None = None) -> Nul
     ----------
     null : Null
     name : str
-        The inference, whose score is told.
+        The inference whose score is summarised.
     threshold : float, optional
         What a significant score exceeds; None: none can.
 

@@ -52,7 +52,7 @@ class Search:
 
 
 def prepare_search(field: Field, inference: str) -> Search:
-    """Tell null field, resels and heights of a map.
+    """Find null field, resels and heights of a map.
 
     The t or F field where dof are the same in all voxels, else the Gaussian
     field of z.

@@ -95,7 +95,7 @@ def decide_by_null(
     settings : InferenceSettings
         ``alpha``; of its options ``tail_fit``.
     own : tuple
-        What the inference tells of its score.
+        What the inference states of its score.
     score_units : str
 
     Returns
@@ -146,7 +146,7 @@ def _threshold(maxima: Floats, alpha: float) -> float | None:
 
 
 def _too_few(null: Null, alpha: float) -> str:
-    """Tell why nothing can be significant."""
+    """Explain why nothing can be significant."""
     remedy = "more maps are needed" if null.exhaustive else "--permutations must be larger"
     kinds = "all distinct relabellings" if null.exhaustive else "relabellings"
     return (

@@ -59,7 +59,7 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
 
 
 def _expectations(search: Search, height: float, alpha: float) -> ExtentFacts:
-    """Tell what the theory expects of clusters, in voxels."""
+    """Compute what the theory expects of clusters, in voxels."""
     level = cluster_level(search.field, height, search.resels, [])
     extent = extent_threshold(search.field, height, search.resels, alpha) * search.voxels_per_resel
     return ExtentFacts(

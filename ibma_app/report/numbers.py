@@ -14,7 +14,7 @@ from ibma_app.core.inference_facts import Facts
 from ibma_app.core.methods import ClusterColumn
 from ibma_app.core.results import Results
 from ibma_app.report.maps import ResultMaps
-from ibma_app.report.text.facts import Told, describe_control, describe_facts
+from ibma_app.report.text.facts import Labelled, describe_control, describe_facts
 
 CLUSTER_ROWS = 12
 """Rows of a cluster table that a page shows; the TSV has all."""
@@ -82,7 +82,7 @@ class InferenceNumbers:
         return describe_control(self.facts)
 
     @property
-    def facts_in_words(self) -> tuple[Told, ...]:
+    def facts_in_words(self) -> tuple[Labelled, ...]:
         """Labels and texts of its facts."""
         return describe_facts(self.facts)
 

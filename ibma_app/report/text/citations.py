@@ -45,8 +45,8 @@ def _offer(title: str, file: str, mime: str, content: str) -> PasteText:
 
 def merge_texts(texts: Sequence[MethodsText]) -> MethodsText:
     """Put the methods of several analyses together: each paragraph and each reference once."""
-    told = dict.fromkeys(one for text in texts for one in zip(text.paragraphs, text.cited, strict=True))
-    return MethodsText(tuple(words for words, _ in told), tuple(cited for _, cited in told))
+    written = dict.fromkeys(one for text in texts for one in zip(text.paragraphs, text.cited, strict=True))
+    return MethodsText(tuple(words for words, _ in written), tuple(cited for _, cited in written))
 
 
 def methods_with_keys(text: MethodsText) -> str:
@@ -54,11 +54,11 @@ def methods_with_keys(text: MethodsText) -> str:
 
     The keys are those of `bibtex`.
     """
-    told = []
+    written = []
     for words, cited in zip(text.paragraphs, text.cited, strict=True):
         keys = "; ".join(f"@{citation.key}" for citation in cited)
-        told.append(escape_markdown(words) + (f" [{keys}]" if keys else ""))
-    return "\n\n".join(told) + "\n"
+        written.append(escape_markdown(words) + (f" [{keys}]" if keys else ""))
+    return "\n\n".join(written) + "\n"
 
 
 def bibtex(citations: Iterable[Citation]) -> str:

@@ -1,4 +1,4 @@
-"""Facts of methods in a reader's words: what inferences and settings tell under terse names."""
+"""Facts of methods in a reader's words: what inferences and settings state under terse names."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -19,19 +19,19 @@ from ibma_app.core.inference_facts import (
 from ibma_app.core.methods import Estimator
 from ibma_app.report.html import format_fact, format_number, split_words
 
-Told = tuple[str, str]
+Labelled = tuple[str, str]
 
 
-def describe_facts(facts: Iterable[Facts]) -> tuple[Told, ...]:
+def describe_facts(facts: Iterable[Facts]) -> tuple[Labelled, ...]:
     """Give an inference's facts as label and text, in the order they came.
 
-    What other columns of the page or its top tell is left out, and what is None.
+    What stands in other columns or at the top of the page is left out, and what is None.
     """
-    return tuple(told for one in facts for told in DESCRIBED[type(one)](one))
+    return tuple(row for one in facts for row in DESCRIBED[type(one)](one))
 
 
 def describe_control(facts: Iterable[Facts]) -> str:
-    """Say what an inference keeps below which level; empty where it does not tell."""
+    """Say what an inference keeps below which level; empty where it does not say."""
     level = find_fact(facts, LevelFacts)
     if level is None:
         return ""
@@ -50,74 +50,74 @@ def format_score(facts: ResamplingFacts) -> str:
     return f"{format_number(facts.score_threshold)}{f' {facts.score_units}' if facts.score_units else ''}"
 
 
-def _level(facts: LevelFacts) -> list[Told]:
+def _level(facts: LevelFacts) -> list[Labelled]:
     return [("Voxels tested", format_number(facts.n_tests))]
 
 
-def _threshold(facts: ThresholdFacts) -> list[Told]:
+def _threshold(facts: ThresholdFacts) -> list[Labelled]:
     p = facts.uncorrected_p
     return [] if p is None else [("Uncorrected p at the threshold", format_number(p))]
 
 
-def _clusters(facts: ClusterFacts) -> list[Told]:
+def _clusters(facts: ClusterFacts) -> list[Labelled]:
     height = f" (|z| > {format_number(facts.forming_z)})" if facts.forming_z is not None else ""
     return [("Clusters formed at p", f"{format_number(facts.forming_p)}{height}")]
 
 
-def _neighbours(facts: NeighbourFacts) -> list[Told]:
+def _neighbours(facts: NeighbourFacts) -> list[Labelled]:
     return [("Neighbours of a voxel", format_number(facts.neighbours))]
 
 
-def _random_field(facts: RandomFieldFacts) -> list[Told]:
+def _random_field(facts: RandomFieldFacts) -> list[Labelled]:
     """Of the resels the volume's count: lower dimensions are in the sidecar."""
-    told = [
+    rows = [
         ("Null", facts.name),
         ("FWHM", format_fwhm(facts)),
         ("Resels of the volume", format_number(facts.resels[-1])),
         ("Smoothness from", facts.origin),
     ]
-    return told + ([] if facts.height is None else [("Height that is significant", format_number(facts.height))])
+    return rows + ([] if facts.height is None else [("Height that is significant", format_number(facts.height))])
 
 
-def _extent(facts: ExtentFacts) -> list[Told]:
-    told = [
+def _extent(facts: ExtentFacts) -> list[Labelled]:
+    rows = [
         ("Cluster-forming height", format_number(facts.forming_height)),
         ("Clusters expected by chance", format_number(facts.expected_clusters)),
         ("Voxels expected in each", format_number(facts.expected_voxels)),
     ]
     if facts.smallest_extent is not None:
-        told.append(("Extent that is significant", f"{format_number(facts.smallest_extent)} voxels or more"))
-    return told
+        rows.append(("Extent that is significant", f"{format_number(facts.smallest_extent)} voxels or more"))
+    return rows
 
 
-def _resampling(facts: ResamplingFacts) -> list[Told]:
+def _resampling(facts: ResamplingFacts) -> list[Labelled]:
     count = format_number(facts.resamples)
     seed = f", seed {facts.seed}" if facts.seed is not None else ""
-    told = [
+    rows = [
         ("Relabellings", f"{count}, all distinct ones" if facts.exhaustive else f"{count}, drawn at random{seed}"),
         ("Relabelled by", facts.relabelling.name),
         ("Null hypothesis", facts.relabelling.null_hypothesis),
         ("Smallest p that can be reached", format_number(facts.smallest_p)),
     ]
     if facts.score_threshold is not None:
-        told.append(("Score that is significant", f"above {format_score(facts)}"))
+        rows.append(("Score that is significant", f"above {format_score(facts)}"))
     if facts.tail_fitted:
-        told.append(("Tail of the null", facts.sidecar()["TailFit"]))
-    return told
+        rows.append(("Tail of the null", facts.sidecar()["TailFit"]))
+    return rows
 
 
-def _fact(fact: Fact) -> list[Told]:
+def _fact(fact: Fact) -> list[Labelled]:
     if fact.value is None:
         return []
     return [(fact.label or _capital(split_words(fact.key)), fact.words.format(_yes_no(fact.value)))]
 
 
-def _warning(fact: WarningFact) -> list[Told]:
-    """Tell nothing: warnings stand at the top of the page."""
+def _warning(fact: WarningFact) -> list[Labelled]:
+    """Write nothing: warnings stand at the top of the page."""
     return []
 
 
-DESCRIBED: Mapping[type, Callable[[Any], list[Told]]] = {
+DESCRIBED: Mapping[type, Callable[[Any], list[Labelled]]] = {
     LevelFacts: _level,
     ThresholdFacts: _threshold,
     ClusterFacts: _clusters,
@@ -128,17 +128,17 @@ DESCRIBED: Mapping[type, Callable[[Any], list[Told]]] = {
     Fact: _fact,
     WarningFact: _warning,
 }
-"""Kind of facts -> how they are told."""
+"""Kind of facts -> what writes them."""
 
 
-def describe_settings(estimator: Estimator, settings: Mapping[str, str]) -> tuple[Told, ...]:
+def describe_settings(estimator: Estimator, settings: Mapping[str, str]) -> tuple[Labelled, ...]:
     """Give an estimator's settings as label and text, in its record's words; without words by their names."""
-    told = []
+    rows = []
     for name, value in settings.items():
         setting = estimator.settings.get(name)
         label = (setting.label if setting else "") or _capital(split_words(name))
-        told.append((label, setting.words.get(value, str(value)) if setting else str(value)))
-    return tuple((label, text) for label, text in told if text)
+        rows.append((label, setting.words.get(value, str(value)) if setting else str(value)))
+    return tuple((label, text) for label, text in rows if text)
 
 
 RUN_SETTINGS = {
@@ -152,7 +152,7 @@ RUN_SETTINGS = {
 """Option -> what it is called on a page."""
 
 
-def settings_rows(settings: Mapping[str, Any]) -> list[Told]:
+def settings_rows(settings: Mapping[str, Any]) -> list[Labelled]:
     """The settings of a run as label and text."""
     return [
         (RUN_SETTINGS.get(name) or _capital(split_words(name)), "default" if value is None else _yes_no(value))

@@ -90,7 +90,7 @@ def methods_text(results: Results, version: str) -> MethodsText:
     """
     findings = (finding for result in results.estimators for finding in result.findings)
     decided = {citation.text: citation for finding in findings for citation in finding.inference.citations}
-    told: list[tuple[str, tuple[Citation, ...]]] = [
+    written: list[tuple[str, tuple[Citation, ...]]] = [
         (_input_paragraph(results), ()),
         (_coverage_paragraph(results), ()),
         (_design_paragraph(results.design, results.analysis.level), ()),
@@ -98,7 +98,7 @@ def methods_text(results: Results, version: str) -> MethodsText:
         (decision_paragraph(results), tuple(decided.values())),
         (_software_paragraph(version), BIDS_CITATIONS),
     ]
-    kept = [(text, cited) for text, cited in told if text]
+    kept = [(text, cited) for text, cited in written if text]
     return MethodsText(tuple(text for text, _ in kept), tuple(cited for _, cited in kept))
 
 
@@ -173,7 +173,7 @@ def _general_paragraphs(results: Results) -> tuple[str, ...]:
 
 
 def _kinds(results: Results) -> list[str]:
-    """Tell which kinds of map were opened; all that there are, where that was not kept."""
+    """List the kinds of map that were opened; all that there are, where that was not kept."""
     surveys = (results.survey, *(fitted.survey for fitted in results.estimators))
     opened = {uri for survey in surveys for one in survey for uri in one.uris}
     pairs = [(kind, one) for row in results.analysis.observations for kind, one in row.statmaps.items()]
@@ -220,8 +220,8 @@ def _derived_sentence(results: Results) -> str:
             counts[derived] = counts.get(derived, 0) + 1
     if not counts:
         return ""
-    told = "; ".join(f"{derived} ({count} {'map' if count == 1 else 'maps'})" for derived, count in counts.items())
-    return f"What was missing was derived: {told}."
+    listed = "; ".join(f"{derived} ({count} {'map' if count == 1 else 'maps'})" for derived, count in counts.items())
+    return f"What was missing was derived: {listed}."
 
 
 def _units_sentence(results: Results) -> str:
@@ -292,7 +292,7 @@ def _grid_sentence(settings: Mapping[str, Any]) -> str:
 
 
 def _design_paragraph(design: Design, level: str) -> str:
-    """State formula, columns and tests; nothing where no design was asked."""
+    """State formula, columns and tests; nothing where no design was named."""
     if level == "participant":
         return ""
     if design.one_sample:
@@ -308,9 +308,9 @@ def _design_paragraph(design: Design, level: str) -> str:
         text += f" Several maps of one {design.cluster_noun} entered as repeated measures of "
         text += f"{design.n_clusters} {design.cluster_plural}."
     tests = [describe_test(test, design.columns) for test in design.tests]
-    told = "; ".join(f"{row.name} ({row.kind}, {row.tail}): {', '.join(row.weights)}" for row in tests[:12])
+    listed_tests = "; ".join(f"{row.name} ({row.kind}, {row.tail}): {', '.join(row.weights)}" for row in tests[:12])
     more = f"; and {len(tests) - 12} more" if len(tests) > 12 else ""
-    return f"{text} Tests: {told}{more}."
+    return f"{text} Tests: {listed_tests}{more}."
 
 
 def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: bool = True) -> str:
@@ -320,8 +320,8 @@ def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: 
     held = [words for words in estimator.words if words.holds(results.analysis.level, settings)]
     text = " ".join([f"Estimator: {estimator.title}.", *(words.text.format(units=units) for words in held)])
     in_words = {name for words in estimator.words for name in words.when}
-    told = ", ".join(f"{name} = {value}" for name, value in settings.items() if name not in in_words)
-    text += f" Settings: {told}." if told else ""
+    listed = ", ".join(f"{name} = {value}" for name, value in settings.items() if name not in in_words)
+    text += f" Settings: {listed}." if listed else ""
     reason = auto_reason(result)
     if numbers and reason:
         text += f" It was chosen automatically (--estimator auto): {reason.rstrip('.')}."

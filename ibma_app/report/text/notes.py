@@ -1,4 +1,4 @@
-"""Warnings and notes of an analysis, each told once, with the parts of it that they concern."""
+"""Warnings and notes of an analysis, each once, with the parts of it that they concern."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

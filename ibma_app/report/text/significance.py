@@ -34,7 +34,7 @@ class Ran:
         return self.finding.inference.name
 
     def find(self, kind: type[Record]) -> Record | None:
-        """Return the facts of one kind that it told; None where there are none."""
+        """Return its facts of one kind; None where there are none."""
         return find_fact(self.finding.facts, kind)
 
 
@@ -48,12 +48,12 @@ def decision_paragraph(results: Results) -> str:
         return ""
     parts = [
         _opening(results, runs),
-        _tell(runs, RandomFieldFacts, _field_words),
-        _tell(runs, ResamplingFacts, _relabelling_words),
-        _tell(runs, ResamplingFacts, _counting_words),
+        _describe(runs, RandomFieldFacts, _field_words),
+        _describe(runs, ResamplingFacts, _relabelling_words),
+        _describe(runs, ResamplingFacts, _counting_words),
         _symmetry_words(runs),
         _tail_words(runs),
-        _tell(runs, ClusterFacts, _cluster_words),
+        _describe(runs, ClusterFacts, _cluster_words),
     ]
     worded = [run for run in runs if run.finding.inference.words]
     for name in dict.fromkeys(run.name for run in worded):
@@ -77,35 +77,35 @@ def _opening(results: Results, runs: Iterable[Ran]) -> str:
     return f"{text} separately for each test, over the voxels of the mask where the test can be estimated."
 
 
-def _tell(runs: Iterable[Ran], kind: type[Record], describe: Callable[[Ran, Record], str]) -> str:
-    """Describe the runs that told facts of one kind; empty where none did."""
+def _describe(runs: Iterable[Ran], kind: type[Record], describe: Callable[[Ran, Record], str]) -> str:
+    """Describe the runs that have facts of one kind; empty where none has."""
     return _each([(run, describe(run, facts)) for run in runs if (facts := run.find(kind)) is not None])
 
 
-def _each(told: Sequence[tuple[Ran, str]]) -> str:
+def _each(described: Sequence[tuple[Ran, str]]) -> str:
     """Describe runs: one sentence where all are alike, else one for each set of them that are."""
     alike: dict[str, list[Ran]] = {}
-    for run, text in told:
+    for run, text in described:
         alike.setdefault(text, []).append(run)
     if len(alike) <= 1:
         return next(iter(alike), "")
-    runs = [run for run, _ in told]
+    runs = [run for run, _ in described]
     return " ".join(f"{_whom(group, runs)}, {text[:1].lower()}{text[1:]}" for text, group in alike.items())
 
 
 def _whom(group: list[Ran], runs: list[Ran]) -> str:
-    """Name what tells a group of runs from the others: inferences, estimators, tests."""
+    """Name what distinguishes a group of runs from the others: inferences, estimators, tests."""
     kinds: tuple[tuple[str, Callable[[Ran], str]], ...] = (
         ("", lambda run: run.name),
         ("", lambda run: run.result.estimator.name),
         ("test ", lambda run: run.finding.test),
     )
-    told = []
+    names_of_group = []
     for word, name_of in kinds:
         names = list(dict.fromkeys(map(name_of, group)))
         if len(names) < len(set(map(name_of, runs))):
-            told.append(f"{word}{and_(names)}")
-    return f"For {', '.join(told)}" if told else "For others"
+            names_of_group.append(f"{word}{and_(names)}")
+    return f"For {', '.join(names_of_group)}" if names_of_group else "For others"
 
 
 def _field_words(run: Ran, field: RandomFieldFacts) -> str:
@@ -132,7 +132,7 @@ def _relabelling_words(run: Ran, resampling: ResamplingFacts) -> str:
 
 
 def describe_relabelling(relabelling: Relabelling) -> str:
-    """Tell what a relabelling does."""
+    """Say what a relabelling does."""
     way = (FLIPS if relabelling.flips else PERMUTATIONS)[relabelling.of]
     return way + WHOLE[relabelling.whole] + (", within blocks only" if relabelling.within else "")
 
@@ -211,11 +211,11 @@ def _cluster_words(run: Ran, clusters: ClusterFacts) -> str:
 
 def _own_words(run: Ran) -> str:
     """Fill the facts into an inference's own sentences."""
-    told = {key: format_fact(value) for key, value in sidecar_of(run.finding.facts).items()}
+    facts = {key: format_fact(value) for key, value in sidecar_of(run.finding.facts).items()}
     level = run.find(LevelFacts)
     if level is not None:
-        told["Confidence"] = format_number(level.confidence)
-    return run.finding.inference.words.format_map(told)
+        facts["Confidence"] = format_number(level.confidence)
+    return run.finding.inference.words.format_map(facts)
 
 
 def and_(parts: Iterable[str]) -> str:

@@ -27,14 +27,14 @@ SMALLEST, NEEDED, FORMING = "smallest that is significant", "needed; no voxel re
 
 @dataclass(frozen=True)
 class Threshold:
-    """The height that one inference asks for."""
+    """The height that one inference needs."""
 
     inference: str
     what: str  # what happens at the height
     z: float | None
     statistic: float | None  # t or F; None where dof differ between voxels
     p: float | None  # uncorrected, in the test's tail
-    effect: float | None  # that the height amounts to at a voxel of median standard error
+    effect: float | None  # of that height at a voxel of median standard error
     score: str  # what the whole cluster or voxel must exceed besides, in words
 
 
@@ -47,12 +47,12 @@ class Thresholds:
 
     @property
     def has_effect(self) -> bool:
-        """Whether any height can be told as an effect."""
+        """Whether any height has an effect."""
         return any(row.effect is not None for row in self.rows)
 
     @property
     def has_score(self) -> bool:
-        """Whether any inference asks for more than a height."""
+        """Whether any inference needs more than a height."""
         return any(row.score for row in self.rows)
 
     @property
@@ -62,7 +62,7 @@ class Thresholds:
 
 
 def find_thresholds(maps: ResultMaps) -> Thresholds | None:
-    """Tell the heights of every inference on a test in all units; None without inference."""
+    """List the heights of every inference on a test in all units; None without inference."""
     if not maps.findings:
         return None
     name = next((kind for kind in ("F", "t") if maps.path(kind) is not None), "")
@@ -117,7 +117,7 @@ def _dof(maps: ResultMaps) -> Floats:
 
 
 def _threshold(finding: Finding, maps: ResultMaps, scale: _Scale) -> Threshold:
-    """Find the height of one inference, and tell it in all units."""
+    """Find the height of one inference, in all units."""
     tail = maps.test.tail
     what, z = _height(finding, tail)
     if z is None:
@@ -179,16 +179,16 @@ def _score(finding: Finding) -> str:
 
 
 def smoothness_facts(maps: ResultMaps) -> list[tuple[str, Any]]:
-    """How smooth the noise is and how many resels were searched, where random field theory asked."""
+    """How smooth the noise is and how many resels were searched, where random field theory was used."""
     field = find_fact((fact for finding in maps.findings for fact in finding.facts), RandomFieldFacts)
     if field is None:
         return []
     sizes = maps.grid.voxel_sizes
     voxels = np.asarray(field.fwhm, dtype=np.float64) / sizes
-    told: list[tuple[str, Any]] = [
+    rows: list[tuple[str, Any]] = [
         ("Smoothness (FWHM)", format_fwhm(field)),
         ("in voxels", " × ".join(f"{width:.3g}" for width in voxels)),
         ("Voxels per resel", float(np.prod(voxels))),
     ]
     names = ("Euler characteristic", "Resels: length", "Resels: surface", "Resels: volume")
-    return told + [(name, float(count)) for name, count in zip(names, field.resels, strict=False)][1:]
+    return rows + [(name, float(count)) for name, count in zip(names, field.resels, strict=False)][1:]
