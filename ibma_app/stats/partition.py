@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.stats.compiled import compiled, inner
+from ibma_app.stats.residuals import project_out
 
 Floats = NDArray[np.float64]
 
@@ -103,25 +104,13 @@ def same_rows(matrix: Floats) -> NDArray[np.int64]:
 
 
 @inner
-def _project_out(basis: Floats, rank: int, vector: Floats, k: int) -> None:
-    """Subtract from a vector its projection on a basis; twice, to remove rounding error."""
-    for _ in range(2):
-        for a in range(rank):
-            along = 0.0
-            for i in range(k):
-                along += basis[a, i] * vector[i]
-            for i in range(k):
-                vector[i] -= along * basis[a, i]
-
-
-@inner
 def _covered_basis(columns: Floats, index: NDArray[np.int64], k: int, basis: Floats) -> int:
     """Make an orthonormal basis of the covered rows of orthonormal columns (P, K); return its rank."""
     rank = 0
     for p in range(columns.shape[0]):
         for i in range(k):
             basis[rank, i] = columns[p, index[i]]
-        _project_out(basis, rank, basis[rank], k)
+        project_out(basis, rank, basis[rank], k)
         total = 0.0
         for i in range(k):
             total += basis[rank, i] ** 2
@@ -152,7 +141,7 @@ def _residualise(values: Floats, covered: NDArray[np.bool_], columns: Floats) ->
             rank = _covered_basis(columns, index, k, basis)
         for i in range(k):
             vector[i] = values[index[i], voxel]
-        _project_out(basis, rank, vector, k)
+        project_out(basis, rank, vector, k)
         for i in range(k):
             values[index[i], voxel] = vector[i]
 

@@ -13,7 +13,7 @@ NOTHING_LEFT = 1e-14  # residual over total sum of squares at which a fit is exa
 
 
 @inner
-def _remove(basis: Floats, rank: int, vector: Floats, k: int) -> None:
+def project_out(basis: Floats, rank: int, vector: Floats, k: int) -> None:
     """Subtract from a vector its projection on a basis; twice, to remove rounding error."""
     for _ in range(2):
         for a in range(rank):
@@ -42,7 +42,7 @@ def _orthonormalise(columns: Floats, roots: Floats, index: NDArray[np.int64], k:
         for i in range(k):
             vector[i] = roots[i] * columns[p, index[i]]
         before = _norm(vector, k)
-        _remove(basis, rank, vector, k)
+        project_out(basis, rank, vector, k)
         left = _norm(vector, k)
         if left <= RANK_TOLERANCE * before or before == 0.0:
             continue
@@ -72,7 +72,7 @@ def _standardise(
                 k += 1
         total = _norm(vector, k)
         rank = _orthonormalise(columns, roots, index, k, basis)
-        _remove(basis, rank, vector, k)
+        project_out(basis, rank, vector, k)
         left = _norm(vector, k)
         sound[voxel] = k > rank and left * left > NOTHING_LEFT * total * total and np.isfinite(left)
         if sound[voxel]:
