@@ -1,5 +1,6 @@
 """The one reader of images as they are found in the wild: NIfTI by its content, Analyze and what else nibabel opens."""
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from ibma_app.images.contents import AGAIN, image_files, read_contents, unpack
 
 HEADER_BYTES = 544  # enough for NIfTI-2's header, and for the others'
 LARGEST = 2**32  # bytes of an image's voxels: a statmap of 0.5 mm needs a tenth; more is an accident or a bomb
+nib.imageglobals.logger.setLevel(logging.CRITICAL)  # its words name no file; ours do
 SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
+FAR = 1e9  # mm: no voxel lies there
 MM_AND_SECONDS = 10  # NIfTI's code of units: what a header that states none means
 
 
@@ -220,7 +223,8 @@ def _open_other(path: Path) -> Any:
     _, data_file = image_files(path)
     read_contents(data_file, HEADER_BYTES)  # tells what is missing, empty or no file
     try:
-        image = nib.load(data_file, mmap=False)
+        with np.errstate(all="ignore"):  # absurd headers are judged below
+            image = nib.load(data_file, mmap=False)
     except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
         raise _no_image(path, error) from None
     except Exception as error:  # noqa: BLE001  a dozen formats, each of which fails in ways of its own
@@ -246,7 +250,7 @@ def _describe(path: Path, found: Any) -> Header:
     if promised > LARGEST:
         size = f"{promised / 2**30:.3g} GiB"
         raise DataError(f"{path} would fill {size} (its header says shape {shape}); no statistic map is that large.")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    if not (np.abs(affine) < FAR).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:  # NaN is not less, either
         raise DataError(f"{path} does not say where its voxels lie: its affine cannot be inverted. Correct its header.")
     x, y, z = (*shape, 1, 1)[:3]
     grid = _grid(affine, (x, y, z), header) if is_nifti else _other_grid(affine, (x, y, z), found)
@@ -312,6 +316,7 @@ def _read_nifti(path: Path, nifti: Any, index: int | None, lowest: int, contents
     header = _describe(path, nifti)
     index = _choose(path, header, index)
     dtype, count = nifti.get_data_dtype(), math.prod(header.grid.shape)
+    _check_type(path, dtype)
     offset = _offset(path, nifti, lowest)
     end = (index + 1) * count * dtype.itemsize
     raw = contents(offset + end)
@@ -341,10 +346,15 @@ def _scale(path: Path, header: Any) -> tuple[float, float]:
     return (1.0, 0.0) if slope is None else (float(slope), float(intercept or 0.0))
 
 
+def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
+    """Refuse values that are no real numbers."""
+    if dtype.kind not in "fiub":
+        raise DataError(f"{path} holds {dtype} values; a statmap holds one real number per voxel.")
+
+
 def _as_float(path: Path, values: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
     """Make native floats of what the file holds; double precision unless single says it all."""
-    if values.dtype.kind not in "fiub":
-        raise DataError(f"{path} holds {values.dtype} values; a statmap holds one real number per voxel.")
+    _check_type(path, values.dtype)
     scaled = (slope, intercept) != (1.0, 0.0)
     small = values.dtype.kind == "f" and values.dtype.itemsize <= 4 and not scaled
     # In the file's order and, where its numbers are ours, without a copy: picking voxels comes next anyway.
