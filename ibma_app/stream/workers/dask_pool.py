@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 HERE = "127.0.0.1"
 CHECK_EVERY = 5.0  # s between two requests for the list of workers
 REMIND_EVERY = 300.0  # s between two warnings that there are no workers
+RESTART = 300.0  # s for workers of our own cluster to start again
 GRACE = 10.0  # s for a local cluster to end
 CONNECT_TIMEOUT = 15.0  # s for a scheduler to answer
 RETRY_AFTER = 0.5  # s after which the client knows whether a scheduler is gone
@@ -163,9 +164,11 @@ class DaskPool:
                 return tuple(self._request(self._client.scatter, [shared], broadcast=True, hash=False))
 
     def _await_workers(self) -> None:
-        """Wait until there is a worker; warn meanwhile."""
-        warned = -REMIND_EVERY
+        """Wait until there is a worker; warn meanwhile. Nobody but Dask starts those of our own cluster again."""
+        began, warned = time.monotonic(), -REMIND_EVERY
         while not self._request(self._client.nthreads):
+            if self.local and time.monotonic() - began > RESTART:
+                raise _VanishedError("Dask's workers here ended; none starts again. Give fewer --nprocs, or no --dask.")
             if time.monotonic() - warned > REMIND_EVERY:
                 warned = time.monotonic()
                 log.warning("No workers at %s: waiting for the first (ctrl-C ends the run).", self._address)
@@ -213,6 +216,8 @@ class DaskPool:
         if gone:
             what_next = "others do its work" if there else "waiting for new workers"
             log.warning("Lost %d Dask worker(s) (%s): %s.", len(gone), ", ".join(gone[:3]), what_next)
+        if self.local and not there:
+            self._await_workers()
         self._known, self._updated = there, time.monotonic()
 
     def _outcome(self, sent: "_Sent", job: Job) -> Any:
@@ -252,7 +257,7 @@ class DaskPool:
 
 
 class _VanishedError(ReadWriteError):
-    """The scheduler no longer answers."""
+    """The scheduler no longer answers, or the workers of our own cluster ended for good."""
 
 
 class _Sent(NamedTuple):

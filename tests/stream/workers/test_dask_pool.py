@@ -223,7 +223,21 @@ def test_a_scheduler_that_vanishes_is_reported(elsewhere, jobs, logged, how):
     assert "has vanished" in left[0].message
 
 
-def test_what_cannot_be_request_for(monkeypatch, tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [None, {"array": np.array([7])}])
+def test_workers_of_our_own_that_do_not_start_again_end_the_run(jobs, told, monkeypatch, tmp_path, shared):
+    monkeypatch.setattr(pools, "RESTART", 1.0)
+    with open_dask("local", nprocs=1, work_dir=tmp_path) as workers:
+        workers._client.retire_workers()
+        work, given = (jobs.add, [(1, 0.0), (2, 0.0)]) if shared else (jobs.work, ["a", "b"])
+        outcomes = dict(workers.run(work, given, shared=shared))
+    assert list(outcomes) == given
+    for outcome in outcomes.values():
+        assert isinstance(outcome, ReadWriteError)
+        assert "none starts again" in outcome.message
+
+
+def test_what_cannot_be_asked_for(monkeypatch, tmp_path):
     with pytest.raises(UsageError, match="no address"):
         check_dask("nonsense")
     monkeypatch.setattr(pools, "CONNECT_TIMEOUT", 0.5)
