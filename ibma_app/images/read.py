@@ -19,6 +19,7 @@ HEADER_BYTES = 544  # enough for NIfTI-2's header, and for the others'
 LARGEST = 2**32  # bytes of an image's voxels: a statmap of 0.5 mm needs a tenth; more is an accident or a bomb
 nib.imageglobals.logger.setLevel(logging.CRITICAL)  # its words name no file; ours do
 SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
+MOST_CODES, ALIGNED = 5, 2  # of sform and qform
 FAR = 1e9  # mm: no voxel lies there
 MM_AND_SECONDS = 10  # NIfTI's code of units: what a header that states none means
 
@@ -280,7 +281,9 @@ def _other_grid(affine: NDArray[np.float64], shape: tuple[int, int, int], image:
 
 def _grid(affine: NDArray[np.float64], shape: tuple[int, int, int], header: Any) -> Grid:
     """Return the grid of an image, with the codes of a NIfTI header."""
-    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
+    # Codes beyond the standard's 5 state a place, too, in a space that nobody knows.
+    codes = (int(header[name]) for name in ("sform_code", "qform_code"))
+    sform_code, qform_code = (max(code, 0) if code <= MOST_CODES else ALIGNED for code in codes)
     qform = _qform(header) if qform_code > 0 else None
     if qform is not None and np.allclose(qform, affine, rtol=0, atol=1e-5):
         qform = None

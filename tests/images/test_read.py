@@ -13,6 +13,7 @@ import pytest
 
 from ibma_app.core.errors import DataError, InputError, ReadWriteError
 from ibma_app.images.read import decode_image, read_extension, read_grid, read_header, read_image
+from ibma_app.images.write import encode_map
 
 AFFINE = np.array([[-2.5, 0, 0.1, 30], [0, 2.0, 0, -12], [0, 0.2, 3.0, -8], [0, 0, 0, 1]])
 SHAPE = (5, 6, 7)
@@ -345,6 +346,15 @@ def test_header_codes_are_kept(tmp_path, volume):
     grid = read_grid(tmp_path / "map.nii.gz")
     assert (grid.sform_code, grid.qform_code, grid.xyzt_units) == (4, 1, 2)
     np.testing.assert_allclose(grid.qform, np.diag([2.0, 2, 2, 1]), atol=1e-6)
+
+
+@pytest.mark.parametrize(("code", "taken"), [(9, 2), (5, 5), (-1, 0)])
+def test_codes_that_the_standard_does_not_know_are_no_obstacle(tmp_path, volume, code, taken):
+    nib.Nifti1Image(volume, AFFINE).to_filename(tmp_path / "map.nii")
+    rewrite(tmp_path / "map.nii", (254, "h", code))
+    grid = read_grid(tmp_path / "map.nii")
+    assert (grid.sform_code, grid.placed) == (taken, taken > 0)
+    encode_map(volume.reshape(-1), grid, "out.nii")  # and can be written
 
 
 def test_real_maps_read_as_nibabel_reads_them(shared):
