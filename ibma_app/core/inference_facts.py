@@ -157,7 +157,8 @@ class Relabelling:
     def null_hypothesis(self) -> str:
         """What it assumes under the null."""
         if self.flips:
-            return "effects (residuals, in designs) are independent and symmetric about zero"
+            apart = f" from one of the {self.whole} to another" if self.whole else ""
+            return f"effects (residuals, in designs) are independent{apart} and symmetric about zero"
         return "residuals can be exchanged for each other"
 
 

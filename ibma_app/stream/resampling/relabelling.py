@@ -134,11 +134,12 @@ def plan_scheme(model: Model, test: Test, settings: InferenceSettings) -> Scheme
     are exchangeable there (Winkler et al. 2014). With ``design.whole_blocks``,
     whole blocks are flipped or permuted.
 
-    Where errors are cluster-robust, whole clusters are relabelled: their signs
-    are flipped where what is tested is the same in all clusters that could
-    change places (within-subject tests, means), or where clusters differ so
-    much that flips give more relabellings; else they change places (between
-    subjects).
+    Where errors are cluster-robust, signs of whole clusters are flipped, so
+    that their variances may differ, as the error allows. Only clusters that a
+    column of exchangeability declares exchangeable change places, within their
+    block and with clusters that have the same conditions; not where the tested
+    effect is the same in all of them (within clusters, means), nor where so
+    few are alike that flips give more relabellings.
 
     Parameters
     ----------
@@ -187,17 +188,20 @@ def _plan_clusters(model: Model, test: Test, partition: Partition, settings: Inf
     blocks, whole = design.exchangeability, design.whole_blocks and design.exchangeability is not None
     units = blocks if blocks is not None and whole else clusters
     inside = blocks if blocks is not None and not whole else everywhere
+    which = "blocks" if whole else "clusters" if np.unique(units).size < clusters.size else ""
+    of = "residuals" if partition.nuisance.shape[1] else "maps" if design.one_sample else "regressors"
+    flips = Relabelling(True, of, which)
+    if blocks is None:
+        return _flips(test, units, settings), flips, everywhere
     slots = whole_clusters(clusters, everywhere if design.places is None else design.places, units, inside)
     alike, n_units = everywhere.copy(), int(np.unique(units).size)
     for number, slot in enumerate(slots):
         alike[slot] = number * clusters.size + np.arange(slot.shape[1])
     labels = same_rows(_without_columns_of(clusters, design.matrix))
     reach = 0.0 if len(slots) == np.unique(inside).size else min(float(settings.permutations), 2.0**n_units)
-    which = "blocks" if whole else "clusters" if n_units < clusters.size else ""
     if constant_within(partition, alike) or count_permutations(labels, slots) < reach:
-        of = "residuals" if partition.nuisance.shape[1] else "maps" if design.one_sample else "regressors"
-        return _flips(test, units, settings), Relabelling(True, of, which), alike
-    described = Relabelling(False, "residuals", which, within=inside is not everywhere)
+        return _flips(test, units, settings), flips, alike
+    described = Relabelling(False, "residuals", which, within=not whole)
     return permute(labels, slots, settings.permutations, settings.seed), described, alike
 
 

@@ -23,6 +23,7 @@ from ibma_app.stream.workers.resources import Resources
 
 NAMES = ("max-stat", "cluster-size", "cluster-mass", "tfce")
 SINGLE = 3e-6  # numbers of clusters are kept in single precision: relative error of z
+PLACES = "permutations (Freedman-Lane) of whole clusters"
 MASK = np.ones((6, 5, 4), dtype=bool)
 V = MASK.size
 
@@ -100,12 +101,27 @@ def test_several_rows_are_hotellings(stack_of):
     np.testing.assert_allclose(np.sort(null.maxima["max-stat"]), np.sort(peaks), rtol=SINGLE)
 
 
-def test_between_subjects_whole_subjects_change_places(stack_of):
+def test_between_subjects_signs_of_residual_means_are_flipped(stack_of):
     y, unit, condition = maps(8, 3)
     group = (unit >= 4).astype(float)
     matrix = np.column_stack([indicators(condition), group])
-    null = run(stack_of(MASK, effect=y), design_of(matrix, [0, 0, 0, 1], unit, condition))
-    assert (null.relabelling.name, null.resamples) == ("permutations (Freedman-Lane) of whole clusters", 70)
+    null = run(stack_of(MASK, effect=y), design_of(matrix, [0, 0, 0, 1], unit, condition), ("max-stat",))
+    assert (null.relabelling.name, null.resamples) == ("sign flips of residuals of whole clusters", 256)
+    means = y.reshape(8, 3, V).mean(axis=1)
+    residuals, peaks = means - means.mean(axis=0), []
+    for signs in itertools.product([1, -1], repeat=8):
+        turned = np.array(signs)[:, None] * residuals
+        peaks.append(np.abs(z_of_t(stats.ttest_ind(turned[4:], turned[:4]).statistic, 6)).max())
+    np.testing.assert_allclose(np.sort(null.maxima["max-stat"]), np.sort(peaks), rtol=SINGLE, atol=1e-6)
+
+
+def test_between_subjects_who_are_exchangeable_change_places(stack_of):
+    y, unit, condition = maps(8, 3)
+    group = (unit >= 4).astype(float)
+    matrix = np.column_stack([indicators(condition), group])
+    design = design_of(matrix, [0, 0, 0, 1], unit, condition, exchangeability=np.zeros(24, dtype=np.int64))
+    null = run(stack_of(MASK, effect=y), design)
+    assert (null.relabelling.name, null.resamples) == (f"{PLACES} within blocks", 70)
     assert null.smallest_p == 2 / 70
     means = y.reshape(8, 3, V).mean(axis=1)
     peaks = []
@@ -119,8 +135,9 @@ def test_an_interaction_of_group_and_condition_is_one_of_differences(stack_of):
     y, unit, condition = maps(8, 2)
     group = (unit >= 4).astype(float)
     matrix = np.column_stack([condition, condition * group, indicators(unit)])
-    null = run(stack_of(MASK, effect=y), design_of(matrix, np.eye(10)[1], unit, condition), ("max-stat",))
-    assert (null.relabelling.name, null.resamples) == ("permutations (Freedman-Lane) of whole clusters", 70)
+    design = design_of(matrix, np.eye(10)[1], unit, condition, exchangeability=np.zeros(16, dtype=np.int64))
+    null = run(stack_of(MASK, effect=y), design, ("max-stat",))
+    assert (null.relabelling.name, null.resamples) == (f"{PLACES} within blocks", 70)
     differences = y.reshape(8, 2, V)[:, 1] - y.reshape(8, 2, V)[:, 0]
     peaks = []
     for chosen in itertools.combinations(range(8), 4):
@@ -130,27 +147,34 @@ def test_an_interaction_of_group_and_condition_is_one_of_differences(stack_of):
     np.testing.assert_allclose(np.sort(null.maxima["max-stat"]), np.sort(peaks), rtol=SINGLE)
 
 
-def test_two_groups_of_maps_are_permuted_with_welchs_statistic(stack_of):
+@pytest.mark.parametrize("exchangeable", [True, False])
+def test_two_groups_of_maps_have_welchs_statistic(stack_of, exchangeable):
     rng = np.random.default_rng(2)
     y = (rng.normal(size=(9, V)) * np.repeat([3.0, 1.0], [3, 6])[:, None]).astype(np.float32).astype(float)
     group = np.repeat([0.0, 1.0], [3, 6])
     test = Test("test", np.array([[0.0, 1.0]]))
-    design = Design(np.column_stack([np.ones(9), group]), ("intercept", "g"), (test,))
+    blocks = np.zeros(9, dtype=np.int64) if exchangeable else None
+    design = Design(np.column_stack([np.ones(9), group]), ("intercept", "g"), (test,), exchangeability=blocks)
     null = run(stack_of(MASK, effect=y), design, ("max-stat",), errors="sandwich")
-    assert (null.relabelling.name, null.resamples) == ("permutations (Freedman-Lane)", 84)
     dof = (1 / 3 + 1 / 6) ** 2 / (1 / (9 * 2) + 1 / (36 * 5))
-    peaks = []
-    for chosen in itertools.combinations(range(9), 3):
-        rest = [k for k in range(9) if k not in chosen]
-        t = stats.ttest_ind(y[list(chosen)], y[rest], equal_var=False).statistic
-        peaks.append(np.abs(z_of_t(t, dof)).max())
+    relabelled = []
+    if exchangeable:
+        assert (null.relabelling.name, null.resamples) == ("permutations (Freedman-Lane) within blocks", 84)
+        for chosen in itertools.combinations(range(9), 3):
+            relabelled.append(y[[*chosen, *(k for k in range(9) if k not in chosen)]])
+    else:
+        assert (null.relabelling.name, null.resamples) == ("sign flips of residuals", 512)
+        residuals = y - y.mean(axis=0)
+        relabelled = [np.array(signs)[:, None] * residuals for signs in itertools.product([1, -1], repeat=9)]
+    ts = [stats.ttest_ind(one[3:], one[:3], equal_var=False).statistic for one in relabelled]
+    peaks = [np.abs(z_of_t(t, dof)).max() for t in ts]
     np.testing.assert_allclose(np.sort(null.maxima["max-stat"]), np.sort(peaks), rtol=SINGLE)
 
 
 def cases():
     """Designs of every kind: balanced and not, t and F, within, between, interactions, covariates of maps."""
     y, unit, condition = maps(9, 4)
-    rng = np.random.default_rng(5)
+    rng, one_block = np.random.default_rng(5), np.zeros(36, dtype=np.int64)
     cells, subject = indicators(condition), indicators(unit)[:, 1:]
     group, rt, age = (unit % 3 == 0).astype(float), rng.normal(size=36), rng.normal(size=9)[unit]
     within = np.column_stack([cells, subject])
@@ -163,6 +187,14 @@ def cases():
     yield "group and age", y, design_of(np.column_stack([cells, age, group]), np.eye(6)[4:], unit, condition)
     crossed = np.column_stack([within, (cells * group[:, None])[:, 1:]])
     yield "interaction", y, design_of(crossed, np.eye(15)[12:], unit, condition)
+    for name, columns, weights in (
+        ("between", [cells, group], np.eye(5)[4]),
+        ("age", [cells, age], np.eye(5)[4]),
+        ("group and age", [cells, age, group], np.eye(6)[4:]),
+        ("interaction", [crossed], np.eye(15)[12:]),
+    ):
+        design = design_of(np.column_stack(columns), weights, unit, condition, exchangeability=one_block)
+        yield f"{name}, changing places", y, design
     yield "rt", y, design_of(np.column_stack([within, rt]), np.eye(13)[12], unit, np.arange(36))
     kept = np.flatnonzero((rng.random(36) < 0.8) | (unit > 3))
 
@@ -218,13 +250,12 @@ def test_schemes():
         design = CASES[name][1]
         return plan_scheme(Model(find_estimator("ols"), design), design.tests[0], settings).relabelling.name
 
-    flips, places = "sign flips of residuals of whole clusters", "permutations (Freedman-Lane) of whole clusters"
-    for name in ("within", "F", "rt", "missing, within", "missing, F"):
-        assert words(name) == flips
-    for name in ("between", "age", "group and age", "interaction"):
-        assert words(name) == places
+    flips = "sign flips of residuals of whole clusters"
+    for name in CASES:
+        if name not in ("families", "sites"):
+            assert words(name) == (f"{PLACES} within blocks" if "places" in name else flips)
     assert words("families") == "sign flips of residuals of whole blocks"
-    assert words("sites") == f"{places} within blocks"
+    assert words("sites") == f"{PLACES} within blocks"
 
 
 def test_subjects_whose_maps_differ_keep_their_places(stack_of):
@@ -233,14 +264,17 @@ def test_subjects_whose_maps_differ_keep_their_places(stack_of):
     group = (unit % 2).astype(float)
     matrix = np.column_stack([indicators(condition), group])
     kept = ~(((unit == 1) & (condition == 0)) | ((unit == 4) & (condition == 2)))
-    design = design_of(matrix[kept], [0, 0, 0, 1], unit[kept], condition[kept])
+    exchangeable = np.zeros(27, dtype=np.int64)
+    design = design_of(matrix[kept], [0, 0, 0, 1], unit[kept], condition[kept], exchangeability=exchangeable[kept])
     scheme = plan_scheme(Model(find_estimator("ols"), design), design.tests[0], InferenceSettings(permutations=20))
-    assert scheme.relabelling.name == "permutations (Freedman-Lane) of whole clusters"
+    assert scheme.relabelling.name == f"{PLACES} within blocks"
     orders, own = scheme.relabellings.orders, np.arange(kept.sum())
     stays = np.isin(unit[kept], (1, 4))
     assert (orders[:, stays] == own[stays]).all()
     assert (condition[kept][orders] == condition[kept]).all()
-    few = design_of(*(part[unit < 5] for part in (matrix,)), [0, 0, 0, 1], unit[unit < 5], np.arange(15))
+    few = design_of(
+        matrix[unit < 5], [0, 0, 0, 1], unit[unit < 5], np.arange(15), exchangeability=exchangeable[unit < 5]
+    )
     scheme = plan_scheme(Model(find_estimator("ols"), few), few.tests[0], InferenceSettings())
     assert scheme.relabelling.name == "sign flips of residuals of whole clusters"
 
