@@ -225,7 +225,7 @@ def test_a_scheduler_that_vanishes_is_reported(elsewhere, jobs, logged, how):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shared", [None, {"array": np.array([7])}])
-def test_workers_of_our_own_that_do_not_start_again_end_the_run(jobs, told, monkeypatch, tmp_path, shared):
+def test_workers_of_our_own_that_do_not_start_again_end_the_run(jobs, logged, monkeypatch, tmp_path, shared):
     monkeypatch.setattr(pools, "RESTART", 1.0)
     with open_dask("local", nprocs=1, work_dir=tmp_path) as workers:
         workers._client.retire_workers()
