@@ -39,6 +39,7 @@ class ImportedContrast:
     sources: tuple[str, ...] = ()  # files (or addresses) that were read
     notes: tuple[str, ...] = ()  # what the user should know about this contrast
     label: str | None = None  # the contrast's label in file names; None: made of the name
+    number: int | None = None  # in its software (SPM\'s xCon, a cope); None: its place in the source
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from ibma_app.core.labels import contrast_label, is_label
+from ibma_app.core.labels import contrast_label, is_label, shorten
 
 LONG_NAMES: Mapping[str, str] = {
     "subject": "sub",
@@ -148,3 +148,16 @@ def output_name(entities: Mapping[str, str], suffix: str, extension: str = ".nii
     """Make a file name, with entities in BIDS order."""
     pairs = [f"{key}-{label}" for key, label in order_entities(entities).items()]
     return "_".join([*pairs, suffix]) + extension
+
+
+def fit_labels(entities: Mapping[str, str], room: int) -> dict[str, str]:
+    """Shorten the longest labels until the entities of a file name take no more than ``room`` characters.
+
+    The same labels are shortened in the same way everywhere; see `core.labels.shorten`.
+    """
+    fitted = dict(entities)
+    limit = max(map(len, fitted.values()), default=0)
+    while limit > 12 and len(output_name(fitted, "", "")) > room + 1:
+        limit -= 1
+        fitted = {key: shorten(label, limit) for key, label in entities.items()}
+    return fitted

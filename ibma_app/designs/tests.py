@@ -11,7 +11,7 @@ import numpy as np
 
 from ibma_app.core.design import TAILS, Test
 from ibma_app.core.errors import DataError, InputError, UsageError
-from ibma_app.core.labels import make_label
+from ibma_app.core.labels import find_clash, make_label
 from ibma_app.designs.expressions import Floats, find_column, parse_rows, split_rows
 from ibma_app.designs.factors import NO_FACTORS, Factors
 from ibma_app.designs.formulas import formula_entities as formula_entities
@@ -113,22 +113,21 @@ def merge_tests(*groups: Sequence[TestSpec] | Mapping[str, TestSpec]) -> Mapping
     UsageError
         When a name has no alphanumerics, or two names have the same ones.
     """
-    merged: dict[str, TestSpec] = {}
-    for group in groups:
-        for spec in group.values() if isinstance(group, Mapping) else group:
-            label = make_label(spec.name)
-            if not label:
-                msg = f"The test name {spec.name!r} ({spec.origin}) has no letter or digit to name files by."
-                raise UsageError(msg)
-            if label in merged:
-                other = merged[label]
-                msg = (
-                    f"The tests {other.name!r} ({other.origin}) and {spec.name!r} ({spec.origin}) "
-                    f"would both be called test-{label}. Rename one."
-                )
-                raise UsageError(msg)
-            merged[label] = spec
-    return merged
+    specs = [spec for group in groups for spec in (group.values() if isinstance(group, Mapping) else group)]
+    labelled = [(make_label(spec.name), spec) for spec in specs]
+    for label, spec in labelled:
+        if not label:
+            msg = f"The test name {spec.name!r} ({spec.origin}) has no letter or digit to name files by."
+            raise UsageError(msg)
+    clash = find_clash(labelled)
+    if clash:
+        label, other, spec = clash
+        msg = (
+            f"The tests {other.name!r} ({other.origin}) and {spec.name!r} ({spec.origin}) "
+            f"would both be called test-{label}. Rename one."
+        )
+        raise UsageError(msg)
+    return dict(labelled)
 
 
 def resolve_tests(
@@ -168,17 +167,17 @@ def default_tests(columns: Sequence[str], nuisance: Sequence[str], tail: str) ->
     DataError
         When two columns have the same label.
     """
-    tests: dict[str, str] = {}
     weights = np.eye(len(columns))
-    for column in columns:
-        if column in nuisance:
-            continue
-        label = make_label(column)
-        if not label or label in tests:
-            twin = f" and {tests[label]!r} would both be" if label in tests else " cannot be"
-            msg = f"The column {column!r}{twin} called test-{label}. Name the tests with --test NAME=EXPR."
-            raise DataError(msg)
-        tests[label] = column
+    labelled = [(make_label(column), column) for column in columns if column not in nuisance]
+    clash = find_clash(labelled)
+    if clash:
+        label, one, other = clash
+        msg = f"The columns {one!r} and {other!r} would both be called test-{label}."
+        raise DataError(f"{msg} Name the tests with --test NAME=EXPR.")
+    if unnamed := [column for label, column in labelled if not label]:
+        msg = f"The column {unnamed[0]!r} has no letter or digit to name its test by."
+        raise DataError(f"{msg} Name the tests with --test NAME=EXPR.")
+    tests = dict(labelled)
     index = {column: i for i, column in enumerate(columns)}
     return tuple(Test(label, weights[[index[column]]], tail) for label, column in tests.items())
 

@@ -147,6 +147,7 @@ def _read_cope(folder: FeatFolder, number: int) -> ImportedContrast:
         columns=groups,
         sources=tuple(str(one) for one in files.values()),
         notes=tuple(filter(None, notes)),
+        number=None if folder.is_group else number,
     )
 
 

@@ -175,6 +175,7 @@ def _read_contrast(folder: _Folder, contrast: SpmContrast) -> ImportedContrast:
         derived=derived,
         sources=tuple(str(one) for one in (folder.design.path, *sources)),
         notes=tuple(filter(None, (*notes, note))),
+        number=contrast.number,
     )
 
 

@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -12,9 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ibma_app import __version__
-from ibma_app.core.errors import DatasetError, IbmaError, InputError, NothingSelectedError, UsageError
-from ibma_app.core.labels import contrast_label, is_label, make_label
-from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
+from ibma_app.core.errors import IbmaError, InputError
+from ibma_app.core.study import Importer, ImportRequest, Study
 from ibma_app.dataset.description import write_bidsignore, write_readme
 from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.imported import describe_import, find_earlier, remove_stale, update_rows
@@ -28,7 +26,7 @@ from ibma_app.workflows.importing.make_maps import (
     make_sidecar,
     plan_kinds,
 )
-from ibma_app.workflows.importing.settle import settle_contrast
+from ibma_app.workflows.importing.place import Placed, place, refuse_other_names
 from ibma_app.workflows.options.table import ImportOptions
 from ibma_app.workflows.run.log import messages
 from ibma_app.workflows.run.terminal import progress
@@ -43,34 +41,13 @@ dataset is read by ibma-app as it is.
 """
 
 
-@dataclass(frozen=True, eq=False)
-class Placed:
-    """One contrast, and the entities that name its maps."""
-
-    contrast: ImportedContrast
-    entities: Mapping[str, str]
-    software: str
-    source: str
-
-    @property
-    def folder(self) -> Path:
-        """The folder of its maps, below OUTPUT_DIR."""
-        if "study" in self.entities:
-            return Path(f"study-{self.entities['study']}")
-        session = [f"ses-{self.entities['ses']}"] if "ses" in self.entities else []
-        return Path(f"sub-{self.entities['sub']}", *session, "func")
-
-    @property
-    def stem(self) -> str:
-        """What the names of its maps begin with, before ``_stat-``."""
-        return output_name(self.entities, "", "").removesuffix("_")
-
-
 def run_import(options: ImportOptions) -> int:
     """Read the sources, show what was recognised, and write it; return the exit code."""
     with messages(options):
         studies, failures = _read_sources(options)
-        placed = _place(studies, options)
+        placed = place(studies, options)
+        if not options.dry_run:
+            refuse_other_names(placed, options)
         _log_notes(studies, placed)
         _print_table(placed, options)
         if not options.dry_run:
@@ -138,102 +115,6 @@ def _cache_folder() -> Path | None:
     except OSError:
         return None
     return folder if os.access(folder, os.W_OK) else None
-
-
-def _place(studies: Sequence[Study], options: ImportOptions) -> list[Placed]:
-    """Choose the contrasts, and give each its name.
-
-    Raises
-    ------
-    NothingSelectedError
-        A contrast of ``--contrast`` does not exist.
-    DatasetError
-        Two contrasts would have one name.
-    UsageError
-        The subject or study is neither given nor in the source.
-    """
-    pairs = [(study, contrast) for study in studies for contrast in study.contrasts]
-    chosen = _choose([contrast for _, contrast in pairs], options.contrast)
-    placed: list[Placed] = []
-    taken: dict[str, Placed] = {}
-    for study, contrast in pairs:
-        if id(contrast) not in chosen:
-            continue
-        one = _place_one(study, contrast, chosen[id(contrast)], options)
-        twin = taken.setdefault(one.stem, one)
-        if twin is one:
-            placed.append(one)
-        elif set(twin.contrast.sources) != set(contrast.sources):
-            raise DatasetError(_explain_twins(twin, one))
-    return placed
-
-
-def _choose(contrasts: Sequence[ImportedContrast], wanted: Sequence[str]) -> dict[int, str | None]:
-    """Return the contrasts that are imported, by identity, with the labels given to them."""
-    if not wanted:
-        return {id(contrast): contrast.label for contrast in contrasts}
-    chosen: dict[int, str | None] = {}
-    for text in wanted:
-        name, label = _split(text, contrasts)
-        found = [contrast for contrast in contrasts if _is_called(contrast, name)]
-        if not found:
-            there = "; ".join(dict.fromkeys(contrast.name for contrast in contrasts)) or "none"
-            raise NothingSelectedError(f"--contrast {text!r}: there is no such contrast. There are: {there}.")
-        if label is not None and not is_label(label):
-            proposal = contrast_label(label)
-            raise UsageError(f"--contrast {text!r}: a label has letters and digits only. Perhaps {proposal}?")
-        chosen |= {id(contrast): label or contrast.label for contrast in found}
-    return chosen
-
-
-def _split(text: str, contrasts: Sequence[ImportedContrast]) -> tuple[str, str | None]:
-    """Take ``NAME=LABEL`` apart; a contrast's name may hold ``=`` itself."""
-    name, equals, label = text.rpartition("=")
-    if not equals or any(_is_called(contrast, text) for contrast in contrasts):
-        return text, None
-    return name, label
-
-
-def _is_called(contrast: ImportedContrast, name: str) -> bool:
-    """Return whether a contrast has this name, or would get this label."""
-    same = " ".join(contrast.name.split()).casefold() == " ".join(name.split()).casefold()
-    return same or contrast_label(contrast.name) == name
-
-
-def _place_one(study: Study, contrast: ImportedContrast, label: str | None, options: ImportOptions) -> Placed:
-    """Choose the entities of one contrast."""
-    own = {key: make_label(value) for key, value in contrast.entities.items() if make_label(value)}
-    entities = own | options.entities
-    if options.study_label is not None:
-        entities.pop("sub", None)
-    if options.participant_label is not None:
-        entities.pop("study", None)
-    if not {"sub", "study"} & set(entities) and not options.dry_run:
-        flag = "--study-label" if study.level == "group" else "--participant-label"
-        raise UsageError(
-            f"{study.source} does not say whose maps these are: give --participant-label LABEL for a subject's, "
-            f"or --study-label LABEL for a study's (this looks like {flag})."
-        )
-    label = label or contrast_label(contrast.name)
-    if not label:
-        raise DatasetError(
-            f"{study.source}: the contrast {contrast.name!r} has no letter or digit to name its files by. "
-            f"Give it a label: --contrast {contrast.name!r}=LABEL."
-        )
-    is_study = "study" in entities or ("sub" not in entities and study.level == "group")
-    contrast = settle_contrast(study, contrast, options, is_study=is_study)
-    if contrast.space not in ("", NATIVE):
-        entities["space"] = contrast.space
-    return Placed(contrast, {**entities, "contrast": label}, study.software, study.source)
-
-
-def _explain_twins(one: Placed, other: Placed) -> str:
-    """Write the message about two contrasts that would have one name."""
-    text = f"Two contrasts would be named {one.stem}: {one.contrast.name!r} ({one.source}) and "
-    text += f"{other.contrast.name!r} ({other.source}). "
-    if one.source != other.source and "sub" in one.entities:
-        return f"{text}Import runs and sessions one by one, each with its --run N or --session-label L."
-    return f"{text}Give them labels of their own: --contrast {other.contrast.name!r}=LABEL, and import one at a time."
 
 
 def _log_notes(studies: Sequence[Study], placed: Sequence[Placed]) -> None:
@@ -340,7 +221,8 @@ def _write_contrast(output: Output, one: Placed, ready: ReadyMaps) -> None:
         entities = {**one.entities, "stat": kind}
         name, sidecar = output_name(entities, "statmap"), output_name(entities, "statmap", ".json")
         save_statmap(output, one.folder / name, values, ready.grid, fill=ready.fill(kind))
-        save_json(output, one.folder / sidecar, make_sidecar(one.contrast, kind, ready, one.software, output.root))
+        content = make_sidecar(one.contrast, kind, ready, one.software, output.root)
+        save_json(output, one.folder / sidecar, {**content, **({"Names": dict(one.names)} if one.names else {})})
         written += [name, sidecar]
     for name in remove_stale(output, one.folder, one.stem, written):
         log.debug("%s of an earlier import is removed.", name)

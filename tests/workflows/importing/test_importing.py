@@ -61,7 +61,7 @@ def test_files_stand_where_the_contract_says(runs: Path):
     there = sorted(path.name for path in (runs / "maps" / "sub-01" / "func").glob("*.nii.gz"))
     stem = "sub-01_task-faces_run-{}_space-MNI152NLin6Asym_contrast-{}_stat-{}_statmap.nii.gz"
     kinds = ("effect", "t", "variance")
-    assert there == sorted(stem.format(r, c, k) for r in "12" for c in ("a", "aGtB") for k in kinds)
+    assert there == sorted(stem.format(r, c, k) for r in "12" for c in ("A", "aGtB") for k in kinds)
     assert (runs / "maps" / "participants.tsv").read_text() == "participant_id\nsub-01\nsub-02\n"
     assert not (runs / "maps" / "studies.tsv").exists()
 
@@ -91,9 +91,9 @@ def test_values_are_percent_and_sidecars_say_why(feat: Any, runs: Path):
 def test_ibma_app_reads_it_as_it_is(cli: Callable[..., Any], runs: Path, tmp_path: Path):
     ran = cli(runs / "maps", tmp_path, "participant", "--no-report", "--nprocs", "1")
     assert ran.code == 0, ran.stderr
-    ran = cli(runs / "maps", tmp_path, "group", "--no-report", "--nprocs", "1", "--contrast", "a", "--inference", "fdr")
+    ran = cli(runs / "maps", tmp_path, "group", "--no-report", "--nprocs", "1", "--contrast", "A", "--inference", "fdr")
     assert ran.code == 0, ran.stderr
-    effects = list((tmp_path / "group").glob("*contrast-a*desc-reml_stat-effect_statmap.nii.gz"))
+    effects = list((tmp_path / "group").glob("*contrast-A*desc-reml_stat-effect_statmap.nii.gz"))
     assert len(effects) == 1
     assert (
         json.loads(effects[0].with_name(effects[0].name.replace(".nii.gz", ".json")).read_text())["Units"] == "percent"
@@ -129,8 +129,8 @@ def test_the_same_again_replaces_and_another_stands_beside(feat: Any, ibma_impor
     assert ibma_import("fsl", folder, out, *words).code == 0
     gone = set(first) - set(_contents(out))
     assert {name.rpartition("contrast-")[2].partition("_statmap")[0] for name in gone} == {
-        "a_stat-variance",
-        "a_stat-t",
+        "A_stat-variance",
+        "A_stat-t",
     }
     assert ibma_import("fsl", folder, out, "--participant-label", "x", "--session-label", "2").code == 0
     assert {path.name for path in (out / "sub-x").iterdir()} == {"ses-1", "ses-2"}
@@ -202,7 +202,7 @@ def test_variance_zero_inside_the_mask_is_background(feat: Any, ibma_import: Cal
     folder = feat.make_feat(tmp_path / "a.feat", CONTRASTS, maps, mean=_mean(feat))
     assert ibma_import("fsl", folder, tmp_path / "out", "--participant-label", "1").code == 0
     for kind in ("effect", "variance", "t"):
-        values = _load(tmp_path / "out" / "sub-1" / "func" / f"sub-1_contrast-a_stat-{kind}_statmap.nii.gz")
+        values = _load(tmp_path / "out" / "sub-1" / "func" / f"sub-1_contrast-A_stat-{kind}_statmap.nii.gz")
         assert values[4, 4, 4] == values[5, 5, 5] == 0
         assert np.isfinite(values).all()
 
@@ -215,7 +215,7 @@ def test_variance_zero_inside_the_mask_is_background(feat: Any, ibma_import: Cal
         (("fsl", "FEAT"), 64, "OUTPUT_DIR"),
         (("fsl", "FEAT", "OUT", "--participant-label", "a b"), 64, "letters and digits"),
         (("fsl", "FEAT", "OUT", "--participant-label", "a", "--study-label", "b"), 64, "exclude"),
-        (("fsl", "FEAT", "OUT", "--participant-label", "a", "--contrast", "C"), 18, "There are: A; A gt B"),
+        (("fsl", "FEAT", "OUT", "--participant-label", "a", "--contrast", "C"), 18, "There are: 1 A; 2 A gt B"),
         (("fsl", "FEAT", "OUT", "--participant-label", "a", "--contrast", "A=b_c"), 64, "Perhaps bC?"),
         (("fsl", "FEAT", "OUT", "--participant-label", "a", "--contrast", "A=x", "A gt B=x"), 16, "Two contrasts"),
         (("fsl", "NOWHERE", "OUT", "--participant-label", "a"), 66, "does not exist"),
@@ -250,10 +250,10 @@ def test_earlier_maps_under_another_name_are_kept_and_told(feat: Any, ibma_impor
     assert "earlier import" not in ibma_import(*words, "--space", "MNI152NLin6Asym").stderr
     again = ibma_import(*words, "--space", "MNI152NLin2009cAsym")
     assert again.code == 0
-    assert "are kept: sub-01_space-MNI152NLin6Asym_contrast-a." in again.stderr
+    assert "are kept: sub-01_space-MNI152NLin6Asym_contrast-A." in again.stderr
     assert "Remove those that are not wanted" in again.stderr
-    names = {path.name for path in (tmp_path / "out" / "sub-01" / "func").glob("*contrast-a_stat-effect*.nii.gz")}
-    assert names == {f"sub-01_space-{s}_contrast-a_stat-effect_statmap.nii.gz"
+    names = {path.name for path in (tmp_path / "out" / "sub-01" / "func").glob("*contrast-A_stat-effect*.nii.gz")}
+    assert names == {f"sub-01_space-{s}_contrast-A_stat-effect_statmap.nii.gz"
                      for s in ("MNI152NLin6Asym", "MNI152NLin2009cAsym")}  # fmt: skip
 
 
@@ -281,7 +281,7 @@ def test_a_contrast_that_cannot_be_read_stops_no_other(feat: Any, ibma_import: C
     words = ("fsl", folder, maps, "--participant-label", "01")
     ran = ibma_import(*words)
     assert ran.code == 1
-    assert "contrast-a failed" in ran.stderr
+    assert "contrast-A failed" in ran.stderr
     assert "varcope1.nii.gz is truncated" in ran.stderr
     assert {path.name.split("_contrast-")[1].split("_")[0] for path in maps.rglob("*statmap*")} == {"aGtB"}
     ran = ibma_import(*words[:2], tmp_path / "one", *words[3:], "--contrast", "A")
