@@ -100,6 +100,7 @@ class Analysis:
     observations: tuple[Observation, ...]
     combined: tuple[str, ...] = ()  # entities combined over or pooled
     notes: tuple[str, ...] = ()
+    full_labels: Mapping[str, str] = field(default_factory=dict)  # of entities that are shortened for file names
 
     @property
     def name(self) -> str:

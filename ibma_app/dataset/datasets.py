@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def find_datasets(
         found = [
             dataset for name, path in named for dataset in _open_named(name, path, skip_validation=skip_validation)
         ]
-        return _unique_names(found)
+        return _unique_names(found, output_dir, stated={name for name, _ in named})
     own = find_own_maps(output_dir) if level == "group" else None
     try:
         found = _find_default(bids_dir, output_dir, skip_validation=skip_validation)
@@ -69,7 +69,7 @@ def find_datasets(
             raise
         found = []
     found = [dataset for dataset in found if not _same(dataset.root, output_dir)]
-    return (*([own] if own else []), *_unique_names(found))
+    return (*([own] if own else []), *_unique_names(found, output_dir))
 
 
 def find_own_maps(output_dir: Path) -> Dataset | None:
@@ -200,20 +200,38 @@ def _open(root: Path, description: dict[str, Any]) -> Dataset:
     return Dataset(re.sub(r"[^a-zA-Z0-9_.-]+", "-", root.name) or "input", root, description)
 
 
-def _unique_names(datasets: Sequence[Dataset]) -> tuple[Dataset, ...]:
-    """Number names that occur twice; the same dataset is kept once."""
+def _unique_names(datasets: Sequence[Dataset], output_dir: Path, stated: Collection[str] = ()) -> tuple[Dataset, ...]:
+    """Number names that occur twice, or that OUTPUT_DIR has for another dataset; the same dataset is kept once.
+
+    Names that the command line states are kept.
+    """
+    links = read_description(output_dir, required=False).get("DatasetLinks")
+    links = links if isinstance(links, dict) else {}
     kept: dict[Path, Dataset] = {}
     names: set[str] = set()
     for dataset in datasets:
         if dataset.root in kept:
             continue
         name, count = dataset.name, 1
-        while name in names:
+        while name in names or (dataset.name not in stated and _is_taken(links.get(name), output_dir, dataset)):
             count += 1
             name = f"{dataset.name}-{count}"
         names.add(name)
         kept[dataset.root] = replace(dataset, name=name)
     return tuple(kept.values())
+
+
+def _is_taken(link: Any, output_dir: Path, dataset: Dataset) -> bool:
+    """Return whether OUTPUT_DIR's link of a name leads to another dataset."""
+    if not isinstance(link, str):
+        return False
+    earlier = Path(os.path.realpath(output_dir)) / unquote(link)
+    return not _same(earlier, dataset.root) and is_another(earlier, dataset)
+
+
+def is_another(earlier: Path, dataset: Dataset) -> bool:
+    """Return whether a link points to another dataset than this one; one that was moved or copied is the same."""
+    return earlier.is_dir() and read_description(earlier, required=False) != dict(dataset.description)
 
 
 def _require_folder(path: Path, what: str) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from ibma_app.core.errors import OutputError, UsageError
 from ibma_app.core.statmap import Dataset
-from ibma_app.dataset.datasets import DESCRIPTION, read_description
+from ibma_app.dataset.datasets import DESCRIPTION, is_another
 from ibma_app.dataset.output_dir import Output, lock_shared
 from ibma_app.dataset.write import save_json, save_text
 
@@ -96,7 +96,7 @@ def merge_description(
         link = locate(dataset.root, root)
         earlier = links.get(dataset.name, link)
         links[dataset.name] = link
-        if earlier != link and _is_another(root / unquote(earlier), dataset):
+        if earlier != link and is_another(root / unquote(earlier), dataset):
             raise UsageError(
                 f'{root / DESCRIPTION}: the name "{dataset.name}" links to {earlier} already; '
                 f"give {dataset.root} another one: --derivatives NAME={dataset.root}"
@@ -119,11 +119,6 @@ def merge_description(
     if links:
         content["DatasetLinks"] = dict(sorted(links.items()))
     return content
-
-
-def _is_another(earlier: Path, dataset: Dataset) -> bool:
-    """Return whether a link points to another dataset than this one; one that was moved or copied is the same."""
-    return earlier.is_dir() and read_description(earlier, required=False) != dict(dataset.description)
 
 
 def locate(target: Path, root: Path) -> str:

@@ -5,6 +5,7 @@ Entities are read from paths below the dataset's root only, so that a folder
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,16 @@ from typing import Any
 from ibma_app.core.errors import DatasetError, InputError, UsageError
 from ibma_app.core.statmap import KINDS, Dataset, StatMap
 from ibma_app.dataset.entities import order_entities, split_name
-from ibma_app.dataset.filters import Candidate, check_names, explain_steps, matches
+from ibma_app.dataset.filters import ANY, Candidate, check_names, explain_steps, matches
 from ibma_app.dataset.index import index_in_database
 from ibma_app.dataset.level_rules import is_collection, is_here, keep_level
 from ibma_app.dataset.sidecars import SidecarReader
 from ibma_app.dataset.walk import list_images
+
+_log = logging.getLogger(__name__)
+
+SPACE_SOURCE = "SpaceSource"
+"""Key of the metadata of maps whose space only the command line tells."""
 
 _EXTENSIONS = (".nii", ".nii.gz")
 
@@ -28,18 +34,42 @@ class Query:
 
     level: str  # "participant" or "group"
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # short key -> bare labels kept
+    excluded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # short key -> bare labels left out
     filters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # kind -> query (read_filter_file)
     contrast_entity: str = "contrast"  # the entity that holds the contrast
     database_dir: Path | None = None
+    space_is: str | None = None  # the space of maps whose names have none
 
     def of_kind(self, kind: str) -> dict[str, Any]:
         """Return the query of a kind: that of the filter file, completed by the defaults.
 
         Corrected maps of group results (``corr-``) are selected only when the
-        filter file names them.
+        filter file names them. Where it tells a kind by ``desc`` or another
+        suffix, names need no ``stat``.
         """
-        defaults = {"suffix": "statmap", "extension": list(_EXTENSIONS), "stat": kind, "corr": None}
-        return {**defaults, **self.filters.get(kind, {})}
+        asked = self.filters.get(kind, {})
+        by_name = _is_label(asked.get("desc")) or asked.get("suffix", "statmap") != "statmap"
+        stat = [kind, None] if by_name else kind
+        return {"suffix": "statmap", "extension": list(_EXTENSIONS), "stat": stat, "corr": None, **asked}
+
+    @property
+    def kind_keys(self) -> frozenset[str]:
+        """Entities that tell the kinds apart: the filter file asks another label of each kind."""
+        asked: dict[str, list[Any]] = {}
+        for one in self.filters.values():
+            for key, value in one.items():
+                asked.setdefault(key, []).append(value)
+        apart = {
+            key
+            for key, values in asked.items()
+            if len(values) > 1 and all(map(_is_label, values)) and len({json.dumps(value) for value in values}) > 1
+        }
+        return frozenset(apart - {self.contrast_entity, "suffix", "extension", "stat"})
+
+
+def _is_label(value: Any) -> bool:
+    """Return whether a query's value is one label."""
+    return isinstance(value, str) and value != ANY
 
 
 def find_statmaps(datasets: Sequence[Dataset], query: Query, exclude: Sequence[Path] = ()) -> tuple[StatMap, ...]:
@@ -80,14 +110,25 @@ def find_statmaps(datasets: Sequence[Dataset], query: Query, exclude: Sequence[P
     check_names([*query.labels, *(key for one in query.filters.values() for key in one)], seen)
     found = _follow_named(found, query)
     kept = keep_level(found, query.level, collection=is_collection(datasets, query.labels))
-    kept = [one for one in kept if _has_labels(one.entities, query.labels)]
+    kept = _exclude([one for one in kept if _has_labels(one.entities, query.labels)], query)
     _require_names(kept, faults)
     if kept and not any(is_here(statmap.path) for statmap in kept):
         raise InputError(
             f"{kept[0].path}: its content is not here, nor is that of any map selected. If the dataset is "
             'under DataLad or git-annex, get it first with "datalad get".'
         )
-    return _read_sidecars(kept)
+    return _read_sidecars(kept, query)
+
+
+def _exclude(statmaps: Sequence[StatMap], query: Query) -> list[StatMap]:
+    """Leave out the labels excluded; those that no map has are warned of."""
+    kept = list(statmaps)
+    for key, labels in query.excluded.items():
+        lost = [label for label in labels if not any(_has_labels(one.entities, {key: (label,)}) for one in statmaps)]
+        if lost:
+            _log.warning("No map has %s- %s, so there is nothing to exclude.", key, ", ".join(lost))
+        kept = [one for one in kept if not _has_labels(one.entities, {key: labels})]
+    return kept
 
 
 def _follow_named(found: Sequence[StatMap], query: Query) -> list[StatMap]:
@@ -96,9 +137,9 @@ def _follow_named(found: Sequence[StatMap], query: Query) -> list[StatMap]:
     With the effect of ``test-age`` its z is selected, not that of
     ``test-intercept``. A kind without ``test`` (dof) belongs to all tests.
     """
-    named = [one for one in found if one.kind in query.filters]
-    if not named:
+    if not query.filters:
         return list(found)
+    named = [one for one in found if one.kind in query.filters]
     keys = {_key(one) for one in named} | {_key(one, "test") for one in named}
     return [one for one in found if one.kind in query.filters or _key(one) in keys]
 
@@ -115,7 +156,7 @@ def explain_nothing(datasets: Sequence[Dataset], query: Query, exclude: Sequence
         for name in list_images(dataset.root, exclude=exclude).images
     ]
     check_names([*query.labels, *(key for one in query.filters.values() for key in one)], candidates)
-    queries = {kind: query.of_kind(kind) for kind in KINDS}
+    queries = {kind: query.of_kind(kind) for kind in query.filters or KINDS}
     steps: list[tuple[str, str, Callable[[Candidate], bool]]] = []
     keys = list(dict.fromkeys(key for one in queries.values() for key in one if key != "extension"))
     for index, key in enumerate(keys):
@@ -126,6 +167,8 @@ def explain_nothing(datasets: Sequence[Dataset], query: Query, exclude: Sequence
     for key, labels in query.labels.items():
         raw = query.contrast_entity if key == "contrast" else key
         steps.append((raw, f"{raw}-{', '.join(labels)}", _has_entity(raw, labels)))
+    for key, labels in query.excluded.items():
+        steps.append((key, f"no {key}-{', '.join(labels)}", _has_not(key, labels)))
     rows = ("sub",) if query.level == "participant" else ("sub", "study")
     steps.append((rows[0], f"a {' or '.join(f'{row}-' for row in rows)} label", _has_entity(rows, None)))
     places = ", ".join(str(dataset.root) for dataset in datasets)
@@ -144,6 +187,11 @@ def _has_entity(keys: str | Sequence[str], labels: Sequence[str] | None) -> Call
     names = (keys,) if isinstance(keys, str) else tuple(keys)
     allowed = "*" if labels is None else list(labels)
     return lambda candidate: any(matches(candidate, key, allowed) for key in names)
+
+
+def _has_not(key: str, labels: Sequence[str]) -> Callable[[Candidate], bool]:
+    """Make the test whether an image has none of the labels."""
+    return lambda candidate: not matches(candidate, key, list(labels))
 
 
 def _describe(key: str, by_kind: Mapping[str, Any]) -> str:
@@ -177,7 +225,7 @@ def _select(
             )
         if not kinds:
             continue
-        entities = _name_contrast(candidate, query.contrast_entity)
+        entities = _name_contrast(candidate, query)
         if _has_labels(entities, early):
             found.append(StatMap(candidate.path, kinds[0], dataset, entities))
     return found
@@ -185,12 +233,18 @@ def _select(
 
 def _kinds_of(candidate: Candidate, queries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the kinds of map that an image is selected as."""
-    return [kind for kind, one in queries.items() if all(matches(candidate, key, one[key]) for key in one)]
+    kinds = [kind for kind, one in queries.items() if all(matches(candidate, key, one[key]) for key in one)]
+    if len(kinds) > 1 and all(isinstance(queries[kind]["stat"], list) for kind in kinds):
+        return []  # nothing tells which of these kinds it is
+    return kinds
 
 
-def _name_contrast(candidate: Candidate, contrast_entity: str) -> dict[str, str]:
-    """Return an image's entities without ``stat``, and with the contrast under its own key."""
-    entities = {key: label for key, label in candidate.entities.items() if key != "stat"}
+def _name_contrast(candidate: Candidate, query: Query) -> dict[str, str]:
+    """Return an image's entities without those that tell its kind, and with the contrast under its own key."""
+    contrast_entity, left = query.contrast_entity, {"stat", *query.kind_keys}
+    entities = {key: label for key, label in candidate.entities.items() if key not in left}
+    if query.space_is is not None:
+        entities.setdefault("space", query.space_is)
     if contrast_entity != "contrast" and contrast_entity in entities:
         if "contrast" in entities:
             raise DatasetError(
@@ -216,13 +270,15 @@ def _require_names(statmaps: Iterable[StatMap], faults: Mapping[Path, str]) -> N
         raise DatasetError(f"{path}: not a BIDS name: {fault} (and its .json likewise).{more}")
 
 
-def _read_sidecars(statmaps: Iterable[StatMap]) -> tuple[StatMap, ...]:
+def _read_sidecars(statmaps: Iterable[StatMap], query: Query) -> tuple[StatMap, ...]:
     """Add the metadata."""
     readers: dict[Path, SidecarReader] = {}
     done = []
     for one in statmaps:
         reader = readers.setdefault(one.dataset.root, SidecarReader(one.dataset.root))
         metadata, error = reader.read(one.path)
+        if query.space_is is not None and "space" not in split_name(one.path.name).entities:
+            metadata = {**metadata, SPACE_SOURCE: f"--space-is {query.space_is}"}
         done.append(StatMap(one.path, one.kind, one.dataset, one.entities, metadata, error))
     return tuple(done)
 

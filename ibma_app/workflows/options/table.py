@@ -85,12 +85,25 @@ class Options:
         None, INPUTS, "keep only these participants", metavar="LABEL",
         stated="all; a file with one label a line does too",
     )  # fmt: skip
+    exclude_participant_label: Texts | None = _option(
+        None,
+        INPUTS,
+        "leave out these participants; a file with one label a line does too",
+        metavar="LABEL",
+        stated="none",
+    )
     session_label: Texts | None = _option(None, INPUTS, "keep only these sessions", metavar="LABEL", stated="all")
     study_label: Texts | None = _option(None, INPUTS, "keep only these studies", metavar="LABEL", stated="all")
+    exclude_study_label: Texts | None = _option(
+        None, INPUTS, "leave out these studies; a file does too", metavar="LABEL", stated="none"
+    )
     task_id: Texts | None = _option(None, INPUTS, "keep only these tasks", short="-t", metavar="LABEL", stated="all")
     contrast: Texts | None = _option(None, INPUTS, "keep only these contrasts", metavar="LABEL", stated="all")
     space: Texts | None = _option(
         None, INPUTS, "keep only maps in these spaces", metavar="LABEL", stated="the only one there is"
+    )
+    space_is: str | None = _option(
+        None, INPUTS, "the space of maps whose names have no space-", metavar="LABEL", stated="not stated"
     )
     bids_filter_file: Path | None = _option(None, INPUTS, "JSON of PyBIDS queries by kind of map", metavar="FILE")
     bids_database_dir: Path | None = _option(None, INPUTS, "keep the PyBIDS index here", metavar="DIR")

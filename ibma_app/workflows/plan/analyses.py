@@ -4,10 +4,11 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from ibma_app.core.errors import DatasetError, NothingSelectedError, UsageError
 from ibma_app.core.statmap import Analysis, Observation
-from ibma_app.dataset.entities import long_name, order_entities, short_name
+from ibma_app.dataset.entities import fit_labels, long_name, order_entities, short_name
 from ibma_app.images.spaces import is_mni
 from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.plan.splits import ACQUIRED, tell_group_splits, tell_participant_splits
@@ -15,6 +16,8 @@ from ibma_app.workflows.plan.splits import ACQUIRED, tell_group_splits, tell_par
 log = logging.getLogger(__name__)
 
 NEVER_COMBINED = ("sub", "study", "contrast", "space", "stat")
+ROOM = {"participant": 220, "mean": 165, "tests": 100}
+"""Characters of an analysis's name: what estimators, inferences and tests add fits beside them into 255 bytes."""
 UNIT_KEYS = {"subject": "sub", "study": "study"}
 
 
@@ -40,9 +43,9 @@ def plan_participants(observations: Sequence[Observation], options: Options) -> 
     jobs: dict[str, list[Analysis]] = defaultdict(list)
     for key, rows in _group(owned, leave_out=over).items():
         entities = order_entities(dict(key))
-        jobs[entities["sub"]].append(
-            Analysis("participant", "run", entities, tuple(rows), tuple(map(long_name, over)), _sidecar_notes(rows))
-        )
+        words = tuple(map(long_name, over))
+        analysis = Analysis("participant", "run", entities, tuple(rows), words, _sidecar_notes(rows))
+        jobs[entities["sub"]].append(_fit_name(analysis, ROOM["participant"]))
     for text in tell_participant_splits([one for analyses in jobs.values() for one in analyses], over):
         log.warning("%s", text)
     return {label: tuple(jobs[label]) for label in sorted(jobs)}
@@ -99,8 +102,17 @@ def plan_group(observations: Sequence[Observation], options: Options, formula_na
         _refuse_duplicates(rows, unit, repeated)
         notes = (*notes, *_sidecar_notes(rows))
         analyses.append(Analysis("group", unit, entities, tuple(rows), tuple(sorted(pooled | repeated)), notes))
+    one_mean = options.formula == "1" and not options.test and options.contrast_file is None
+    analyses = [_fit_name(analysis, ROOM["mean" if one_mean else "tests"]) for analysis in analyses]
     _refuse_collisions(analyses)
     return tuple(sorted(analyses, key=lambda analysis: analysis.name))
+
+
+def _fit_name(analysis: Analysis, room: int) -> Analysis:
+    """Shorten the labels of an analysis whose files' names a file system would not take."""
+    fitted = fit_labels(analysis.entities, room)
+    full = {key: label for key, label in analysis.entities.items() if fitted[key] != label}
+    return replace(analysis, entities=order_entities(fitted), full_labels=full) if full else analysis
 
 
 def _sidecar_notes(rows: Iterable[Observation]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ibma_app.core.errors import DataError, IbmaError, InputError, NothingSelectedError, OutputError, UsageError
+from ibma_app.core.labels import is_label
 from ibma_app.core.statmap import Dataset, Observation, StatMap
 from ibma_app.dataset.datasets import find_datasets, find_own_maps, find_table
 from ibma_app.dataset.description import read_own_description
@@ -213,8 +214,19 @@ def build_query(options: Options) -> Query:
         for key, dest in LABELS.items()
         if getattr(options, dest) is not None and not (key == "contrast" and _computes(options))
     }
+    excluded = {
+        key: read_labels(given, key)
+        for key, given in (("sub", options.exclude_participant_label), ("study", options.exclude_study_label))
+        if given is not None
+    }
+    if options.space_is is not None and not is_label(options.space_is):
+        raise UsageError(
+            f"--space-is {options.space_is!r}: a label has letters and digits only, as in MNI152NLin6Asym."
+        )
     return Query(
         labels=labels,
+        excluded=excluded,
+        space_is=options.space_is,
         filters=read_filter_file(options.bids_filter_file) if options.bids_filter_file else {},
         contrast_entity=options.settings.get("inputs", {}).get("contrast", "contrast"),
         database_dir=options.bids_database_dir,
@@ -237,6 +249,7 @@ def _warn_of_missing(
     log.info("Using the participant maps in %s.", own.root)
     if options.participant_label is not None:
         first_level &= set(read_labels(options.participant_label, "sub"))
+    first_level -= set(read_labels(options.exclude_participant_label or (), "sub"))
     missing = sorted(first_level - there)
     if missing:
         log.warning(

@@ -11,6 +11,7 @@ from ibma_app.core.inference_facts import sidecar_of
 from ibma_app.core.methods import Citation, Inference
 from ibma_app.core.results import MapFlag, MapSurvey
 from ibma_app.core.statmap import Analysis
+from ibma_app.dataset.query import SPACE_SOURCE
 from ibma_app.workflows.plan.choose_estimators import Choice
 from ibma_app.workflows.run.log import software_versions
 
@@ -83,7 +84,13 @@ def analysis_sidecar(
         "NumberOfMaps": len(survey),
     }
     if "contrast" in analysis.entities:
-        sidecar["Contrast"] = analysis.entities["contrast"]
+        sidecar["Contrast"] = analysis.full_labels.get("contrast", analysis.entities["contrast"])
+    if analysis.full_labels:
+        sidecar["FullLabels"] = dict(analysis.full_labels)
+    stated = [o for o in analysis.observations if any(SPACE_SOURCE in m.metadata for m in o.statmaps.values())]
+    if stated:
+        source = next(m.metadata[SPACE_SOURCE] for m in stated[0].statmaps.values() if SPACE_SOURCE in m.metadata)
+        sidecar[SPACE_SOURCE] = f"{source} ({len(stated)} of {len(analysis.observations)} maps state none)"
     names = {str(m.metadata["ContrastName"]) for o in analysis.observations for m in o.statmaps.values()
              if "ContrastName" in m.metadata}  # fmt: skip
     if len(names) == 1:
