@@ -77,7 +77,7 @@ def find_sample(observation: Observation, stated: Stated = NOTHING_STATED) -> Sa
         )
     elif observation.sample_size is not None:
         size = float(observation.sample_size)
-        if known is not None and design is None and abs(known - (size - 1.0)) > ROUNDING:
+        if known is not None and design is None and abs(known - (size - 2.0)) <= ROUNDING:
             raise _no_single_sample(observation, size, known)
         sample = Sample(size, known or size - 1.0)
     else:
@@ -94,13 +94,27 @@ def find_sample(observation: Observation, stated: Stated = NOTHING_STATED) -> Sa
 
 
 def _no_single_sample(observation: Observation, size: float, dof: float) -> DataError:
-    """Word the failure of a map whose degrees of freedom do not fit one sample of its size."""
-    like = " as of two groups" if abs(dof - (size - 2.0)) <= ROUNDING else ""
+    """Word the failure of a map whose degrees of freedom are those of two groups, or of one with a covariate."""
     return DataError(
-        f"{observation.label}: its {dof:g} degrees of freedom do not fit one sample of {size:g} people{like} "
-        f"({observation.path}), and --units hedges-g needs to know: a difference of two groups taken for one sample "
-        "has half the g and four times the weight. In studies.tsv, give n1 and n2 for two groups; or a column design "
-        "that says one-sample or paired (of a model with covariates, say)."
+        f"{observation.label}: {dof:g} degrees of freedom of {size:g} people are those of two groups, or of one with "
+        f"a covariate ({observation.path}), and --units hedges-g needs to know: a difference of two groups taken for "
+        "one sample has half the g and four times the weight. In studies.tsv, give n1 and n2 for two groups; or a "
+        "column design that says one-sample or paired."
+    )
+
+
+def describe_dof(observations: Sequence[Observation], samples: Sequence[Sample]) -> str | None:
+    """Name the studies whose t has more dof than people allow: it is not of the variance between people."""
+    odd = [
+        one.label
+        for one, sample in zip(observations, samples, strict=True)
+        if not sample.two_groups and sample.dof > sample.n - 1.0 + ROUNDING
+    ]
+    if not odd:
+        return None
+    return (
+        f"t of {', '.join(odd)} has more degrees of freedom than people less one: was it tested against the variance "
+        "within people (fixed effects)? Then g is too large."
     )
 
 

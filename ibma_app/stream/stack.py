@@ -17,7 +17,7 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Observation
 from ibma_app.images.placement import place_notes
-from ibma_app.stream.hedges_g import Sample, describe_mixture, pool_variances
+from ibma_app.stream.hedges_g import Sample, describe_dof, describe_mixture, pool_variances
 from ibma_app.stream.memory_plan import plan_memory
 from ibma_app.stream.prepare import Plan, Prepared, prepare_maps, weigh_maps
 from ibma_app.stream.row_store import RowStore, open_store
@@ -298,11 +298,15 @@ class _Builder:
         unread = any(row.dof == "voxelwise" and index not in voxelwise for index, row in enumerate(survey))
         dof = [np.inf if read.observation.dof is None else read.observation.dof for read in self.maps]
         samples = None if self.plan.samples is None else tuple(self.plan.samples[read.index] for read in self.maps)
-        mixture = describe_mixture(samples or ())
+        doubts = (
+            (describe_mixture(samples), describe_dof([read.observation for read in self.maps], samples))
+            if samples
+            else ()
+        )
         return Stack(
             grid=replace(self.plan.grid, mask=mask.reshape(self.plan.grid.shape)),
             survey=survey,
-            notes=(*self.notes, *([mixture] if mixture else [])),
+            notes=(*self.notes, *(doubt for doubt in doubts if doubt)),
             kinds=self.plan.kinds,
             kept=tuple(read.index for read in self.maps),
             signed=tuple(read.signed for read in self.maps),

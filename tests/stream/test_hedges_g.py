@@ -5,7 +5,15 @@ import pytest
 from scipy import stats
 
 from ibma_app.core.errors import DataError
-from ibma_app.stream.hedges_g import Sample, Stated, describe_mixture, find_sample, hedges_g, pool_variances
+from ibma_app.stream.hedges_g import (
+    Sample,
+    Stated,
+    describe_dof,
+    describe_mixture,
+    find_sample,
+    hedges_g,
+    pool_variances,
+)
 
 
 @pytest.mark.parametrize("sample", [Sample(4, 3), Sample(12, 11), Sample(60, 59), Sample(6.0, 23)])
@@ -32,22 +40,33 @@ def test_degrees_of_freedom_are_those_of_the_map(observe):
     t = {"t": np.ones((2, 2, 2))}
     own = {"sample_size": 40.0, "dof_source": "sidecar"}
     assert find_sample(observe("1", t, **own, dof=39.0)) == Sample(40, 39)
-    assert find_sample(observe("1", t, **own, dof=36.0), Stated(design="one-sample")) == Sample(40, 36)
+    assert find_sample(observe("1", t, **own, dof=36.0)) == Sample(40, 36)
     assert find_sample(observe("1", t, **own, dof=36.0), Stated(design="paired")) == Sample(40, 36)
     assert find_sample(observe("1", t, **own, dof=37.0), Stated(20, 20)) == Sample(10, 37, two_groups=True)
     assert find_sample(observe("1", t, sample_size=40.0, dof=39.0, dof_source="SampleSize - 1")) == Sample(40, 39)
 
 
-@pytest.mark.parametrize("dof", [38.0, 36.0, 200.0])
-def test_a_map_that_is_not_of_one_sample_is_asked_about(observe, dof):
-    observation = observe("1", {"t": np.ones((2, 2, 2))}, sample_size=40.0, dof=dof, dof_source="sidecar")
-    with pytest.raises(DataError, match="n1 and n2") as caught:
+def test_a_map_that_may_be_of_two_groups_is_asked_about(observe):
+    observation = observe("1", {"t": np.ones((2, 2, 2))}, sample_size=40.0, dof=38.0, dof_source="sidecar")
+    with pytest.raises(DataError, match=r"two groups, or of one with a covariate.*n1 and n2"):
         find_sample(observation)
-    assert ("two groups (" in caught.value.message) == (dof == 38.0)
+    assert find_sample(observation, Stated(design="one-sample")) == Sample(40, 38)
     with pytest.raises(DataError, match="sizes of both groups"):
         find_sample(observation, Stated(design="two-sample"))
     with pytest.raises(DataError, match="one-sample, paired, two-sample"):
         find_sample(observation, Stated(design="between"))
+
+
+def test_more_dof_than_people_are_noted(observe):
+    rows = [
+        observe(str(dof), {"t": np.ones((2, 2, 2))}, sample_size=20.0, dof=dof, dof_source="sidecar")
+        for dof in (19.0, 12.0, 60.0)
+    ]
+    samples = [find_sample(row) for row in rows]
+    assert [sample.dof for sample in samples] == [19, 12, 60]
+    assert "sub-60.0" in describe_dof(rows, samples)
+    assert "sub-12" not in describe_dof(rows, samples)
+    assert describe_dof(rows[:2], samples[:2]) is None
 
 
 def test_a_mixture_of_designs_is_noted():

@@ -340,3 +340,23 @@ def test_thirty_real_maps_against_plain_flips(shared: Path, make_study, infer) -
     threshold = sidecar(out, "max-stat")["Inference"]["ScoreThreshold"]
     t = stats.t.isf(stats.norm.sf(threshold), n_maps - 1)
     assert abs(np.mean(null > t) - 0.05) <= 5 * np.sqrt(2 * 0.05 * 0.95 / resamples)
+
+
+def test_what_is_not_quite_kept_is_a_caveat_on_page_and_in_sidecars(tmp_path, write_statmap, describe_dataset, cli):
+    rng = np.random.default_rng(2)
+    root = describe_dataset(tmp_path / "in")
+    for row in range(12):
+        for kind, values in (("effect", rng.normal(size=(5, 5, 5))), ("variance", rng.uniform(0.5, 2, size=(5, 5, 5)))):
+            write_statmap(root, kind, values, sub=f"{row:02d}", space="T1w", contrast="c")
+    config = tmp_path / "knha.toml"
+    config.write_text('[estimator.reml]\ntest = "knha"\n')
+    for name, words in (("adhoc", ()), ("knha", ("--config-file", config))):
+        out = tmp_path / name
+        ran = cli(root, out, "group", "--estimator", "reml", "--inference", "fdr", "--mask", "data", *words)
+        assert ran.code == 0, ran.stderr
+        (sidecar,) = (out / "group").glob("*_desc-reml_corr-fdr_mask.json")
+        caveat = json.loads(sidecar.read_text())["Inference"].get("Caveat")
+        page = next(out.glob("group_*.html")).read_text(encoding="utf-8")
+        for text in (ran.stderr, page):
+            assert ("6.5 to 9 of 100" in text) == (name == "knha")
+        assert (caveat is not None) == (name == "knha")

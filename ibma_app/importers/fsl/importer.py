@@ -1,8 +1,6 @@
 """FSL: a ``.feat`` folder, a ``.gfeat`` or one of its ``cope<N>.feat``, or loose cope and varcope images."""
 
 import re
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +11,18 @@ from ibma_app.core.errors import DataError, InputError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
 from ibma_app.images.masks import mask_grid
-from ibma_app.images.read import read_grid, read_image
-from ibma_app.images.spaces import MNI, says_mni
-from ibma_app.importers.fsl.design import read_design
+from ibma_app.images.read import read_image
 from ibma_app.importers.fsl.folder import KINDS, FeatFolder, find_image, numbered
-from ibma_app.importers.fsl.scaling import find_scaling
-from ibma_app.importers.lazy import LazyMaps
-from ibma_app.importers.units import Scaling, unknown
-
-_LOOSE = re.compile(r"(?i)(?P<before>(?:.*[^a-z0-9])?)(?P<kind>varcope|cope|tstat|zstat)(?P<after>[^a-z].*|)")
-_IMAGE = re.compile(r"\.(nii|img|hdr)(\.gz)?$")
+from ibma_app.importers.fsl.loose import loose_in, loose_key, read_loose
+from ibma_app.importers.fsl.scaling import find_scaling, scale_lazily
 
 
 def recognises(source: str) -> bool:
     """Return whether a source is a FEAT folder or a cope image."""
     path = Path(source)
     if path.is_dir():
-        return _is_feat(path) or bool(_feats_of(path)) or bool(_loose_in(path))
-    return path.is_file() and _loose_key(path) is not None
+        return _is_feat(path) or bool(_feats_of(path)) or bool(loose_in(path))
+    return path.is_file() and loose_key(path) is not None
 
 
 def read(source: str, request: ImportRequest) -> Study:
@@ -53,10 +45,10 @@ def read(source: str, request: ImportRequest) -> Study:
         return _read_gfeat(path, request)
     if path.is_dir() and _is_feat(path):
         return _read_feat(path, request)
-    if path.is_dir() and _loose_in(path):
-        return _read_loose(path, _loose_in(path), request)
-    if path.is_file() and (key := _loose_key(path)) is not None:
-        return _read_loose(path.parent, [key], request)
+    if path.is_dir() and loose_in(path):
+        return read_loose(path, loose_in(path), request)
+    if path.is_file() and (key := loose_key(path)) is not None:
+        return read_loose(path.parent, [key], request)
     raise InputError(f"{source} is no FEAT folder and no cope image: give a .feat or .gfeat folder, or cope<N>.nii.gz.")
 
 
@@ -134,7 +126,7 @@ def _read_cope(folder: FeatFolder, number: int) -> ImportedContrast:
         notes.append(f"design.con does not name contrast {number}.")
     return ImportedContrast(
         name=folder.contrast_name(number),
-        maps=_lazily(files, scaling),
+        maps=scale_lazily(files, scaling),
         grid=grid,
         dof=dof,
         sample_size=subjects,
@@ -149,14 +141,6 @@ def _read_cope(folder: FeatFolder, number: int) -> ImportedContrast:
         notes=tuple(filter(None, notes)),
         number=None if folder.is_group else number,
     )
-
-
-def _lazily(files: Mapping[str, Path], scaling: Scaling) -> LazyMaps:
-    return LazyMaps({kind: partial(_scaled, kind, path, scaling) for kind, path in files.items()})
-
-
-def _scaled(kind: str, path: Path, scaling: Scaling) -> NDArray[Any]:
-    return scaling.scale(kind, read_image(path).data)
 
 
 def _find_dof(folder: FeatFolder, number: int, grid: Grid) -> tuple[float | None, Path | None, str]:
@@ -191,49 +175,6 @@ def _find_dof(folder: FeatFolder, number: int, grid: Grid) -> tuple[float | None
 def _fits(grid: Grid, values: NDArray[Any]) -> NDArray[np.bool_]:
     """Return the mask where it has the map's shape."""
     return grid.mask if grid.shape == values.shape else np.ones(values.shape, dtype=bool)
-
-
-def _loose_key(path: Path) -> tuple[str, str] | None:
-    """Return what is before and after ``cope`` in a loose image's name; None for other files."""
-    if not _IMAGE.search(path.name):
-        return None
-    found = _LOOSE.fullmatch(_IMAGE.sub("", path.name))
-    return (found["before"], found["after"]) if found else None
-
-
-def _loose_in(folder: Path) -> list[tuple[str, str]]:
-    """List the loose cope images of a folder."""
-    keys = {key: None for path in sorted(folder.iterdir()) if path.is_file() and (key := _loose_key(path))}
-    return sorted(keys, key=lambda key: [int(part) if part.isdigit() else 0 for part in re.split(r"(\d+)", key[1])])
-
-
-def _read_loose(folder: Path, keys: list[tuple[str, str]], request: ImportRequest) -> Study:
-    """Read cope and varcope (tstat, zstat) images that were taken out of their FEAT folder."""
-    contrasts = []
-    design = read_design(folder)
-    for before, after in keys:
-        files = {kind: one for kind, stem in KINDS.items() if (one := find_image(folder, f"{before}{stem}{after}"))}
-        if not set(files) & {"effect", "t", "z"}:
-            raise DataError(f"{files['variance']} has no cope beside it: a variance alone says nothing.")
-        path = next(iter(files.values()))
-        grid = read_grid(path)
-        if request.for_study and grid.sform_code == 1 and not request.space:
-            raise DataError(f"{path} lies in native (scanner) space; for a study, say which template: --space LABEL.")
-        number = int(after) if after.isdigit() else 0
-        dof = FeatFolder.dof_of(folder, folder.parent)
-        contrasts.append(
-            ImportedContrast(
-                name=design.names.get(number) or f"{before}cope{after}",
-                maps=_lazily(files, unknown("")),
-                grid=grid,
-                dof=dof,
-                units_source="Not percent signal change: without its FEAT folder neither mean nor design are known.",
-                contrast_weights=design.named_weights(number) or None,
-                space=NATIVE if grid.sform_code == 1 else MNI if says_mni(grid) else "",
-                sources=tuple(str(one) for one in files.values()),
-            )
-        )
-    return Study("FSL", str(folder), tuple(contrasts))
 
 
 IMPORTER = Importer(

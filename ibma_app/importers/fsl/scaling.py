@@ -1,6 +1,10 @@
 """Percent signal change of FEAT's copes: mean_func, the regressors' heights and the contrast's weights."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +14,7 @@ from ibma_app.core.grid import Grid
 from ibma_app.images.read import read_image
 from ibma_app.importers.fsl.design import FeatDesign, lower_contrast, lower_height, read_design
 from ibma_app.importers.fsl.folder import FeatFolder
+from ibma_app.importers.lazy import LazyMaps
 from ibma_app.importers.units import PERCENT, Scaling, percent, unknown, weight_sum
 
 Floats = NDArray[np.float64]
@@ -103,3 +108,12 @@ def _lower_scaling(folder: FeatFolder, mean: Floats, source: str) -> Scaling:
     scaling = percent(mean, source, {"lower": 1.0}, {"lower": height})
     words = f"{scaling.source}; the height is that of the lower contrast's effective regressor (design.lcon)"
     return replace(scaling, source=words)
+
+
+def scale_lazily(files: Mapping[str, Path], scaling: Scaling) -> LazyMaps:
+    """Return maps by kind that are read and scaled when they are asked for."""
+    return LazyMaps({kind: partial(_read_scaled, kind, path, scaling) for kind, path in files.items()})
+
+
+def _read_scaled(kind: str, path: Path, scaling: Scaling) -> NDArray[Any]:
+    return scaling.scale(kind, read_image(path).data)

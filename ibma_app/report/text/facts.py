@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ibma_app.core.inference_facts import (
+    CaveatFacts,
     ClusterFacts,
     ExtentFacts,
     Fact,
@@ -112,6 +113,10 @@ def _fact(fact: Fact) -> list[Labelled]:
     return [(fact.label or _capital(split_words(fact.key)), fact.words.format(_yes_no(fact.value)))]
 
 
+def _caveat(fact: CaveatFacts) -> list[Labelled]:
+    return [("Caveat", f"{fact.text[:1].upper()}{fact.text[1:]}.")]
+
+
 def _warning(fact: WarningFact) -> list[Labelled]:
     """Write nothing: warnings stand at the top of the page."""
     return []
@@ -120,6 +125,7 @@ def _warning(fact: WarningFact) -> list[Labelled]:
 DESCRIBED: Mapping[type, Callable[[Any], list[Labelled]]] = {
     LevelFacts: _level,
     ThresholdFacts: _threshold,
+    CaveatFacts: _caveat,
     ClusterFacts: _clusters,
     NeighbourFacts: _neighbours,
     RandomFieldFacts: _random_field,

@@ -281,3 +281,50 @@ def test_subjects_of_group_contrasts(
 ):
     design = FeatDesign(weights={1: np.array(weights, dtype=float)}, matrix=np.column_stack(columns))
     assert design.subjects(1) == (n, groups)
+
+
+def _leave(folder, names):
+    """Write what randomise or PALM leave, as images of one value."""
+    folder.mkdir(parents=True)
+    for name, value in names.items():
+        image = nib.Nifti1Image(np.full((4, 4, 4), value, dtype=np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
+        image.set_sform(image.affine, 4)
+        image.to_filename(folder / f"{name}.nii.gz")
+    return folder
+
+
+RANDOMISE = {
+    "pain_tstat1": 2.0, "pain_tfce_tstat1": 900.0, "pain_tfce_p_tstat1": 0.99, "pain_tfce_corrp_tstat1": 0.97,
+    "pain_vox_p_tstat1": 0.9, "pain_vox_corrp_tstat1": 0.8, "pain_clustere_corrp_tstat1": 1.0,
+    "pain_clustere_tstat1": 80.0,
+    "pain_clusterm_corrp_tstat1": 1.0,
+    "pain_glm_cope_tstat1": 0.5, "pain_glm_varcope_tstat1": 0.0625,
+}  # fmt: skip
+PALM = {
+    "palm_vox_tstat_c1": 3.0, "palm_vox_tstat_uncp_c1": 0.9, "palm_vox_tstat_fwep_c1": 0.8, "palm_tfce_tstat_c1": 800.0,
+    "palm_tfce_tstat_fwep_c1": 0.9, "palm_clustere_tstat_fwep_c1": 0.9, "palm_vox_tstat_cfdrp_c1": 0.9,
+}  # fmt: skip
+
+
+def test_of_randomise_the_t_and_its_effect_are_read_and_the_rest_is_listed(tmp_path):
+    study = read(str(_leave(tmp_path / "rnd", RANDOMISE)), ImportRequest(for_study=True))
+    (contrast,) = study.contrasts
+    values = {kind: float(contrast.maps[kind].flat[0]) for kind in contrast.maps}
+    assert values == {"t": 2.0, "effect": 0.5, "variance": 0.0625}
+    assert len(study.listed) == 8
+    assert any(text.startswith("pain_vox_corrp_tstat1: 1 - p") for text in study.listed)
+    assert any(text.startswith("pain_tfce_tstat1: threshold-free") for text in study.listed)
+
+
+def test_of_palm_the_t_is_read(tmp_path):
+    study = read(str(_leave(tmp_path / "palm", PALM)), ImportRequest(for_study=True))
+    (contrast,) = study.contrasts
+    assert {kind: float(contrast.maps[kind].flat[0]) for kind in contrast.maps} == {"t": 3.0}
+    assert len(study.listed) == 6
+
+
+@pytest.mark.parametrize("name", ["pain_tfce_corrp_tstat1", "pain_vox_p_tstat2", "palm_vox_tstat_fwep_c1"])
+def test_an_image_that_is_no_statistic_is_refused_by_name(tmp_path, name):
+    folder = _leave(tmp_path / "rnd", {name: 0.9})
+    with pytest.raises(DataError, match=name):
+        read(str(folder / f"{name}.nii.gz"), ImportRequest(for_study=True))

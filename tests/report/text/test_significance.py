@@ -229,3 +229,12 @@ def test_settings_in_words():
 )
 def test_labels_lose_what_all_share(labels, short):
     assert short_labels(labels) == short
+
+
+def test_every_kind_of_fact_has_its_words():
+    import typing
+
+    from ibma_app.core.inference_facts import Facts
+    from ibma_app.report.text.facts import DESCRIBED
+
+    assert set(DESCRIBED) == set(typing.get_args(Facts))
