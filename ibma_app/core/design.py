@@ -22,6 +22,7 @@ class Test:
     weights: NDArray[np.float64]  # (Q, P)
     tail: str = "two-sided"
     is_f: bool = False
+    title: str = ""  # what its user or the formula calls it; ``name`` is the label made of it
 
     def __post_init__(self) -> None:
         if self.is_f or np.atleast_2d(self.weights).shape[0] > 1:

@@ -179,7 +179,7 @@ def default_tests(columns: Sequence[str], nuisance: Sequence[str], tail: str) ->
         raise DataError(f"{msg} Name the tests with --test NAME=EXPR.")
     tests = dict(labelled)
     index = {column: i for i, column in enumerate(columns)}
-    return tuple(Test(label, weights[[index[column]]], tail) for label, column in tests.items())
+    return tuple(Test(label, weights[[index[column]]], tail, title=column) for label, column in tests.items())
 
 
 def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _resolve(label: str, spec: TestSpec, columns: Sequence[str], tail: str, fact
     if is_f and spec.tail == "negative":
         msg = f"{where} is an F test, which has no negative tail."
         raise UsageError(msg)
-    return Test(label, weights, spec.tail or tail, is_f)
+    return Test(label, weights, spec.tail or tail, is_f, spec.name)
 
 
 def _row_weights(row: Row, columns: Sequence[str], where: str, factors: Factors) -> Floats:

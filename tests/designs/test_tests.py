@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ibma_app.core.errors import DataError, InputError, UsageError
+from ibma_app.core.labels import is_label
 from ibma_app.designs.tests import (
     default_tests,
     merge_tests,
@@ -148,3 +149,12 @@ def test_every_column_that_is_not_nuisance():
 def test_columns_whose_labels_collide():
     with pytest.raises(DataError, match="--test"):
         default_tests(("a_b", "ab"), (), "two-sided")
+
+
+@pytest.mark.parametrize("name", ["old > young", "年齢", "a very long name " * 10])
+def test_what_a_test_is_called_is_kept(name):
+    (test,) = resolve_tests(parse_tests([f"{name}=age"]), ["Intercept", "age"], "two-sided")
+    assert test.title == name.strip()
+    assert is_label(test.name)
+    assert len(test.name) <= 60
+    assert test.weights.tolist() == [[0.0, 1.0]]

@@ -146,6 +146,8 @@ def map_sidecar(common: Mapping[str, Any], kind: str, units: str, *, test: Test 
     }
     if test is not None:
         sidecar["Test"] = test.name
+        if test.title not in ("", test.name):
+            sidecar["TestName"] = test.title
         sidecar["TestWeights"] = [
             {column: float(w) for column, w in zip(design.columns, row, strict=True) if w} for row in test.weights
         ]
