@@ -239,12 +239,15 @@ def refuse_other_names(placed: Sequence[Placed], options: ImportOptions) -> None
         An earlier import's study, participant or contrast of another name
         has the label.
     """
+    # what comes again from the same files is replaced, whatever it was called
+    ours = [[locate_source(source, options.output_dir) for source in one.contrast.sources] for one in placed]
     read: dict[Path, dict[str, dict[str, Any]]] = {}
     for one in placed:
         folder = options.output_dir / one.folder
         if folder not in read:
             read[folder] = {path.name: _read_sidecar(path) for path in sorted(folder.glob("*_statmap.json"))}
-        _refuse_other_owner(one, read[folder].values(), options)
+        others = (sidecar for sidecar in read[folder].values() if sidecar.get("Sources") not in ours)
+        _refuse_other_owner(one, others, options)
         for name, earlier in read[folder].items():
             if name.startswith(f"{one.stem}_stat-") and _is_other_contrast(one, earlier, options.output_dir):
                 raise DatasetError(

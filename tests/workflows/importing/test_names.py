@@ -77,6 +77,15 @@ def test_a_study_comes_again_under_its_name(ibma_import, write_table, tmp_path):
     assert [one["Names"] for one in sidecars(out)] == [{"study": "Smith 2019"}] * 2
 
 
+def test_the_same_files_come_again_under_a_name_that_was_mended(ibma_import, write_table, tmp_path):
+    out, table = tmp_path / "out", write_table("a", [("Smith 2019", "x")])
+    assert ibma_import("table", table, out, *SPACE).code == 0
+    table.write_text(table.read_text().replace("Smith 2019", "Smith-2019"))
+    ran = ibma_import("table", table, out, *SPACE)
+    assert ran.code == 0, ran.stderr
+    assert [one["Names"] for one in sidecars(out)] == [{"study": "Smith-2019"}]
+
+
 def test_names_in_chinese_stay_apart_and_are_kept(ibma_import, write_table, tmp_path):
     out = tmp_path / "out"
     names = [("研究一", "面孔 > 房屋"), ("研究一", "房屋 > 面孔"), ("研究二", "面孔 > 房屋")]
