@@ -23,6 +23,12 @@ from ibma_app.stats.ols import fit_ols
 from ibma_app.stats.partition import spans_labels, unit_indicators
 from ibma_app.stats.sandwich import complete_tests, fit_sandwich
 
+
+def default_errors(design: Design) -> str:
+    """Return the errors of a design where none are set: robust where clusters have several maps."""
+    return "sandwich" if design.dependent else "pooled"
+
+
 _SETTINGS = {
     "errors": Setting(
         ("sandwich", "pooled"),
@@ -30,7 +36,7 @@ _SETTINGS = {
         "one variance for all maps, n - rank dof, the default elsewhere",
         "Errors",
         {"pooled": "one variance for all maps", "sandwich": "cluster-robust (CR2)"},
-        of_design=lambda design: "sandwich" if design.dependent else "pooled",
+        of_design=default_errors,
     ),
 }
 

@@ -41,7 +41,7 @@ from ibma_app.workflows.run.resources import make_checkpoints, open_workers, res
 from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
 from ibma_app.workflows.write.maps import Target, earlier_files, estimator_result, write_design, write_maps
-from ibma_app.workflows.write.robust_errors import dof_notes, error_sidecar
+from ibma_app.workflows.write.robust_errors import dof_notes, error_sidecar, log_dof
 from ibma_app.workflows.write.saved_results import keep_results
 
 log = logging.getLogger(__name__)
@@ -285,6 +285,7 @@ def _fit(
         estimate = estimate_maps(stack, model, resources, lambda voxels: step("", voxels))
     common = sidecars.analysis_sidecar(analysis, design, stack.survey, choice, options.units, warnings)
     common |= error_sidecar(model, estimate)
+    log_dof(model, estimate)
     common |= sidecars.likely_same_samples(flags, [analysis.observations[row].unit_label for row in stack.kept])
     with open_writer(run.output, resources.threads) as writer:
         target = Target(

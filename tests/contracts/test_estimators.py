@@ -1,5 +1,6 @@
 """What every estimator of the menu must hold: taken up unasked by whatever the table lists."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -92,6 +93,10 @@ def test_record(estimator):
     assert estimator.citations
     assert set(estimator.needs) <= {"effect", "variance", "z", "sample_size"}
     assert "Parameters" in estimator.fit.__doc__ or estimator.fit.__doc__.count("\n") >= 3
+
+
+def test_record_can_be_sent_to_another_process(estimator):
+    assert pickle.loads(pickle.dumps(estimator)).name == estimator.name
 
 
 def test_shapes_and_finite(estimator):

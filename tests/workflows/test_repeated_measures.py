@@ -55,6 +55,7 @@ def test_within_subjects(data: Path, tmp_path: Path, cli, formula: str) -> None:
               "any=C(contrast)[a] - C(contrast)[b], C(contrast)[b] - C(contrast)[c]", "--no-report")  # fmt: skip
     assert ran.code == 0, ran.stderr
     assert "sphericity" not in ran.stderr
+    assert "12 independent participants; degrees of freedom (the fewest of any voxel): ab 11, any 10" in ran.stderr
     found, sidecar = read(tmp_path, "ab", "t")
     expected = stats.ttest_1samp(stacked({"a": 1, "b": -1}), 0.0)
     np.testing.assert_allclose(found, expected.statistic, rtol=2e-5, atol=1e-5)

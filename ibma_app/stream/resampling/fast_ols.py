@@ -56,11 +56,11 @@ def gather_residuals(stack: Stack, scheme: Scheme) -> ResampledData | None:
         values[:, there], norms[there] = part.values, part.norms
     live = np.flatnonzero(sound)
     if live.size < stack.n_voxels:
-        values, norms = _keep_columns(values, live), norms[live]
+        values, norms = keep_columns(values, live), norms[live]
     return ResampledData(UnitResiduals(values, norms), live)
 
 
-def _keep_columns(values: NDArray[np.float32], kept: Integers) -> NDArray[np.float32]:
+def keep_columns(values: NDArray[np.float32], kept: Integers) -> NDArray[np.float32]:
     """Move some columns of an array (K, V) together, within its own memory."""
     flat = values.reshape(-1)
     for row, whole in enumerate(values):  # no row moves up, so none is overwritten before it is read

@@ -1,11 +1,14 @@
 """What files and messages say of an error that is robust to maps that depend on each other."""
 
+import logging
 from typing import Any
 
 import numpy as np
 
 from ibma_app.core.estimate import Estimate
 from ibma_app.stream.estimate import Model
+
+log = logging.getLogger(__name__)
 
 FEW_DOF = 4.0
 """Below, Satterthwaite's approximation is rough, and p only roughly what it says (Pustejovsky & Tipton 2018)."""
@@ -34,8 +37,22 @@ def error_sidecar(model: Model, estimate: Estimate) -> dict[str, Any]:
     return sidecar
 
 
+def log_dof(model: Model, estimate: Estimate) -> None:
+    """Log the fewest degrees of freedom of each test of a cluster-robust error."""
+    if model.clusters is None:
+        return
+    design = model.design
+    fewest = ", ".join(f"{name} {dof:.4g}" for name, dof in smallest_dof(estimate).items())
+    log.info(
+        "Cluster-robust error of %d independent %s; degrees of freedom (the fewest of any voxel): %s.",
+        int(np.unique(model.clusters).size), design.cluster_plural, fewest or "none",
+    )  # fmt: skip
+
+
 def dof_notes(model: Model, estimate: Estimate) -> tuple[str, ...]:
-    """Warn of tests whose degrees of freedom are few."""
+    """Warn of tests of a cluster-robust error whose degrees of freedom are few."""
+    if model.clusters is None:
+        return ()
     few = [f"{name} ({dof:.3g})" for name, dof in smallest_dof(estimate).items() if dof < FEW_DOF]
     if not few:
         return ()
