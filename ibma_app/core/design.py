@@ -42,6 +42,7 @@ class Design:
     nuisance: tuple[str, ...] = ()  # subject columns: never tested by default
     repeated: bool = False  # several maps per subject
     notes: tuple[str, ...] = ()
+    through_origin: bool | None = None  # estimates of tau2 ask for it; None: the columns do not span a constant
     whole_blocks: bool = False  # whole blocks are exchanged, not the rows within them
     clusters: NDArray[np.int64] | None = None  # (K,) 0 to m - 1: maps whose errors may be dependent; None: none are
     cluster_name: str = ""  # the column that names the clusters

@@ -96,8 +96,8 @@ class Estimator:
     far_tail: Callable[[Mapping[str, str]], str] | None = None
     """Returns a caveat on small p with these settings, for inferences that depend on them, or ""."""
     tau2_method: str | None = None
-    """Its z are those of `stats.mixed.fit_mixed` with this method and the setting ``test``: relabelled means of one
-    sample take a fast path."""
+    """Its z are those of `stats.mixed.fit_mixed` with this method and the setting ``test``: relabelled maps take a fast
+    path."""
     fixed_null: bool = False  # z follows a fixed distribution under the null; flipping signs replaces it by symmetry
 
     @property

@@ -48,7 +48,7 @@ def frame_of(design: Design) -> Frame:
     """
     tests = [(test.weights, test.is_f) for test in design.tests]
     try:
-        return frame_design(design.matrix, tests)
+        return frame_design(design.matrix, tests, through_origin=design.through_origin)
     except ValueError as error:
         raise DataError(f"The design {design.formula!r} cannot be fitted. {error}") from error
 

@@ -31,6 +31,7 @@ class Frame(NamedTuple):
     starts: Ints  # (C + 1,) first row of each test
     upper: Bools  # (C,) True for F tests
     constant: bool  # the design is an intercept alone
+    through_origin: bool  # its columns do not span an intercept
 
 
 class Patterns(NamedTuple):
@@ -53,7 +54,15 @@ def _independent(rows: Floats) -> Floats:
     return rows if rank == rows.shape[0] else directions[:rank]
 
 
-def frame_design(matrix: Floats, tests: list[tuple[Floats, bool]]) -> Frame:
+def spans_constant(matrix: Floats) -> bool:
+    """Return whether the columns of a design, (K, P), span an intercept."""
+    basis, _ = np.linalg.qr(matrix)
+    ones = np.ones(len(matrix))
+    left = ones - basis @ (basis.T @ ones)
+    return bool(left @ left <= 1e-12 * ones.size)
+
+
+def frame_design(matrix: Floats, tests: list[tuple[Floats, bool]], *, through_origin: bool | None = None) -> Frame:
     """Prepare a design and its tests for the kernels.
 
     Parameters
@@ -61,6 +70,8 @@ def frame_design(matrix: Floats, tests: list[tuple[Floats, bool]]) -> Frame:
     matrix : ndarray, shape (K, P)
         Of full rank.
     tests : list of (weights (Q, P), is_f)
+    through_origin : bool, optional
+        As in the frame; None: what the matrix says.
 
     Raises
     ------
@@ -89,6 +100,7 @@ def frame_design(matrix: Floats, tests: list[tuple[Floats, bool]]) -> Frame:
         np.asarray(starts, dtype=np.int64),
         np.asarray([is_f for _, is_f in tests], dtype=np.bool_),
         constant,
+        not spans_constant(columns) if through_origin is None else through_origin,
     )
 
 

@@ -195,13 +195,6 @@ def _fit_likely(
                 test_voxel(tests, slot, small, rank, scale, tested, voxel)
 
 
-def _holds_constant(frame: Frame) -> bool:
-    """Return whether the design's columns span an intercept."""
-    ones = np.ones(frame.columns.shape[1])
-    left = ones - frame.columns.T @ (frame.columns @ ones)
-    return bool(left @ left <= 1e-12 * ones.size)
-
-
 def _centred(effect: Floats, covered: Bools) -> Floats:
     """Subtract from each voxel's effects the plain mean of the covering maps."""
     n = np.maximum(np.count_nonzero(covered, axis=0), 1)
@@ -213,12 +206,12 @@ def _fit_all(
 ) -> MixedFit:
     """Allocate and fit, group after group.
 
-    Through the origin (no constant among the columns) Q and tau2 are of the
+    Through the origin (the columns span no constant) Q and tau2 are of the
     centred effects, as metafor has them; with a constant that makes no
     difference. The coefficients are of the effects themselves.
     """
     out, workspace = _new_fit(frame, effect.shape[1]), new_workspace(frame)
-    for_tau2 = effect if _holds_constant(frame) else _centred(effect, covered)
+    for_tau2 = _centred(effect, covered) if frame.through_origin else effect
     for group in group_voxels(covered, frame):
         if method in LIKELY and for_tau2 is effect:
             _fit_likely(effect, variance, group, frame, workspace, choices, out)

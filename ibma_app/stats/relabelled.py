@@ -15,6 +15,8 @@ from ibma_app.stats.logtails import LOG_2, log1mexp, z_of_log_sf
 from ibma_app.stats.tails import log_f_tail
 from ibma_app.stats.tau2_between import FOUND_ROWS, LEFT, ONE, ZERO, N, find_tau2
 from ibma_app.stats.tau2_nodes import DOF, NODE_ROWS, TOTAL, WIDE, Maps, Nodes, lay_nodes, new_nodes, new_work
+from ibma_app.stats.tau2_nuisance import DesignNodes, lay_design_nodes, new_design_nodes, new_design_work
+from ibma_app.stats.tau2_products import Reduced, new_reduced, reduce_row
 from ibma_app.stats.ztable import STEPS, make_ztable
 
 Floats = NDArray[np.float64]
@@ -88,6 +90,31 @@ class _Best(NamedTuple):
     share: Singles  # (M, D) of the voxels with the same dof: n² over what `_may_be_high` compares it with
 
 
+class _Space(NamedTuple):
+    """Work space of a tile."""
+
+    which: Slots  # (WIDE,) the table of each voxel
+    found: Singles  # ((FOUND_ROWS + 2) * WIDE,)
+    out: Singles  # (WIDE,) z
+    heights: Singles  # (WIDE,) in the direction that counts
+
+
+class _Rows(NamedTuple):
+    """A tile in one relabelling."""
+
+    row: Singles  # n and its slope at each node, and n of a guess
+    fixed: Singles
+    voxel: Singles
+
+
+class _Place(NamedTuple):
+    """Where a tile's results belong."""
+
+    row: int
+    voxel: int
+    width: int  # voxels
+
+
 def make_tables(dofs: Integers) -> Tables:
     """Tabulate z for some degrees of freedom, each > 0."""
     dofs = np.unique(dofs)
@@ -113,9 +140,9 @@ def _exact_z(n: float, left: float, dof: float) -> float:
 
 
 @inner
-def _to_z(plan: Plan, voxel: Singles, which: Slots, found: Singles, out: Singles) -> None:
+def _to_z(plan: Plan, voxel: Singles, space: _Space) -> None:
     """Write z of a tile, NaN where single precision cannot tell it."""
-    tables, scaling = plan.tables, plan.scaling
+    tables, scaling, which, found, out = plan.tables, plan.scaling, space.which, space.found, space.out
     z, scale, beyond = tables.z, tables.scale, ZERO
     for x in range(WIDE):
         n = found[N + x]
@@ -146,12 +173,11 @@ def _to_z(plan: Plan, voxel: Singles, which: Slots, found: Singles, out: Singles
 
 
 @inner
-def _may_be_high(plan: Plan, row: Singles, nodes: Nodes, which: Slots, best: Singles, bar: Singles) -> bool:
+def _may_be_high(plan: Plan, row: Singles, fixed: Singles, best: Singles, space: _Space) -> bool:
     """Tell whether any voxel of a tile might come near the highest so far, wherever between the nodes its tau2 is."""
-    fixed = nodes.fixed
-    least = (ONE - NEAR) * (ONE - NEAR)
+    least, bar = (ONE - NEAR) * (ONE - NEAR), space.out
     for x in range(WIDE):
-        bar[x] = best[which[x]] * least
+        bar[x] = best[space.which[x]] * least
     high = 0
     for j in range(plan.nodes):
         a, b = 2 * j * WIDE, j * NODE_ROWS * WIDE
@@ -165,14 +191,15 @@ def _may_be_high(plan: Plan, row: Singles, nodes: Nodes, which: Slots, best: Sin
 
 
 @inner
-def _raise_best(plan: Plan, which: Slots, width: int, sided: Singles, found: Singles, best: Singles) -> None:
+def _raise_best(plan: Plan, width: int, space: _Space, best: Singles) -> None:
     """Note the largest shares of a tile, by dof."""
+    found = space.found
     for x in range(width):
         share = found[N + x] * found[N + x]
         if plan.scaling.residual > ZERO:
             share = found[_SHARE + x] * found[_SHARE + x]
-        if sided[x] > ZERO and share > best[which[x]]:
-            best[which[x]] = share
+        if space.heights[x] > ZERO and share > best[space.which[x]]:
+            best[space.which[x]] = share
 
 
 @inner
@@ -198,43 +225,89 @@ def _note_high(r: int, first: int, width: int, heights: Singles, best: Singles, 
     return True
 
 
-@compiled
-def _relabel(plan: Plan, nodes: Nodes, rows: Singles, at: tuple[int, int, int], best: _Best, scan: Scan) -> None:
-    """Scan one tile in some relabellings, given by their products with its columns.
-
-    ``at`` is the first relabelling, the first voxel and how many there are.
-    """
-    first_row, first, width = at
-    which, bar = np.empty(WIDE, np.int32), np.empty(WIDE, np.float32)
-    out, heights = np.empty(WIDE, np.float32), np.empty(WIDE, np.float32)
-    found = np.empty((FOUND_ROWS + 2) * WIDE, np.float32)
+@inner
+def _scan_row(plan: Plan, rows: _Rows, at: _Place, best: _Best, scan: Scan, space: _Space) -> None:
+    """Scan one tile in one relabelling."""
+    if plan.prune and not _may_be_high(plan, rows.row, rows.fixed, best.share[at.row], space):
+        return
+    find_tau2(plan.method, rows.row, rows.fixed, rows.voxel, space.found)
+    _to_z(plan, rows.voxel, space)
+    out, heights, side = space.out, space.heights, np.float32(plan.sides)
     for x in range(WIDE):
-        which[x] = plan.tables.slots[min(int(nodes.voxel[DOF * WIDE + x]), plan.tables.slots.size - 1)]
-    side = np.float32(plan.sides)
-    for b in range(min(rows.shape[0], scan.counts.size - first_row)):
-        r, row = first_row + b, rows[b]
-        if plan.prune and not _may_be_high(plan, row, nodes, which, best.share[r], bar):
-            continue
-        find_tau2(plan.method, row, nodes.fixed, nodes.voxel, found)
-        _to_z(plan, nodes.voxel, which, found, out)
-        for x in range(WIDE):
-            heights[x] = abs(out[x]) if plan.sides == 2 else side * out[x]
-        if not plan.prune:
-            for x in range(width):
-                scan.z[r, first + x] = out[x]
-        if _note_high(r, first, width, heights, best.height, scan) and plan.prune:
-            _raise_best(plan, which, width, heights, found, best.share[r])
+        heights[x] = abs(out[x]) if plan.sides == 2 else side * out[x]
+    if not plan.prune:
+        for x in range(at.width):
+            scan.z[at.row, at.voxel + x] = out[x]
+    if _note_high(at.row, at.voxel, at.width, heights, best.height, scan) and plan.prune:
+        _raise_best(plan, at.width, space, best.share[at.row])
 
 
-def scan_relabelled(plan: Plan, maps: Maps, weights: Floats) -> Scan:
-    """Compute z of one sample's maps in some relabellings, and list where it may be largest.
+@inner
+def _find_tables(tables: Tables, voxel: Singles, which: Slots) -> None:
+    """Tell which table of z each voxel has."""
+    for x in range(WIDE):
+        which[x] = tables.slots[min(int(voxel[DOF * WIDE + x]), tables.slots.size - 1)]
+
+
+@compiled
+def _scan_mean(plan: Plan, products: Singles, nodes: Nodes, at: _Place, best: _Best, scan: Scan, space: _Space) -> None:
+    """Scan one tile of one sample in the relabellings whose products with it are given."""
+    _find_tables(plan.tables, nodes.voxel, space.which)
+    for b in range(min(products.shape[0], scan.counts.size - at.row)):
+        rows = _Rows(products[b], nodes.fixed, nodes.voxel)
+        _scan_row(plan, rows, _Place(at.row + b, at.voxel, at.width), best, scan, space)
+
+
+@compiled
+def _scan_design(
+    plan: Plan,
+    products: tuple[Singles, Singles],
+    laid: DesignNodes,
+    at: _Place,
+    best: _Best,
+    scan: Scan,
+    space: tuple[_Space, Reduced],
+) -> None:
+    """Scan one tile of a design in the relabellings whose products with it, of x and of x², are given."""
+    work, reduced = space
+    _find_tables(plan.tables, laid.nodes.voxel, work.which)
+    for b in range(min(products[0].shape[0], scan.counts.size - at.row)):
+        reduce_row(plan.method, products[0][b], products[1][b], laid, reduced)
+        rows = _Rows(reduced.row, reduced.fixed, reduced.voxel)
+        _scan_row(plan, rows, _Place(at.row + b, at.voxel, at.width), best, scan, work)
+
+
+def _new_scan(plan: Plan, n_rows: int, n_voxels: int) -> tuple[Scan, _Best, _Space]:
+    """Allocate for M relabellings of B voxels."""
+    scan = Scan(
+        np.empty((n_rows, 0 if plan.prune else n_voxels), dtype=np.float32),
+        np.zeros(n_rows, dtype=np.int64),
+        np.zeros((n_rows, MOST), dtype=np.int32),
+        np.zeros((n_rows, MOST), dtype=np.float32),
+    )
+    shares = np.zeros((n_rows, plan.tables.scale.size), dtype=np.float32)
+    best = _Best(np.full(n_rows, -np.inf, dtype=np.float32), shares)
+    single = (np.zeros(rows * WIDE, dtype=np.float32) for rows in (FOUND_ROWS + 2, 1, 1))
+    return scan, best, _Space(np.zeros(WIDE, dtype=np.int32), *single)
+
+
+def _in_batches(weights: Floats) -> list[tuple[int, Singles]]:
+    """Cut relabellings into batches of one size, so that products have one shape and their sums one order."""
+    n_rows, n_maps = weights.shape
+    single = np.zeros((-(-n_rows // BATCH) * BATCH, n_maps), dtype=np.float32)
+    single[:n_rows] = weights
+    return [(row, single[row : row + BATCH]) for row in range(0, n_rows, BATCH)]
+
+
+def scan_means(plan: Plan, maps: Maps, signs: Floats) -> Scan:
+    """Compute z of one sample's mean in some relabellings, and list where it may be largest.
 
     Parameters
     ----------
     plan : Plan
     maps : Maps
-        K maps at B voxels.
-    weights : ndarray, shape (M, K)
+        K maps at B voxels, each covered by two or more.
+    signs : ndarray, shape (M, K)
         What each map is multiplied with: 1 or -1.
 
     Returns
@@ -242,24 +315,50 @@ def scan_relabelled(plan: Plan, maps: Maps, weights: Floats) -> Scan:
     Scan
         The same bits whatever the voxels and relabellings beside.
     """
-    (n_maps, n_voxels), n_rows = maps.y.shape, weights.shape[0]
-    scan = Scan(
-        np.empty((n_rows, 0 if plan.prune else n_voxels), dtype=np.float32),
-        np.zeros(n_rows, dtype=np.int64),
-        np.zeros((n_rows, MOST), dtype=np.int32),
-        np.zeros((n_rows, MOST), dtype=np.float32),
-    )
-    best = _Best(
-        np.full(n_rows, -np.inf, dtype=np.float32), np.zeros((n_rows, plan.tables.scale.size), dtype=np.float32)
-    )
-    # always products of one shape, so that sums have one order
-    single = np.zeros((-(-n_rows // BATCH) * BATCH, n_maps), dtype=np.float32)
-    single[:n_rows] = weights
+    n_maps, n_voxels = maps.y.shape
+    scan, best, space = _new_scan(plan, signs.shape[0], n_voxels)
     nodes, work = new_nodes(n_maps, plan.method, plan.nodes), new_work(n_maps)
-    rows = np.zeros((BATCH, nodes.columns.shape[1]), dtype=np.float32)
-    for first in range(0, n_voxels, WIDE):
-        lay_nodes(maps, first, plan.method, work, nodes)
-        for row in range(0, n_rows, BATCH):
-            np.matmul(single[row : row + BATCH], nodes.columns, out=rows)
-            _relabel(plan, nodes, rows, (row, first, min(WIDE, n_voxels - first)), best, scan)
+    products = np.zeros((BATCH, nodes.columns.shape[1]), dtype=np.float32)
+    batches = _in_batches(signs)
+    for voxel in range(0, n_voxels, WIDE):
+        lay_nodes(maps, voxel, plan.method, work, nodes)
+        for row, batch in batches:
+            np.matmul(batch, nodes.columns, out=products)
+            place = _Place(row, voxel, min(WIDE, n_voxels - voxel))
+            _scan_mean(plan, products, nodes, place, best, scan, space)
+    return scan
+
+
+def scan_designs(plan: Plan, maps: Maps, regressors: Floats, nuisance: Floats) -> Scan:
+    """Compute z of a tested regressor in some relabellings, and list where it may be largest.
+
+    Parameters
+    ----------
+    plan : Plan
+    maps : Maps
+        K maps at B voxels, each covered by more than the design has columns there.
+    regressors : ndarray, shape (M, K)
+        What is tested, in each relabelling; of about norm 1.
+    nuisance : ndarray, shape (P, K)
+        What is not; orthonormal.
+
+    Returns
+    -------
+    Scan
+        As of `scan_means`. z is NaN where the regressor depends on the nuisance, up to rounding.
+    """
+    n_maps, n_voxels = maps.y.shape
+    scan, best, space = _new_scan(plan, regressors.shape[0], n_voxels)
+    laid, work = new_design_nodes(n_maps, plan.nodes, len(nuisance)), new_design_work(n_maps, len(nuisance))
+    pair = laid.nodes.columns, laid.squares
+    products = tuple(np.zeros((BATCH, columns.shape[1]), dtype=np.float32) for columns in pair)
+    both = list(zip(_in_batches(regressors), _in_batches(regressors**2), strict=True))
+    spaces = space, new_reduced(laid)
+    for voxel in range(0, n_voxels, WIDE):
+        lay_design_nodes(maps, nuisance, voxel, plan.method, work, laid)
+        for (row, batch), (_, squared) in both:
+            np.matmul(batch, pair[0], out=products[0])
+            np.matmul(squared, pair[1], out=products[1])
+            place = _Place(row, voxel, min(WIDE, n_voxels - voxel))
+            _scan_design(plan, products, laid, place, best, scan, spaces)
     return scan

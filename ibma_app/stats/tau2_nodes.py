@@ -52,9 +52,9 @@ METHODS = {
 """By the names of `tau2.estimate_tau2`. Those up to REML have minima to be found, and those from DL on are moments."""
 
 FEWEST, MOST = 4, 40  # nodes
-_TINY = 1e-300
-_SLACK = 1.01  # beyond what is reached: rounding must not hide that it is
-_SHORTEST = 1.02  # the nodes' last T, at least: between two that coincide there is no cubic
+TINY = 1e-300
+SLACK = 1.01  # beyond what is reached: rounding must not hide that it is
+SHORTEST = 1.02  # the nodes' last T, at least: between two that coincide there is no cubic
 
 
 class Maps(NamedTuple):
@@ -78,11 +78,15 @@ class Work(NamedTuple):
     y: Floats  # (K4 * WIDE,)
     v: Floats  # (K4 * WIDE,) variances over the smallest, less 1; inf where not covered
     w: Floats  # (K4 * WIDE,)
-    sums: Floats  # (_SUMS * WIDE,)
+    sums: Floats  # (SUMS * WIDE,)
 
 
-_UNIT, _LARGEST, _N, _YY, _V, _STEP, _T, _SW, _SWW, _SWYY, _SWWYY, _LOG, _PRODUCT, _SCALE, _HALF, _SLOPE = range(16)
-_SUMS = 16
+UNIT, LARGEST, COUNT, FREE, YY, EXPECTED, STEP, T, SW, SWW, SWYY, SWWYY = range(12)
+LOG, PRODUCT, LOG_DET, TRACE, SCALE, HALF, SLOPE = range(12, 19)
+SUMS = 19
+"""Numbers of a voxel that are worked with: 1 / c, largest variance, n, n - rank, y'y and its expectation at tau2 = 0
+with equal weights, T of the next node over T, T; sums of w, w², w·y², w²·y² and log w there; of the columns that no
+relabelling changes, log det Z'WZ and tr (Z'WZ)^-1 Z'W²Z."""
 
 
 def count_rows(method: int, nodes: int) -> int:
@@ -102,7 +106,7 @@ def new_nodes(n_maps: int, method: int, nodes: int) -> Nodes:
 def new_work(n_maps: int) -> Work:
     """Allocate for K maps."""
     rows = 4 * ((n_maps + 3) // 4)
-    return Work(np.zeros(rows * WIDE), np.full(rows * WIDE, np.inf), np.zeros(rows * WIDE), np.zeros(_SUMS * WIDE))
+    return Work(np.zeros(rows * WIDE), np.full(rows * WIDE, np.inf), np.zeros(rows * WIDE), np.zeros(SUMS * WIDE))
 
 
 @inner
@@ -111,7 +115,7 @@ def _copy(maps: Maps, start: int, work: Work) -> None:
     y, v, sums = work.y, work.v, work.sums
     width = min(WIDE, maps.y.shape[1] - start)
     for x in range(WIDE):
-        sums[_UNIT * WIDE + x] = np.inf
+        sums[UNIT * WIDE + x] = np.inf
     for i in range(maps.y.shape[0]):
         for x in range(width):
             y[i * WIDE + x] = maps.y[i, start + x]
@@ -120,149 +124,172 @@ def _copy(maps: Maps, start: int, work: Work) -> None:
             y[i * WIDE + x] = 0.0
             v[i * WIDE + x] = 1.0
         for x in range(WIDE):
-            sums[_UNIT * WIDE + x] = min(sums[_UNIT * WIDE + x], v[i * WIDE + x])
+            sums[UNIT * WIDE + x] = min(sums[UNIT * WIDE + x], v[i * WIDE + x])
     for x in range(WIDE):
-        sums[_UNIT * WIDE + x] = 1.0 / sums[_UNIT * WIDE + x]
-        sums[_SCALE * WIDE + x] = math.sqrt(sums[_UNIT * WIDE + x])
+        sums[UNIT * WIDE + x] = 1.0 / sums[UNIT * WIDE + x]
+        sums[SCALE * WIDE + x] = math.sqrt(sums[UNIT * WIDE + x])
 
 
 @inner
-def _take(maps: Maps, start: int, work: Work) -> None:
+def take(maps: Maps, start: int, work: Work) -> None:
     """Copy a tile in units of each voxel's smallest variance, and sum what needs no weights."""
     _copy(maps, start, work)
     y, v, sums = work.y, work.v, work.sums
     for x in range(WIDE):
-        sums[_LARGEST * WIDE + x] = 1.0
-        sums[_N * WIDE + x] = 0.0
-        sums[_YY * WIDE + x] = 0.0
-        sums[_V * WIDE + x] = 0.0
-        sums[_T * WIDE + x] = 1.0
+        sums[LARGEST * WIDE + x] = 1.0
+        sums[COUNT * WIDE + x] = 0.0
+        sums[YY * WIDE + x] = 0.0
+        sums[EXPECTED * WIDE + x] = 0.0
+        sums[T * WIDE + x] = 1.0
     for i in range(maps.y.shape[0]):
         for x in range(WIDE):
-            ratio = v[i * WIDE + x] * sums[_UNIT * WIDE + x]
-            scaled = y[i * WIDE + x] * sums[_SCALE * WIDE + x]
+            ratio = v[i * WIDE + x] * sums[UNIT * WIDE + x]
+            scaled = y[i * WIDE + x] * sums[SCALE * WIDE + x]
             y[i * WIDE + x] = scaled
             v[i * WIDE + x] = max(ratio - 1.0, 0.0)
             covered = ratio < np.inf
             ratio = ratio if covered else 0.0
-            sums[_LARGEST * WIDE + x] = max(sums[_LARGEST * WIDE + x], ratio)
-            sums[_N * WIDE + x] += 1.0 if covered else 0.0
-            sums[_YY * WIDE + x] += scaled * scaled
-            sums[_V * WIDE + x] += ratio
+            sums[LARGEST * WIDE + x] = max(sums[LARGEST * WIDE + x], ratio)
+            sums[COUNT * WIDE + x] += 1.0 if covered else 0.0
+            sums[YY * WIDE + x] += scaled * scaled
+            sums[EXPECTED * WIDE + x] += ratio
 
 
 @inner
-def _weigh(work: Work) -> None:
+def weigh(work: Work) -> None:
     """Sum w, w², w·y², w²·y² and log w at each voxel's T; maps in fours, so that sums are touched less often."""
     y, v, w, sums = work.y, work.v, work.w, work.sums
     for x in range(WIDE):
-        sums[_SW * WIDE + x] = 0.0
-        sums[_SWW * WIDE + x] = 0.0
-        sums[_SWYY * WIDE + x] = 0.0
-        sums[_SWWYY * WIDE + x] = 0.0
-        sums[_LOG * WIDE + x] = 0.0
-        sums[_PRODUCT * WIDE + x] = 1.0
+        sums[SW * WIDE + x] = 0.0
+        sums[SWW * WIDE + x] = 0.0
+        sums[SWYY * WIDE + x] = 0.0
+        sums[SWWYY * WIDE + x] = 0.0
+        sums[LOG * WIDE + x] = 0.0
+        sums[PRODUCT * WIDE + x] = 1.0
     groups = v.size // (4 * WIDE)
     for g in range(groups):
         a = 4 * g * WIDE
         for x in range(WIDE):
-            place = sums[_T * WIDE + x]
+            place = sums[T * WIDE + x]
             y0, y1, y2, y3 = y[a + x], y[a + WIDE + x], y[a + 2 * WIDE + x], y[a + 3 * WIDE + x]
             w0, w1 = 1.0 / (v[a + x] + place), 1.0 / (v[a + WIDE + x] + place)
             w2, w3 = 1.0 / (v[a + 2 * WIDE + x] + place), 1.0 / (v[a + 3 * WIDE + x] + place)
             w[a + x], w[a + WIDE + x], w[a + 2 * WIDE + x], w[a + 3 * WIDE + x] = w0, w1, w2, w3
             u0, u1, u2, u3 = w0 * y0, w1 * y1, w2 * y2, w3 * y3
-            sums[_SW * WIDE + x] += (w0 + w1) + (w2 + w3)
-            sums[_SWW * WIDE + x] += (w0 * w0 + w1 * w1) + (w2 * w2 + w3 * w3)
-            sums[_SWYY * WIDE + x] += (u0 * y0 + u1 * y1) + (u2 * y2 + u3 * y3)
-            sums[_SWWYY * WIDE + x] += (u0 * u0 + u1 * u1) + (u2 * u2 + u3 * u3)
+            sums[SW * WIDE + x] += (w0 + w1) + (w2 + w3)
+            sums[SWW * WIDE + x] += (w0 * w0 + w1 * w1) + (w2 * w2 + w3 * w3)
+            sums[SWYY * WIDE + x] += (u0 * y0 + u1 * y1) + (u2 * y2 + u3 * y3)
+            sums[SWWYY * WIDE + x] += (u0 * u0 + u1 * u1) + (u2 * u2 + u3 * u3)
             w0, w1 = w0 if w0 > 0.0 else 1.0, w1 if w1 > 0.0 else 1.0
             w2, w3 = w2 if w2 > 0.0 else 1.0, w3 if w3 > 0.0 else 1.0
-            sums[_PRODUCT * WIDE + x] *= (w0 * w1) * (w2 * w3)
+            sums[PRODUCT * WIDE + x] *= (w0 * w1) * (w2 * w3)
         if g % 4 == 3 or g == groups - 1:  # a log for 16 maps: their product is no smaller than 1e-300
             for x in range(WIDE):
-                sums[_LOG * WIDE + x] += math.log(sums[_PRODUCT * WIDE + x])
-                sums[_PRODUCT * WIDE + x] = 1.0
+                sums[LOG * WIDE + x] += math.log(sums[PRODUCT * WIDE + x])
+                sums[PRODUCT * WIDE + x] = 1.0
 
 
 @inner
-def _reach(method: int, n: float, yy: float, largest: float, sums: tuple[float, float, float]) -> float:
-    """Return a T beyond which no relabelling has its tau2; ``sums`` are of w, w² and w·y² at T = 1.
+def go_on(work: Work) -> None:
+    """Go on to the next node."""
+    sums = work.sums
+    for x in range(WIDE):
+        sums[T * WIDE + x] *= sums[STEP * WIDE + x]
+    weigh(work)
 
-    The likelihoods fall where y'PPy <= yy / T² is less than tr P >= (n - 1) / (largest - 1 + T).
+
+@inner
+def _mean_sums(work: Work) -> None:
+    """Set log det and trace of a mean alone."""
+    sums = work.sums
+    for x in range(WIDE):
+        sums[LOG_DET * WIDE + x] = math.log(sums[SW * WIDE + x])
+        sums[TRACE * WIDE + x] = sums[SWW * WIDE + x] / sums[SW * WIDE + x]
+
+
+@inner
+def _reach(method: int, counts: tuple[float, float], yy: float, largest: float, moments: tuple[float, float]) -> float:
+    """Return a T beyond which no relabelling has its tau2.
+
+    The likelihoods fall where y'PPy <= yy / T² is less than tr P >= dof / (largest - 1 + T). A moment estimate is
+    largest where the test leaves all of y'Py: ``moments`` are that at T = 1 and what it is divided by.
     """
-    dof = n - 1.0
+    n, dof = counts
     if method <= REML:
         mean = yy / (n if method == ML else dof)
         return 0.5 * (mean + math.sqrt(mean * mean + 4.0 * mean * (largest - 1.0)))
-    if method == DL:
-        return 1.0 + (sums[2] - dof) / max(sums[0] - sums[1] / sums[0], _TINY)
-    if method == HUNTER_SCHMIDT:
-        return 1.0 + (sums[2] - n) / sums[0]
+    if DL <= method <= HUNTER_SCHMIDT:
+        least = dof if method == DL else n
+        return 1.0 + min((moments[0] - least) / max(moments[1], TINY), yy)
     return yy / dof + (1.0 if method == SIDIK_JONKMAN else 0.0)
 
 
 @inner
-def _settle(method: int, nodes: int, work: Work, voxel: Singles) -> None:
-    """Choose each voxel's nodes, and set its own numbers, from the sums at T = 1."""
+def settle(method: int, nodes: int, work: Work, voxel: Singles, taken: float) -> None:
+    """Choose each voxel's nodes, and set its own numbers, from the sums at T = 1.
+
+    ``taken`` is what a relabelling may still take off sum w less the trace: 1 at most, and 0 of a mean.
+    """
     sums = work.sums
     for x in range(WIDE):
-        n, yy = max(sums[_N * WIDE + x], 2.0), sums[_YY * WIDE + x]
-        sw, sww, swyy = sums[_SW * WIDE + x], sums[_SWW * WIDE + x], sums[_SWYY * WIDE + x]
-        reach = max(_SLACK * _reach(method, n, yy, sums[_LARGEST * WIDE + x], (sw, sww, swyy)), _SHORTEST)
-        sums[_STEP * WIDE + x] = math.exp(math.log(reach) / (nodes - 1))
-        total, less, times = swyy, n - 1.0, 1.0 / max(sw - sww / sw, _TINY)
+        n, dof, yy = sums[COUNT * WIDE + x], max(sums[FREE * WIDE + x], 1.0), sums[YY * WIDE + x]
+        sw, swyy = sums[SW * WIDE + x], sums[SWYY * WIDE + x]
+        trace = sw - sums[TRACE * WIDE + x]
+        divided = sw if method == HUNTER_SCHMIDT else trace - taken
+        reach = SLACK * _reach(method, (n, dof), yy, sums[LARGEST * WIDE + x], (swyy, divided))
+        sums[STEP * WIDE + x] = math.exp(math.log(max(reach, SHORTEST)) / (nodes - 1))
+        total, less, times = swyy, dof, 1.0 / max(trace, TINY)
         if method == HUNTER_SCHMIDT:
             less, times = n, 1.0 / sw
         elif method == HEDGES:
-            total, less, times = yy, sums[_V * WIDE + x] * (1.0 - 1.0 / n), 1.0 / (n - 1.0)
+            total, less, times = yy, sums[EXPECTED * WIDE + x], 1.0 / dof
         elif method == SIDIK_JONKMAN:
             total, less, times = yy, 0.0, 1.0 / n
-        voxel[DOF * WIDE + x] = n - 1.0
-        voxel[RATIO * WIDE + x] = 1.0 / math.sqrt(sums[_STEP * WIDE + x])
+        voxel[DOF * WIDE + x] = dof
+        voxel[RATIO * WIDE + x] = 1.0 / math.sqrt(sums[STEP * WIDE + x])
         voxel[GUESS_TOTAL * WIDE + x] = total
         voxel[GUESS_LESS * WIDE + x] = less
         voxel[GUESS_TIMES * WIDE + x] = times
 
 
 @inner
-def _lay_fixed(method: int, work: Work, fixed: Singles, first: int) -> None:
+def lay_fixed(method: int, work: Work, fixed: Singles, first: int) -> None:
     """Lay out what no relabelling changes at a node, in ``fixed`` from ``first`` on."""
     sums = work.sums
     for x in range(WIDE):
-        sw, sww = sums[_SW * WIDE + x], sums[_SWW * WIDE + x]
-        root = math.sqrt(sums[_STEP * WIDE + x])
-        slope = (root - 1.0 / root) * sums[_T * WIDE + x]  # dT / dq
-        total, d_total = sums[_SWYY * WIDE + x], -slope * sums[_SWWYY * WIDE + x]
+        root = math.sqrt(sums[STEP * WIDE + x])
+        slope = (root - 1.0 / root) * sums[T * WIDE + x]  # dT / dq
+        total, d_total = sums[SWYY * WIDE + x], -slope * sums[SWWYY * WIDE + x]
         criterion, d_criterion = total, d_total
         if method <= REML:  # minus twice the log likelihood
-            criterion -= sums[_LOG * WIDE + x]
-            d_criterion += slope * sw
+            criterion -= sums[LOG * WIDE + x]
+            d_criterion += slope * sums[SW * WIDE + x]
         else:  # Q less its expectation
-            criterion -= sums[_N * WIDE + x] - 1.0
+            criterion -= sums[FREE * WIDE + x]
         if method == REML:
-            criterion += math.log(sw)
-            d_criterion -= slope * sww / sw
+            criterion += sums[LOG_DET * WIDE + x]
+            d_criterion -= slope * sums[TRACE * WIDE + x]
         fixed[first + CRITERION * WIDE + x] = criterion
         fixed[first + D_CRITERION * WIDE + x] = d_criterion
         fixed[first + TOTAL * WIDE + x] = total
         fixed[first + D_TOTAL * WIDE + x] = d_total
-        fixed[first + PLACE * WIDE + x] = sums[_T * WIDE + x]
-        sums[_SCALE * WIDE + x] = 1.0 / math.sqrt(sw)
-        sums[_HALF * WIDE + x] = 0.5 * slope * sww / sw
-        sums[_SLOPE * WIDE + x] = slope
+        fixed[first + PLACE * WIDE + x] = sums[T * WIDE + x]
+        sums[SLOPE * WIDE + x] = slope
 
 
 @inner
 def _lay_columns(work: Work, columns: Singles, first: int) -> None:
     """Lay out n and its slope at a node."""
     y, w, sums = work.y, work.w, work.sums
+    for x in range(WIDE):
+        sums[SCALE * WIDE + x] = 1.0 / math.sqrt(sums[SW * WIDE + x])
+        sums[HALF * WIDE + x] = 0.5 * sums[SLOPE * WIDE + x] * sums[TRACE * WIDE + x]
     for i in range(columns.shape[0]):
         for x in range(WIDE):
             weight = w[i * WIDE + x]
-            along = weight * y[i * WIDE + x] * sums[_SCALE * WIDE + x]
+            along = weight * y[i * WIDE + x] * sums[SCALE * WIDE + x]
             columns[i, first + x] = along
-            columns[i, first + WIDE + x] = along * (sums[_HALF * WIDE + x] - sums[_SLOPE * WIDE + x] * weight)
+            columns[i, first + WIDE + x] = along * (sums[HALF * WIDE + x] - sums[SLOPE * WIDE + x] * weight)
 
 
 @inner
@@ -272,8 +299,22 @@ def _lay_guess(method: int, work: Work, columns: Singles, first: int) -> None:
     weighted = method <= HUNTER_SCHMIDT
     for i in range(columns.shape[0]):
         for x in range(WIDE):
-            scale = 1.0 / math.sqrt(sums[(_SW if weighted else _N) * WIDE + x])
+            scale = 1.0 / math.sqrt(sums[(SW if weighted else COUNT) * WIDE + x])
             columns[i, first + x] = y[i * WIDE + x] * scale * (w[i * WIDE + x] if weighted else 1.0)
+
+
+@inner
+def _begin(maps: Maps, start: int, method: int, work: Work, nodes: int, voxel: Singles) -> None:
+    """Take a tile of one sample, and settle its nodes."""
+    take(maps, start, work)
+    sums = work.sums
+    for x in range(WIDE):
+        n = sums[COUNT * WIDE + x]
+        sums[FREE * WIDE + x] = n - 1.0
+        sums[EXPECTED * WIDE + x] *= 1.0 - 1.0 / n
+    weigh(work)
+    _mean_sums(work)
+    settle(method, nodes, work, voxel, 0.0)
 
 
 @compiled
@@ -283,7 +324,7 @@ def lay_nodes(maps: Maps, start: int, method: int, work: Work, nodes: Nodes) -> 
     Parameters
     ----------
     maps : Maps
-        B voxels.
+        B voxels, each covered by two maps or more.
     start : int
     method : int
         One of `METHODS`.
@@ -292,17 +333,14 @@ def lay_nodes(maps: Maps, start: int, method: int, work: Work, nodes: Nodes) -> 
         Filled, beyond the last voxel with harmless numbers.
     """
     count = nodes.fixed.size // (NODE_ROWS * WIDE)
-    _take(maps, start, work)
-    _weigh(work)
-    _settle(method, count, work, nodes.voxel)
+    _begin(maps, start, method, work, count, nodes.voxel)
     if method >= DL:
         _lay_guess(method, work, nodes.columns, 2 * count * WIDE)
     for j in range(count):
         if j:
-            for x in range(WIDE):
-                work.sums[_T * WIDE + x] *= work.sums[_STEP * WIDE + x]
-            _weigh(work)
-        _lay_fixed(method, work, nodes.fixed, j * NODE_ROWS * WIDE)
+            go_on(work)
+            _mean_sums(work)
+        lay_fixed(method, work, nodes.fixed, j * NODE_ROWS * WIDE)
         _lay_columns(work, nodes.columns, 2 * j * WIDE)
 
 
@@ -310,11 +348,9 @@ def lay_nodes(maps: Maps, start: int, method: int, work: Work, nodes: Nodes) -> 
 def _reaches(maps: Maps, method: int, work: Work, voxel: Singles, out: Floats) -> None:
     """Write how far the log of T reaches at each voxel, (B,)."""
     for start in range(0, out.size, WIDE):
-        _take(maps, start, work)
-        _weigh(work)
-        _settle(method, 2, work, voxel)
+        _begin(maps, start, method, work, 2, voxel)
         for x in range(min(WIDE, out.size - start)):
-            out[start + x] = math.log(work.sums[_STEP * WIDE + x])
+            out[start + x] = math.log(work.sums[STEP * WIDE + x])
 
 
 def log_reach(maps: Maps, method: int) -> Floats:

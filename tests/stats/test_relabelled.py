@@ -7,7 +7,7 @@ import pytest
 
 from ibma_app.stats.basis import frame_design
 from ibma_app.stats.mixed import fit_mixed
-from ibma_app.stats.relabelled import MOST, NEAR, SCALINGS, Plan, make_tables, scan_relabelled
+from ibma_app.stats.relabelled import MOST, NEAR, SCALINGS, Plan, make_tables, scan_means
 from ibma_app.stats.tails import t_to_z
 from ibma_app.stats.tau2_nodes import METHODS, Maps, count_nodes, log_reach
 
@@ -48,7 +48,7 @@ def scan(y, v, covered, signs, name, test, *, step=0.5, sides=2, prune=False):
     method = METHODS[name]
     nodes = count_nodes(float(np.quantile(log_reach(maps, method), 0.99)), step)
     plan = Plan(method, SCALINGS[test], nodes, sides, prune, make_tables(covered.sum(axis=0) - 1))
-    return scan_relabelled(plan, maps, signs)
+    return scan_means(plan, maps, signs)
 
 
 @pytest.mark.parametrize("test", TESTS)
@@ -134,7 +134,7 @@ def test_neighbours_change_no_bit(name):
     def z(voxels, rows):
         part = np.ix_(range(10), voxels)
         maps = Maps(np.where(there, y, 0.0)[part], np.where(there, v, np.inf)[part])
-        return scan_relabelled(plan, maps, signs[rows]).z
+        return scan_means(plan, maps, signs[rows]).z
 
     whole = z(np.arange(300), np.arange(50))
     np.testing.assert_array_equal(z(np.arange(17, 260), np.arange(50)), whole[:, 17:260])

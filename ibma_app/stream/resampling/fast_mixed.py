@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.threads import in_threads
-from ibma_app.stats.relabelled import NEAR, SCALINGS, Plan, Scan, make_tables, scan_relabelled
+from ibma_app.stats.relabelled import NEAR, SCALINGS, Plan, Scan, make_tables, scan_designs, scan_means
 from ibma_app.stats.tau2_nodes import METHODS, REML, Maps, count_nodes, log_reach
+from ibma_app.stats.tau2_nuisance import survey_design
 from ibma_app.stream.estimate import Model
-from ibma_app.stream.resampling.refit import Refitter, Tile, score_maps
+from ibma_app.stream.resampling.refit import Refitter, Tile, score_maps, take_voxels
 from ibma_app.stream.resampling.relabelling import Scheme
 from ibma_app.stream.resampling.scoring import Scoring
 
@@ -27,7 +28,7 @@ Singles = NDArray[np.float32]
 
 MAPS = 64  # relabellings in a job whose whole maps are held, in single precision
 PEAKS = 128  # relabellings in a job where each tile gives its candidates alone
-SHARE = 0.99  # of the voxels whose range of tau2 the nodes cover
+SHARE = 0.99  # of the voxels whose nodes are no further apart than `STEPS`
 STEPS = {"likelihood": (0.5, 0.8), "other": (0.8, 1.0)}
 """Between nodes, in the log of tau2 plus the smallest variance: where maps are scored, and where only peaks are."""
 
@@ -43,14 +44,15 @@ class Candidates(NamedTuple):
 
 
 def takes_scan(model: Model, scheme: Scheme) -> bool:
-    """Return whether relabellings can be scanned: for the mean of one sample in a mixed model of `METHODS`."""
+    """Return whether relabellings can be scanned: for a t test beside an intercept in a mixed model of `METHODS`."""
     known, defaults = {"test", "tau2_ci"}, model.estimator.defaults(model.design)
     usual = all(name in known or defaults[name] == choice for name, choice in model.settings.items())
-    return model.estimator.tau2_method is not None and usual and scheme.design.one_sample and scheme.rows == 0
+    centred = scheme.design.one_sample or not scheme.through_origin
+    return model.estimator.tau2_method is not None and usual and centred and scheme.rows == 0
 
 
 class FastMixed:
-    """A `Resampler` of a mixed model of one sample, by products at fixed values of tau2.
+    """A `Resampler` of a mixed model's t test, by products at fixed values of tau2.
 
     Parameters
     ----------
@@ -66,9 +68,11 @@ class FastMixed:
         self._refitter, self._scoring = refitter, scoring
         self.names = scoring.names
         self._places = refitter.places()
+        scheme = refitter.scheme
+        self._nuisance = None if scheme.design.one_sample else np.ascontiguousarray(scheme.partition.nuisance.T)
         method = METHODS[model.estimator.tau2_method or ""]
         test = {**model.estimator.defaults(model.design), **model.settings}["test"]
-        sides = {"two-sided": 2, "positive": 1, "negative": -1}[refitter.scheme.tail]
+        sides = {"two-sided": 2, "positive": 1, "negative": -1}[scheme.tail]
         reach, dofs = self._survey(method)
         nodes = count_nodes(reach, STEPS["likelihood" if method <= REML else "other"][scoring.peaks_only])
         self._plan = Plan(method, SCALINGS[test], nodes, sides, scoring.peaks_only, make_tables(dofs))
@@ -124,13 +128,15 @@ class FastMixed:
 
     def _scan(self, job: range, maps: Singles | None = None) -> Candidates:
         """Scan all tiles and return the candidates; whole maps go to ``maps`` (M, N)."""
-        scheme = self._refitter.scheme
+        x = self._refitter.scheme.regressors(slice(job.start, job.stop))
         parts: dict[Tile, Candidates] = {}
-        weights = scheme.relabellings.signs[job.start : job.stop] * np.sign(np.ravel(scheme.test.weights)[0])
 
         def work(tile: Tile) -> Candidates:
             block = self._live_block(tile)
-            scan = scan_relabelled(self._plan, _maps_of(block), weights)
+            if self._nuisance is None:
+                scan = scan_means(self._plan, _maps_of(block), x)
+            else:
+                scan = scan_designs(self._plan, _maps_of(block), x / np.linalg.norm(x[0]), self._nuisance)
             if maps is not None:
                 maps[:, self._places[tile]] = scan.z
             return _list_candidates(scan, block, self._places[tile].start)
@@ -150,7 +156,7 @@ class FastMixed:
         least = promised - NEAR * np.abs(promised)
         kept = np.flatnonzero(~(heights < least[rows]) & ~candidates.crowded[rows])
         kept = kept[np.argsort(rows[kept], kind="stable")]
-        z = self._refitter.fit_each(_take(candidates.block, kept), np.asarray(job)[rows[kept]])
+        z = self._refitter.fit_each(take_voxels(candidates.block, kept), np.asarray(job)[rows[kept]])
         starts = np.searchsorted(rows[kept], np.arange(len(job) + 1))
         for row, index in enumerate(job):
             part = slice(starts[row], starts[row + 1])
@@ -166,8 +172,11 @@ class FastMixed:
 
         def work(tile: Tile) -> None:
             block = self._live_block(tile)
-            reach[self._places[tile]] = log_reach(_maps_of(block), method)
-            dof[self._places[tile]] = np.count_nonzero(block.covered, axis=0) - 1
+            there, maps = self._places[tile], _maps_of(block)
+            if self._nuisance is None:
+                reach[there], dof[there] = log_reach(maps, method), np.count_nonzero(block.covered, axis=0) - 1
+            else:
+                reach[there], dof[there] = survey_design(maps, self._nuisance, method)
 
         in_threads(work, self._refitter.tiles, self._refitter.threads)
         return float(np.quantile(reach, SHARE)) if reach.size else 0.0, np.unique(dof)
@@ -176,7 +185,7 @@ class FastMixed:
         """Read a tile's live voxels."""
         live = self._refitter.live[slice(*tile)]
         block = self._refitter.block(tile)
-        return block if live.all() else _take(block, np.flatnonzero(live))
+        return block if live.all() else take_voxels(block, np.flatnonzero(live))
 
 
 def _maps_of(block: VoxelBlock) -> Maps:
@@ -192,7 +201,7 @@ def _list_candidates(scan: Scan, block: VoxelBlock, start: int) -> Candidates:
     most = scan.voxels.shape[1]
     rows, order = np.nonzero(np.arange(most)[None] < scan.counts[:, None])
     voxels = scan.voxels[rows, order].astype(np.int64)
-    return Candidates(rows, scan.heights[rows, order], start + voxels, _take(block, voxels), scan.counts > most)
+    return Candidates(rows, scan.heights[rows, order], start + voxels, take_voxels(block, voxels), scan.counts > most)
 
 
 def _join(parts: list[Candidates]) -> Candidates:
@@ -204,8 +213,3 @@ def _join(parts: list[Candidates]) -> Candidates:
     )
     crowded = np.logical_or.reduce([part.crowded for part in parts])
     return Candidates(rows, heights, voxels, VoxelBlock(*data), crowded)
-
-
-def _take(block: VoxelBlock, voxels: Integers) -> VoxelBlock:
-    """Return a block of some voxels."""
-    return VoxelBlock(*(np.asarray(values)[:, voxels] for values in (block.covered, block.effect, block.variance)))

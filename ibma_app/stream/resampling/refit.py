@@ -92,9 +92,15 @@ class Refitter:
         return fitted.z, fitted.estimable
 
     def fit_each(self, block: VoxelBlock, indices: Integers) -> Floats:
-        """Return z of a block's voxels, (B,), each in a relabelling of its own; of one sample."""
-        model = replace(self._model, design=self.scheme.design)
-        return model.fit(self.scheme.flip_each(block, indices)).tests[self.scheme.test.name].z
+        """Return z of a block's voxels, (B,), each in a relabelling of its own."""
+        if self.scheme.design.one_sample:
+            model = replace(self._model, design=self.scheme.design)
+            return model.fit(self.scheme.flip_each(block, indices)).tests[self.scheme.test.name].z
+        z = np.zeros(indices.size)
+        for index in np.unique(indices):
+            there = np.flatnonzero(indices == index)
+            z[there] = self.fit(take_voxels(block, there), int(index))[0]
+        return z
 
     def fit_tile(self, tile: Tile, batch: range) -> Iterator[tuple[int, Floats]]:
         """Yield z of one tile in each relabelling of a batch, where the test can be estimated in the first."""
@@ -194,3 +200,8 @@ def score_maps(scoring: Scoring, maps: NDArray[Any], threads: int) -> Floats:
 
     in_threads(score, range(len(maps)), threads)
     return found
+
+
+def take_voxels(block: VoxelBlock, voxels: Integers) -> VoxelBlock:
+    """Return a block of some voxels."""
+    return VoxelBlock(*(np.asarray(values)[:, voxels] for values in (block.covered, block.effect, block.variance)))

@@ -9,6 +9,7 @@ from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design, Test
 from ibma_app.core.inference_facts import Relabelling
 from ibma_app.core.methods import InferenceSettings
+from ibma_app.stats.basis import spans_constant
 from ibma_app.stats.partition import (
     Partition,
     constant_within,
@@ -60,6 +61,11 @@ class Scheme:
         """Q of an F test; 0 of a t test."""
         return self.partition.effective.shape[1] if self.test.is_f else 0
 
+    @property
+    def through_origin(self) -> bool:
+        """Whether the design is, in every relabelling: with signs turned, its columns span no constant any more."""
+        return not spans_constant(self.design.matrix)
+
     def prepare(self, block: VoxelBlock) -> VoxelBlock:
         """Return a block with the residuals of the nuisance, where these are relabelled; once for all relabellings."""
         if self.kind is None:
@@ -86,7 +92,14 @@ class Scheme:
         matrix = np.column_stack([effective, self.partition.nuisance])
         weights = np.eye(effective.shape[1], matrix.shape[1])
         test = replace(self.test, weights=weights)
-        return block, replace(self.design, matrix=matrix, tests=(test,))
+        return block, replace(self.design, matrix=matrix, tests=(test,), through_origin=self.through_origin)
+
+    def regressors(self, rows: slice = EVERY) -> Floats:
+        """Return the regressor of a t test in some relabellings, (M, K): of one sample what multiplies each map."""
+        signs = self.relabellings.signs[rows].astype(np.float64)
+        if self.design.one_sample:
+            return signs * np.sign(np.ravel(self.test.weights)[0])
+        return np.take_along_axis(signs * self.partition.effective[:, 0], self.relabellings.orders[rows], axis=1)
 
     def flip_each(self, block: VoxelBlock, indices: NDArray[np.int64]) -> VoxelBlock:
         """Return one sample's block (K, B) with each voxel in a relabelling of its own, (B,)."""

@@ -40,7 +40,7 @@ def score_resamples(
     """Relabel the maps of one test and keep the largest of each score, all scores in one pass.
 
     The estimator is fitted anew in every relabelling (tau2 included). Least
-    squares with complete coverage, and mixed models of one sample, take
+    squares with complete coverage, and t tests of mixed models, take
     faster paths to the same heights.
 
     Parameters
