@@ -1,4 +1,4 @@
-"""Tables with a row for each map: which rows speak of which map, and what of it they tell apart."""
+"""Tables of covariates with a row for each map: the rows that apply to a map, and the entities that rows differ in."""
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import compress
@@ -23,13 +23,13 @@ KEY_NAMES: Mapping[str, str] = {
     "rec": "rec",
     "dir": "dir",
 }
-"""Columns that tell the rows of one subject or study apart -> the entity whose labels they hold."""
+"""Key columns, which distinguish the rows of one subject or study -> the entity whose labels they hold."""
 
 INDICES = ("run", "echo")
 """Entities whose labels are numbers: run-01 is run-1."""
 
 ROW_KEYS = "keys"
-"""Key of ``DataFrame.attrs``: labels of each row by entity, where rows are told apart by entities."""
+"""Key of ``DataFrame.attrs``: labels of each row by entity, where entities distinguish rows."""
 
 Keys = Mapping[str, tuple[str, ...]]
 
@@ -51,7 +51,7 @@ def _plain(entity: str, label: str) -> str:
 
 
 def refuse_twins(labels: Sequence[str], keys: Keys, path: Path, key: str) -> None:
-    """Refuse two rows that nothing tells apart.
+    """Refuse two rows with the same keys.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def refuse_twins(labels: Sequence[str], keys: Keys, path: Path, key: str) -> Non
         if row in seen:
             which = ", ".join(f"{name} {label or 'n/a'}" for name, label in zip((key, *keys), row, strict=True))
             msg = (
-                f"{path} has several rows for {which}. Keep one row for each, or tell the maps of one apart by a "
+                f"{path} has several rows for {which}. Keep one row for each, or distinguish the maps of one by a "
                 "column named contrast, session, task or run."
             )
             raise DataError(msg)
@@ -70,7 +70,7 @@ def refuse_twins(labels: Sequence[str], keys: Keys, path: Path, key: str) -> Non
 
 
 class RowFinder:
-    """Finds the rows of a table that speak of a map: those of its unit whose labels its name does not contradict.
+    """Finds the rows of a table that apply to a map: those of its unit whose labels do not contradict its name.
 
     Parameters
     ----------
@@ -95,9 +95,9 @@ class RowFinder:
 
 
 def rows_of(table: pd.DataFrame, observations: Sequence[Observation]) -> tuple[pd.DataFrame, list[bool]]:
-    """Return what a table says of each map, K rows, and whether it says anything.
+    """Return a table's values for each map, K rows, and whether any row applies to it.
 
-    What it does not say, or says in several ways, is missing.
+    Values are missing where no row applies, or several with different values.
     """
     finder = RowFinder(table)
     found = [finder.find(one.unit_label, one.entities) for one in observations]
@@ -113,11 +113,11 @@ def rows_of(table: pd.DataFrame, observations: Sequence[Observation]) -> tuple[p
 
 
 def repeated_entities(table: pd.DataFrame | None, names: Collection[str]) -> set[str]:
-    """Return the entities that a formula tells apart through columns of a table with a row for each map.
+    """Return the entities over which a formula's variables vary, by a table with a row for each map.
 
-    An entity is when one of the columns takes several values over rows that
-    differ in that entity alone; where entities go together (each contrast has
-    its own run), all that differ within a subject are.
+    A variable varies over an entity when it has several values in rows that
+    differ in that entity alone; where entities change together (each contrast
+    has its own run), over all that differ within a subject.
 
     Parameters
     ----------
@@ -130,11 +130,13 @@ def repeated_entities(table: pd.DataFrame | None, names: Collection[str]) -> set
     if table is None or not keys:
         return set()
     used = [name for name in names if name in table.columns and name not in KEY_NAMES]
-    told = pd.DataFrame({"": table.index, **keys}).reset_index(drop=True)
+    labels = pd.DataFrame({"": table.index, **keys}).reset_index(drop=True)
     values = table[used].reset_index(drop=True)
-    repeated = {entity for entity in keys if _varies(values, [told[name] for name in told.columns if name != entity])}
-    if not repeated and _varies(values, [told[""]]):
-        repeated = {entity for entity in keys if _varies(told[[entity]], [told[""]])}
+    repeated = {
+        entity for entity in keys if _varies(values, [labels[name] for name in labels.columns if name != entity])
+    }
+    if not repeated and _varies(values, [labels[""]]):
+        repeated = {entity for entity in keys if _varies(labels[[entity]], [labels[""]])}
     return repeated
 
 

@@ -53,10 +53,10 @@ def read_table(path: Path, key: str, *, of_maps: bool = False) -> pd.DataFrame:
     path : Path
         The file.
     key : {"participant_id", "study_id"}
-        The column that names the rows. Several rows of one label are told
-        apart by columns that are called as entities are: contrast, session, task, run.
+        The column that names the rows. Several rows of one label are
+        distinguished by columns that are called as entities are: contrast, session, task, run.
     of_maps : bool
-        Such columns say which maps a row speaks of, even where no label comes twice.
+        Whether such columns say which maps a row applies to even where no label comes twice.
 
     Returns
     -------
@@ -250,11 +250,11 @@ def _entity_columns(observations: Sequence[Observation]) -> Mapping[str, pd.Seri
 
 
 def sample_sizes(table: Table | None) -> Callable[[str, Mapping[str, str]], float | None]:
-    """Return a function that tells ``sample_size`` by a map's unit and entities; None where it is not stated."""
+    """Return a function that finds ``sample_size`` by a map's unit and entities; None where it is not stated."""
     if table is None or "sample_size" not in table.columns:
         return lambda unit_label, entities: None
-    tell = _teller(table)
-    return lambda unit_label, entities: _number(tell("sample_size", unit_label, entities))
+    value_of = _value_finder(table)
+    return lambda unit_label, entities: _number(value_of("sample_size", unit_label, entities))
 
 
 LIKE_SAMPLE_SIZE = re.compile(r"(n|nsubj\w*|n_?subjects?|subjects|sample[ _-]?size|samplesize|n_?participants?)$", re.I)
@@ -311,24 +311,24 @@ def stated_sample(table: Table | None, observation: Observation) -> tuple[float 
     """Return a study's ``n1``, ``n2`` (sizes of two groups that are compared) and ``design``; None where not stated."""
     if table is None:
         return None, None, None
-    tell, of = _teller(table), (observation.unit_label, observation.entities)
-    n1, n2 = _number(tell("n1", *of)), _number(tell("n2", *of))
-    design = tell("design", *of)
+    value_of, of = _value_finder(table), (observation.unit_label, observation.entities)
+    n1, n2 = _number(value_of("n1", *of)), _number(value_of("n2", *of))
+    design = value_of("design", *of)
     both = (n1, n2) if n1 is not None and n2 is not None else (None, None)
     return (*both, design.strip().lower() if isinstance(design, str) else None)
 
 
-def _teller(table: Table) -> Callable[[str, str, Mapping[str, str]], Any]:
-    """Return a function that tells what a column says of a map; None where nothing, or several things."""
+def _value_finder(table: Table) -> Callable[[str, str, Mapping[str, str]], Any]:
+    """Return a function that finds a column's value for a map; None where there is none, or several that differ."""
     finder = RowFinder(table)
 
-    def tell(name: str, unit_label: str, entities: Mapping[str, str]) -> Any:
+    def value_of(name: str, unit_label: str, entities: Mapping[str, str]) -> Any:
         if name not in table.columns:
             return None
         values = table[name].iloc[finder.find(unit_label, entities)].unique()
         return values[0] if len(values) == 1 else None
 
-    return tell
+    return value_of
 
 
 def _number(value: Any) -> float | None:
