@@ -151,10 +151,12 @@ def _forest_words(peaks: Sequence[PeakEvidence], result: EstimatorResult, *, mea
         words.append("Prediction: where the true effect of a new study lies with 95 %.")
     if any(row.without is not None for row in maps):
         words.append("Right: the test refitted without the map of the row; the full line is the test with all maps.")
-    words.append(
-        "The voxels were chosen for being extreme: their effects are overestimates, and no interval allows "
-        "for that choice."
+    told = (
+        "their effects are overestimates" if of_effects else "their z lie further from 0 than new data would put them"
     )
+    some = any(one.variance is not None for one in (peaks[0].combined, *maps))
+    bounds = ", and no interval allows for that choice" if some else ""
+    words.append(f"The voxels were chosen for being extreme: {told}{bounds}.")
     return " ".join(words)
 
 

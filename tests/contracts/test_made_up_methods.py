@@ -312,6 +312,8 @@ def test_a_combined_effect_without_an_error_has_no_interval(run):
     page = run("--estimator", "made-up-median", "--inference", "made-up-bare").page
     assert "Left: the effect of each map. Diamond: the combined effect. Right: the test refitted" in page
     assert "No funnel plot: made-up-median reads no variances." in page
+    assert "Test: intercept z, two-sided" in page
+    assert re.findall(r"[Ii]ntervals? (?:are|of the effect|allows)|95 % interval", page) == []
 
 
 def test_what_records_do_not_allow_is_refused_with_names_that_do(run):

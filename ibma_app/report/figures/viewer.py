@@ -61,6 +61,7 @@ class Viewer:
 
     config: str  # JSON
     note: str  # a remark for the reader
+    interval: str  # what ± stands for; "": there is none
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,8 @@ def _place(parts: _Parts, embedded: EmbeddedBlocks, grid: Grid, stride: int) -> 
     }
     ordinal = {1: "", 2: "second", 3: "third", 4: "fourth"}.get(stride, f"{stride}th")
     note = f"To keep the page small, the viewer has every {ordinal} voxel along each axis. " if stride > 1 else ""
-    return Viewer(json.dumps(config, ensure_ascii=True, allow_nan=False), note)
+    interval = "± is the 95 % interval of the effect, for one voxel named beforehand." if parts.half else ""
+    return Viewer(json.dumps(config, ensure_ascii=True, allow_nan=False), note, interval)
 
 
 def _describe_box(grid: Grid) -> dict[str, Any]:

@@ -15,7 +15,7 @@ class TestRow:
     __test__ = False  # pytest: not a test class
 
     name: str
-    kind: str  # "t" or "F"
+    kind: str  # of contrast: "t" or "F"; its statistic is the estimator's business
     tail: str
     weights: tuple[str, ...]  # one expression per row
 

@@ -65,7 +65,7 @@ def test_reason_of_auto_is_told(tmp_path, group_results):
 def test_design_and_tests_are_written_out(tmp_path, group_results):
     text = words(group_results(tmp_path, moderator=True))
     assert "'1 + age' (6 rows, 2 columns: Intercept, age)" in text
-    assert "any (F, upper): Intercept, age" in text
+    assert "any (F contrast, upper): Intercept, age" in text
 
 
 def test_z_family_names_its_question(tmp_path, group_results):
