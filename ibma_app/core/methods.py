@@ -98,7 +98,9 @@ class Estimator:
     tau2_method: str | None = None
     """Its z are those of `stats.mixed.fit_mixed` with this method and the setting ``test``: relabelled maps take a fast
     path."""
-    fixed_null: bool = False  # z follows a fixed distribution under the null; flipping signs replaces it by symmetry
+    fixed_null: bool = False
+    """It combines the maps' own z (or p) as standard normal under the null; flipping signs asks for their symmetry
+    instead, and the methods text says so. Of what combines effects it is not true, be its test's null fixed or not."""
 
     @property
     def takes_smoothing(self) -> bool:

@@ -130,3 +130,4 @@ def test_estimators_by_what_they_can_do():
     fixed = {"stouffer", "stouffer-weighted", "fisher", "tippett"}
     assert set(estimators_that(lambda record: record.fixed_null)) >= fixed
     assert not fixed & set(estimators_that(lambda record: record.has_residuals))
+    assert not estimators_that(lambda record: record.fixed_null and "z" not in record.needs)  # its sentence speaks of z

@@ -209,6 +209,7 @@ def test_units(name, unit, seed):
             np.testing.assert_allclose(b.z, a.z, rtol=1e-8, atol=1e-9)
             if a.effect is not None:
                 np.testing.assert_allclose(b.effect / unit, a.effect, rtol=1e-8, atol=1e-10)
+            if a.variance is not None:
                 np.testing.assert_allclose(b.variance / unit**2, a.variance, rtol=1e-8, atol=1e-12)
 
 
