@@ -298,7 +298,8 @@ def test_light_modules_import_nothing_heavy(module: str, run_python):
     assert HEAVY & {name.partition(".")[0] for name in ran.stdout.split()} == set()
 
 
-COMMON_WORDS = {"uncorrected"}  # names of methods that are words of any text, too: found where they are compared
+# names of methods that are words of any text, too: found where they are compared
+COMMON_WORDS = {"uncorrected"}
 
 
 def _named_methods(text: str, menu: set[str], *, compared: bool = False) -> set[str]:

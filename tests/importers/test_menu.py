@@ -35,4 +35,5 @@ def test_the_page_names_every_option_and_source():
     assert {flag for flag in flags if flag.startswith("--")} - shown <= {"--help", "--version", "--verbose", "--quiet"}
     commands = re.findall(r"^.*\bibma-import (\w+)(.*)$", page, re.M)
     assert {name for name, _ in commands} == set(IMPORTERS)
+    assert f"ibma-import {{{','.join(IMPORTERS)}}} SOURCE" in page
     assert {flag for _, words in commands for flag in re.findall(r"--[a-z-]+", words)} <= flags
