@@ -154,7 +154,7 @@ def _forest_words(peaks: Sequence[PeakEvidence], result: EstimatorResult, *, mea
     told = (
         "their effects are overestimates" if of_effects else "their z lie further from 0 than new data would put them"
     )
-    some = any(one.variance is not None for one in (peaks[0].combined, *maps))
+    some = peaks[0].combined.variance is not None or any(row.variance is not None for row in maps)
     bounds = ", and no interval allows for that choice" if some else ""
     words.append(f"The voxels were chosen for being extreme: {told}{bounds}.")
     return " ".join(words)
