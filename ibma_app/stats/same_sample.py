@@ -35,11 +35,17 @@ class Suspects(NamedTuple):
     limit: float  # the correlation that a pair had to exceed
 
 
-def fine_detail(volume: Singles, covered: NDArray[np.bool_], sigma: Floats) -> Singles:
+def smoothing_weight(covered: NDArray[np.bool_], sigma: Floats) -> Singles:
+    """Return how much of the smoothing kernel lies within the coverage at each voxel, (X, Y, Z)."""
+    weight = ndimage.gaussian_filter(covered.astype(np.float32), sigma, mode="constant")
+    return np.maximum(weight, np.float32(LEAST_WEIGHT))
+
+
+def fine_detail(volume: Singles, covered: NDArray[np.bool_], sigma: Floats, weight: Singles) -> Singles:
     """Subtract a map's Gaussian smoothing within its coverage, and scale it by its root mean square.
 
-    What two samples have in common is broad (effect, anatomy, the smoothing of
-    their software); two maps of one sample have fine detail in common, too.
+    What two samples share is broad (the effect, the anatomy, the smoothing of
+    their software); what a sample shares with itself is fine.
 
     Parameters
     ----------
@@ -48,6 +54,8 @@ def fine_detail(volume: Singles, covered: NDArray[np.bool_], sigma: Floats) -> S
     covered : (X, Y, Z) array of bool
     sigma : (3,) array
         Standard deviation of the Gaussian along each axis, in voxels.
+    weight : (X, Y, Z) array
+        From `smoothing_weight`, of the same coverage.
 
     Returns
     -------
@@ -58,9 +66,8 @@ def fine_detail(volume: Singles, covered: NDArray[np.bool_], sigma: Floats) -> S
     if size == 0.0:
         return np.zeros(int(np.count_nonzero(covered)), dtype=np.float32)
     scaled = (volume / size).astype(np.float32)
-    weight = ndimage.gaussian_filter(covered.astype(np.float32), sigma, mode="constant")
     smooth = ndimage.gaussian_filter(scaled, sigma, mode="constant")
-    left: Singles = (scaled - smooth / np.maximum(weight, LEAST_WEIGHT))[covered]
+    left: Singles = (scaled - smooth / weight)[covered]
     return left
 
 

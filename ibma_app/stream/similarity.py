@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.results import MapFlag, Similarity
 from ibma_app.stats.correlations import FEWEST, Correlations, correlate_maps
-from ibma_app.stats.same_sample import FLOOR, SAME_MAP, find_suspects, fine_detail
+from ibma_app.stats.same_sample import FLOOR, SAME_MAP, find_suspects, fine_detail, smoothing_weight
 from ibma_app.stream.stack import Stack
 
 Floats = NDArray[np.float64]
@@ -256,18 +256,24 @@ def flag_same_samples(stack: Stack, sample_size: Sequence[float | None]) -> tupl
 
 
 def _correlate_detail(stack: Stack) -> Floats:
-    """Correlate the fine detail of residual maps, (K, K), over the voxels that both maps of a pair cover."""
+    """Correlate the fine detail of residual maps, (K, K), over what each pair covers."""
     quantity = "effect" if "effect" in stack.kinds else "z"
-    grid = stack.grid
-    sigma = SIGMA / grid.voxel_sizes
+    mask = stack.grid.mask
+    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(mask))
+    inside = mask[box]
+    sigma = SIGMA / np.sqrt((stack.grid.affine[:3, :3] ** 2).sum(axis=0))
     step = -(-stack.n_maps * stack.n_voxels // VALUES)
     rows = np.full((stack.n_maps, len(range(0, stack.n_voxels, step))), np.nan, dtype=np.float32)
+    last: tuple[NDArray[np.bool_], Singles] | None = None  # maps often cover alike
     for row in range(stack.n_maps):
         values = stack.read_map(quantity, row)
         there = ~np.isnan(values)
-        volume = np.asarray(grid.to_volume(np.where(there, values, np.float32(0.0))), dtype=np.float32)
+        volume, covered = np.zeros(inside.shape, dtype=np.float32), np.zeros(inside.shape, dtype=bool)
+        volume[inside], covered[inside] = np.where(there, values, np.float32(0.0)), there
+        if last is None or not np.array_equal(last[0], covered):
+            last = covered, smoothing_weight(covered, sigma)
         detail = np.full(stack.n_voxels, np.nan, dtype=np.float32)
-        detail[there] = fine_detail(volume, np.asarray(grid.to_volume(there, fill=False), dtype=bool), sigma)
+        detail[there] = fine_detail(volume, covered, sigma, last[1])
         rows[row] = detail[::step]
     counted = np.maximum(np.count_nonzero(~np.isnan(rows), axis=0), 1)
     rows -= (np.nansum(rows, axis=0) / counted).astype(np.float32)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ibma_app.stats.same_sample import FLOOR, find_suspects, fine_detail
+from ibma_app.stats.same_sample import FLOOR, find_suspects, fine_detail, smoothing_weight
 from ibma_app.stream.similarity import flag_same_samples
 
 SHAPE = (30, 34, 30)
@@ -98,11 +98,12 @@ def test_fine_detail_has_no_broad_part_and_no_unit(rng, mask):
     volume = np.where(mask, _noise(rng, 3.0), 0).astype(np.float32)
     ramp = np.where(mask, np.linspace(0, 1, SHAPE[0])[:, None, None], 0).astype(np.float32)
     sigma = np.full(3, 1.5)
-    detail = fine_detail(volume, mask, sigma)
-    np.testing.assert_allclose(fine_detail(1e6 * volume, mask, sigma), detail, rtol=1e-4, atol=1e-5)
+    weight = smoothing_weight(mask, sigma)
+    detail = fine_detail(volume, mask, sigma, weight)
+    np.testing.assert_allclose(fine_detail(1e6 * volume, mask, sigma, weight), detail, rtol=1e-4, atol=1e-5)
     inner = ndimage.binary_erosion(mask, iterations=7)[mask]
-    assert np.abs(fine_detail(ramp, mask, sigma)[inner]).max() < 0.02
-    assert not fine_detail(np.zeros(SHAPE, dtype=np.float32), mask, sigma).any()
+    assert np.abs(fine_detail(ramp, mask, sigma, weight)[inner]).max() < 0.02
+    assert not fine_detail(np.zeros(SHAPE, dtype=np.float32), mask, sigma, weight).any()
 
 
 def test_pain21_has_the_groups_that_are_known(shared, stack_of):
