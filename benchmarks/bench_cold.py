@@ -86,9 +86,10 @@ def compare(folder: Path, repeat: int) -> dict[str, Compiled]:
     compiled: dict[str, Compiled] = {}
     for name, words in jobs(folder).items():
         runs: dict[str, tuple[Taken, Compiled]] = {}
+        kept = ""
         for state in ("no bytecode", "cold", "warm"):
-            # what a cold run has kept is what a warm one finds
-            kept = tempfile.mkdtemp(dir=folder) if state != "warm" else kept
+            if state != "warm":  # that finds what the cold run has kept
+                kept = tempfile.mkdtemp(dir=folder)
             environ = {"NUMBA_CACHE_DIR": kept}
             if state == "no bytecode":
                 environ |= {"PYTHONPYCACHEPREFIX": str(Path(kept) / "pyc"), "MPLCONFIGDIR": str(Path(kept) / "mpl")}

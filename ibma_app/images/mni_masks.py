@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.compiled import cache_folders
+from ibma_app.stats.kernel_cache import cache_folders
 
 _TEMPLATE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 _INSIDE = 0.2  # of the template, as nilearn has it

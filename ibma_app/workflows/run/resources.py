@@ -14,6 +14,7 @@ from ibma_app.stream.workers.machine import available_cores, default_memory, par
 from ibma_app.stream.workers.process_pool import Pool, open_pool
 from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.options.table import Options
+from ibma_app.workflows.run.kernels import keep_kernels
 
 
 def resources_for(options: Options, jobs: int | None = None) -> Resources:
@@ -33,14 +34,15 @@ def resources_for(options: Options, jobs: int | None = None) -> Resources:
 
 @contextmanager
 def open_workers(options: Options, resources: Resources) -> Iterator[DaskPool | None]:
-    """Open Dask's workers, when asked for (``--dask``)."""
-    if options.dask is None:
-        yield None
-        return
-    with open_dask(
-        options.dask, nprocs=resources.threads, memory=resources.memory, work_dir=resources.work_dir
-    ) as workers:
-        yield workers
+    """Open Dask's workers, when asked for (``--dask``); kernels that anyone here compiles are kept."""
+    with keep_kernels(resources.work_dir or Path(tempfile.gettempdir())):
+        if options.dask is None:
+            yield None
+            return
+        with open_dask(
+            options.dask, nprocs=resources.threads, memory=resources.memory, work_dir=resources.work_dir
+        ) as workers:
+            yield workers
 
 
 @contextmanager
