@@ -109,7 +109,7 @@ def test_filter_that_selects_nothing(subjects: Path, tmp_path: Path, cli) -> Non
 def test_filter_file_that_leaves_the_effects_out(subjects: Path, tmp_path: Path, cli) -> None:
     (tmp_path / "filter.json").write_text('{"effect": {"desc": "nothing"}}')
     words = ("group", "--bids-filter-file", tmp_path / "filter.json")
-    refused(cli(subjects, tmp_path / "out", *words), 18, "filter.json", "nothing", "Only variances")
+    refused(cli(subjects, tmp_path / "out", *words), 18, "filter.json", "nothing", "leave out")
 
 
 def test_a_column_that_is_not_there(subjects: Path, tmp_path: Path, cli) -> None:

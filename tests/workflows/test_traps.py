@@ -83,11 +83,11 @@ def test_background_is_nan_in_one_run_and_zero_in_another(maker: Any, ibma_impor
     ran = cli(tmp_path / "maps", tmp_path / "out", "participant", "--no-report", "--nprocs", "1")
     assert ran.code == 0, ran.stderr
     func = tmp_path / "out" / "sub-01" / "func"
-    np.testing.assert_array_equal(_load(func / "sub-01_contrast-a_stat-n_statmap.nii.gz"), inside.sum(axis=0))
+    np.testing.assert_array_equal(_load(func / "sub-01_contrast-A_stat-n_statmap.nii.gz"), inside.sum(axis=0))
     weights = np.where(inside, 1 / varcopes, 0.0)
     total = weights.sum(axis=0)
     mean = np.divide((weights * copes).sum(axis=0), total, out=np.zeros(total.shape), where=total > 0)
-    effect = _load(func / "sub-01_contrast-a_stat-effect_statmap.nii.gz")
+    effect = _load(func / "sub-01_contrast-A_stat-effect_statmap.nii.gz")
     np.testing.assert_allclose(effect, mean, rtol=1e-5, atol=1e-6)  # float32 files
 
 

@@ -203,7 +203,10 @@ def _search(options: Options, query: Query, sources: tuple[Dataset, ...]) -> tup
     excluded = (output / "group", output / "logs") if sources[0].name == "" else (output,)
     statmaps = find_statmaps(sources, query, exclude=excluded)
     if not statmaps:
-        raise NothingSelectedError(explain_nothing(sources, query, exclude=excluded))
+        text = explain_nothing(sources, query, exclude=excluded)
+        if options.bids_filter_file is not None:
+            text += f"\nDoes the filter file {options.bids_filter_file} leave out what you want?"
+        raise NothingSelectedError(text)
     return statmaps
 
 
