@@ -19,8 +19,22 @@ OUTPUTS = 24  # numbers at a voxel held by estimate, inference and writing, for 
 OF_A_TEST = 7  # and for each further test
 A_JOB = 64  # bytes at a voxel for each thread that scores relabellings (`stream/resampling/fast_ols.py`),
 A_SCAN = 17 * MIB  # and bytes in addition
+HELD = 256  # bytes at a voxel for the maps that a job holds (`stream/resampling/fast_mixed.py`)
+A_TILE = 2**15  # bytes that a thread takes there for each map and column of the design
 WORK = 2.0  # an estimator's work arrays, as a multiple of a tile (`tests/stream/test_memory_plan.py`)
 KEPT = 16 * MIB  # freed arrays that the C library keeps for each thread (`machine.return_freed_memory`)
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Which of an analysis' estimators are resampled."""
+
+    least_squares: bool = False  # from all maps in memory
+    others: bool = False  # tile by tile, some whole maps of z at a time
+    columns: int = 1  # P of the design
+
+
+NOTHING = Resampled()
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,7 @@ class MemoryNeeds:
     kept: int = 1  # kinds of map stacked
     tests: int = 1
     volumes: bool = False  # whether whole volumes are interpolated, smoothed or computed
-    resampled: bool = False  # whether least squares are resampled, which holds all maps in memory
+    resampled: Resampled = NOTHING
 
     def reading(self, readers: int) -> int:
         """Return the bytes taken by so many maps that are read at once, and one ahead."""
@@ -52,9 +66,10 @@ class MemoryNeeds:
 
     def resampling(self, threads: int) -> int:
         """Return the bytes taken by so many jobs of relabellings that are scored at once."""
-        if not self.resampled:
-            return 0
-        return self._estimated + 4 * self.n_maps * self.voxels + threads * (A_JOB * self.voxels + A_SCAN + KEPT) + KEPT
+        how, job = self.resampled, A_JOB * self.voxels + A_SCAN + KEPT
+        gathered = 4 * self.n_maps * self.voxels + threads * job if how.least_squares else 0
+        scanned = HELD * self.voxels + threads * (job + A_TILE * self.n_maps * how.columns) if how.others else 0
+        return self._estimated + KEPT + max(gathered, scanned) if gathered or scanned else 0
 
     @property
     def _estimated(self) -> int:

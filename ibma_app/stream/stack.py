@@ -18,7 +18,7 @@ from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Observation
 from ibma_app.images.placement import place_notes
 from ibma_app.stream.hedges_g import Sample, describe_dof, describe_mixture, pool_variances
-from ibma_app.stream.memory_plan import plan_memory
+from ibma_app.stream.memory_plan import NOTHING, Resampled, plan_memory
 from ibma_app.stream.prepare import Plan, Prepared, prepare_maps, weigh_maps
 from ibma_app.stream.row_store import RowStore, open_store
 from ibma_app.stream.survey import (
@@ -126,7 +126,7 @@ def stack_maps(
     resources: Resources = ONE_THREAD,
     *,
     tests: int = 1,
-    resampled: bool = False,
+    resampled: Resampled = NOTHING,
 ) -> Iterator[Stack]:
     """Read the maps of one analysis, each file exactly once, into a stack that is read by voxels.
 
@@ -145,8 +145,8 @@ def stack_maps(
         ``work_dir``, removed at exit.
     tests : int
         Number of tests of the design: their maps take memory, too.
-    resampled : bool
-        Whether least squares will be resampled, which needs all maps in memory.
+    resampled : Resampled
+        What will be resampled: it takes memory, too.
 
     Yields
     ------

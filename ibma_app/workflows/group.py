@@ -26,6 +26,7 @@ from ibma_app.inference import find_inference
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import analysis_grid
 from ibma_app.stream.hedges_g import Sample, Stated, find_sample
+from ibma_app.stream.memory_plan import NOTHING, Resampled
 from ibma_app.stream.prepare import Plan
 from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.stack import Stack, stack_maps
@@ -146,9 +147,12 @@ class Run:
         at_hand = atlas_at_hand(analysis.entities.get("space")) if grid.placed and not self.atlases else None
         return self.atlases or ((at_hand,) if at_hand else ())
 
-    def resamples(self, choice: Choice) -> bool:
-        """Return whether an estimator that is least squares is resampled."""
-        return choice.estimator.relabels is not None and any(find_inference(n).score for n in self.options.inference)
+    def resampled(self, choices: Sequence[Choice], design: Design) -> Resampled:
+        """Return which of the estimators are resampled."""
+        if not any(find_inference(name).score for name in self.options.inference):
+            return NOTHING
+        least_squares = {choice.estimator.relabels is not None for choice in choices}
+        return Resampled(True in least_squares, False in least_squares, design.matrix.shape[1])
 
 
 def combine_group(analysis: Analysis, run: Run) -> Results:
@@ -209,7 +213,7 @@ def _combine(
         smoothing=options.smoothing,
         samples=samples,
     )
-    resampled = any(run.resamples(choice) for choice in choices)
+    resampled = run.resampled(choices, design)
     with stack_maps(analysis.observations, plan, run.resources, tests=len(design.tests), resampled=resampled) as stack:
         design, sign_notes = _upper_tail(design, stack, analysis)
         sizes = [analysis.observations[row].sample_size for row in stack.kept] if analysis.unit == "study" else None

@@ -54,7 +54,7 @@ def scan(y, v, covered, signs, name, test, *, step=0.5, sides=2, prune=False):
 @pytest.mark.parametrize("test", TESTS)
 @pytest.mark.parametrize("name", METHODS)
 def test_z_is_that_of_each_fit(name, test):
-    """Means to 3e-5, the worst of a thousand to 1e-2 of 1 + |z|: what a cubic leaves at these steps (decision 0018)."""
+    """Means to 3e-5, the worst of a thousand to 1e-2 of 1 + |z|: what a cubic leaves at these steps (decision 0021)."""
     for n_maps, covered in ((3, 1.0), (5, 1.0), (21, 0.7), (40, 1.0)):
         y, v, there = draw(n_maps, 200, covered=covered, seed=n_maps)
         signs = signs_of(n_maps, 8)

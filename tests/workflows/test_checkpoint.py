@@ -17,7 +17,7 @@ checkpoint.EVERY = 0.2
 from ibma_app.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-SETTINGS = ("--estimator", "reml", "--inference", "max-stat", "tfce", "--permutations", "400", "--no-report")
+SETTINGS = ("--estimator", "reml", "--inference", "max-stat", "tfce", "--permutations", "3000", "--no-report")
 
 
 @pytest.fixture(scope="module")

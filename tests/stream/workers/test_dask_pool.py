@@ -19,7 +19,7 @@ from ibma_app.estimators import find_estimator
 from ibma_app.inference import find_inference
 from ibma_app.stream import memory_plan
 from ibma_app.stream.estimate import Model, estimate_maps
-from ibma_app.stream.resampling import one_pass
+from ibma_app.stream.resampling import fast_mixed, one_pass
 from ibma_app.stream.resampling.resample import score_resamples
 from ibma_app.stream.row_store import open_store
 from ibma_app.stream.workers import dask_pool as pools
@@ -298,12 +298,15 @@ SLOPE = Design(
         ("ols", INTERCEPT),
         pytest.param("ols", SLOPE, marks=pytest.mark.slow),
         ("reml", SLOPE),
+        pytest.param("reml", INTERCEPT, marks=pytest.mark.slow),
         pytest.param("fisher", INTERCEPT, marks=pytest.mark.slow),
     ],
 )
 def test_tiles_and_resamples_are_the_same_bytes(two, maps, monkeypatch, name, design):
     monkeypatch.setattr(memory_plan, "BLOCK", 64)
     monkeypatch.setattr(memory_plan, "SMALLEST_BLOCK", 64)
+    for size in ("MAPS", "PEAKS"):
+        monkeypatch.setattr(fast_mixed, size, 24)
     estimator, test = find_estimator(name), design.tests[0]
     model = Model(estimator, design)
     fits = [estimate_maps(maps[0], model, Resources(workers=workers)) for workers in (None, two)]
