@@ -63,6 +63,8 @@ def gather_clusters(stack: Stack, model: Model, scheme: Scheme) -> GatheredClust
         return None
     design, test = scheme.design, scheme.test
     complete, basis = complete_tests(frame_design(design.matrix, [(test.weights, test.is_f)]), clusters)
+    if not complete.estimable[0]:
+        return None
     places = _places_of(clusters, design.places)
     sources, signs = _by_cluster(scheme, clusters, places)
     groups = (places >= 0).sum(axis=1) if np.any(sources != sources[0]) else np.arange(len(places))
