@@ -176,7 +176,7 @@ def _plan_rows(model: Model, test: Test, partition: Partition, settings: Inferen
     design, kind = model.design, model.estimator.relabels
     n_maps = design.matrix.shape[0]
     blocks, whole = design.exchangeability, design.whole_blocks and design.exchangeability is not None
-    if blocks is None and design.dependent:
+    if blocks is None and design.repeated:
         blocks = design.clusters
     everywhere = np.zeros(n_maps, dtype=np.int64)
     inside = everywhere if blocks is None else blocks
