@@ -42,7 +42,8 @@ NARROW, WIDE = (0.046, 0.054), (0.045, 0.055)
 the others."""
 APPROXIMATE = (0.045, 0.060)
 """With 10 against 30 maps of unequal SD: 5.5 %, since the degrees of freedom are those of equal variances."""
-METHODS = ("bonferroni", "max-stat", "cluster-mass", "tfce")
+RESAMPLING = ("max-stat", "cluster-mass", "tfce")
+METHODS = ("bonferroni", *RESAMPLING)
 
 
 NINE = {"subjects": 16, "sds": (1.0,) * 9}
@@ -138,7 +139,12 @@ class Resampled:
     test: str
     errors: str = "sandwich"
     claimed: tuple[str, ...] = METHODS
+    exchangeable: bool = False  # as a column says: subjects change places
 
+
+TEN_AND_THIRTY = Layout(40, (1.0,), first=10, first_sd=1.5)
+TEN_AND_TEN = Layout(20, (1.0,), first=10, first_sd=3.0)
+FIVE_AND_FIFTEEN = Layout(20, (1.0,), first=5, first_sd=3.0)
 
 RESAMPLED = (
     Resampled(stimuli(1.0), WITHIN, OF_NINE["t"]),
@@ -149,12 +155,13 @@ RESAMPLED = (
     Resampled(stimuli(1.0, missing=25), WITHIN, OF_NINE["t"]),
     Resampled(Layout(16, (1.0,) * 3, first=8), ACROSS, GROUPS["t"]),
     Resampled(Layout(16, (1.0,) * 3, first=5), ACROSS, GROUPS["t"]),
-    Resampled(Layout(10 + 30, (1.0,), first=10, first_sd=1.5), ALONE, GROUPS["t"]),
-    Resampled(Layout(10 + 30, (1.0,), first=10, first_sd=1.5), ALONE, GROUPS["t"], "pooled", ()),
-    Resampled(
-        Layout(5 + 15, (1.0,), first=5, first_sd=3.0), ALONE, GROUPS["t"], claimed=("max-stat", "cluster-mass", "tfce")
-    ),
-    Resampled(Layout(5 + 15, (1.0,), first=5, first_sd=3.0), ALONE, GROUPS["t"], "pooled", ()),
+    Resampled(TEN_AND_THIRTY, ALONE, GROUPS["t"]),
+    Resampled(TEN_AND_THIRTY, ALONE, GROUPS["t"], "sandwich", (), exchangeable=True),
+    Resampled(TEN_AND_THIRTY, ALONE, GROUPS["t"], "pooled", ()),
+    Resampled(TEN_AND_TEN, ALONE, GROUPS["t"], "sandwich", RESAMPLING),
+    Resampled(TEN_AND_TEN, ALONE, GROUPS["t"], "sandwich", (), exchangeable=True),
+    Resampled(FIVE_AND_FIFTEEN, ALONE, GROUPS["t"], "sandwich", ()),
+    Resampled(FIVE_AND_FIFTEEN, ALONE, GROUPS["t"], "pooled", ()),
 )
 
 
@@ -173,6 +180,8 @@ def find(job: Job) -> list[bool]:
     rows = observe(layout)
     covariates = collect_covariates(rows)
     covariates["group"] = ["p" if int(row.unit_label[1:]) < layout.first else "q" for row in rows]
+    if analysis.exchangeable:
+        covariates["exchangeability"] = 1
     design = build_design(rows, covariates, analysis.formula, parse_tests([f"test={analysis.test}"]))
     seed = [job.number, len(rows), layout.subjects, layout.first, int(10 * layout.first_sd)]
     stack, model = (
@@ -243,7 +252,8 @@ def as_markdown(
             share_text(count, sets, claimed=m in analysis.claimed)
             for m, count in zip(METHODS, counts.tolist(), strict=True)
         ]
-        familywise.append("| " + " | ".join([analysis.layout.title, analysis.errors, name, *cells]) + " |")
+        errors = analysis.errors + (", places" if analysis.exchangeable else "")
+        familywise.append("| " + " | ".join([analysis.layout.title, errors, name, *cells]) + " |")
     return PAGE.format(voxelwise="\n".join(voxelwise), familywise="\n".join(familywise), sets=sets, resamples=resamples)
 
 

@@ -86,9 +86,8 @@ def build_design(
         asked = resolve_tests(tests, columns, tail, find_factors(evaluated, data, UNIT_NAMES))
     else:
         asked = _default_tests(columns, nuisance, tail, formula)
-    clusters, cluster_name, notes = _clusters(observations, covariates, data.columns)
-    notes += texts
-    notes += _notes_on_centring(matrix, columns, terms, asked, data)
+    clusters, cluster_name = _clusters(observations, covariates, data.columns)
+    notes = [*texts, *_notes_on_centring(matrix, columns, terms, asked, data)]
     blocks, whole = _exchangeability(observations, covariates)
     return Design(
         matrix, columns, asked, formula, blocks, nuisance,
@@ -189,29 +188,24 @@ def _nuisance(terms: Sequence[FormulaTerm]) -> tuple[str, ...]:
 
 def _clusters(
     observations: Sequence[Observation], covariates: pd.DataFrame, used: Collection[str]
-) -> tuple[NDArray[np.int64] | None, str, list[str]]:
-    """Return the cluster (K,) of each map, the name of what defines them, and notes; None: all maps are independent.
+) -> tuple[NDArray[np.int64] | None, str]:
+    """Return the cluster (K,) of each map, and the name of what defines them; None: all maps are independent.
 
     Clusters are subjects or studies, or those of a column ``cluster`` that the
-    formula does not use.
+    formula does not use; whose value is missing there is a cluster alone.
     """
     labels, name = [observation.unit_label for observation in observations], str(covariates.columns[0])
-    notes: list[str] = []
-    if CLUSTER in covariates and CLUSTER not in used:
-        require_complete(observations, covariates, (CLUSTER,))
-        named = covariates[CLUSTER].astype(str)
+    if CLUSTER in covariates and CLUSTER not in used and covariates[CLUSTER].notna().any():
+        alone = pd.Series([f"{name} {label}" for label in labels])
+        named = covariates[CLUSTER].astype(object).map(str, na_action="ignore").fillna(alone)
         parted = [str(unit) for unit, own in named.groupby(labels, sort=False) if own.nunique() > 1]
         if parted:
-            msg = f"The column {CLUSTER!r} parts the maps of {', '.join(parted[:10])}: give all maps of one {name} one."
+            units = ", ".join(parted[:10])
+            msg = f"The column {CLUSTER!r} parts the maps of {units}: give all maps of one {name} the same label."
             raise DataError(msg)
         labels, name = named.tolist(), CLUSTER
-        if len(set(labels)) < len(labels):
-            notes.append(
-                f"Maps of one {CLUSTER} are taken to depend on each other ({len(set(labels))} clusters, by the column "
-                f"{CLUSTER!r})."
-            )
     codes = pd.factorize(np.array(labels, dtype=object))[0].astype(np.int64)
-    return (codes, name, notes) if codes.max() + 1 < codes.size else (None, "", [])
+    return (codes, name) if codes.max() + 1 < codes.size else (None, "")
 
 
 def _places(data: pd.DataFrame, clusters: NDArray[np.int64] | None) -> NDArray[np.int64] | None:

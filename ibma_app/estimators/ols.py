@@ -72,7 +72,12 @@ def check(design: Design, settings: Mapping[str, str]) -> tuple[str, ...]:
                 f"The F test {test.name!r} has {len(test.weights)} rows, too many for an error that is estimated from "
                 f"{design.n_clusters} independent {design.cluster_plural}. Test fewer rows at once."
             )
-    return ()
+    if design.repeated or not design.dependent:
+        return ()
+    return (
+        f"Maps of one {design.cluster_noun} are taken to depend on each other: there are {design.n_clusters} "
+        f"{design.cluster_plural}, by the column {design.cluster_name!r}.",
+    )
 
 
 def _check_exchangeability(design: Design, clusters: NDArray[np.int64]) -> None:
@@ -199,6 +204,22 @@ ESTIMATOR = Estimator(
             "Generalisability, random effects and population inference",
             "NeuroImage 7, S754",
             "10.1016/S1053-8119(18)31587-8",
+        ),
+        Citation(
+            "bell2002",
+            "Bell RM, McCaffrey DF",
+            2002,
+            "Bias reduction in standard errors for linear regression with multi-stage samples",
+            "Survey Methodology 28(2), 169-181",
+        ),
+        Citation(
+            "pustejovsky2018",
+            "Pustejovsky JE, Tipton E",
+            2018,
+            "Small-sample methods for cluster-robust variance estimation and hypothesis testing in fixed effects "
+            "models",
+            "Journal of Business & Economic Statistics 36(4), 672-683",
+            "10.1080/07350015.2016.1247004",
         ),
     ),
     settings=_SETTINGS,

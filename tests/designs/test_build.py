@@ -238,7 +238,9 @@ def test_a_column_cluster_tells_who_depends_on_whom(observe, write):
     design = build_design(rows, data)
     assert design.clusters.tolist() == [0, 0, 1, 2]
     assert (design.cluster_name, design.repeated, design.dependent) == ("cluster", False, True)
-    assert "3 clusters" in design.notes[0]
+    lacking = build_design(rows, data.assign(cluster=["x", "x", None, None]))
+    assert lacking.clusters.tolist() == [0, 0, 1, 2]
+    assert build_design(rows, data.assign(cluster=[None] * 4)).clusters is None
     used = build_design(rows, data.assign(cluster=["x", "x", "y", "y"]), "1 + C(cluster)")
     assert (used.clusters, used.notes) == (None, ())
     twice = [observe(str(i), ses=ses) for i in range(2) for ses in "12"]

@@ -115,6 +115,13 @@ def test_the_default_is_that_of_the_design():
     assert ESTIMATOR.defaults(replace(NAMED, clusters=np.arange(M * N))) == POOLED
 
 
+def test_a_column_of_clusters_is_named():
+    of_column = replace(NAMED, cluster_name="cluster", repeated=False)
+    assert check(of_column, ROBUST) == (
+        "Maps of one cluster are taken to depend on each other: there are 8 clusters, by the column 'cluster'.",
+    )
+
+
 def test_robust_errors_answer_tests_between_subjects():
     assert check(NAMED, ROBUST) == ()
     for weights in ([1.0, 0, 0, 0], [1, 1, 1, 1.5], [0, 0, 0, 1]):
