@@ -30,11 +30,14 @@ ARG VERSION=0+unknown
 RUN SETUPTOOLS_SCM_PRETEND_VERSION="${VERSION}" /opt/ibma/bin/pip install --no-cache-dir --no-deps /src \
     && /opt/ibma/bin/pip check \
     && /opt/ibma/bin/pip uninstall -y pip
-# compile the kernels ahead, for any CPU of this architecture; the demo is the rest of them, and the image's first test
-ENV NUMBA_CPU_NAME=generic
-RUN /opt/ibma/bin/python /src/docker/compile_kernels.py \
-    && /opt/ibma/bin/ibma-demo /tmp/demo \
-    && rm -rf /tmp/demo \
+# compile the kernels ahead, for any CPU of this architecture and for those of the last ten years (a fifth faster; where
+# the builder's own is older, the second round finds all done); the demo is the rest of them, and the image's first test
+RUN for names in generic "x86-64-v3 generic"; do \
+        export IBMA_CPU_NAMES="${names}" \
+        && /opt/ibma/bin/python /src/docker/compile_kernels.py \
+        && /opt/ibma/bin/ibma-demo /tmp/demo \
+        && rm -rf /tmp/demo || exit 1; \
+    done \
     && chmod -R a+rX /opt/ibma
 
 FROM ${BASE_IMAGE}
@@ -50,9 +53,9 @@ RUN echo "${VERSION}" > /version
 # Apptainer HOME is the user's own, so that nobody's caches meet in a /tmp that all share.
 ENV PATH=/opt/ibma/bin:$PATH \
     HOME=/tmp \
+    IBMA_CPU_NAMES="x86-64-v3 generic" \
     LANG=C.UTF-8 \
     MPLBACKEND=Agg \
-    NUMBA_CPU_NAME=generic \
     PYTHONNOUSERSITE=1 \
     TEMPLATEFLOW_HOME=/opt/templateflow
 LABEL org.opencontainers.image.title="ibma-app" \

@@ -2,8 +2,9 @@
 
 The kernels land beside their source (``ibma_app/stats/__pycache__``), where a
 container finds them under any uid and on a read-only file system. They are
-compiled for a generic CPU (NUMBA_CPU_NAME in the Dockerfile), so that they
-serve, with the same bits, on every machine that the image runs on.
+compiled for the kind of CPU that IBMA_CPU_NAMES says (the Dockerfile runs this
+once for each), so that they serve, with the same bits, on every machine that
+the image runs on.
 
 What runs is the command line, on small simulated data: every estimator, every
 inference, t and F tests. A kernel that nothing here calls would be compiled
@@ -63,7 +64,7 @@ def run_everything(folder: Path) -> None:
 
 
 def kernels_left_over() -> list[str]:
-    """List the kernels of ``stats`` that are not on disk."""
+    """List the kernels of ``stats`` that are not on disk, for any kind of CPU."""
     left = []
     for module in iter_modules(ibma_app.stats.__path__, "ibma_app.stats."):
         for name, item in vars(import_module(module.name)).items():

@@ -54,3 +54,5 @@ expect "both levels, without HOME" \
     "$(find "$OUTPUT/both/group" -name '*corr-tfce_stat-log10p_statmap.nii.gz' | wc -l | tr -d ' ')" 1
 expect "kernels loaded" $(($(grep -c 'data loaded' "$OUTPUT/numba.txt") > 0)) 1
 expect "kernels compiled at run time" "$(grep -c 'data saved' "$OUTPUT/numba.txt" || true)" 0
+inside env NUMBA_DEBUG_CACHE=1 IBMA_CPU_NAMES=generic ibma-app /out/demo/data/subjects /out/generic participant > "$OUTPUT/generic.txt"
+expect "kernels for any processor, too" "$(grep -c 'data saved' "$OUTPUT/generic.txt" || true)" 0

@@ -1,17 +1,61 @@
 """Compiles kernels: functions that loop over voxels, in numba's subset of Python."""
 
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from numba import config, njit
-from numba.core.codegen import JITCodeLibrary
+from numba.core.codegen import JITCodeLibrary, get_host_cpu_features
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 
 from ibma_app.stats.kernel_cache import KernelCache
 
 # four sums side by side become one vector instruction: a quarter less time, the same bits
 config.SLP_VECTORIZE = 1  # type: ignore[attr-defined]
+
+_CPU_NAMES = "IBMA_CPU_NAMES"  # the environment variable with the kinds of processor that an image has kernels for
+_FEATURES: dict[str, tuple[str, ...]] = {  # what a processor must have, in LLVM's words
+    "generic": (),
+    "x86-64-v3": (
+        *("cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3"),
+        *("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave"),
+    ),
+}
+
+
+def choose_cpu(names: str, features: str) -> str:
+    """Return the first kind of processor in a list whose features are all there.
+
+    Parameters
+    ----------
+    names : str
+        Names of kinds, best first, e.g. ``x86-64-v3 generic``; names that are
+        not known here are passed over.
+    features : str
+        What a processor has and has not, as numba and LLVM write it:
+        ``+avx,-avx2``.
+
+    Returns
+    -------
+    str
+        A kind's name; empty where none fits, and kernels are compiled for the processor itself.
+    """
+    there = {feature.removeprefix("+") for feature in features.split(",") if feature.startswith("+")}
+    known = (name for name in names.split() if name in _FEATURES)
+    return next((name for name in known if there.issuperset(_FEATURES[name])), "")
+
+
+def _compile_for_a_kind() -> None:
+    """Compile for a kind of processor, not for this one, where the environment says so: an image serves many."""
+    names = os.environ.get(_CPU_NAMES, "")
+    kind = choose_cpu(names, get_host_cpu_features()) if names else ""
+    if kind and config.CPU_NAME is None:  # type: ignore[attr-defined]
+        config.CPU_NAME = kind  # type: ignore[attr-defined]
+        config.CPU_FEATURES = ""  # type: ignore[attr-defined]
+
+
+_compile_for_a_kind()
 
 
 class _UnfinishedLibrary(JITCodeLibrary):

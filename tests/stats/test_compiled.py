@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numba
 import pytest
+from numba.core.codegen import get_host_cpu_features
 
 import ibma_app
+from ibma_app.stats.compiled import choose_cpu
 
 KERNEL = """
 import numpy as np
@@ -106,6 +108,36 @@ def test_named_folder_comes_first(run_python, copied, tmp_path):
     run(run_python, copied, NUMBA_CACHE_DIR=str(tmp_path / "kept"))
     assert list((tmp_path / "kept").rglob("*.nbi"))
     assert not list(copied.rglob("*.nbi"))
+
+
+OLD = "+cmov,+cx8,+mmx,+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+sahf,+avx,+xsave"
+HASWELL = f"{OLD},+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,-avx512f"
+
+
+@pytest.mark.parametrize(
+    ("names", "features", "kind"),
+    [
+        ("x86-64-v3 generic", HASWELL, "x86-64-v3"),
+        ("x86-64-v3 generic", f"{OLD},-avx2", "generic"),
+        ("x86-64-v3 generic", "+neon", "generic"),  # another architecture
+        ("generic x86-64-v3", HASWELL, "generic"),
+        ("x86-64-v9 x86-64-v3", HASWELL, "x86-64-v3"),
+        ("x86-64-v3", "", ""),
+        ("", HASWELL, ""),
+    ],
+)
+def test_kind_of_processor(names, features, kind):
+    assert choose_cpu(names, features) == kind
+
+
+def test_kernels_for_two_kinds_of_processor(run_python, copied):
+    """As in the image: each set is compiled once, and taken where it was asked for."""
+    for names in ("generic", "x86-64-v3 generic"):
+        assert run(run_python, copied, IBMA_CPU_NAMES=names)[:2] in (["0", "1"], ["1", "0"])
+        assert run(run_python, copied, IBMA_CPU_NAMES=names)[:2] == ["1", "0"]
+    assert run(run_python, copied, IBMA_CPU_NAMES="generic")[:2] == ["1", "0"]
+    two = choose_cpu("x86-64-v3", get_host_cpu_features()) == "x86-64-v3"
+    assert len(list(copied.rglob("combine._weighted_z*.nbc"))) == 1 + two
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="nothing is read-only for root")
