@@ -20,7 +20,7 @@ from clock import say
 
 HERE = Path(__file__).parent
 PACKAGES = ("ibma-app", "numpy", "scipy", "numba", "nilearn", "pymare", "pybids", "zlib-ng")
-NAMES = ("files", "growth", "estimators", "resampling", "indexing")
+NAMES = ("files", "growth", "estimators", "resampling", "indexing", "cold")
 
 
 def machine(nimare: str | None) -> str:
@@ -65,7 +65,7 @@ def script(name: str, *words: str) -> None:
 
 
 def others(only: list[str], quick: bool) -> None:
-    """Run what has a door of its own."""
+    """Run the benchmarks that are scripts of their own."""
     if "estimators" in only and importlib.util.find_spec("pymare"):
         script("bench_estimators.py", *(("--voxels", "20000") if quick else ()))
     if "resampling" in only:
@@ -74,6 +74,8 @@ def others(only: list[str], quick: bool) -> None:
             script("bench_resampling.py", "--maps", "100")
     if "indexing" in only:
         script("bench_indexing.py", *(("--subjects", "300") if quick else ()))
+    if "cold" in only:
+        script("bench_cold.py", "--kernels", "10" if quick else "40")
 
 
 def main() -> None:
