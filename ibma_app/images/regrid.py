@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ibma_app.core.coverage import COVERED, EDGE, OUTSIDE
+from ibma_app.core.block import COVERED, EDGE, OUTSIDE
 from ibma_app.core.grid import NEAR, Grid
 
 Floats = NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.coverage import (
+from ibma_app.core.block import (
     BACKGROUND,
     COVERED,
     NOT_FINITE,

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.block import Floats, VoxelBlock
-from ibma_app.core.coverage import Indices
+from ibma_app.core.block import Floats, Indices, VoxelBlock
 from ibma_app.core.errors import DataError, IbmaError, UsageError
 from ibma_app.core.grid import Grid
 from ibma_app.core.results import MapSurvey

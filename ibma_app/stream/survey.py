@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.coverage import BACKGROUND, COVERED, NOT_FINITE, REASONS
+from ibma_app.core.block import BACKGROUND, COVERED, NOT_FINITE, REASONS
 from ibma_app.core.errors import DataError
 from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Observation
@@ -59,7 +59,7 @@ def pack_suspect(values: Mapping[str, NDArray[Any]], reasons: NDArray[np.uint8])
     values : mapping of str to ndarray, (N,)
         Of "effect", "variance", "z": at the voxels that it covers.
     reasons : ndarray of uint8, (V,)
-        Indices into `ibma_app.core.coverage.REASONS`.
+        Indices into `ibma_app.core.block.REASONS`.
     """
     if not next(iter(values.values())).size or not _has_gap(values):
         return None

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from nilearn.image import resample_img, smooth_img
 
-from ibma_app.core.coverage import BACKGROUND, COVERED, EDGE, OUTSIDE
+from ibma_app.core.block import BACKGROUND, COVERED, EDGE, OUTSIDE
 from ibma_app.core.grid import Grid
 from ibma_app.images.regrid import regrid, regrid_mask, reorient, same_lattice, smooth, tell_apart, voxels_apart
 

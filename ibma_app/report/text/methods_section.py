@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ibma_app.core.coverage import MIN_COVERAGE
+from ibma_app.core.block import MIN_COVERAGE
 from ibma_app.core.design import Design
 from ibma_app.core.methods import Citation
 from ibma_app.core.results import EstimatorResult, Results
