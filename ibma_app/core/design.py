@@ -49,6 +49,8 @@ class Design:
     places: NDArray[np.int64] | None = (
         None  # (K,) rows of one number are one condition of their clusters; None: all are
     )
+    units: NDArray[np.int64] | None = None  # (K,) 0 to n - 1: subject or study of each map; None: each has one
+    unit_name: str = ""  # the column that names them
 
     @property
     def one_sample(self) -> bool:

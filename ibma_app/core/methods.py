@@ -80,7 +80,8 @@ class Estimator:
     words: tuple[Sentence, ...] = ()  # what it does, and which question it asks
     caveat: str = ""  # a warning whenever it is used at group level
     takes_designs: bool = True  # False: one-sample only
-    takes_repeated: bool = False  # several maps of one subject
+    takes_repeated: bool = False  # several maps of one subject or study
+    models_clusters: bool = False  # its model says how the maps of one cluster (`Design.clusters`) depend on each other
     takes_unsigned: bool = False  # z made of p without a sign
     gives: tuple[str, ...] = ()  # maps besides those of the test: of "tau2", "q", "i2", "h2", "prediction"
     settings: Mapping[str, Setting] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Build a design of observations, covariates and a formula, or say why it cannot be estimated."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from ibma_app.core.statmap import Observation
 from ibma_app.designs.aliases import describe_aliases, has_full_rank
 from ibma_app.designs.expressions import INTERCEPT
 from ibma_app.designs.factors import find_factors
-from ibma_app.designs.formulas import FormulaTerm, evaluate_formula, numeric_factors, used_variables
+from ibma_app.designs.formulas import Evaluated, FormulaTerm, evaluate_formula, numeric_factors, used_variables
 from ibma_app.designs.tables import TABLE_PATH, require_complete
 from ibma_app.designs.tests import TestSpec, default_tests, resolve_tests
 from ibma_app.designs.text_columns import describe_texts
@@ -42,6 +42,7 @@ def build_design(
     tests: Mapping[str, TestSpec] | None = None,
     *,
     tail: str = "two-sided",
+    advice: Callable[[], str] = str,
 ) -> Design:
     """Build the design that a formula describes.
 
@@ -57,6 +58,9 @@ def build_design(
         By default every column that is not nuisance is tested.
     tail : str
         Of t tests that have none of their own.
+    advice : callable, optional
+        Returns what to do where subjects have several maps, and the formula has a column for each beside what does not
+        vary within them.
 
     Returns
     -------
@@ -80,23 +84,27 @@ def build_design(
     labels = {label for observation in observations for label in observation.entities.values()}
     own = data[[name for name in data.columns if not set(data[name].astype(str)) <= labels]]  # names' labels are labels
     texts = describe_texts(terms, own, covariates.attrs.get(TABLE_PATH))
-    _check_rank(matrix, columns, terms, data, formula)
     nuisance = _nuisance(terms)
+    repeated = len({one.unit_label for one in observations}) < len(observations)
+    _check_rank(evaluated, data, formula, advice if nuisance and repeated else str)
     if tests:
         asked = resolve_tests(tests, columns, tail, find_factors(evaluated, data, UNIT_NAMES))
     else:
         asked = _default_tests(columns, nuisance, tail, formula)
     clusters, cluster_name = _clusters(observations, covariates, data.columns)
+    units = pd.factorize(np.array([one.unit_label for one in observations], dtype=object))[0].astype(np.int64)
     notes = [*texts, *_notes_on_centring(matrix, columns, terms, asked, data)]
     blocks, whole = _exchangeability(observations, covariates)
     return Design(
         matrix, columns, asked, formula, blocks, nuisance,
-        repeated=len({observation.unit_label for observation in observations}) < len(observations),
+        repeated=repeated,
         notes=tuple(notes),
         whole_blocks=whole,
         clusters=clusters,
         cluster_name=cluster_name,
         places=_places(data, clusters),
+        units=units if repeated else None,
+        unit_name=str(covariates.columns[0]),
     )  # fmt: skip
 
 
@@ -151,10 +159,9 @@ def _check_finite(matrix: Floats, columns: Sequence[str], observations: Sequence
         raise DataError(msg)
 
 
-def _check_rank(
-    matrix: Floats, columns: Sequence[str], terms: Sequence[FormulaTerm], data: pd.DataFrame, formula: str
-) -> None:
+def _check_rank(evaluated: Evaluated, data: pd.DataFrame, formula: str, advice: Callable[[], str]) -> None:
     """Refuse designs that cannot be estimated, and say why."""
+    matrix, columns, terms, _ = evaluated
     full = has_full_rank(matrix)
     empty = [term for term in terms if not term.columns]
     constant = [name for name in data.columns if data[name].nunique() == 1]
@@ -176,7 +183,7 @@ def _check_rank(
     if not full:
         msg = (
             f"--formula {formula!r} cannot be estimated, because columns follow from each other: "
-            f"{'; '.join(describe_aliases(matrix, columns)[:5])}. Leave one of each out of the formula."
+            f"{'; '.join(describe_aliases(matrix, columns)[:5])}. {advice() or 'Leave one of each out of the formula.'}"
         )
         raise DataError(msg)
 

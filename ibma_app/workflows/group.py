@@ -35,7 +35,7 @@ from ibma_app.workflows.choose_peaks import gather_peaks
 from ibma_app.workflows.infer import infer_all
 from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_group
-from ibma_app.workflows.plan.choose_estimators import Choice, choose_estimators
+from ibma_app.workflows.plan.choose_estimators import Choice, choose_estimators, modelled_advice
 from ibma_app.workflows.plan.find_inputs import Gathered, gather
 from ibma_app.workflows.run.log import RunRecord, as_ibma_error, log_outcome, run_folder
 from ibma_app.workflows.run.resources import make_checkpoints, open_workers, resources_for
@@ -266,7 +266,10 @@ def prepare(
     """Build an analysis's design and choose its estimators, before any map is read."""
     key = f"{'study' if analysis.unit == 'study' else 'participant'}_id"
     covariates = collect_covariates(analysis.observations, gathered.table, key, gathered.table_path)
-    design = build_design(analysis.observations, covariates, options.formula, tests, tail=options.tail)
+    design = build_design(
+        analysis.observations, covariates, options.formula, tests, tail=options.tail,
+        advice=lambda: modelled_advice(analysis),
+    )  # fmt: skip
     return design, choose_estimators(analysis, options, design)
 
 

@@ -9,7 +9,9 @@ from dataclasses import replace
 from ibma_app.core.errors import DatasetError, NothingSelectedError, UsageError
 from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.dataset.entities import fit_labels, long_name, order_entities, short_name
+from ibma_app.estimators import estimators_that, find_estimator
 from ibma_app.images.spaces import is_mni
+from ibma_app.stream.convert import can_give
 from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.plan.splits import ACQUIRED, tell_group_splits, tell_participant_splits
 
@@ -18,6 +20,8 @@ log = logging.getLogger(__name__)
 NEVER_COMBINED = ("sub", "study", "contrast", "space", "stat")
 ROOM = {"participant": 220, "mean": 165, "tests": 100}
 """Characters of an analysis's name: what estimators, inferences and tests add fits beside them into 255 bytes."""
+PLACES = frozenset({"space", "res"})
+"""Entities that do not make two maps of one subject or study two measurements."""
 UNIT_KEYS = {"subject": "sub", "study": "study"}
 
 
@@ -96,10 +100,11 @@ def plan_group(observations: Sequence[Observation], options: Options, formula_na
     _refuse_scattered_contrasts(groups, unit, observations)
     for text in tell_group_splits(groups, unit):
         log.warning("%s", text)
+    several = all(name != "auto" and find_estimator(name).takes_repeated for name in options.estimator)
     analyses = []
     for key, rows in groups.items():
         entities, notes = _name_entities(dict(key), rows, pooled, repeated)
-        _refuse_duplicates(rows, unit, repeated)
+        _refuse_duplicates(rows, unit, repeated | (pooled - PLACES if several else set()))
         notes = (*notes, *_sidecar_notes(rows))
         analyses.append(Analysis("group", unit, entities, tuple(rows), tuple(sorted(pooled | repeated)), notes))
     one_mean = options.formula == "1" and not options.test and options.contrast_file is None
@@ -223,10 +228,11 @@ def _refuse_scattered_contrasts(
         )
 
 
-def _refuse_duplicates(rows: Sequence[Observation], unit: str, repeated: set[str]) -> None:
+def _refuse_duplicates(rows: Sequence[Observation], unit: str, apart: set[str]) -> None:
+    """Refuse two maps of one subject or study that no entity of ``apart`` tells apart."""
     seen: dict[tuple[str, ...], Observation] = {}
     for row in rows:
-        key = (row.unit_label, *(row.entities.get(entity, "") for entity in sorted(repeated)))
+        key = (row.unit_label, *(row.entities.get(entity, "") for entity in sorted(apart)))
         if key in seen:
             raise DatasetError(
                 f"Two maps of one {unit} ({row.unit_label}) meet in one analysis: {seen[key].path} and {row.path}. "
@@ -239,6 +245,8 @@ def _part_duplicates(one: Observation, other: Observation, rows: Sequence[Observ
     """Say what helps where two maps of one subject or study meet in an analysis."""
     differ = sorted(k for k in {*one.entities, *other.entities} if one.entities.get(k) != other.entities.get(k))
     others = "Keep one with --bids-filter-file, or name what tells them apart in --formula (repeated measures)."
+    if set(differ) - PLACES - {"desc"}:
+        others += _several(differ, rows, unit)
     has_variance = all("variance" in row.statmaps or {"effect", "t"} <= set(row.statmaps) for row in (one, other))
     if unit == "subject" and has_variance and set(differ) <= {*ACQUIRED, "ses", "task"}:
         combine = " ".join(dict.fromkeys(("run", *differ)))
@@ -247,6 +255,17 @@ def _part_duplicates(one: Observation, other: Observation, rows: Sequence[Observ
             f"with the same OUTPUT_DIR. Or: {others[0].lower()}{others[1:]}"
         )
     return others
+
+
+def _several(differ: Sequence[str], rows: Sequence[Observation], unit: str) -> str:
+    """Name the estimators that take several maps of one subject or study, and how they are pooled."""
+    able = estimators_that(
+        lambda record: record.takes_repeated and all(can_give(row, need) for row in rows for need in record.needs)
+    )  # none of them needs sample sizes
+    if not able:
+        return ""
+    pool = " ".join(long_name(key) for key in differ)
+    return f" All maps of one {unit} enter an analysis with --estimator {' or '.join(able)}, and --pool {pool}."
 
 
 def _refuse_collisions(analyses: Sequence[Analysis]) -> None:

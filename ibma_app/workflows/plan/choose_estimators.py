@@ -1,7 +1,7 @@
 """Which estimators an analysis gets, and why: the choices of ``auto``, and checks of those that are named."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ibma_app.core.design import Design
@@ -40,6 +40,7 @@ def choose_estimators(analysis: Analysis, options: Options, design: Design) -> t
     """
     if options.estimator == ("auto",):
         names, reason = _automatic(analysis, options, repeated=design.repeated, one_sample=design.one_sample)
+        _tell_of_dependence(names, analysis, design)
     else:
         names, reason = options.estimator, "asked for"
     found = []
@@ -65,9 +66,57 @@ def _choice(estimator: Estimator, reason: str, analysis: Analysis, options: Opti
         )
     if estimator.caveat:
         notes.append(estimator.caveat)
+    if design.dependent and not design.repeated and not estimator.takes_repeated:
+        notes.append(_independent_words(estimator, analysis, design))
     if estimator.check is not None:
-        notes += estimator.check(design, chosen)
+        try:
+            notes += estimator.check(design, chosen)
+        except DataError as error:
+            advice = modelled_advice(analysis) if design.nuisance and design.repeated else ""
+            raise DataError(f"{error.message} {advice}".rstrip()) from error
     return Choice(estimator, chosen, reason, tuple(notes))
+
+
+def _able(analysis: Analysis, holds: Callable[[Estimator], bool]) -> tuple[str, ...]:
+    """List the estimators of a kind that the maps of an analysis give all they need."""
+    rows = analysis.observations
+    return estimators_that(
+        lambda record: (
+            holds(record) and all(can_give(row, need) for need in record.needs for row in rows if need != "sample_size")
+        )
+    )
+
+
+def modelled_advice(analysis: Analysis) -> str:
+    """Say what tests what is the same in all maps of a subject, beside a column for each subject; "": nothing does."""
+    able = _able(analysis, lambda record: record.models_clusters and record.takes_designs)
+    if not able:
+        return ""
+    key = f"C({'study' if analysis.unit == 'study' else 'participant'}_id)"
+    return f"Leave {key} out of --formula and ask for --estimator {_or(able)}, which models what it stood for."
+
+
+def _tell_of_dependence(names: Iterable[str], analysis: Analysis, design: Design) -> None:
+    """Say which estimators model the dependence of maps, where ``auto`` took none of them."""
+    able = _able(analysis, lambda record: record.models_clusters) if design.dependent else ()
+    if able:
+        log.info(
+            "auto took %s. How the maps of one %s depend on each other is modelled by --estimator %s, which auto never "
+            "takes: ask for it by name%s.",
+            " and ".join(names), design.cluster_noun, _or(able),
+            f", and leave C({design.cluster_name}) out of --formula" if design.nuisance else "",
+        )  # fmt: skip
+
+
+def _independent_words(estimator: Estimator, analysis: Analysis, design: Design) -> str:
+    """Warn that an estimator takes maps for independent that a column says depend on each other."""
+    able = _able(analysis, lambda record: record.takes_repeated and (record.takes_designs or design.one_sample))
+    advice = f" --estimator {_or(able)} takes them as dependent." if able else ""
+    return (
+        f"{estimator.name} takes all {len(design.matrix)} maps as independent, and by the column "
+        f"{design.cluster_name!r} they are {design.n_clusters} {design.cluster_plural}: its p values are too small "
+        f"where maps of one {design.cluster_noun} are alike.{advice}"
+    )
 
 
 def units_problem(analysis: Analysis, options: Options) -> str | None:
