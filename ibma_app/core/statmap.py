@@ -63,6 +63,7 @@ class Observation:
     sample_size: float | None = None
     units: str = "unknown"
     tail: str | None = None
+    refused: str = ""  # why none of its maps is used: a sidecar states what cannot be
 
     @property
     def label(self) -> str:

@@ -1,6 +1,5 @@
 """Finds the datasets that hold the maps: BIDS_DIR, its derivatives, named ones, folders of studies."""
 
-import json
 import logging
 import os
 import re
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ibma_app.core.errors import DatasetError, InputError
+from ibma_app.core.from_files import read_json
 from ibma_app.core.statmap import Dataset
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def read_description(root: Path, *, required: bool = True) -> dict[str, Any]:
     path = root / DESCRIPTION
     cure = f"A derivative dataset needs at least {_EXAMPLE} in it (or use --skip-bids-validation)."
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
     except OSError as error:
         if not required:
             return {}

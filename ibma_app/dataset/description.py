@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from ibma_app.core.errors import OutputError, UsageError
+from ibma_app.core.from_files import read_json, read_text
 from ibma_app.core.statmap import Dataset
 from ibma_app.dataset.datasets import DESCRIPTION, is_another
 from ibma_app.dataset.output_dir import Output, lock_shared
@@ -66,7 +67,7 @@ def read_own_description(root: Path) -> dict[str, Any]:
     """
     path = root / DESCRIPTION
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -91,7 +92,8 @@ def merge_description(
 ) -> dict[str, Any]:
     """Make the description from the existing one and the inputs; what users wrote into it stays."""
     inputs = [dataset for dataset in datasets if dataset.name]
-    links = dict(existing.get("DatasetLinks", {}))
+    stated = existing.get("DatasetLinks")
+    links = {name: link for name, link in stated.items() if isinstance(link, str)} if isinstance(stated, dict) else {}
     for dataset in inputs:
         link = locate(dataset.root, root)
         earlier = links.get(dataset.name, link)
@@ -101,9 +103,9 @@ def merge_description(
                 f'{root / DESCRIPTION}: the name "{dataset.name}" links to {earlier} already; '
                 f"give {dataset.root} another one: --derivatives NAME={dataset.root}"
             )
-    chain = [entry for entry in existing.get("GeneratedBy", [])[1:] if isinstance(entry, dict)]
-    chain += [entry for dataset in inputs for entry in _entries(dataset.description, "GeneratedBy")]
-    sources = list(existing.get("SourceDatasets", []))
+    chain = _entries(existing, "GeneratedBy", "Name")[1:]
+    chain += [entry for dataset in inputs for entry in _entries(dataset.description, "GeneratedBy", "Name")]
+    sources = _entries(existing, "SourceDatasets")
     sources += [_describe_source(dataset, root) for dataset in inputs]
     content = {
         "Name": name,
@@ -123,7 +125,7 @@ def merge_description(
 
 def locate(target: Path, root: Path) -> str:
     """Return a path as a URI reference relative to OUTPUT_DIR, names of links kept."""
-    return quote(Path(os.path.relpath(target, os.path.realpath(root))).as_posix())
+    return quote(os.fsencode(Path(os.path.relpath(target, os.path.realpath(root))).as_posix()))
 
 
 def _describe_source(dataset: Dataset, root: Path) -> dict[str, str]:
@@ -138,10 +140,11 @@ def _describe_source(dataset: Dataset, root: Path) -> dict[str, str]:
     return source
 
 
-def _entries(description: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    """Return the objects of a list; anything else in it is left out."""
+def _entries(description: Mapping[str, Any], key: str, needed: str | None = None) -> list[dict[str, Any]]:
+    """Return the objects of a list, those with a key that is needed; anything else in it is left out."""
     value = description.get(key)
-    return [one for one in value if isinstance(one, dict) and one.get("Name")] if isinstance(value, list) else []
+    objects = [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    return [one for one in objects if needed is None or one.get(needed)]
 
 
 def _find_license(datasets: Iterable[Dataset]) -> str:
@@ -210,8 +213,8 @@ def _write_parts(output: Output, name: str, intro: str, parts: Mapping[str, str]
 def _read_text(path: Path) -> str | None:
     """Read a shared file; None when there is none."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise OutputError(f"{path} is there but cannot be read: {error}.") from error

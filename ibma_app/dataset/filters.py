@@ -1,11 +1,11 @@
 """Selects maps by labels of the command line and BIDS filter files, and explains why none are left."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ibma_app.core.errors import InputError, UsageError
+from ibma_app.core.from_files import read_json, read_text
 from ibma_app.core.labels import contrast_label, is_label
 from ibma_app.core.statmap import KINDS
 from ibma_app.dataset.entities import LONG_NAMES, same_label, short_name
@@ -45,7 +45,7 @@ def read_filter_file(path: Path) -> dict[str, dict[str, Any]]:
         When it is not JSON, or its keys are not kinds of map.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
     except OSError as error:
         raise InputError(f"{path}: the filter file cannot be read: {error.strerror}.") from error
     except ValueError as error:
@@ -124,8 +124,8 @@ def _is_file(value: str) -> bool:
 def _read_lines(path: Path) -> list[str]:
     """Read the labels of a file: one per line, or the key column of a TSV."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: the file of labels cannot be read: {error}.") from error
     rows = [line.split("\t") for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if not rows:

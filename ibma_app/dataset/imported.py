@@ -1,13 +1,11 @@
 """Files of a dataset of imported results: its description, its table of participants or studies, earlier maps."""
 
-import csv
-import io
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ibma_app.core.errors import OutputError
+from ibma_app.core.from_files import read_json, read_text
 from ibma_app.dataset.datasets import DESCRIPTION
 from ibma_app.dataset.description import merge_description, read_own_description
 from ibma_app.dataset.output_dir import Output, lock_shared
@@ -47,7 +45,7 @@ def describe_import(output: Output, version: str, software: Collection[str], sou
         content = merge_description(existing, output.root, version, (), "Statistic maps of other software")
         chain = list(content["GeneratedBy"])
         chain += [{"Name": name} for name in software if name not in {entry.get("Name") for entry in chain}]
-        listed = list(content.get("SourceDatasets", []))
+        listed = list(content.get("SourceDatasets", ()))
         listed += [{"URL": url} for url in sources if url not in {entry.get("URL") for entry in listed}]
         content |= {"GeneratedBy": chain, "SourceDatasets": listed}
         if content == existing:
@@ -88,16 +86,15 @@ def update_rows(output: Output, table: str, rows: Mapping[str, Mapping[str, Any]
 def _read_rows(path: Path, key: str) -> tuple[list[str], list[dict[str, Any]]]:
     """Read a table as text; empty when there is none."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except FileNotFoundError:
         return [], []
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise OutputError(f"{path} is there but cannot be read: {error}.") from error
-    reader = csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE)
-    columns = list(reader.fieldnames or [])
+    columns, *lines = [line.split("\t") for line in text.split("\n") if line] or [[]]
     if columns and key not in columns:
         raise OutputError(f"{path} has no column {key}: it is not a table of ours. Rename it or mend it.")
-    rows = [{name: value for name, value in row.items() if name is not None} for row in reader]
+    rows: list[dict[str, Any]] = [dict(zip(columns, cells, strict=False)) for cells in lines]
     return columns, [row for row in rows if row.get(key) not in _MISSING]
 
 
@@ -105,7 +102,7 @@ def _describe_columns(output: Output, table: str, columns: Sequence[str]) -> Non
     """Describe the known columns in the table's .json; existing descriptions stay."""
     path = output.root / f"{table}.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         content = {}
     except (OSError, ValueError):
@@ -137,7 +134,7 @@ def find_earlier(output: Output, folder: Path, sources: Sequence[str]) -> list[s
     found = set()
     for path in (output.root / folder).glob("*_stat-*_statmap.json"):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except (OSError, ValueError):
             continue
         if isinstance(content, dict) and content.get("Sources") == list(sources):

@@ -1,18 +1,21 @@
 """Brings the maps of all kinds that belong together into one row of a design."""
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ibma_app.core.errors import DatasetError
+from ibma_app.core.errors import DataError, DatasetError
+from ibma_app.core.from_files import read_dof, read_sample_size, show
 from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.dataset.entities import INDICES
+from ibma_app.dataset.sidecars import SidecarReader
 
 _log = logging.getLogger(__name__)
 
 _FOLDERS = ("node",)
+_MISSING = ("", "n/a", "na", "none", "null", "unknown")  # texts of a value that is not stated
 _DOF_KINDS = ("t", "z", "effect", "variance", "p")
 _Key = tuple[tuple[str, str], ...]
 
@@ -87,10 +90,14 @@ def _observe_one(
 ) -> Observation:
     """Make one observation from its maps."""
     unit = entities[unit_key]
-    sample_size = _find_number(kinds, "SampleSize")
-    if sample_size is None and sample_sizes is not None:
-        sample_size = _as_number(sample_sizes(unit, entities))
-    freedom = _find_dof(kinds, dof, sample_size)
+    sample_size, freedom, refused = None, _Dof(None, "unknown"), ""
+    try:
+        sample_size = _find_sample_size(kinds)
+        if sample_size is None and sample_sizes is not None:
+            sample_size = sample_sizes(unit, entities)
+        freedom = _find_dof(kinds, dof, sample_size)
+    except DataError as error:  # of this row alone
+        refused = f"{error.message} Correct it, or leave the key out."
     units = _find_text(kinds, "Units", ("effect", "variance"))
     tail = _find_text(kinds, "Tail", ("p",))
     return Observation(
@@ -102,6 +109,7 @@ def _observe_one(
         sample_size=sample_size,
         units=units or "unknown",
         tail=tail.lower() if tail else None,
+        refused=refused,
     )
 
 
@@ -110,14 +118,13 @@ def _find_dof(kinds: Mapping[str, StatMap], default: float | None, sample_size: 
     if "dof" in kinds:
         return _Dof(None, "map")
     for kind in _DOF_KINDS:
-        stated = kinds[kind].metadata.get("DegreesOfFreedom") if kind in kinds else None
+        stated = _stated(kinds[kind], "DegreesOfFreedom") if kind in kinds else None
         if stated is None:
             continue
-        number = _as_number(stated)
-        if number is not None:
-            return _Dof(number, "sidecar")
-        why = "there is no stat-dof map" if stated == "voxelwise" else "it is not a positive number"
-        _log.warning("%s: DegreesOfFreedom %r is not used: %s.", kinds[kind].path, stated, why)
+        if stated != "voxelwise" and not isinstance(stated, list):
+            return _Dof(read_dof(stated, _sidecar(kinds[kind], "DegreesOfFreedom"), "DegreesOfFreedom"), "sidecar")
+        why = "there is no stat-dof map" if stated == "voxelwise" else "it is not one number"
+        _log.warning("%s: DegreesOfFreedom %s is not used: %s.", kinds[kind].path, show(stated), why)
         break
     if default is not None:
         return _Dof(default, "--dof")
@@ -126,13 +133,26 @@ def _find_dof(kinds: Mapping[str, StatMap], default: float | None, sample_size: 
     return _Dof(None, "unknown")
 
 
-def _find_number(kinds: Mapping[str, StatMap], name: str) -> float | None:
-    """Return a number from the first sidecar that states a valid one."""
+def _find_sample_size(kinds: Mapping[str, StatMap]) -> float | None:
+    """Return the sample size of the first sidecar that states one."""
     for statmap in kinds.values():
-        number = _as_number(statmap.metadata.get(name))
-        if number is not None:
-            return number
+        stated = _stated(statmap, "SampleSize")
+        if stated is not None:
+            return read_sample_size(stated, _sidecar(statmap, "SampleSize"), "SampleSize")
     return None
+
+
+def _stated(statmap: StatMap, key: str) -> Any:
+    """Return a value of a map's metadata, that of a list of one; None where it is missing."""
+    value = statmap.metadata.get(key)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return None if isinstance(value, str) and value.strip().lower() in _MISSING else value
+
+
+def _sidecar(statmap: StatMap, key: str) -> Path:
+    """Return the file that states a value."""
+    return SidecarReader(statmap.dataset.root).where(statmap.path, key)
 
 
 def _find_text(kinds: Mapping[str, StatMap], name: str, preferred: Sequence[str]) -> str | None:
@@ -142,19 +162,6 @@ def _find_text(kinds: Mapping[str, StatMap], name: str, preferred: Sequence[str]
         if isinstance(value, str) and value.strip():
             return value.strip()
     return None
-
-
-def _as_number(value: Any) -> float | None:
-    """Return a positive finite number, also of a text or of a list of one; else None."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if value is None or isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) and number > 0 else None
 
 
 def _explain_twins(one: StatMap, other: StatMap) -> str:

@@ -1,10 +1,10 @@
 """Reads the metadata of maps from JSON sidecars, with BIDS inheritance; each folder is listed once."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ibma_app.core.from_files import read_json
 from ibma_app.dataset.entities import split_name
 
 _Pairs = tuple[tuple[str, str], ...]
@@ -52,6 +52,12 @@ class SidecarReader:
             else:
                 metadata.update(content)
         return metadata, "; ".join(errors) or None
+
+    def where(self, path: Path, key: str) -> Path:
+        """Return the sidecar that states a key of a map's metadata; the map itself where none does."""
+        parts = split_name(path.name)
+        contents = {one: self._load(one) for one in self.find(path, parts.entities, parts.suffix)}
+        return next((one for one in reversed(contents) if key in contents[one]), path)
 
     def find(self, path: Path, entities: Mapping[str, str], suffix: str) -> list[Path]:
         """List the sidecars that apply to a map, the most specific last."""
@@ -101,7 +107,7 @@ class SidecarReader:
 def _load_object(path: Path) -> dict[str, Any] | str:
     """Read a JSON object, or return why it cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
     except FileNotFoundError:
         return f"{path}: its content is not here (get it with datalad get or git annex get)"
     except OSError as error:

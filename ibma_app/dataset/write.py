@@ -21,7 +21,8 @@ WAITING = 2  # maps for each thread: what has not been written yet stays in memo
 
 def save_text(output: Output, below: str | Path, text: str) -> Path:
     """Write a text (UTF-8, a newline at its end)."""
-    content = (text.rstrip("\n") + "\n").encode("utf-8")
+    # halves of surrogate pairs, from names of files that are no UTF-8, become the escapes that JSON has for them
+    content = (text.rstrip("\n") + "\n").encode("utf-8", "backslashreplace")
     return replace_file(output, below, lambda path: _write_bytes(path, content))
 
 

@@ -1,5 +1,6 @@
 """Tables of covariates: participants.tsv, studies.tsv and the like, joined to the maps."""
 
+import io
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ibma_app.core.errors import DataError, InputError, did_you_mean
+from ibma_app.core.from_files import MOST_PEOPLE, number_in, read_sample_size, read_text
 from ibma_app.core.statmap import Observation
 from ibma_app.designs.map_rows import ROW_KEYS, RowFinder, read_keys, refuse_twins, rows_of
 
@@ -38,7 +40,7 @@ LONG_NAMES = {
 }
 """Short key of an entity -> its long BIDS name, where they differ."""
 
-LARGEST_SAMPLE = 1e7  # people: more is an accident
+LARGEST_TABLE = 64 * 2**20  # bytes
 
 Table = pd.DataFrame  # for packages that pass tables on and do not import pandas
 TABLE_PATH, ROW_NAMES, ABSENT = "path", "names", "absent"
@@ -200,7 +202,8 @@ def _read_cells(path: Path) -> pd.DataFrame:
     """Read every cell as text."""
     try:
         # the first line is read as cells: pandas would rename duplicate columns
-        cells = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None)
+        text = io.StringIO(read_text(path, LARGEST_TABLE))
+        cells = pd.read_csv(text, sep="\t", dtype=str, keep_default_na=False, header=None)
     except FileNotFoundError as error:
         msg = f"The table {path} does not exist."
         raise InputError(msg) from error
@@ -254,7 +257,7 @@ def sample_sizes(table: Table | None) -> Callable[[str, Mapping[str, str]], floa
     if table is None or "sample_size" not in table.columns:
         return lambda unit_label, entities: None
     value_of = _value_finder(table)
-    return lambda unit_label, entities: _number(value_of("sample_size", unit_label, entities))
+    return lambda unit_label, entities: _size(value_of("sample_size", unit_label, entities))
 
 
 LIKE_SAMPLE_SIZE = re.compile(r"(n|nsubj\w*|n_?subjects?|subjects|sample[ _-]?size|samplesize|n_?participants?)$", re.I)
@@ -285,7 +288,7 @@ def check_sample_sizes(table: Table, observations: Sequence[Observation]) -> tup
         return (f"{path} has no column sample_size. Is it {like[0]!r}? Call it sample_size, and it will be used.",)
     finder, notes = RowFinder(table), []
     cells = {one.unit_label: table["sample_size"].iloc[finder.find(one.unit_label, one.entities)] for one in lacking}
-    bad = {label: cell for label, found in cells.items() for cell in found if not pd.isna(cell) and not _size(cell)}
+    bad = {label: cell for label, found in cells.items() for cell in found if not pd.isna(cell) and _size(cell) is None}
     if bad:
         label, cell = next(iter(bad.items()))
         raise DataError(
@@ -301,18 +304,28 @@ def check_sample_sizes(table: Table, observations: Sequence[Observation]) -> tup
     return tuple(notes)
 
 
-def _size(cell: object) -> bool:
-    """Tell whether a cell is a number of people."""
-    number = _number(cell)
-    return number is not None and 1 <= number <= LARGEST_SAMPLE
+def _size(cell: object) -> float | None:
+    """Return a cell that is a number of people; None for all else."""
+    number = number_in(cell)
+    return number if number is not None and 1 <= number <= MOST_PEOPLE else None
 
 
 def stated_sample(table: Table | None, observation: Observation) -> tuple[float | None, float | None, str | None]:
-    """Return a study's ``n1``, ``n2`` (sizes of two groups that are compared) and ``design``; None where not stated."""
+    """Return a study's ``n1``, ``n2`` (sizes of two groups that are compared) and ``design``; None where not stated.
+
+    Raises
+    ------
+    DataError
+        One of the sizes is no number of people.
+    """
     if table is None:
         return None, None, None
     value_of, of = _value_finder(table), (observation.unit_label, observation.entities)
-    n1, n2 = _number(value_of("n1", *of)), _number(value_of("n2", *of))
+    file, stated = table.attrs.get(TABLE_PATH, "the table"), {name: value_of(name, *of) for name in ("n1", "n2")}
+    n1, n2 = (
+        None if value is None or pd.isna(value) else read_sample_size(value, file, f"{name} of {observation.label}")
+        for name, value in stated.items()
+    )
     design = value_of("design", *of)
     both = (n1, n2) if n1 is not None and n2 is not None else (None, None)
     return (*both, design.strip().lower() if isinstance(design, str) else None)
@@ -329,8 +342,3 @@ def _value_finder(table: Table) -> Callable[[str, str, Mapping[str, str]], Any]:
         return values[0] if len(values) == 1 else None
 
     return value_of
-
-
-def _number(value: Any) -> float | None:
-    number = float(pd.to_numeric(value, errors="coerce")) if value is not None and not pd.isna(value) else math.nan
-    return None if math.isnan(number) else number

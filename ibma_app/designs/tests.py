@@ -1,6 +1,5 @@
 """Tests as the user names them: read from the command line or a file, resolved against a design."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 
 from ibma_app.core.design import TAILS, Test
 from ibma_app.core.errors import DataError, InputError, UsageError
+from ibma_app.core.from_files import number_in, read_json, show
 from ibma_app.core.labels import find_clash, make_label
 from ibma_app.designs.expressions import Floats, find_column, parse_rows, split_rows
 from ibma_app.designs.factors import NO_FACTORS, Factors
@@ -89,7 +89,7 @@ def read_contrast_file(path: Path) -> Mapping[str, TestSpec]:
     """
     path = Path(path)
     try:
-        tests = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_refuse_twins)
+        tests = read_json(path, pairs=_refuse_twins)
     except FileNotFoundError as error:
         msg = f"The contrast file {path} does not exist."
         raise InputError(msg) from error
@@ -280,11 +280,10 @@ def _bare(text: str) -> str:
 
 def _number(weight: float | str, where: str) -> float:
     """Read a weight: a number, or a fraction as text ("1/6")."""
-    if not isinstance(weight, str):
-        return float(weight)
-    top, slash, bottom = weight.partition("/")
-    try:
-        return float(top) / (float(bottom) if slash else 1.0)
-    except (ValueError, ZeroDivisionError) as error:
-        msg = f"{where} has the weight {weight!r}, which is neither a number nor a fraction."
-        raise UsageError(msg) from error
+    text, slash, under = weight.partition("/") if isinstance(weight, str) else (weight, "", "")
+    top, bottom = number_in(text), number_in(under) if slash else 1.0
+    if top is None or not bottom:
+        raise UsageError(
+            f"{where} has the weight {show(weight)}, which is neither a number nor a fraction, or not finite."
+        )
+    return top / bottom

@@ -9,6 +9,7 @@ import base64
 import functools
 import hashlib
 import math
+import os
 import re
 import struct
 import zlib
@@ -140,7 +141,7 @@ def environment() -> "Environment":
         lstrip_blocks=True,
     )
     env.filters["number"] = format_number
-    env.filters["href"] = lambda path: quote(str(path))
+    env.filters["href"] = lambda path: quote(os.fsencode(path))
     variables = {name: f"var(--{name})" for name in LIGHT}
     stylesheet = env.get_template("style.css.j2").render(light=LIGHT, colour=variables) + "\n"
     script = (TEMPLATES / "viewer.js").read_text(encoding="utf-8")

@@ -4,7 +4,6 @@ Every number and picture of a page is made of these, so that the page cannot
 differ from the files.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.design import Design, Test
 from ibma_app.core.errors import IbmaError, InputError, ReadWriteError
+from ibma_app.core.from_files import read_json
 from ibma_app.core.grid import Grid
 from ibma_app.core.results import EstimatorResult, Finding
 from ibma_app.images.read import read_image
@@ -103,7 +103,7 @@ def read_sidecar(path: Path) -> Mapping[str, Any]:
     """Read the JSON beside a map; {} when there is none or it is no JSON object."""
     name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".tsv")
     try:
-        content = json.loads((path.parent / f"{name}.json").read_text(encoding="utf-8"))
+        content = read_json(path.parent / f"{name}.json")
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -90,9 +90,12 @@ def kinds_to_open(observation: Observation, needs: Collection[str]) -> tuple[str
     Raises
     ------
     DataError
-        Something needed is not there and cannot be derived; the message names
-        the observation, its file and the remedy.
+        Something needed is not there and cannot be derived, or its sidecar
+        states what cannot be; the message names the observation, its file and
+        the remedy.
     """
+    if observation.refused:
+        raise DataError(observation.refused)
     kinds: dict[str, None] = {}
     for need in ("effect", "variance", "z", "t"):
         if need in needs:

@@ -1,13 +1,15 @@
 """Maps of all kinds brought into one row."""
 
+import json
 import logging
 from pathlib import Path
 
 import pytest
 
-from ibma_app.core.errors import DatasetError
+from ibma_app.core.errors import DataError, DatasetError
 from ibma_app.core.statmap import Dataset, StatMap
 from ibma_app.dataset.observations import observe
+from ibma_app.stream.convert import kinds_to_open
 
 DATASET = Dataset("data", Path("data"))
 
@@ -46,9 +48,8 @@ def test_kinds_come_together():
         ("30", None, None, (30.0, "sidecar")),
         ([30], None, None, (30.0, "sidecar")),
         ([1, 30], 5, None, (5.0, "--dof")),
-        (-1, None, {"01": 9}, (8.0, "SampleSize - 1")),
         ("voxelwise", None, None, (None, "unknown")),
-        (True, None, None, (None, "unknown")),
+        ("n/a", 5, None, (5.0, "--dof")),
         (None, 5, {"01": 9}, (5.0, "--dof")),
         (None, None, {"02": 9}, (None, "unknown")),
     ],
@@ -60,7 +61,29 @@ def test_degrees_of_freedom(stated, dof, sizes, expected, caplog):
             [statmap("t", metadata)], "sub", dof=dof, sample_sizes=lambda unit, _: sizes.get(unit) if sizes else None
         )
     assert (one.dof, one.dof_source) == expected
-    assert ("DegreesOfFreedom" in caplog.text) == (stated is not None and expected[1] != "sidecar")
+    assert ("DegreesOfFreedom" in caplog.text) == (stated not in (None, "n/a") and expected[1] != "sidecar")
+
+
+ABSURD = [0, -4, 1e300, True, "²", "many", "NaN", "9" * 5000, {"a": 1}, "1\0"]
+
+
+@pytest.mark.parametrize("stated", ABSURD, ids=range(len(ABSURD)))
+@pytest.mark.parametrize("key", ["DegreesOfFreedom", "SampleSize"])
+def test_absurd_values_refuse_the_row_by_file_and_key(tmp_path, key, stated):
+    dataset = Dataset("data", tmp_path)
+    odd = statmap("t", {key: stated}, dataset=dataset)
+    sidecar = odd.path.with_name(odd.path.name.replace(".nii.gz", ".json"))
+    sidecar.write_text(json.dumps(odd.metadata))
+    one, other = observe([odd, statmap("t", {"DegreesOfFreedom": 12}, dataset=dataset, run="2")], "sub", dof=7)
+    assert one.refused.startswith(f"{sidecar}: {key} is ")
+    assert (other.refused, other.dof) == ("", 12.0)
+    with pytest.raises(DataError, match=key):
+        kinds_to_open(one, ("t",))
+
+
+def test_what_is_not_stated_is_not_refused():
+    one, other = observe([statmap("t", {"SampleSize": None}), statmap("t", {"SampleSize": "n/a"}, run="2")], "sub")
+    assert (one.refused, one.sample_size, other.refused, other.sample_size) == ("", None, "", None)
 
 
 def test_dof_map_and_sample_size():

@@ -185,4 +185,5 @@ def locate_source(source: str, root: Path) -> str:
     """Return a source as a URI reference: files relative to OUTPUT_DIR, addresses unchanged."""
     if "://" in source:
         return source
-    return quote(Path(os.path.relpath(os.path.abspath(source), os.path.realpath(root))).as_posix())  # noqa: PTH100
+    relative = Path(os.path.relpath(os.path.abspath(source), os.path.realpath(root)))  # noqa: PTH100
+    return quote(os.fsencode(relative.as_posix()))

@@ -1,6 +1,5 @@
 """Which contrasts are imported, and what each is called in file names: one label for one name."""
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ibma_app.core.errors import DatasetError, NothingSelectedError, UsageError
+from ibma_app.core.from_files import read_json
 from ibma_app.core.labels import contrast_label, find_clash, is_label, make_label
 from ibma_app.core.study import NATIVE, ImportedContrast, Study
 from ibma_app.dataset.entities import fit_labels, output_name
@@ -283,7 +283,7 @@ def _is_other_contrast(one: Placed, earlier: Mapping[str, Any], root: Path) -> b
 def _read_sidecar(path: Path) -> dict[str, Any]:
     """Read a sidecar; {} where it cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ibma_app.core.errors import InputError, UsageError, did_you_mean
+from ibma_app.core.from_files import MOST_DOF, read_text
 from ibma_app.estimators import AUTO, ESTIMATORS, find_estimator
 from ibma_app.inference import DEFAULT, inference_settings
 from ibma_app.stream.workers.dask_pool import check_dask
@@ -141,15 +142,17 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Options stand at the top or, as our own logs write them, under ``[options]``.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(read_text(path))
     except OSError as error:
         raise InputError(f"The configuration file {path} cannot be read: {error.strerror or error}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib's own errors, and what Python says of 5,000 digits
         hint = " Options beside tables of the same name stand under [options]." if "twice" in str(error) else ""
         raise UsageError(f"The configuration file {path} is not valid TOML: {error}.{hint}") from None
     options: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     stated = document.pop("options", {})
+    if not isinstance(stated, dict):
+        raise UsageError(f"{path}: options is a table: [options].")
     for key, value in [*document.items(), *stated.items()]:
         if isinstance(value, dict):
             settings[key] = value
@@ -246,6 +249,8 @@ def _check_numbers(options: Options) -> None:
             raise UsageError(f"--{dest.replace('_', '-')} is above 0 and below 1, not {value:g}.")
     if options.min_coverage is not None and not 0.0 < options.min_coverage <= 1.0:
         raise UsageError(f"--min-coverage is above 0 and at most 1, not {options.min_coverage:g}.")
+    if options.dof is not None and options.dof > MOST_DOF:
+        raise UsageError(f"--dof is at most {MOST_DOF:g}, not {options.dof:g}.")
     for dest, least in (
         ("smoothing", 0),
         ("min_extent", 0),

@@ -1,12 +1,12 @@
 """The command line of ``ibma-import``."""
 
 import argparse
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ibma_app.core.errors import UsageError
+from ibma_app.core.from_files import MOST_PEOPLE
 from ibma_app.core.labels import contrast_label, is_label
 from ibma_app.importers import IMPORTERS
 from ibma_app.workflows.options.parse import Parser, add_options, with_hyphens
@@ -83,8 +83,8 @@ def _check(options: ImportOptions) -> None:
         raise UsageError("--participant-label and --study-label exclude each other: maps are a subject's or a study's.")
     if options.study_label and (options.run or options.session_label):
         raise UsageError("--run and --session-label belong to subjects, not to a --study-label.")
-    if options.run is not None and not options.run.isdigit():
+    if options.run is not None and not (options.run.isascii() and options.run.isdigit()):
         raise UsageError(f"--run is a number, not {options.run!r}.")
     size = options.sample_size
-    if size is not None and not 1 <= size < math.inf:
-        raise UsageError(f"--sample-size is at least 1, not {size:g}.")
+    if size is not None and not 1 <= size <= MOST_PEOPLE:
+        raise UsageError(f"--sample-size is from 1 to {MOST_PEOPLE:g}, not {size:g}.")
