@@ -1,6 +1,7 @@
 """The one writer of images: NIfTI-1, the same bytes each time."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -64,6 +65,22 @@ def encode_map(
 def to_nibabel(volume: NDArray[Any], grid: Grid) -> Any:
     """Make of a volume (X, Y, Z) what nilearn draws: nibabel's image of it, in single precision."""
     return nib.Nifti1Image(volume.astype(np.float32), grid.affine)
+
+
+def load_nibabel(path: Path) -> Any:
+    """Read an image whole, as nibabel's: the file may go afterwards."""
+    found: Any = nib.load(path)
+    return type(found)(np.asanyarray(found.dataobj), found.affine, found.header)
+
+
+def save_nibabel(image: Any, path: Path) -> None:
+    """Write an image of nibabel or nilearn: in single precision where its values are, else in double."""
+    values = np.asanyarray(image.dataobj)
+    kept = np.float32 if values.dtype == np.float32 else np.float64
+    header = image.header.copy()
+    header.set_data_dtype(kept)
+    header.set_slope_inter(1, 0)
+    nib.Nifti1Image(values.astype(kept), image.affine, header).to_filename(path)
 
 
 def _slope(values: NDArray[Any], name: str) -> float:

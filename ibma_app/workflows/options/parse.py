@@ -128,6 +128,41 @@ def parse_options(argv: Sequence[str]) -> Options:
     return options
 
 
+def make_options(bids_dir: Path, output_dir: Path, level: str, given: Mapping[str, Any]) -> Options:
+    """Make the options of a call from Python: names with underscores, one value where several may stand.
+
+    Raises
+    ------
+    UsageError
+        An unknown option, name or value.
+    """
+    known = {option.dest: option for option in OPTIONS}
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name == "settings":
+            _check_settings(value, Path("settings"))
+            values[name] = value
+            continue
+        if name not in known:
+            hint = did_you_mean([name], known)
+            raise UsageError(f"There is no option {name}.{hint} Options: {', '.join(sorted(known))}.")
+        values[name] = _called_value(known[name], value)
+    options = Options(bids_dir, output_dir, level, **values)
+    _check(options)
+    if options.dask is not None:
+        check_dask(options.dask)
+    return options
+
+
+def _called_value(option: Option, value: Any) -> Any:
+    """Bring one value of a call to the option's type."""
+    if value is None or option.kind is bool:
+        return value
+    if option.many:
+        return tuple(str(item) for item in ([value] if isinstance(value, str) else value))
+    return option.kind(value)
+
+
 def with_hyphens(word: str) -> str:
     """Take ``--participant_label`` for ``--participant-label``, as other BIDS-Apps do."""
     if not word.startswith("--"):

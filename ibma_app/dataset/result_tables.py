@@ -1,0 +1,10 @@
+"""The tables that we write, as pandas reads them."""
+
+from pathlib import Path
+
+import pandas as pd
+
+
+def read_result_table(path: Path) -> pd.DataFrame:
+    """Read a table of results (``.tsv``, missing values ``n/a``); region names stay text."""
+    return pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype={"cluster_id": str})

@@ -1,0 +1,1 @@
+"""The levels as Python functions: images, paths or a layout in, images and tables out."""
