@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["__version__", "combine_runs", "group", "pybids_config"]
 
-pybids_config = Path(__file__).parent / "dataset" / "pybids.json"
+pybids_config = Path(__file__).parent / "workflows" / "python" / "pybids.json"
 """The entities of our file names, for ``bids.BIDSLayout(OUTPUT_DIR, validate=False, config=[pybids_config])``."""
 
 try:

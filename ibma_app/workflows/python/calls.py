@@ -13,8 +13,8 @@ from ibma_app.core.results import Results
 from ibma_app.report.text.methods_section import methods_text
 from ibma_app.workflows.options.parse import make_options
 from ibma_app.workflows.options.table import Options
-from ibma_app.workflows.python.inputs import Maps, lay_out, write_covariates
-from ibma_app.workflows.python.results import AnalysisResult, view_results
+from ibma_app.workflows.python.found import AnalysisResult, view_results
+from ibma_app.workflows.python.lay_out import Maps, lay_out, write_covariates
 from ibma_app.workflows.run_level import run_level
 from ibma_app.workflows.write.saved_results import ENDING, read_record
 
@@ -160,7 +160,8 @@ def _run(options: Options) -> dict[str, Results]:
         raise error
     paths = sorted((made[-1] / "results").glob(f"*{ENDING}"))
     root = Path(options.output_dir).absolute()
-    return {path.name.removesuffix(ENDING): read_record(path, root).results for path in paths}
+    found = [read_record(path, root).results for path in paths]
+    return {results.analysis.name: results for results in found}
 
 
 def _view(record: Results, options: Options, folder: tempfile.TemporaryDirectory[str]) -> AnalysisResult:

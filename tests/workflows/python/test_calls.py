@@ -116,7 +116,7 @@ def test_no_file_is_left(subjects):
     ("given", "words"),
     [
         ({}, "Give a dataset, or maps"),
-        ({"maps": {"effekt": [1]}}, "no kind 'effekt'. Kinds: effect, variance"),
+        ({"maps": {"beta": [1]}}, "no kind 'beta'. Kinds: effect, variance"),
         ({"maps": {"effect": [1, 2], "variance": [1]}}, "2 of effect, 1 of variance"),
         ({"maps": [1, 2], "table": pd.DataFrame({"age": [1]})}, "2 of effect, 1 of table"),
         ({"maps": ["map.img"]}, "is no NIfTI file"),
