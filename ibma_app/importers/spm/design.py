@@ -1,6 +1,8 @@
 """The design in an SPM.mat: contrasts, degrees of freedom, sessions, regressors, subjects."""
 
+import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -9,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.errors import DataError
+from ibma_app.core.errors import DataError, ReadWriteError
+from ibma_app.core.from_files import read_dof, show
 from ibma_app.importers.spm.matlab import as_list, as_number, as_text, read_struct
 
 Floats = NDArray[np.float64]
@@ -22,6 +25,8 @@ _KEEP = frozenset(
 )
 _SESSION = re.compile(r"Sn\((\d+)\)\s*")
 _BASIS = re.compile(r"\*bf\((\d+)\)\s*$")
+MOST_COLUMNS = 10_000  # of a design
+LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes of a file's name, characters of a path
 _MODULATOR = re.compile(r"x.+\^\d+\*bf\(1\)\s*$")
 
 
@@ -98,15 +103,15 @@ class SpmDesign:
         A regressor belongs to the sessions in whose scans it is not 0: its own, or all that were concatenated
         (spm_fmri_concatenate: one Sn(1) of several constants), in proportion to their scans.
         """
-        sizes: dict[int, float] = {}
-        for name, weight in self.named_weights(contrast).items():
-            regressor = self.matrix[:, self.columns.index(name)]
-            scans = {constant: float((self.matrix[:, constant] != 0).sum()) for constant in self.constants
-                     if regressor[self.matrix[:, constant] != 0].any()}  # fmt: skip
-            for constant, count in scans.items():
-                sizes[constant] = sizes.get(constant, 0.0) + abs(weight) * count / sum(scans.values())
-        total = sum(sizes.values())
-        return {column: size / total for column, size in sizes.items()} if total else {}
+        weights, constants = self.named_weights(contrast), list(self.constants)
+        places = {name: column for column, name in enumerate(self.columns)}
+        regressors = (self.matrix[:, [places[name] for name in weights]] != 0).astype(np.float32)
+        sessions = (self.matrix[:, constants] != 0).astype(np.float32)
+        scans = np.where(sessions.T @ regressors > 0, sessions.sum(axis=0, dtype=np.float64)[:, None], 0.0)  # (S, W)
+        behind = scans.sum(axis=0)
+        sizes = (scans * np.abs(list(weights.values())) / np.where(behind > 0, behind, 1.0)).sum(axis=1)
+        total = float(sizes.sum())
+        return {constants[row]: float(sizes[row]) / total for row in np.flatnonzero(sizes)} if total else {}
 
     def subjects(self, contrast: SpmContrast) -> tuple[float | None, dict[str, float], str]:
         """Return how many subjects are behind a second-level contrast.
@@ -154,23 +159,26 @@ def read_design(path: Path) -> SpmDesign:
     """
     spm = read_struct(path, "SPM", _KEEP)
     design = spm.get("xX")
-    if not isinstance(design, dict) or "X" not in design:
+    matrix = _numbers(path, "xX.X", design.get("X")) if isinstance(design, dict) else np.empty((0, 0))
+    if not isinstance(design, dict) or not matrix.size:
         raise DataError(f"{path} holds no design (xX.X): specify and estimate the model in SPM first.")
-    matrix = np.atleast_2d(np.asarray(design["X"], dtype=np.float64))
+    if matrix.shape[1] > MOST_COLUMNS:
+        raise DataError(f"{path}: the design has {matrix.shape[1]} regressors (xX.X); no SPM design is that large.")
     names = tuple(as_text(name) for name in as_list(design.get("name")))
     columns = tuple(names[i] if i < len(names) and names[i] else f"column {i + 1}" for i in range(matrix.shape[1]))
-    covariance = np.asarray(design.get("Bcov", ()), dtype=np.float64)
+    covariance = _numbers(path, "xX.Bcov", design.get("Bcov"))
     basis = spm.get("xBF")
     order = as_number(basis.get("order")) if isinstance(basis, dict) else None
+    dof = _numbers(path, "xX.erdf", design.get("erdf"))
     return SpmDesign(
         path=path,
         software=_software(spm.get("SPMid")),
         contrasts=_contrasts(path, spm, matrix.shape[1]),
         matrix=matrix,
         columns=_unique(columns),
-        constants=_constants(design.get("iB"), columns),
-        covariance=covariance if covariance.ndim == 2 and covariance.size else None,
-        dof=as_number(design.get("erdf")),
+        constants=_constants(_numbers(path, "xX.iB", design.get("iB")), columns),
+        covariance=covariance if covariance.size else None,
+        dof=read_dof(float(dof.flat[0]), path, "SPM.xX.erdf") if dof.size else None,
         first_level=bool(as_list(spm.get("Sess"))) or any(_SESSION.match(name) for name in columns),
         basis=as_text(basis.get("name")) if isinstance(basis, dict) else "",
         basis_order=int(order or 1),
@@ -180,10 +188,28 @@ def read_design(path: Path) -> SpmDesign:
     )
 
 
-def _constants(stated: Any, columns: tuple[str, ...]) -> tuple[int, ...]:
+def _numbers(path: Path, key: str, value: Any) -> Floats:
+    """Return a field of real, finite numbers: two axes, without elements where it is missing or empty.
+
+    Raises
+    ------
+    ReadWriteError
+        It is something else.
+    """
+    if value is None or (isinstance(value, str | list) and not value):
+        return np.empty((0, 0))
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub" or value.ndim != 2:
+        kind = "an array of another shape" if isinstance(value, np.ndarray) else show(value)
+        raise ReadWriteError(f"{path} is damaged: {key} is {kind}, where SPM writes numbers.")
+    numbers = np.asarray(value, dtype=np.float64)
+    if not np.isfinite(numbers).all():
+        raise ReadWriteError(f"{path} is damaged: {key} holds NaN or infinity, where SPM writes numbers.")
+    return numbers
+
+
+def _constants(stated: Floats, columns: tuple[str, ...]) -> tuple[int, ...]:
     """Find the columns of the sessions' means: those of iB, else those named so."""
-    numbers = np.asarray(() if stated is None else stated, dtype=np.float64).ravel()
-    found = tuple(int(i) - 1 for i in numbers if 0 < i <= len(columns))
+    found = tuple(int(i) - 1 for i in np.unique(stated) if 0 < i <= len(columns) and i == int(i))
     return found or tuple(i for i, name in enumerate(columns) if re.fullmatch(r"Sn\(\d+\) constant", name))
 
 
@@ -191,8 +217,10 @@ def _contrasts(path: Path, spm: Mapping[str, Any], columns: int) -> tuple[SpmCon
     """Read xCon; a contrast without weights is left out."""
     found = []
     for number, entry in enumerate(as_list(spm.get("xCon")), start=1):
-        weights = np.asarray(entry.get("c", ()), dtype=np.float64) if isinstance(entry, dict) else np.empty(0)
-        if not weights.size:
+        weights = (
+            _numbers(path, f"the weights of contrast {number}", entry.get("c")) if isinstance(entry, dict) else None
+        )
+        if weights is None or not weights.size:
             continue
         weights = weights.reshape(columns, -1) if 1 in weights.shape and weights.size == columns else weights
         if weights.shape[0] != columns:
@@ -211,7 +239,8 @@ def _file(volume: Any) -> str | None:
     if isinstance(volume, list):
         volume = volume[0] if volume else None
     text = as_text(volume.get("fname")) if isinstance(volume, dict) else ""
-    return re.sub(r",\d+$", "", PureWindowsPath(text).name) or None
+    name = re.sub(r",\d+$", "", PureWindowsPath(text[-LONGEST_PATH:]).name)
+    return name if 0 < len(os.fsencode(name)) <= LONGEST_NAME else None
 
 
 def _software(spm_id: Any) -> str:
@@ -222,4 +251,5 @@ def _software(spm_id: Any) -> str:
 
 def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
     """Number duplicate names."""
-    return tuple(name if names.count(name) == 1 else f"{name} [{i + 1}]" for i, name in enumerate(names))
+    count = Counter(names)
+    return tuple(name if count[name] == 1 else f"{name} [{i + 1}]" for i, name in enumerate(names))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, InputError
+from ibma_app.core.from_files import read_dof
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import ImportedContrast, Importer, ImportRequest, Study
 from ibma_app.images.masks import mask_grid
@@ -282,7 +283,8 @@ def _read_loose(folder: Path, stems: list[str], source: str) -> Study:
         headers = [read_header(one) for one in paths]
         words = [header.description for header in headers]
         name = next((found[1] for text in words if (found := _NAME_WORDS.search(text))), f"con_{stem}")
-        dof = next((float(found[1]) for text in words if (found := _T_WORDS.search(text))), None)
+        stated = [(one, found[1]) for one, text in zip(paths, words, strict=True) if (found := _T_WORDS.search(text))]
+        dof = read_dof(stated[0][1], stated[0][0], "SPM{T_[dof]} in its header") if stated else None
         grid = headers[0].grid
         contrasts.append(
             ImportedContrast(

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import scipy.io
 import scipy.sparse
 from scipy.io.matlab import MatlabObject
 
-from ibma_app.core.errors import DataError
+from ibma_app.core.errors import DataError, ReadWriteError
 from ibma_app.core.study import ImportRequest
 from ibma_app.importers.spm.importer import read
 
@@ -149,3 +150,78 @@ def test_hdf5_with_empty_references(make: Any, folder: Made):
         names[2, 0] = h5py.Reference()
         file["SPM/xX/name"][...] = names
     assert read(str(path), ImportRequest()).contrasts[0].dof == 37
+
+
+def test_hdf5_references_that_multiply_are_not_followed_for_ever(make: Any, folder: Made):
+    """Twelve levels of ten references each are 10^12 values in a file of a few kB."""
+    import h5py
+
+    path, _ = folder
+    make.write_mat73(path / "SPM.mat", scipy.io.loadmat(path / "SPM.mat")["SPM"])
+    with h5py.File(path / "SPM.mat", "r+") as file:
+        below = file.create_dataset("refs/0", data=np.ones((1, 1)))
+        for level in range(1, 13):
+            below = file.create_dataset(f"refs/{level}", data=[[below.ref] * 10], dtype=h5py.ref_dtype)
+        del file["SPM/xX/name"]
+        file["SPM/xX/name"] = below
+        itself = file.create_dataset("refs/self", shape=(1, 1), dtype=h5py.ref_dtype)
+        itself[0, 0] = itself.ref
+    start = time.process_time()
+    with pytest.raises(DataError, match=r"SPM\.mat holds more than 30000 members"):
+        read(str(path), ImportRequest())
+    assert time.process_time() - start < 60
+    with h5py.File(path / "SPM.mat", "r+") as file:
+        del file["SPM/xX/name"]
+        file["SPM/xX/name"] = file["refs/self"]
+    with pytest.raises(DataError, match="levels deep"):
+        read(str(path), ImportRequest())
+
+
+@pytest.mark.parametrize("odd", ["text", "shape", "compound", "sparse"])
+def test_hdf5_of_the_wrong_shape_is_told_by_file(make: Any, folder: Made, odd: str):
+    import h5py
+
+    path, _ = folder
+    make.write_mat73(path / "SPM.mat", scipy.io.loadmat(path / "SPM.mat")["SPM"])
+    with h5py.File(path / "SPM.mat", "r+") as file:
+        del file["SPM/xX/X"]
+        if odd == "text":
+            file["SPM/xX/X"] = "no numbers"
+        elif odd == "shape":
+            file["SPM/xX/X"] = np.ones((2, 2, 2, 2))
+        elif odd == "compound":
+            file["SPM/xX/X"] = np.zeros(3, dtype=[("a", "f8"), ("b", "i4")])
+        else:
+            group = file.create_group("SPM/xX/X")
+            group.attrs["MATLAB_sparse"] = np.array([3, 4])
+            group["jc"] = np.array([0, 5])
+    with pytest.raises(ReadWriteError, match=r"SPM\.mat .*damaged"):
+        read(str(path), ImportRequest())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"erdf": 0.0}, "SPM.xX.erdf is 0"),
+        ({"erdf": -4.0}, "SPM.xX.erdf is -4"),
+        ({"erdf": 1e300}, "SPM.xX.erdf is 1e"),
+        ({"erdf": np.nan}, "xX.erdf holds NaN"),
+        ({"erdf": "many"}, "xX.erdf is 'many'"),
+        ({"X": np.full((40, 3), np.inf)}, "xX.X holds NaN or infinity"),
+        ({"X": "text"}, "xX.X is 'text'"),
+        ({"X": np.empty((0, 10**9))}, "holds no design"),
+        ({"X": np.ones((2, 20_000))}, "20000 regressors"),
+        ({"Bcov": {"a": 1}}, "xX.Bcov is "),
+        ({"iB": 1j}, "complex numbers"),
+    ],
+    ids=range(11),
+)
+def test_numbers_that_are_none_are_told_by_file_and_key(folder: Made, change: dict[str, Any], words: str):
+    path, _ = folder
+    content = scipy.io.loadmat(path / "SPM.mat")["SPM"]
+    for key, value in change.items():
+        content[0, 0]["xX"][0, 0][key] = value
+    scipy.io.savemat(path / "SPM.mat", {"SPM": content})
+    with pytest.raises((DataError, ReadWriteError), match=r"SPM\.mat") as refused:
+        read(str(path), ImportRequest())
+    assert words in refused.value.message
