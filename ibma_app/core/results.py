@@ -9,6 +9,7 @@ from ibma_app.core.design import Design
 from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import Facts
 from ibma_app.core.methods import Estimator, Inference
+from ibma_app.core.notes import Note
 from ibma_app.core.statmap import Analysis
 
 
@@ -158,7 +159,7 @@ class Results:
     estimators: tuple[EstimatorResult, ...]
     output_dir: Path
     settings: Mapping[str, Any]  # alpha, tail, cluster_p, min_extent, mask, min_coverage, grid, units
-    notes: tuple[str, ...] = ()  # every warning of the run that concerns it
+    notes: tuple[Note, ...] = ()  # every warning of the run that concerns it
     similarity: Similarity | None = None  # of the maps of its first estimator; None: nothing to compare
 
     def seen_by(self, result: EstimatorResult) -> "Results":

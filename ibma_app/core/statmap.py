@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ibma_app.core.notes import Note
+
 KINDS = ("effect", "variance", "t", "z", "p", "dof")
 """The kinds of map that can be read."""
 
@@ -59,7 +61,7 @@ class Observation:
     entities: Mapping[str, str]
     statmaps: Mapping[str, StatMap]  # by kind
     dof: float | None = None  # of every voxel; None: unknown, or voxelwise in a ``dof`` map
-    dof_source: str = "unknown"  # "map", "sidecar", "--dof", "SampleSize - 1", "unknown"
+    dof_source: str = "unknown"  # "map", "sidecar", "design", "--dof", "t and z", "SampleSize - 1", "unknown"
     sample_size: float | None = None
     units: str = "unknown"
     tail: str | None = None
@@ -79,10 +81,10 @@ class Observation:
         return "unknown" if self.dof is None else f"{self.dof:g}"
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Note, ...]:
         """What is wrong with its sidecars."""
-        found = (one.sidecar_error for one in self.statmaps.values() if one.sidecar_error)
-        return tuple(f"A sidecar of {self.label} is not used: {error}" for error in dict.fromkeys(found))
+        errors = dict.fromkeys(one.sidecar_error for one in self.statmaps.values() if one.sidecar_error)
+        return (Note("A sidecar is not used.", {self.label: "; ".join(errors)}),) if errors else ()
 
     @property
     def path(self) -> Path:
@@ -100,7 +102,7 @@ class Analysis:
     entities: Mapping[str, str]  # of the output's name, in order, without desc and stat
     observations: tuple[Observation, ...]
     combined: tuple[str, ...] = ()  # entities combined over or pooled
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     full_labels: Mapping[str, str] = field(default_factory=dict)  # of entities that are shortened for file names
 
     @property

@@ -8,7 +8,9 @@ from typing import Any
 
 from ibma_app.core.errors import DataError, DatasetError
 from ibma_app.core.from_files import read_dof, read_sample_size, show
+from ibma_app.core.notes import Note, tell
 from ibma_app.core.statmap import Observation, StatMap
+from ibma_app.dataset.design_dof import DesignReader
 from ibma_app.dataset.entities import INDICES
 from ibma_app.dataset.sidecars import SidecarReader
 
@@ -51,7 +53,8 @@ def observe(
     -------
     tuple of Observation
         In the order of their first maps. Degrees of freedom come from a
-        ``dof`` map, the sidecar, ``dof``, or the sample size minus 1.
+        ``dof`` map, the sidecar, the design matrix beside the map, ``dof``,
+        or the sample size minus 1.
 
     Raises
     ------
@@ -67,7 +70,11 @@ def observe(
         if statmap.kind in kinds:
             raise DatasetError(_explain_twins(kinds[statmap.kind], statmap))
         kinds[statmap.kind] = statmap
-    return tuple(_observe_one(_entities_of(kinds), kinds, unit_key, dof, sample_sizes) for kinds in groups.values())
+    finder = _DofFinder(dof)
+    found = tuple(_observe_one(kinds, unit_key, finder, sample_sizes) for kinds in groups.values())
+    for text in tell(finder.notes):
+        _log.warning("%s", text)
+    return found
 
 
 def _index(name: str, label: str) -> str:
@@ -82,20 +89,20 @@ def _entities_of(kinds: Mapping[str, StatMap]) -> dict[str, str]:
 
 
 def _observe_one(
-    entities: Mapping[str, str],
     kinds: Mapping[str, StatMap],
     unit_key: str,
-    dof: float | None,
+    finder: "_DofFinder",
     sample_sizes: Callable[[str, Mapping[str, str]], float | None] | None,
 ) -> Observation:
     """Make one observation from its maps."""
+    entities = _entities_of(kinds)
     unit = entities[unit_key]
     sample_size, freedom, refused = None, _Dof(None, "unknown"), ""
     try:
         sample_size = _find_sample_size(kinds)
         if sample_size is None and sample_sizes is not None:
             sample_size = sample_sizes(unit, entities)
-        freedom = _find_dof(kinds, dof, sample_size)
+        freedom = finder.find(kinds, sample_size)
     except DataError as error:  # of this row alone
         refused = f"{error.message} Correct it, or leave the key out."
     units = _find_text(kinds, "Units", ("effect", "variance"))
@@ -113,24 +120,43 @@ def _observe_one(
     )
 
 
-def _find_dof(kinds: Mapping[str, StatMap], default: float | None, sample_size: float | None) -> _Dof:
-    """Find the degrees of freedom: a dof map, the sidecar, --dof, SampleSize - 1."""
-    if "dof" in kinds:
-        return _Dof(None, "map")
-    for kind in _DOF_KINDS:
-        stated = _stated(kinds[kind], "DegreesOfFreedom") if kind in kinds else None
-        if stated is None:
-            continue
-        if stated != "voxelwise" and not isinstance(stated, list):
-            return _Dof(read_dof(stated, _sidecar(kinds[kind], "DegreesOfFreedom"), "DegreesOfFreedom"), "sidecar")
-        why = "there is no stat-dof map" if stated == "voxelwise" else "it is not one number"
-        _log.warning("%s: DegreesOfFreedom %s is not used: %s.", kinds[kind].path, show(stated), why)
-        break
-    if default is not None:
-        return _Dof(default, "--dof")
-    if sample_size is not None and sample_size > 1:
-        return _Dof(sample_size - 1, "SampleSize - 1")
-    return _Dof(None, "unknown")
+class _DofFinder:
+    """Finds degrees of freedom: a dof map, the sidecar, the design matrix, --dof, SampleSize - 1."""
+
+    def __init__(self, default: float | None) -> None:
+        self.default = default  # --dof
+        self.designs = DesignReader()
+        self.notes: list[Note] = []
+
+    def find(self, kinds: Mapping[str, StatMap], sample_size: float | None) -> _Dof:
+        """Return the degrees of freedom of the maps of one observation."""
+        if "dof" in kinds:
+            return _Dof(None, "map")
+        stated = self._stated(kinds)
+        if stated is not None:
+            return _Dof(stated, "sidecar")
+        designed = self.designs.dof(next(iter(kinds.values())).path)
+        if designed is not None:
+            return _Dof(designed, "design")
+        if self.default is not None:
+            return _Dof(self.default, "--dof")
+        if sample_size is not None and sample_size > 1:
+            return _Dof(sample_size - 1, "SampleSize - 1")
+        return _Dof(None, "unknown")
+
+    def _stated(self, kinds: Mapping[str, StatMap]) -> float | None:
+        """Return what the first sidecar with DegreesOfFreedom says; note what cannot be used."""
+        for kind in _DOF_KINDS:
+            stated = _stated(kinds[kind], "DegreesOfFreedom") if kind in kinds else None
+            if stated is None:
+                continue
+            if stated != "voxelwise" and not isinstance(stated, list):
+                return read_dof(stated, _sidecar(kinds[kind], "DegreesOfFreedom"), "DegreesOfFreedom")
+            why = "there is no stat-dof map" if stated == "voxelwise" else "it is not one number"
+            text = f"DegreesOfFreedom {show(stated)} is not used: {why}."
+            self.notes.append(Note(text, {str(kinds[kind].path): ""}))
+            return None
+        return None
 
 
 def _find_sample_size(kinds: Mapping[str, StatMap]) -> float | None:

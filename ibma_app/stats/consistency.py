@@ -15,6 +15,9 @@ RELATIVE = 0.01  # largest difference of two values that agree: relative to the 
 OF_LARGEST = 2.0 / 2**15  # and to the map's largest value (rounding of scaled 16-bit integers)
 LEAST_SHARE = 0.001  # of the voxels that must differ for a contradiction
 MAJORITY = 0.5
+TELLING = (1.0, 8.0)  # |t| that says degrees of freedom: smaller ones hardly depend on them, larger z may be cut off
+FEWEST, MOST = 20, 2000  # values that are needed, and looked at
+PRECISE = 0.02  # relative: the least that t and z must say of degrees of freedom
 
 
 class Contradiction(NamedTuple):
@@ -26,12 +29,19 @@ class Contradiction(NamedTuple):
     largest: float  # |t| or |z| where signs differ; the largest difference where values do
 
     @property
+    def what(self) -> str:
+        """The kind of finding in words."""
+        return f"{self.kinds} have opposite signs" if self.signs else f"{self.kinds} differ"
+
+    @property
+    def extent(self) -> str:
+        """How far it goes, in words."""
+        return f"in {100 * self.share:.3g} % of the voxels, {'' if self.signs else 'by '}up to {self.largest:.3g}"
+
+    @property
     def text(self) -> str:
         """The finding in words."""
-        percent = f"{100 * self.share:.3g} % of the voxels"
-        if self.signs:
-            return f"{self.kinds} have opposite signs in {percent} (up to {self.largest:.3g})"
-        return f"{self.kinds} differ in {percent} (by up to {self.largest:.3g})"
+        return f"{self.what} {self.extent}"
 
     @property
     def hopeless(self) -> bool:
@@ -88,3 +98,47 @@ def _compare_values(expected: Values, given: Values, kinds: str) -> Iterator[Con
     count = np.count_nonzero(apart)
     if count and count >= LEAST_SHARE * apart.size:
         yield Contradiction(kinds, False, count / apart.size, float(difference[apart].max()))
+
+
+def dof_of_t_and_z(t: Values, z: Values) -> float | None:
+    """Find the degrees of freedom by which a t map became a z map.
+
+    The median of z(t, dof) - z over voxels of middling |t| grows with dof; its
+    root is searched on a logarithmic scale.
+
+    Parameters
+    ----------
+    t, z : array, of one shape
+
+    Returns
+    -------
+    float or None
+        Whole where a whole number fits as well. None: no single number turns
+        these t into these z (it differs by voxel, or z is t), or their
+        precision does not tell it.
+    """
+    size, target = np.abs(t).ravel(), np.abs(z).ravel()
+    told = np.flatnonzero(np.isfinite(size) & np.isfinite(target) & (size > TELLING[0]) & (size < TELLING[1]))
+    if told.size < FEWEST:
+        return None
+    told = told[np.argsort(size[told])[-MOST:]]
+    size, target = size[told].astype(np.float64), target[told].astype(np.float64)
+    rounding = OF_LARGEST * max(float(np.nanmax(np.abs(z[np.isfinite(z)]))), 1.0)
+
+    def excess(log_dof: float) -> Values:
+        return np.asarray(t_to_z(size, float(np.exp(log_dof)))) - target
+
+    low, high = 0.0, float(np.log(1e6))
+    if np.median(excess(low)) > 0 or np.median(excess(high)) < 0:
+        return None
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.median(excess(middle)) < 0 else (low, middle)
+    rest = np.abs(excess(low))
+    slope = float(np.median(excess(low + PRECISE) - excess(low)))
+    noise = float(np.median(rest)) * 2.0 / np.sqrt(rest.size)
+    if slope <= max(noise, 1e-7) or np.quantile(rest, 0.95) > rounding:
+        return None
+    dof = float(np.exp(low))
+    whole = max(1.0, float(np.rint(dof)))
+    return whole if abs(whole - dof) <= max(0.05, 0.005 * dof) else dof

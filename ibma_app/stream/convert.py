@@ -1,9 +1,7 @@
 """Converts the kinds of map that were shared to those that an estimator needs."""
 
-import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,13 +17,15 @@ from ibma_app.core.block import (
     Reasons,
 )
 from ibma_app.core.errors import DataError
-from ibma_app.core.statmap import Observation, StatMap
+from ibma_app.core.notes import Note
+from ibma_app.core.statmap import Observation
+from ibma_app.images.kinds import check_p
+from ibma_app.stats.consistency import dof_of_t_and_z
 from ibma_app.stats.tails import p_to_z, t_to_z, z_to_t
 
 Floats = NDArray[np.float64]
 
 SMALLEST_VARIANCE = 1e-10  # of the map's median: smaller is rounding error, not precision
-TAILS = ("two-sided", "positive", "negative")
 DIRECTED = {"positive": 1.0, "negative": -1.0}  # tails from which the sign of z follows
 SOURCES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "effect": (("effect",),),
@@ -35,12 +35,10 @@ SOURCES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "t": (("t",), ("effect", "variance"), ("z",)),
 }
 """The kinds that each need can be made from, the best first."""
+INFERRED = ("design", "SampleSize - 1", "unknown")
+"""Sources of degrees of freedom that t and z together know better."""
 
-ONE_MINUS_P = re.compile(
-    r"(?<![a-z0-9])(1|one)[-_ ]*(-|minus|m)[-_ ]*p(?![a-z0-9])|oneminusp(?![a-z])|(?<![a-z])corrp(?![a-z])",
-    re.IGNORECASE,
-)
-"""Names of 1 - p in file names and sidecars; FSL's randomise calls it corrp."""
+CLOSE = 0.02  # relative: as well as single precision tells
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +50,7 @@ class Converted:
     covered: Indices  # (N,) flat indices of these voxels into reasons, ascending
     reasons: NDArray[np.uint8]  # indices into REASONS, in the shape of the maps or of the selected voxels
     derived: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     signed: bool = True  # False: z is isf(p) of a p without a sign
 
     @property
@@ -105,7 +103,7 @@ def kinds_to_open(observation: Observation, needs: Collection[str]) -> tuple[str
             kinds.update(dict.fromkeys(sources))
     if "sample_size" in needs and observation.sample_size is None:
         raise _missing(observation, "sample_size")
-    if "dof" in observation.statmaps and ("dof" in needs or _turns_t_and_z(observation, needs)):
+    if "dof" in observation.statmaps and needs_dof(observation, needs):
         kinds["dof"] = None
     return tuple(kinds)
 
@@ -178,25 +176,46 @@ def convert_maps(
     )
 
 
-def check_p(observation: Observation, values: NDArray[Any]) -> None:
-    """Refuse a p map that is 1 - p by its name or sidecar, has values outside 0 to 1, or an unknown tail."""
-    statmap = observation.statmaps["p"]
-    texts = [statmap.path.name, *_strings(statmap), str(observation.tail or "")]
-    if any(ONE_MINUS_P.search(text) for text in texts):
-        raise DataError(
-            f"{statmap.path} is a map of 1 - p, by its name or sidecar: its largest values would be taken for the "
-            "weakest. Save 1 minus its values as stat-p, or share the z or t map."
-        )
-    if observation.tail not in (None, *TAILS):
-        raise DataError(
-            f"{statmap.path}: the Tail {observation.tail!r} of its sidecar is unknown. Choose from: {', '.join(TAILS)}."
-        )
-    finite = values[np.isfinite(values)]
-    if finite.size and (finite.min() < 0 or finite.max() > 1):
-        raise DataError(
-            f"{statmap.path} is no p map: its values run from {finite.min():.3g} to {finite.max():.3g}. "
-            "(-log10 p? Save 10 to the power of minus its values as stat-p, or share the z or t map.)"
-        )
+def is_settled_by_maps(observation: Observation, needs: Collection[str]) -> bool:
+    """Return whether t and z are to be read for the degrees of freedom they say."""
+    both = {"t", "z"} <= set(observation.statmaps)
+    return both and observation.dof_source in INFERRED and needs_dof(observation, needs)
+
+
+def settle_dof(
+    observation: Observation, volumes: Mapping[str, NDArray[Any]], needs: Collection[str]
+) -> tuple[Observation, tuple[str, ...], tuple[Note, ...]]:
+    """Compare the degrees of freedom with what t and z say.
+
+    Parameters
+    ----------
+    observation : Observation
+    volumes : mapping of str to ndarray
+        Its maps by kind, t and z among them where `is_settled_by_maps`.
+    needs : collection of str
+        As for `kinds_to_open`.
+
+    Returns
+    -------
+    Observation
+        With the degrees of freedom that t and z say, where those are known.
+    tuple of str
+        What was derived.
+    tuple of Note
+        Where they are not those of the design or the sample size.
+    """
+    if not needs_dof(observation, needs) or observation.dof_source not in INFERRED:
+        return observation, (), ()
+    found = dof_of_t_and_z(volumes["t"], volumes["z"]) if {"t", "z"} <= volumes.keys() else None
+    designed = ("dof from the design matrix (rows less rank)",) if observation.dof_source == "design" else ()
+    if found is None or (observation.dof is not None and abs(found - observation.dof) <= CLOSE * observation.dof):
+        return observation, designed, ()
+    notes: tuple[Note, ...] = ()
+    if observation.dof is not None:
+        said = "the design matrix beside it" if observation.dof_source == "design" else observation.dof_source
+        text = f"t and z say other degrees of freedom than {said}; those of t and z are taken."
+        notes = (Note(text, {observation.label: f"{found:g} instead of {observation.dof:g}"}),)
+    return replace(observation, dof=found, dof_source="t and z"), ("dof from t and z",), notes
 
 
 def _sources(observation: Observation, need: str) -> tuple[str, ...] | None:
@@ -206,6 +225,11 @@ def _sources(observation: Observation, need: str) -> tuple[str, ...] | None:
             # the sign of a one-tailed p is known without the effect
             return ("p",) if "p" in choice and observation.tail in DIRECTED else choice
     return None
+
+
+def needs_dof(observation: Observation, needs: Collection[str]) -> bool:
+    """Return whether degrees of freedom change what is computed."""
+    return "dof" in needs or _turns_t_and_z(observation, needs)
 
 
 def _turns_t_and_z(observation: Observation, needs: Collection[str]) -> bool:
@@ -353,25 +377,17 @@ def _z_of_p(observation: Observation, known: Mapping[str, NDArray[Any]], derived
     return np.asarray(p_to_z(_double(known, "p")), dtype=np.float64)
 
 
-def _dof_notes(observation: Observation, needs: Collection[str]) -> tuple[str, ...]:
+def _dof_notes(observation: Observation, needs: Collection[str]) -> tuple[Note, ...]:
     """Describe dof that were assumed, or are needed and unknown."""
-    if not ("dof" in needs or _turns_t_and_z(observation, needs)):
+    if not needs_dof(observation, needs):
         return ()
     if observation.dof_source == "SampleSize - 1":
-        return (
-            f"{observation.label}: dof {observation.dof_text} taken from SampleSize - 1, as neither map nor sidecar "
-            "says it.",
-        )
+        text = "degrees of freedom are taken from SampleSize - 1, as neither map nor sidecar says them."
+        return (Note(text, {observation.label: observation.dof_text}),)
     if observation.dof_text == "unknown" and _turns_t_and_z(observation, needs):
-        return (
-            f"{observation.label}: dof unknown, so t is taken as z, which overstates the evidence of small samples "
-            f"({observation.path}). Give --dof, or DegreesOfFreedom or SampleSize in its sidecar.",
+        text = (
+            "dof unknown, so t is taken as z, which overstates the evidence of small samples. Give --dof, or "
+            "DegreesOfFreedom or SampleSize in the sidecar."
         )
+        return (Note(text, {observation.label: ""}),)
     return ()
-
-
-def _strings(statmap: StatMap) -> list[str]:
-    """Collect the texts that may say what a p map holds."""
-    keys = ("Description", "StatisticType", "Statistic", "Tail", "ContrastName", "name")
-    texts = [str(statmap.metadata[key]) for key in keys if key in statmap.metadata]
-    return texts + [Path(label).name for label in statmap.entities.values()]

@@ -67,7 +67,7 @@ def find_sample(observation: Observation, stated: Stated = NOTHING_STATED) -> Sa
             f"{observation.label}: the design {design!r} in studies.tsv is unknown. Choose from: "
             f"{', '.join(STUDY_DESIGNS)}."
         )
-    known = observation.dof if observation.dof_source in ("sidecar", "--dof") else None
+    known = observation.dof if observation.dof_source in ("sidecar", "design", "--dof") else None
     if n1 is not None and n2 is not None:
         sample = Sample(n1 * n2 / (n1 + n2) if n1 + n2 else 0.0, known or n1 + n2 - 2.0, two_groups=True)
     elif design == "two-sample":

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ibma_app.core.block import COVERED, MIN_COVERAGE, Indices, Reasons
 from ibma_app.core.errors import DataError, DatasetError, IbmaError
 from ibma_app.core.grid import Grid
+from ibma_app.core.notes import Note
 from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.core.threads import in_order
 from ibma_app.images.placement import APART, ELSEWHERE, SIZES, UNPLACED, outside_brain
@@ -21,7 +22,7 @@ from ibma_app.images.regrid import LATTICE, regrid, reorient, same_lattice, smoo
 from ibma_app.images.spaces import lies_in_mni152
 from ibma_app.stats.consistency import find_contradictions
 from ibma_app.stats.saturated import hold_saturated
-from ibma_app.stream.convert import Converted, convert_maps, kinds_to_open
+from ibma_app.stream.convert import Converted, convert_maps, is_settled_by_maps, kinds_to_open, settle_dof
 from ibma_app.stream.hedges_g import Sample, hedges_g
 from ibma_app.stream.memory_plan import MemoryNeeds
 from ibma_app.stream.survey import ReadMap, pack_suspect
@@ -116,7 +117,7 @@ class Prepared:
     values: Mapping[str, NDArray[Any]]  # (N,) floats at the voxels that it covers
     covered: Indices  # (N,) their indices in the base mask, ascending
     reasons: Reasons  # (V,) over the base mask
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     volume: int  # voxels of a file
     interpolated: bool  # or smoothed: whole volumes were in memory
 
@@ -126,7 +127,7 @@ class Opened(NamedTuple):
 
     volumes: dict[str, NDArray[Any]]  # kind -> (X, Y, Z)
     grid: Grid  # of all of them
-    notes: tuple[str, ...]  # on saturated values
+    notes: tuple[Note, ...]  # on saturated values
     remarks: dict[str, str]  # on their headers, as in `ibma_app.images.placement.WORDS`
 
 
@@ -151,23 +152,24 @@ def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
     """Read one observation's files, and return its values within the base mask."""
     kinds = kinds_to_open(observation, plan.read_needs)
     opened = _read_kinds(observation, kinds)
-    others = _read_others(observation, kinds, opened.grid) if plan.unit == "study" or not index else {}
-    contradictions = _contradictions(observation, {**opened.volumes, **others})
+    everything = {**opened.volumes, **_read_others(index, observation, opened, plan)}
+    observation, inferred, odd_dof = settle_dof(observation, everything, plan.read_needs)
+    odd = (*odd_dof, *_contradictions(observation, everything))
     converted, interpolated = _bring_to_grid(index, observation, opened, plan)
     if plan.samples is not None:
         observation = replace(observation, units="hedges-g")
-    notes, covered = (*opened.notes, *contradictions, *converted.notes), converted.covered.size
+    notes, covered = (*opened.notes, *odd, *converted.notes), converted.covered.size
     if not covered:
-        empty = f"{observation.path} has no voxel with a value within the mask (all are 0, NaN or outside of it)."
+        empty = "no voxel has a value within the mask (all are 0, NaN or outside of it)."
         if plan.leaves_out:
-            raise DataError(empty)
-        notes = (*notes, empty)
+            raise DataError(f"{observation.path}: {empty}")
+        notes = (*notes, Note(empty, {observation.label: str(observation.path)}))
     uris = tuple(uri for kind in kinds for uri in observation.statmaps[kind].uris)
     read = ReadMap(
         index,
         observation,
         uris,
-        (*_computed(observation), *converted.derived),
+        (*_computed(observation), *inferred, *converted.derived),
         converted.signed,
         covered,
         pack_suspect(converted.values, converted.reasons),
@@ -193,19 +195,22 @@ def _remarks(observation: Observation, opened: Opened, plan: Plan) -> dict[str, 
     return remarks
 
 
-def _read_others(observation: Observation, kinds: Sequence[str], grid: Grid) -> dict[str, NDArray[Any]]:
-    """Read the kinds that are not needed, to check them against the others."""
+def _read_others(index: int, observation: Observation, opened: Opened, plan: Plan) -> dict[str, NDArray[Any]]:
+    """Read kinds that are not needed, to check them against the others: of studies, of the first map, and for dof."""
+    checked = ("effect", "t") if plan.unit == "study" or not index else ()
+    if is_settled_by_maps(observation, plan.read_needs):
+        checked = (*checked, "t", "z")
     others = {}
-    for kind in ("effect", "t"):
-        if kind in observation.statmaps and kind not in kinds:
+    for kind in dict.fromkeys(checked):
+        if kind in observation.statmaps and kind not in opened.volumes:
             with suppress(IbmaError):  # a file that is not needed may be damaged
                 image = _read_statmap(observation.statmaps[kind])
-                if grid.matches(image.grid):
+                if opened.grid.matches(image.grid):
                     others[kind] = image.data
     return others
 
 
-def _contradictions(observation: Observation, volumes: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+def _contradictions(observation: Observation, volumes: Mapping[str, NDArray[Any]]) -> tuple[Note, ...]:
     """Describe where the kinds of one contrast contradict each other.
 
     Raises
@@ -216,10 +221,13 @@ def _contradictions(observation: Observation, volumes: Mapping[str, NDArray[Any]
     dof = np.inf if observation.dof is None else observation.dof
     notes = []
     for found in find_contradictions(volumes, dof):
-        text = f"{observation.label}: {found.text} ({observation.path})."
         if found.hopeless:
-            raise DataError(f"{text} One of the maps is turned round or of another contrast: leave it out or mend it.")
-        notes.append(f"{text} Were the maps resampled one by one, or are they of different models?")
+            raise DataError(
+                f"{observation.label}: {found.text} ({observation.path}). One of the maps is turned round or of "
+                "another contrast: leave it out or mend it."
+            )
+        text = f"{found.what}. Were the maps resampled one by one, or are they of different models?"
+        notes.append(Note(text, {observation.label: found.extent}))
     return tuple(notes)
 
 
@@ -364,10 +372,9 @@ def _read_kinds(observation: Observation, kinds: Sequence[str]) -> Opened:
     return Opened(volumes, reference, notes, remarks)
 
 
-def _saturated(observation: Observation, kind: str, count: int) -> str:
+def _saturated(observation: Observation, kind: str, count: int) -> Note:
     """Describe values at the end of their scale, which were replaced by its limit."""
     what, limit = f"{kind} is infinite", "the largest finite one of the map, 38.4 at least"
     if kind == "p":
         what, limit = "p is 0", "the smallest p that the file can hold"
-    name = observation.statmaps[kind].path.name
-    return f"{observation.label}: {what} in {count} voxel(s) ({name}), taken as {limit}."
+    return Note(f"{what}, taken as {limit}.", {observation.label: f"{count} voxel(s)"})

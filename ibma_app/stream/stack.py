@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ibma_app.core.block import Floats, Indices, VoxelBlock
 from ibma_app.core.errors import DataError, IbmaError, UsageError
 from ibma_app.core.grid import Grid
+from ibma_app.core.notes import Note, merge_notes
 from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Observation
 from ibma_app.images.placement import place_notes
@@ -40,7 +41,7 @@ class Stack:
 
     grid: Grid  # the final mask
     survey: tuple[MapSurvey, ...]  # one per map
-    notes: tuple[str, ...]  # warnings for the user
+    notes: tuple[Note, ...]  # warnings for the user
     kinds: tuple[str, ...]  # of "effect", "variance", "z"
     kept: tuple[int, ...]  # (K,) which observation each row is of
     signed: tuple[bool, ...]  # (K,) False: z of an unsigned p
@@ -221,7 +222,7 @@ class _Builder:
         self._n_alike = 0  # and how many such maps are not counted yet
         self.candidates: NDArray[np.int64] | None = None
         self.maps: list[ReadMap] = []
-        self.notes: list[str] = []
+        self.notes: list[Note] = []
         self.errors: list[IbmaError] = []
 
     def leave_out(self, error: IbmaError) -> None:
@@ -267,8 +268,9 @@ class _Builder:
         if not self.maps:
             raise self._all_bad()
         self._count_in(None)
-        self.notes.extend(error.message for error in self.errors)
-        self.notes.extend(place_notes([(read.observation.label, read.remarks) for read in self.maps]))
+        self.notes.extend(Note(error.message) for error in self.errors)
+        places = place_notes([(read.observation.label, read.remarks) for read in self.maps])
+        self.notes.extend(map(Note, places))
         refuse_thresholded(self.maps, self.count)
         n_min = _n_min(self.plan.share, len(self.maps))
         final = np.flatnonzero(self.count >= n_min)
@@ -286,7 +288,7 @@ class _Builder:
             survey = tuple(replace(one, cost=costs.get(one.label, 0)) for one in survey)
         self.store.drop("reason")
         late = (coverage_note(costs, final.size, int(np.count_nonzero(self.count))), variance_note(survey))
-        self.notes.extend(note for note in late if note)
+        self.notes.extend(Note(text) for text in late if text)
         return self._stack(final, survey, threads(final.size))
 
     def _stack(self, final: NDArray[np.int64], survey: tuple[MapSurvey, ...], threads: int) -> Stack:
@@ -305,7 +307,7 @@ class _Builder:
         return Stack(
             grid=replace(self.plan.grid, mask=mask.reshape(self.plan.grid.shape)),
             survey=survey,
-            notes=(*self.notes, *(doubt for doubt in doubts if doubt)),
+            notes=merge_notes((*self.notes, *(Note(doubt) for doubt in doubts if doubt))),
             kinds=self.plan.kinds,
             kept=tuple(read.index for read in self.maps),
             signed=tuple(read.signed for read in self.maps),

@@ -12,6 +12,7 @@ from ibma_app.core.errors import DataError, IbmaError
 from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import CaveatFacts, find_fact
 from ibma_app.core.methods import Inference, InferenceSettings
+from ibma_app.core.notes import Note, merge_notes, tell
 from ibma_app.core.results import EstimatorResult, Finding, MapFlag, Results, WrittenFile
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.level_rules import require_content
@@ -161,16 +162,16 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
     design, choices = prepare(analysis, run.gathered, run.tests, options)
     require_content(statmap for row in analysis.observations for statmap in row.statmaps.values())
     chosen = (note for choice in choices for note in choice.notes)
-    before = tuple(dict.fromkeys((*analysis.notes, *design.notes, *chosen)))
+    before = merge_notes((*analysis.notes, *map(Note, (*design.notes, *chosen))))
     logged: set[str] = set()
-    _warn(before, logged)
+    _warn(tell(before), logged)
     parts = [_combine(analysis, design, part, before, run, logged) for part in _by_needs(choices)]
     first = parts[0]
     fitted = {result.estimator.name: result for part in parts for result in part.estimators}
     results = replace(
         first,
         estimators=tuple(fitted[choice.estimator.name] for choice in choices),
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        notes=merge_notes(note for part in parts for note in part.notes),
     )
     keep_results(run.output, run.records, results)
     if not options.no_report:
@@ -195,7 +196,7 @@ def _warn(notes: Sequence[str], logged: set[str]) -> None:
 
 
 def _combine(
-    analysis: Analysis, design: Design, choices: Sequence[Choice], before: tuple[str, ...], run: Run, logged: set[str]
+    analysis: Analysis, design: Design, choices: Sequence[Choice], before: tuple[Note, ...], run: Run, logged: set[str]
 ) -> Results:
     """Read the maps once, and fit the estimators that need them."""
     options = run.options
@@ -220,8 +221,9 @@ def _combine(
         similarity = compare_maps(stack, sizes)
         flags = similarity.flags if similarity else ()
         odd = (flag.text for flag in flags)
-        new = tuple(dict.fromkeys((*grid_notes, *stack.notes, *sign_notes, *_mask_notes(stack.grid), *odd)))
-        _warn(new, logged)
+        texts = (*sign_notes, *_mask_notes(stack.grid), *odd)
+        new = merge_notes((*map(Note, grid_notes), *stack.notes, *map(Note, texts)))
+        _warn(tell(new), logged)
         notes = (*before, *new)
         fitted = tuple(
             replace(_fit(analysis, stack, design, choice, notes, flags, run), grid=stack.grid, survey=stack.survey)
@@ -278,7 +280,7 @@ def _fit(
     stack: Stack,
     design: Design,
     choice: Choice,
-    warnings: Sequence[str],
+    warnings: Sequence[Note],
     flags: Sequence[MapFlag],
     run: Run,
 ) -> EstimatorResult:
@@ -290,7 +292,7 @@ def _fit(
     with progress(stack.n_voxels, name) as step:
         model = Model(choice.estimator, design, choice.settings)
         estimate = estimate_maps(stack, model, resources, lambda voxels: step("", voxels))
-    common = sidecars.analysis_sidecar(analysis, design, stack.survey, choice, options.units, warnings)
+    common = sidecars.analysis_sidecar(analysis, design, stack.survey, choice, options.units, tell(warnings))
     common |= error_sidecar(model, estimate)
     log_dof(model, estimate)
     common |= sidecars.likely_same_samples(flags, [analysis.observations[row].unit_label for row in stack.kept])

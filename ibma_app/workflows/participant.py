@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError
+from ibma_app.core.notes import Note, merge_notes, tell
 from ibma_app.core.results import Results
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.output_dir import Output, open_output
@@ -54,7 +55,7 @@ class ParticipantOutcome:
     """The result of a job: errors by analysis, warnings, and one analysis as an example."""
 
     failures: dict[str, IbmaError]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     example: Results | None  # one finished analysis, for the dataset's methods text
     seconds: float
 
@@ -77,6 +78,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
         resources = resources_for(options, len(jobs))
         kept = record.folder / "results"
         example: Results | None = None
+        told = _Told()
         with (
             open_processes(options, resources, __name__) as pool,
             progress(len(jobs), "participants") as step,
@@ -97,13 +99,14 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
                 else:
                     example = example or outcome.example
                     record.seconds[name] = outcome.seconds
-                    _warn(name, outcome)
+                    told.warn(name, outcome.notes)
                     if outcome.failures:
                         record.failures[name] = _join(outcome.failures)
                     else:
                         record.done.append(name)
                 if record.failures and options.stop_on_first_crash:
                     break
+        told.warn_of_others()
         reports.end_dataset(output, [example] if example else [], report=not options.no_report)
         log_outcome(record, "participants", len(jobs))
     if not options.no_report and record.done:
@@ -116,7 +119,7 @@ def combine_participant(job: ParticipantJob) -> ParticipantOutcome:
     start = time.perf_counter()
     failures: dict[str, IbmaError] = {}
     finished: list[Results] = []
-    notes: list[str] = []
+    notes: list[Note] = []
     for analysis in job.analyses:
         try:
             results = combine_runs(analysis, job)
@@ -129,7 +132,7 @@ def combine_participant(job: ParticipantJob) -> ParticipantOutcome:
     if finished and not job.options.no_report:
         reports.write_subject_page(job.output, job.label, finished)
     example = finished[0] if finished else None
-    return ParticipantOutcome(failures, tuple(dict.fromkeys(notes)), example, time.perf_counter() - start)
+    return ParticipantOutcome(failures, merge_notes(notes), example, time.perf_counter() - start)
 
 
 def combine_elsewhere(job: ParticipantJob) -> ParticipantOutcome:
@@ -155,8 +158,8 @@ def combine_runs(analysis: Analysis, job: ParticipantJob) -> Results:
         design = one_sample_design(len(kept.observations))
         choice = _choice(options, design)
         estimate = estimate_maps(stack, Model(choice.estimator, design, choice.settings))
-        notes = (*kept.notes, *grid_notes, *stack.notes, *_dof_notes(stack))
-        common = sidecars.analysis_sidecar(kept, design, stack.survey, choice, options.units, notes)
+        notes = merge_notes((*kept.notes, *map(Note, grid_notes), *stack.notes, *_dof_notes(stack)))
+        common = sidecars.analysis_sidecar(kept, design, stack.survey, choice, options.units, tell(notes))
         target = Target(
             output=job.output,
             writer=MapWriter(job.output),
@@ -183,15 +186,13 @@ def combine_runs(analysis: Analysis, job: ParticipantJob) -> Results:
         )  # fmt: skip
 
 
-def _dof_notes(stack: Stack) -> tuple[str, ...]:
+def _dof_notes(stack: Stack) -> tuple[Note, ...]:
     """Warn where t is taken as z, because its degrees of freedom are unknown."""
     unknown = [row.label for row in stack.survey if row.dof == "unknown"]
     if not unknown:
         return ()
-    return (
-        f"The degrees of freedom of {', '.join(unknown)} are unknown, so t is taken as z. Give DegreesOfFreedom in the "
-        "sidecar, or --dof.",
-    )
+    text = "the degrees of freedom are unknown, so t is taken as z. Give DegreesOfFreedom in the sidecar, or --dof."
+    return (Note(text, dict.fromkeys(unknown, "")),)
 
 
 def _choice(options: Options, design: Design) -> Choice:
@@ -217,9 +218,27 @@ def _folder(analysis: Analysis) -> Path:
     return folder / "func"
 
 
-def _warn(name: str, outcome: ParticipantOutcome) -> None:
-    for note in outcome.notes:
-        log.warning("%s: %s", name, note)
+class _Told:
+    """What participants were warned of: each kind is logged where it first occurs, and at the end with a count."""
+
+    def __init__(self) -> None:
+        self.first: set[str] = set()
+        self.others: list[Note] = []
+
+    def warn(self, participant: str, notes: Sequence[Note]) -> None:
+        """Log what is new, and keep the others."""
+        for note in notes:
+            named = note if note.about else Note(note.text, {participant: ""}, "participant")
+            if note.text in self.first:
+                self.others.append(named)
+            else:
+                log.warning("%s", named.words)
+        self.first |= {note.text for note in notes}
+
+    def warn_of_others(self) -> None:
+        """Log of each kind what else it concerns."""
+        for text in tell(self.others):
+            log.warning("Likewise %s", text)
 
 
 def _join(failures: dict[str, IbmaError]) -> IbmaError:

@@ -13,6 +13,7 @@ from ibma_app.core.design import Design, Test
 from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import LevelFacts
 from ibma_app.core.methods import Citation
+from ibma_app.core.notes import Note
 from ibma_app.core.results import EstimatorResult, Finding, MapSurvey, Results, WrittenFile
 from ibma_app.core.statmap import Analysis, Dataset, Observation, StatMap
 from ibma_app.estimators import find_estimator
@@ -110,7 +111,7 @@ def make_group(
         "units": "check",
     }
     analysis = Analysis("group", unit, entities, observations)
-    return Results(analysis, grid, design, survey, parts, out, settings, notes=("Few maps: 6.",))
+    return Results(analysis, grid, design, survey, parts, out, settings, notes=(Note("Few maps: 6."),))
 
 
 def _make_estimator(out, name, grid, design, contrast, rng, units, *, significant) -> EstimatorResult:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ibma_app.core.notes import Note
 from ibma_app.inference import find_inference
 from ibma_app.report.html import TEMPLATES, format_number
 from ibma_app.report.numbers import read_clusters
@@ -236,9 +237,9 @@ def test_participant_notes_keep_their_contrast(tmp_path, participant_results, sa
     alone, shared = "Run 2 has another grid.", "dof unknown."
     analyses = [participant_results(tmp_path, name) for name in ("faces", "houses", "tools")]
     noted = [
-        replace(analyses[0], notes=(alone, shared)),
-        replace(analyses[1], notes=(alone, shared)),
-        replace(analyses[2], notes=(shared,)),
+        replace(analyses[0], notes=(Note(alone), Note(shared))),
+        replace(analyses[1], notes=(Note(alone), Note(shared))),
+        replace(analyses[2], notes=(Note(shared),)),
     ]
     page = Page(write_participant_page("01", noted, save).read_text(encoding="utf-8"))
     assert f"contrast faces, space T1w; contrast houses, space T1w: {alone}" in page.text

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ibma_app.stats.consistency import find_contradictions
+from ibma_app.stats.consistency import dof_of_t_and_z, find_contradictions
 from ibma_app.stats.tails import t_to_z
 
 N = 10_000
@@ -55,3 +55,28 @@ def test_z_is_compared_where_dof_are_known(maps):
     assert list(find_contradictions(maps)) == []
     (found,) = find_contradictions(maps, 20.0)
     assert found.kinds == "z and t"
+
+
+@pytest.mark.parametrize("dof", [3.0, 20.0, 102.0, 410.0, 37.5])
+@pytest.mark.parametrize("kind", ["double", "single", "scaled"])
+def test_t_and_z_say_their_degrees_of_freedom(dof, kind):
+    t = np.random.default_rng(7).standard_t(dof, size=N)
+    maps = [t, t_to_z(t, dof)]
+    if kind == "single":
+        maps = [values.astype(np.float32) for values in maps]
+    elif kind == "scaled":
+        steps = [np.abs(values).max() / 2**15 for values in maps]
+        maps = [np.rint(values / step) * step for values, step in zip(maps, steps, strict=True)]
+    found = dof_of_t_and_z(*maps)
+    assert found is not None
+    assert found == (dof if dof.is_integer() and (dof < 400 or kind != "scaled") else pytest.approx(dof, rel=0.01))
+
+
+def test_t_and_z_that_say_no_single_number():
+    rng = np.random.default_rng(7)
+    t = rng.standard_t(20, size=N)
+    assert dof_of_t_and_z(t, t) is None  # z is t
+    assert dof_of_t_and_z(t, t_to_z(t, rng.uniform(8, 60, size=N))) is None  # it differs by voxel (FLAME)
+    assert dof_of_t_and_z(t, rng.normal(size=N)) is None  # of another contrast
+    assert dof_of_t_and_z(t[:10], t_to_z(t[:10], 20.0)) is None  # too few
+    assert dof_of_t_and_z(t, np.full(N, np.nan)) is None

@@ -152,10 +152,10 @@ def test_log10p_is_no_p(convert, truth):
 def test_assumed_and_unknown_dof_are_told(convert, truth):
     assumed = convert({"t": truth["t"]}, ["z"], dof=12.0, dof_source="SampleSize - 1")
     np.testing.assert_allclose(assumed.arrays["z"], truth["z"], rtol=1e-8)
-    assert "SampleSize - 1" in assumed.notes[0]
+    assert "SampleSize - 1" in assumed.notes[0].text
     unknown = convert({"t": truth["t"]}, ["z"])
     np.testing.assert_array_equal(unknown.arrays["z"], truth["t"])
-    assert "--dof" in unknown.notes[0]
+    assert "--dof" in unknown.notes[0].text
     assert unknown.derived == ("z from t (dof unknown: t taken as z)",)
     assert not convert({"effect": truth["effect"]}, ["effect"]).notes
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ibma_app.core.errors import DataError, DatasetError
+from ibma_app.core.notes import tell
 from ibma_app.images.mni_masks import mni_brain
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.prepare import Plan
@@ -44,7 +45,7 @@ def test_maps_a_hair_off_the_grid_are_used_as_they_are_and_told(observe, rng):
             effect = stack.read(0, stack.n_voxels).effect
         expected = [*volumes, volumes[0]]
         np.testing.assert_allclose(effect, [volume.reshape(-1) for volume in expected], rtol=1e-6)
-        (note,) = [note for note in stack.notes if "twentieth" in note]
+        (note,) = [note for note in tell(stack.notes) if "twentieth" in note]
         assert note.startswith("3 map(s)")
         for words in ("sub-1_contrast-c (0.02 mm)", "sub-3_contrast-c (0.19 mm)", "sub-f_contrast-c (0.1 mm)"):
             assert words in note
@@ -54,7 +55,7 @@ def test_maps_further_off_are_told_by_how_much(observe, rng):
     rows = [observe(str(k), {"effect": rng.normal(size=SHAPE)}, affine=beside(0.4 * (k == 2))) for k in range(3)]
     with stacked(rows, ("effect",), "run") as stack:
         assert stack.n_maps == 2
-    (note,) = [note for note in stack.notes if "left out" in note]
+    (note,) = [note for note in tell(stack.notes) if "left out" in note]
     assert "its voxels lie up to 0.4 mm from there, 0.1 of a voxel" in note
     with pytest.raises(DatasetError, match=r"up to 0\.4 mm from there"), stacked(rows, ("effect",), "subject"):
         pass
@@ -82,7 +83,7 @@ def test_maps_that_state_no_place_are_told_and_never_moved(observe, rng):
         without_place(row.statmaps["effect"].path)
     with stacked(rows, ("effect",)) as stack:
         assert not stack.grid.placed
-    (note,) = [note for note in stack.notes if "place" in note]
+    (note,) = [note for note in tell(stack.notes) if "place" in note]
     assert note.startswith("3 map(s) state no place")
     assert "sub-0_contrast-c, sub-1_contrast-c, sub-2_contrast-c" in note
     there = observe("there", {"effect": rng.normal(size=SHAPE)})
@@ -113,6 +114,6 @@ def test_maps_of_mni_space_that_lie_elsewhere_are_named(observe, rng):
     ):
         rows = [brain(f"{space}{k}", where, space) for k in range(2)]
         with stacked(rows, ("effect",)) as stack:
-            notes = [note for note in stack.notes if "MNI152 brain" in note]
+            notes = [note for note in tell(stack.notes) if "MNI152 brain" in note]
         assert len(notes) == told
         assert not told or "mm away towards +z" in notes[0]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ibma_app.core.errors import DataError, DatasetError, ReadWriteError, UsageError
+from ibma_app.core.notes import tell
 from ibma_app.stream import memory_plan, prepare, survey
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.hedges_g import Stated, find_sample, hedges_g, pool_variances
@@ -133,7 +134,7 @@ def test_the_maps_that_cost_most_are_named(maps, caplog):
     rows, _ = maps(6, {4: slice(0, 2), 1: slice(2, 3)})
     with stacked(rows) as stack:
         assert stack.n_voxels == 3 * 7 * 8
-    (note,) = stack.notes  # more than a tenth is lost: a warning
+    (note,) = tell(stack.notes)  # more than a tenth is lost: a warning
     assert note.index("sub-04_contrast-c (112)") < note.index("sub-01_contrast-c (56)")
     few, _ = maps(6, {4: (0, 0)})
     with caplog.at_level(logging.INFO, logger="ibma_app"), stacked(few) as stack:
@@ -246,7 +247,7 @@ def test_runs_that_are_no_good_are_left_out(maps, observe, tmp_path):
         assert stack.n_maps == 2
         np.testing.assert_array_equal(stack.read(0, V).effect[1], volumes[1]["effect"].reshape(-1))
     for observation in bad:
-        assert any(observation.label in note and "left out" in note for note in stack.notes)
+        assert any(observation.label in note and "left out" in note for note in tell(stack.notes))
     with pytest.raises(ReadWriteError, match=r"torn.*\.nii\.gz"), stacked([bad[3]], unit="run"):
         pass
     with pytest.raises(DataError, match="stat-variance") as caught, stacked([bad[0], bad[2]], unit="run"):
@@ -298,7 +299,7 @@ def test_variances_of_other_units_raise_a_note(maps, observe):
     rows, volumes = maps(3)
     rows.append(observe("si", {"effect": volumes[0]["effect"] * 30, "variance": volumes[0]["variance"] * 900}))
     with stacked(rows) as stack:
-        assert any("sub-si" in note and "fold" in note for note in stack.notes)
+        assert any("sub-si" in note and "fold" in note for note in tell(stack.notes))
 
 
 @pytest.mark.parametrize("unit_of_effect", [1e-15, 1e25])

@@ -134,7 +134,7 @@ def test_the_newest_record_counts(out: Path, cli) -> None:
     later = out / "logs" / "99990101T000000Z_group_x-1" / "results" / record.name
     later.parent.mkdir(parents=True)
     document = json.loads(gzip.decompress(record.read_bytes()))
-    document["Results"]["notes"] = ["A note of the later run."]
+    document["Results"]["notes"] = [{"text": "A note of the later run."}]
     document["Software"]["ibma-app"] = "9.8.7"
     later.write_bytes(gzip.compress(json.dumps(document).encode()))
     assert cli("gone", out, "group", "--reports-only", "--contrast", "ab").code == 0

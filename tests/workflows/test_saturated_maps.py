@@ -45,7 +45,7 @@ def test_an_infinite_statistic_counts_as_the_strongest(tmp_path, z, kind, write_
     root = _write(tmp_path / "in", kind, z, write_statmap, describe_dataset, DegreesOfFreedom=1e6)
     ran = _group(cli, root, tmp_path / "out")
     assert ran.code == 0, ran.stderr
-    assert f"{kind} is infinite in 1 voxel(s)" in ran.stderr
+    assert f"study-s0_contrast-c (1 voxel(s)): {kind} is infinite, taken as" in ran.stderr
     assert (_read(tmp_path / "out", "n") == N).all()
     expected = (38.4 + 3.0 * (N - 1)) / np.sqrt(N)
     assert _read(tmp_path / "out", "z")[PEAK] == pytest.approx(expected, rel=1e-3)
@@ -57,7 +57,7 @@ def test_a_p_of_zero_is_the_smallest_that_its_file_holds(tmp_path, z, write_stat
     root = _write(tmp_path / "in", "p", p, write_statmap, describe_dataset, Tail="positive")
     ran = _group(cli, root, tmp_path / "out")
     assert ran.code == 0, ran.stderr
-    assert "p is 0 in 1 voxel(s)" in ran.stderr
+    assert "8 maps (1 voxel(s)): p is 0, taken as" in ran.stderr
     assert (_read(tmp_path / "out", "n") == N).all()
     limit = stats.norm.isf(float(np.finfo(np.float32).smallest_subnormal))
     assert _read(tmp_path / "out", "z")[PEAK] == pytest.approx(limit * np.sqrt(N), rel=1e-5)

@@ -1,41 +1,28 @@
-"""Warnings and notes of an analysis, each once, with the parts of it that they concern."""
+"""Warnings and notes of an analysis, each kind once, with what they concern."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ibma_app.core.inference_facts import WarningFact
+from ibma_app.core.notes import Note, merge_notes
 from ibma_app.core.results import EstimatorResult, Results
 
 
 @dataclass(frozen=True)
-class Note:
-    """A warning or note, and the part of the analysis that it comes from."""
+class PageNote:
+    """A warning or note in words, and the part of the analysis that it comes from."""
 
     source: str
     text: str
 
 
-def collect_notes(parts: Iterable[tuple[str, Sequence[str]]]) -> tuple[Note, ...]:
-    """Gather notes of the parts of an analysis: each text once, with all its sources."""
-    sources: dict[str, dict[str, None]] = {}
-    for source, texts in parts:
-        for text in texts:
-            sources.setdefault(text, {})[source] = None
-    return tuple(Note(_join_sources(named, text), text) for text, named in sources.items())
-
-
-def notes_of(results: Results) -> tuple[Note, ...]:
+def notes_of(results: Results) -> tuple[PageNote, ...]:
     """Every warning and note of an analysis, those of its inferences included."""
-    parts: list[tuple[str, Sequence[str]]] = [("", results.notes), ("", results.analysis.notes)]
-    parts.append(("design", results.design.notes))
-    for result in results.estimators:
-        parts.append((result.estimator.name, result.notes))
-        parts += [(source, (text,)) for source, text in _inference_warnings(result)]
-    return collect_notes(parts)
+    return tuple(PageNote(_join_sources(sources, note.words), note.words) for note, sources in _with_sources(results))
 
 
-def notes_of_several(named: Sequence[tuple[str, Results]]) -> tuple[Note, ...]:
-    """Notes of analyses on one page: each text once, with the analyses that it concerns.
+def notes_of_several(named: Sequence[tuple[str, Results]]) -> tuple[PageNote, ...]:
+    """Notes of analyses on one page: each kind once, with the analyses that it concerns.
 
     Parameters
     ----------
@@ -44,15 +31,39 @@ def notes_of_several(named: Sequence[tuple[str, Results]]) -> tuple[Note, ...]:
     """
     if len(named) == 1:
         return notes_of(named[0][1])
-    concerned: dict[Note, list[str]] = {}
-    for title, results in named:
-        for note in notes_of(results):
-            concerned.setdefault(note, []).append(title)
+    found = [
+        (note, _join_sources(sources, note.words), title)
+        for title, results in named
+        for note, sources in _with_sources(results)
+    ]
+    by_source: dict[str, list[Note]] = {}
+    concerned: dict[tuple[str, str], dict[str, None]] = {}
+    for note, source, title in found:
+        by_source.setdefault(source, []).append(note)
+        concerned.setdefault((source, note.text), {})[title] = None
     notes = []
-    for note, titles in concerned.items():
-        whom = f"all {len(named)} contrasts" if len(titles) == len(named) else "; ".join(titles)
-        notes.append(Note(f"{whom} ({note.source})" if note.source else whom, note.text))
+    for source, own in by_source.items():
+        for note in merge_notes(own):
+            titles = concerned[source, note.text]
+            whom = f"all {len(named)} contrasts" if len(titles) == len(named) else "; ".join(titles)
+            notes.append(PageNote(f"{whom} ({source})" if source else whom, note.words))
     return tuple(notes)
+
+
+def _with_sources(results: Results) -> list[tuple[Note, tuple[str, ...]]]:
+    """Notes of the parts of an analysis: each kind once, with all its sources."""
+    parts: list[tuple[str, Iterable[Note]]] = [("", results.notes), ("", results.analysis.notes)]
+    parts.append(("design", map(Note, results.design.notes)))
+    for result in results.estimators:
+        parts.append((result.estimator.name, map(Note, result.notes)))
+        parts += [(source, (Note(text),)) for source, text in _inference_warnings(result)]
+    sources: dict[str, dict[str, None]] = {}
+    every = []
+    for source, notes in parts:
+        for note in notes:
+            sources.setdefault(note.text, {})[source] = None
+            every.append(note)
+    return [(note, tuple(sources[note.text])) for note in merge_notes(every)]
 
 
 def _inference_warnings(result: EstimatorResult) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ibma_app.core.errors import DatasetError, NothingSelectedError, UsageError
+from ibma_app.core.notes import Note, merge_notes
 from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.dataset.entities import fit_labels, long_name, order_entities, short_name
 from ibma_app.estimators import estimators_that, find_estimator
@@ -120,8 +121,8 @@ def _fit_name(analysis: Analysis, room: int) -> Analysis:
     return replace(analysis, entities=order_entities(fitted), full_labels=full) if full else analysis
 
 
-def _sidecar_notes(rows: Iterable[Observation]) -> tuple[str, ...]:
-    return tuple(note for row in rows for note in row.notes)
+def _sidecar_notes(rows: Iterable[Observation]) -> tuple[Note, ...]:
+    return merge_notes(note for row in rows for note in row.notes)
 
 
 def _unit(observations: Sequence[Observation]) -> str:
@@ -200,7 +201,7 @@ def _group(
 
 def _name_entities(
     key: Mapping[str, str], rows: Sequence[Observation], pooled: set[str], repeated: set[str]
-) -> tuple[dict[str, str], tuple[str, ...]]:
+) -> tuple[dict[str, str], tuple[Note, ...]]:
     """Name the output by what its maps share; a pooled space or resolution stays where all maps have the same."""
     entities = {k: v for k, v in key.items() if k not in ("desc", "test", "corr")}
     notes = []
@@ -211,7 +212,7 @@ def _name_entities(
     for entity in sorted(pooled - {"res"}):
         values = sorted({row.entities.get(entity, "(none)") for row in rows})
         if len(values) > 1:
-            notes.append(f"Maps that differ in {entity}- are pooled: {', '.join(values)}.")
+            notes.append(Note(f"Maps that differ in {entity}- are pooled: {', '.join(values)}."))
     return order_entities(entities), tuple(notes)
 
 

@@ -23,7 +23,7 @@ from ibma_app.workflows.write.records_to_json import decode, encode
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 ENDING = ".json.gz"
 
 
