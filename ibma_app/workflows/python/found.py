@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ibma_app.core.errors import UsageError
+from ibma_app.core.notes import tell
 from ibma_app.core.results import EstimatorResult, Finding, Results
 from ibma_app.dataset.result_tables import read_result_table
 from ibma_app.images.write import load_nibabel
@@ -201,7 +202,7 @@ def view_results(record: Results, methods: tuple[str, tuple[str, ...]], page: Pa
         estimators={result.estimator.name: _view_estimator(result, record, folder) for result in record.estimators},
         methods=methods[0],
         references=methods[1],
-        notes=tuple(dict.fromkeys((*record.notes, *(note for one in record.estimators for note in one.notes)))),
+        notes=tuple(dict.fromkeys((*tell(record.notes), *(note for one in record.estimators for note in one.notes)))),
         record=record,
         page=page if page.is_file() else None,
         folder=folder,
