@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ibma_app.core.design import Design
+from ibma_app.core.errors import Note
 from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import Facts
 from ibma_app.core.methods import Estimator, Inference
-from ibma_app.core.notes import Note
 from ibma_app.core.statmap import Analysis
 
 

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ibma_app.core.errors import DataError, DatasetError
+from ibma_app.core.errors import DataError, DatasetError, Note, tell
 from ibma_app.core.from_files import read_dof, read_sample_size, show
-from ibma_app.core.notes import Note, tell
 from ibma_app.core.statmap import Observation, StatMap
-from ibma_app.dataset.design_dof import DesignReader
 from ibma_app.dataset.entities import INDICES
-from ibma_app.dataset.sidecars import SidecarReader
+from ibma_app.dataset.sidecars import DesignReader, SidecarReader
 
 _log = logging.getLogger(__name__)
 

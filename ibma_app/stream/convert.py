@@ -16,8 +16,7 @@ from ibma_app.core.block import (
     Indices,
     Reasons,
 )
-from ibma_app.core.errors import DataError
-from ibma_app.core.notes import Note
+from ibma_app.core.errors import DataError, Note
 from ibma_app.core.statmap import Observation
 from ibma_app.images.kinds import check_p
 from ibma_app.stats.consistency import dof_of_t_and_z

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.block import COVERED, MIN_COVERAGE, Indices, Reasons
-from ibma_app.core.errors import DataError, DatasetError, IbmaError
+from ibma_app.core.errors import DataError, DatasetError, IbmaError, Note
 from ibma_app.core.grid import Grid
-from ibma_app.core.notes import Note
 from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.core.threads import in_order
 from ibma_app.images.placement import APART, ELSEWHERE, SIZES, UNPLACED, outside_brain

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.block import Floats, Indices, VoxelBlock
-from ibma_app.core.errors import DataError, IbmaError, UsageError
+from ibma_app.core.errors import DataError, IbmaError, Note, UsageError, merge_notes
 from ibma_app.core.grid import Grid
-from ibma_app.core.notes import Note, merge_notes
 from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Observation
 from ibma_app.images.placement import place_notes

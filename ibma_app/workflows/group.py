@@ -8,11 +8,10 @@ from pathlib import Path
 
 from ibma_app.core.atlas import Atlas
 from ibma_app.core.design import Design
-from ibma_app.core.errors import DataError, IbmaError
+from ibma_app.core.errors import DataError, IbmaError, Note, merge_notes, tell
 from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import CaveatFacts, find_fact
 from ibma_app.core.methods import Inference, InferenceSettings
-from ibma_app.core.notes import Note, merge_notes, tell
 from ibma_app.core.results import EstimatorResult, Finding, MapFlag, Results, WrittenFile
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.level_rules import require_content

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ibma_app.core.design import Design
-from ibma_app.core.errors import DataError, IbmaError
-from ibma_app.core.notes import Note, merge_notes, tell
+from ibma_app.core.errors import DataError, IbmaError, Note, merge_notes, tell
 from ibma_app.core.results import Results
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.output_dir import Output, open_output

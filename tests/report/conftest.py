@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from ibma_app.core.design import Design, Test
+from ibma_app.core.errors import Note
 from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import LevelFacts
 from ibma_app.core.methods import Citation
-from ibma_app.core.notes import Note
 from ibma_app.core.results import EstimatorResult, Finding, MapSurvey, Results, WrittenFile
 from ibma_app.core.statmap import Analysis, Dataset, Observation, StatMap
 from ibma_app.estimators import find_estimator

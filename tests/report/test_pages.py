@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ibma_app.core.notes import Note
+from ibma_app.core.errors import Note
 from ibma_app.inference import find_inference
 from ibma_app.report.html import TEMPLATES, format_number
 from ibma_app.report.numbers import read_clusters

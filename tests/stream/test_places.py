@@ -7,8 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ibma_app.core.errors import DataError, DatasetError
-from ibma_app.core.notes import tell
+from ibma_app.core.errors import DataError, DatasetError, tell
 from ibma_app.images.mni_masks import mni_brain
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.prepare import Plan

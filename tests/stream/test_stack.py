@@ -7,8 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ibma_app.core.errors import DataError, DatasetError, ReadWriteError, UsageError
-from ibma_app.core.notes import tell
+from ibma_app.core.errors import DataError, DatasetError, ReadWriteError, UsageError, tell
 from ibma_app.stream import memory_plan, prepare, survey
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.hedges_g import Stated, find_sample, hedges_g, pool_variances

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ibma_app.core.errors import Note, merge_notes
 from ibma_app.core.inference_facts import WarningFact
-from ibma_app.core.notes import Note, merge_notes
 from ibma_app.core.results import EstimatorResult, Results
 
 

@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ibma_app.core.errors import DatasetError, NothingSelectedError, UsageError
-from ibma_app.core.notes import Note, merge_notes
+from ibma_app.core.errors import DatasetError, Note, NothingSelectedError, UsageError, merge_notes
 from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.dataset.entities import fit_labels, long_name, order_entities, short_name
 from ibma_app.estimators import estimators_that, find_estimator

@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ibma_app.core.errors import UsageError
-from ibma_app.core.notes import tell
+from ibma_app.core.errors import UsageError, tell
 from ibma_app.core.results import EstimatorResult, Finding, Results
 from ibma_app.dataset.result_tables import read_result_table
 from ibma_app.images.write import load_nibabel

@@ -1,6 +1,7 @@
+from ibma_app.core.errors import Note, merge_notes, tell
+
 """Notes of one kind are one text with a count."""
 
-from ibma_app.core.notes import Note, merge_notes, tell
 
 UNKNOWN = "dof unknown, so t is taken as z."
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ibma_app.dataset.design_dof import DesignReader
+from ibma_app.dataset.sidecars import DesignReader
 
 MAP = "sub-01/sub-01_task-a_{run}contrast-aGtB_stat-t_statmap.nii.gz"
 
