@@ -1,11 +1,11 @@
-from ibma_app.core.errors import Note
-
 """Statistic maps on disk, and which are combined with each other; no image is read yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ibma_app.core.errors import Note
 
 KINDS = ("effect", "variance", "t", "z", "p", "dof")
 """The kinds of map that can be read."""

@@ -1,4 +1,4 @@
-"""Reads what lies beside maps: JSON sidecars, with BIDS inheritance, and design matrices; each folder is listed once."""
+"""Reads what lies beside maps: JSON sidecars, with BIDS inheritance, and design matrices."""
 
 from collections.abc import Mapping
 from pathlib import Path
