@@ -18,6 +18,7 @@ from ibma_app.images.contents import AGAIN, image_files, read_contents, unpack
 HEADER_BYTES = 544  # enough for NIfTI-2's header, and for the others'
 LARGEST = 2**32  # bytes of an image's voxels: a statmap of 0.5 mm needs a tenth; more is an accident or a bomb
 nib.imageglobals.logger.setLevel(logging.CRITICAL)  # its words name no file; ours do
+LARGEST_EXTENSIONS = 2**26  # bytes before the voxels
 SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
 MOST_CODES, ALIGNED = 5, 2  # of sform and qform
 FAR = 1e9  # mm: no voxel lies there
@@ -167,7 +168,7 @@ def read_extension(path: Path, code: int) -> bytes | None:
     if nifti is None:
         return None
     order, at = "little" if nifti.endianness == "<" else "big", int(nifti["sizeof_hdr"])
-    end = _offset(path, nifti, at + 4)
+    end = min(_offset(path, nifti, at + 4), LARGEST_EXTENSIONS)
     raw = read_contents(path, end)[:end]
     if not raw[at : at + 1].strip(b"\0"):
         return None

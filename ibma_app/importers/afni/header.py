@@ -5,7 +5,9 @@ Formats: AFNI's README.attributes, and NIfTI's header extension code 4 (an
 """
 
 import gzip
+import math
 import re
+import stat
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, InputError, ReadWriteError
+from ibma_app.core.from_files import number_in, read_text, show, whole_number_in
 
 Attributes = Mapping[str, Any]
-"""Name -> str (string attributes), or list of int or float."""
+"""Name -> str (string attributes), or list of finite int or float; those that are read alone."""
 
 STATISTICS = {2: "correlation", 3: "t", 4: "F", 5: "z", 6: "chi-squared", 7: "beta", 8: "binomial", 9: "gamma",
               10: "Poisson"}  # fmt: skip
@@ -27,10 +30,22 @@ _SYMBOLS = {"correl": 2, "ttest": 3, "ftest": 4, "zscore": 5, "chisq": 6, "beta"
             "poisson": 10}  # fmt: skip
 _DTYPES = {0: "u1", 1: "i2", 2: "i4", 3: "f4", 4: "f8"}
 EXTENSION_CODE = 4
-LARGEST = 2**30  # values of a dataset
-MAX_HEADER = 64 * 2**20  # bytes; histories are long, but not that long
+MOST_VOXELS, MOST_BRICKS = 2**27, 10_000  # of a sub-brick: 512 x 512 x 512; of a dataset
+MOST_NUMBERS = 10**6  # of an attribute that is read
+FAR = 1e9  # mm: no voxel lies there
+MAX_HEADER = 16 * 2**20  # bytes; histories are long, but not that long
 # count is the length of the value, but in bytes or in characters: the value ends at the next "type"
-_ENTRY = re.compile(r"^\s*type\s*=\s*(\S+)-attribute\s*\n\s*name\s*=\s*(\S+)\s*\n\s*count\s*=\s*(\d+)[ \t]*\r?\n", re.M)
+_ENTRY = re.compile(
+    r"^[ \t]*type[ \t]*=[ \t]*(\S+)-attribute[ \t]*\n[ \t]*name[ \t]*=[ \t]*(\S+)[ \t]*\n"
+    r"[ \t]*count[ \t]*=[ \t]*(\d+)[ \t]*\n",
+    re.M,
+)
+_WORD = re.compile(r"\S+")
+_NUMBERS = frozenset({
+    "BRICK_FLOAT_FACS", "BRICK_STATAUX", "BRICK_TYPES", "DATASET_DIMENSIONS", "DATASET_RANK", "DELTA", "IJK_TO_DICOM",
+    "IJK_TO_DICOM_REAL", "ORIENT_SPECIFIC", "ORIGIN", "SCENE_DATA", "STAT_AUX",
+})  # fmt: skip
+_TEXTS = frozenset({"BRICK_LABS", "BRICK_STATSYM", "BYTEORDER_STRING", "HISTORY_NOTE", "TEMPLATE_SPACE"})
 
 
 @dataclass(frozen=True)
@@ -56,20 +71,20 @@ def read_head(path: Path) -> Attributes:
         It is not a header of AFNI.
     """
     try:
-        if path.stat().st_size > MAX_HEADER:
-            raise DataError(f"{path} is no AFNI header: it has more than {MAX_HEADER // 2**20} MiB.")
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_text(path, MAX_HEADER, errors="replace")
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise DataError(f"{path} is no AFNI header: {error}.") from None
     entries = list(_ENTRY.finditer(text))
     found: dict[str, Any] = {}
     ends = [following.start() for following in entries[1:]] + [len(text)]
     for entry, end in zip(entries, ends, strict=False):
-        value = text[entry.end() : end].strip()
-        found[entry[2]] = _value(path, entry[1], entry[2], value)
-        if _is_cut(entry[1], int(entry[3]), value):
+        value, count = text[entry.end() : end].strip(), whole_number_in(entry[3])
+        if count is None or _is_cut(entry[1], count, value):
             raise ReadWriteError(f"{path} is truncated: its attribute {entry[2]} is not whole. Copy it again.")
-    if not found:
+        _add(found, path, entry[1], entry[2], value)
+    if not entries:
         raise DataError(f"{path} is no AFNI header: it has no attributes (type, name, count).")
     return found
 
@@ -78,17 +93,22 @@ def _is_cut(kind: str, count: int, value: str) -> bool:
     """Return whether an attribute is truncated: too few numbers, or a short string without its final ``~``."""
     if kind == "string":
         return not value.endswith("~") and len(value) <= count
-    return len(value.split()) < count
+    return sum(1 for _ in _WORD.finditer(value)) < count
 
 
-def _value(path: Path, kind: str, name: str, text: str) -> Any:
-    """Convert an attribute's text to its value."""
-    if kind == "string":
-        return text.removeprefix("'").removesuffix("~")
-    try:
-        return [int(word) if kind == "integer" else float(word) for word in text.split()]
-    except ValueError as error:
-        raise DataError(f"{path} is damaged: its attribute {name} is not made of numbers.") from error
+def _add(found: dict[str, Any], path: Path | str, kind: str, name: str, text: str) -> None:
+    """Convert the text of an attribute that is read, and keep it."""
+    if name in _TEXTS:
+        found[name] = text.removeprefix("'").removesuffix("~") if kind == "string" else text
+    if name not in _NUMBERS:
+        return
+    numbers: list[float] = []
+    for word in _WORD.finditer(text):
+        number = number_in(word[0]) if len(numbers) < MOST_NUMBERS and kind != "string" else None
+        if number is None or (kind == "integer" and not number.is_integer()):
+            raise DataError(f"{path} is damaged: its attribute {name} is not made of numbers ({show(word[0])}).")
+        numbers.append(int(number) if kind == "integer" else number)
+    found[name] = numbers
 
 
 def parse_extension(content: bytes | str, source: str) -> Attributes:
@@ -131,7 +151,7 @@ def parse_extension(content: bytes | str, source: str) -> Attributes:
             value = "".join(pieces).strip()
             if kind == "string":
                 value = _unquoted(value)
-            found[current["atr_name"]] = _value(Path(source), kind, current["atr_name"], value)
+            _add(found, source, kind, current["atr_name"], value)
             current.clear()
 
     def refuse(*_: Any) -> None:
@@ -181,11 +201,11 @@ def _statistics(attributes: Attributes, count: int) -> dict[int, tuple[int, tupl
         found[int(aux[at])] = (int(aux[at + 1]), tuple(aux[at + 3 : at + 3 + size]))
         at += 3 + max(size, 0)
     if not found:
-        for index, word in enumerate(str(attributes.get("BRICK_STATSYM", "")).rstrip("~").split(";")):
+        for index, word in enumerate(str(attributes.get("BRICK_STATSYM", "")).rstrip("~").split(";")[:count]):
             match = re.fullmatch(r"\s*([A-Za-z]+)\s*\(([^()]*)\)\s*", word)
             if match and match[1].lower() in _SYMBOLS:
-                numbers = re.findall(r"[-+.\deE]+", match[2])
-                found[index] = (_SYMBOLS[match[1].lower()], tuple(float(number) for number in numbers))
+                numbers = [number_in(number) for number in re.findall(r"[-+.\deE]+", match[2])]
+                found[index] = (_SYMBOLS[match[1].lower()], tuple(math.nan if one is None else one for one in numbers))
     scene = attributes.get("SCENE_DATA", [])
     old = int(scene[1]) if len(scene) > 1 else 0
     if not found and count == 2 and old in STATISTICS and old < 11 and attributes.get("STAT_AUX"):
@@ -201,14 +221,14 @@ def affine_of(path: Path, attributes: Attributes) -> NDArray[np.float64]:
         affine[:3] = np.reshape(numbers, (3, 4))
     else:
         try:
-            orient = [int(code) for code in attributes["ORIENT_SPECIFIC"]]
+            orient = [(0, 1, 2, 3, 4, 5)[int(code)] for code in attributes["ORIENT_SPECIFIC"][:3]]
             affine[:3, :3] = 0.0
             for axis, code in enumerate(orient):  # 0, 1: R-L, L-R; 2, 3: P-A, A-P; 4, 5: I-S, S-I
                 affine[code // 2, axis] = attributes["DELTA"][axis]
                 affine[code // 2, 3] = attributes["ORIGIN"][axis]
         except (KeyError, IndexError) as error:
             raise DataError(f"{path} does not say where its voxels lie (IJK_TO_DICOM_REAL is missing).") from error
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not (np.abs(affine) < FAR).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise DataError(f"{path} does not say where its voxels lie: its affine is singular.")
     return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, dtype=np.float64)
 
@@ -220,10 +240,10 @@ def brick_shape(path: Path, attributes: Attributes) -> tuple[int, int, int, int]
         count = int(attributes["DATASET_RANK"][1])
     except (KeyError, IndexError, ValueError) as error:
         raise DataError(f"{path} is damaged: DATASET_DIMENSIONS or DATASET_RANK is missing.") from error
-    if x * y * z * count > LARGEST:
-        raise DataError(f"{path} promises {x} x {y} x {z} voxels, {count} sub-bricks: no statistic is that large.")
     if min(x, y, z, count) < 1:
         raise DataError(f"{path} is damaged: {x} x {y} x {z} voxels, {count} sub-bricks.")
+    if x * y * z > MOST_VOXELS or count > MOST_BRICKS:
+        raise DataError(f"{path} promises {x} x {y} x {z} voxels, {count} sub-bricks: no statistic is that large.")
     return x, y, z, count
 
 
@@ -277,15 +297,19 @@ def brik_file(head: Path) -> Path:
 def _bytes_of(path: Path, skip: int, size: int) -> bytes:
     """Read ``size`` bytes after ``skip``, decompressed if they are gzip."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path} is no regular file: it cannot be read.")
         with path.open("rb") as plain:
             packed = plain.read(2) == b"\x1f\x8b"
+        if not packed and path.stat().st_size < skip + size:
+            raise EOFError("it is shorter than its .HEAD says")
         with gzip.open(path) if packed else path.open("rb") as stream:
             stream.seek(skip)
             raw: bytes = stream.read(size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ReadWriteError(f"{path} is truncated or damaged: {error}. Copy or download it again.") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     if len(raw) < size:
         raise ReadWriteError(f"{path} is truncated: its .HEAD promises more voxels. Copy or download it again.")
     return raw

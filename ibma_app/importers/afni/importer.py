@@ -6,16 +6,17 @@ Sub-bricks are paired by their labels: ``vis#0_Coef`` with ``vis#0_Tstat``,
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, IbmaError, InputError
+from ibma_app.core.from_files import read_dof
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
 from ibma_app.images.read import read_extension, read_header, read_image
@@ -125,9 +126,9 @@ def _contrast(
     column = column if is_contrast or "#" in column else f"{column}#0"
     scaling, weights = scale(column, is_contrast=is_contrast, stated=analysis.stated, design=design)
     statistic = bricks.get("t") or bricks.get("z")
-    dof = bricks["t"].parameters[0] if "t" in bricks and bricks["t"].parameters else None
-    if dof is not None and not (np.isfinite(dof) and dof > 0):
-        notes, dof = (*notes, f"{bricks['t'].label}: its {dof:g} degrees of freedom are not used."), None
+    dof = None
+    if "t" in bricks and bricks["t"].parameters:
+        dof = read_dof(bricks["t"].parameters[0], bucket.path, f"the dof of {bricks['t'].label}")
 
     def maps_of(kind: str, brick: SubBrick) -> NDArray[Any]:
         return scaling.apply({kind: bucket.read(brick.index)})[kind]
@@ -160,7 +161,7 @@ def _sample_size(
     """Return the number of subjects of a one-sample test, where that follows: dof + 1."""
     if dof is None or dof != round(dof):
         return None
-    endings = [brick.label.removeprefix(base) for brick in bricks]
+    endings = [brick.label.removeprefix(base) for brick in bricks[:5]]
     if not program:  # without a history: only 3dttest++ of one set without covariates writes such a pair
         return dof + 1 if endings == ["_mean", "_Tstat"] and "-" not in base else None
     words = last_command(commands, program)
@@ -210,10 +211,10 @@ def _names(bases: list[str]) -> dict[str, str]:
     """Shorten labels: ``vis#0`` to ``vis``, ``V-A_GLT#0`` to ``V-A``, where they stay distinct."""
     short = {base: re.sub(r"(_GLT)?(#0)?$", "", base) or base for base in bases}
     several = {re.sub(r"#\d+$", "", base) for base in bases if re.search(r"#[1-9]\d*$", base)}
-    taken: dict[str, str] = {}
+    taken, count = {}, Counter(short.values())
     for base, name in short.items():
         numbered = re.sub(r"#\d+$", "", base) in several
-        taken[base] = base if numbered or list(short.values()).count(name) > 1 else name
+        taken[base] = base if numbered or count[name] > 1 else name
     return taken
 
 
@@ -285,6 +286,8 @@ def _open_nifti(path: Path) -> _Bucket:
             "name the maps with `ibma-import table`."
         )
     attributes = headers.parse_extension(extension, str(path))
+    if header.n_volumes > headers.MOST_BRICKS:
+        raise DataError(f"{path} promises {header.n_volumes} sub-bricks: no statistic is that large.")
     return _Bucket(path, attributes, headers.list_bricks(attributes, header.n_volumes), header.grid,
                    lambda index: read_image(path, index).data)  # fmt: skip
 

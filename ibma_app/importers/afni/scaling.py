@@ -11,22 +11,27 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from ibma_app.core.from_files import number_in, read_text, whole_number_in
 from ibma_app.importers.units import Scaling, percent, unknown
 
-LARGEST_DESIGN = 256 * 2**20  # bytes
-_ENTRY = re.compile(r"\[[^\]\n]*@[^\]\n]*:[^\]\n]*\]\s*(?:\{[^}]*\}\s*)?")  # [user@host: date] {AFNI_version:system}
+LARGEST_DESIGN = 64 * 2**20  # bytes
+LONGEST_HISTORY = 2**20  # characters that are read, the newest
+MOST_WEIGHTS = 10**5  # of a contrast
+# [user@host: date] {AFNI_version:system}; every piece is bounded, so that no text takes long
+_ENTRY = re.compile(r"\[([^\[\]\n]{1,500})\]\s*(?:\{[^{}]{0,500}\}\s*)?")
 # a / b * 100, 100 * a / b, with or without brackets and limits: afni_proc's and the handbook's expressions
 _TO_HUNDRED = re.compile(r"\b[a-z]\s*/\s*\(?[a-z]\)?\s*\)*\s*\*\s*100\b|\b100\s*\*\s*\(*\s*[a-z]\s*/\s*[a-z]\b|"
                          r"\b[a-z]\s*/\s*[a-z]\s*\*\s*\(?\s*100\b")  # fmt: skip
 _PERCENT_OF_MEAN = re.compile(
     r"\(\s*([a-z])\s*-\s*([a-z])\s*\)\s*/\s*\2\s*\*\s*100|100\s*\*\s*\(\s*([a-z])\s*-\s*([a-z])\s*\)\s*/\s*\4"
 )
-_SCALED_NAME = re.compile(r"\bpb\d+\.\S*\.scale(?:[+.]|\b)")  # afni_proc's file names after its scale block
+_SCALED_NAME = re.compile(r"\bpb\d{1,4}\.\S{0,200}\.scale(?:[+.]|\b)")  # afni_proc's file names after its scale block
 _UNIT_BASES = (
     r"d?m?BLOCK[45]?\(\s*[\d.]+\s*,\s*1(?:\.0*)?\s*\)",  # BLOCK(d,1): one event's height is 1
     r"dmBLOCK\(\s*1(?:\.0*)?\s*\)",
@@ -55,7 +60,7 @@ class AfniDesign:
         option, basis = self.bases.get(found[1] if found else column, ("", ""))
         if _SETS.match(basis):
             return f"it weighs {column}, and no one function of its basis ({basis}) is the response's height"
-        if not found or int(found[2]) == 0:
+        if not found or not found[2].strip("0"):
             return ""
         if option == "-stim_times_AM2":
             return f"it weighs {column}, a parametric modulator, in units of its own"
@@ -64,15 +69,20 @@ class AfniDesign:
 
 def read_commands(history: str) -> list[str]:
     """Split a HISTORY_NOTE into its commands, oldest first."""
-    text = history.replace("\\n", "\n").replace("\\'", "'").replace('\\"', '"')
+    text = history[-LONGEST_HISTORY:].replace("\\n", "\n").replace("\\'", "'").replace('\\"', '"')
     for sign, letter in (("&quot;", '"'), ("&apos;", "'"), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
         text = text.replace(sign, letter)
-    return [command.strip() for command in _ENTRY.split(text) if command.strip()]
+    pieces, at = [], 0
+    for entry in _ENTRY.finditer(text):
+        if ":" in entry[1].partition("@")[2]:
+            pieces.append(text[at : entry.start()])
+            at = entry.end()
+    return [command.strip() for command in (*pieces, text[at:]) if command.strip()]
 
 
 def stated_scaling(commands: list[str]) -> str:
     """Return the words in which the history says that the data were scaled to percent; "" when it does not."""
-    for command in reversed(commands):
+    for command in (" ".join(one.split()) for one in reversed(commands)):
         if re.search(r"\b3dcalc\b", command):
             found = _PERCENT_OF_MEAN.search(command) or _TO_HUNDRED.search(command)
             if found:
@@ -83,8 +93,9 @@ def stated_scaling(commands: list[str]) -> str:
     return ""
 
 
+@lru_cache(maxsize=128)
 def _words(command: str) -> list[str]:
-    """Split a command as a shell would."""
+    """Split a command as a shell would; the list is not to be changed."""
     try:
         return shlex.split(command)
     except ValueError:
@@ -106,7 +117,7 @@ def read_design(folder: Path, commands: list[str]) -> AfniDesign | None:
     named = [Path(after).name for word, after in pairwise(words) if word in ("-x1D", "-matrix")]
     for name in dict.fromkeys([*named, "X.xmat.1D"]):
         for path in (folder / name, folder / f"{name}.xmat.1D"):
-            if path.is_file() and not path.is_symlink() and path.stat().st_size < LARGEST_DESIGN:
+            if path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST_DESIGN:
                 design = _read_matrix(path)
                 if design is not None:
                     return design
@@ -115,12 +126,12 @@ def read_design(folder: Path, commands: list[str]) -> AfniDesign | None:
 
 def _read_matrix(path: Path) -> AfniDesign | None:
     """Read a .xmat.1D file: columns, and the contrasts in its header; None when it is something else."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_text(path, LARGEST_DESIGN, errors="replace")
     header = dict(re.findall(r'^#\s*(\w+)\s*=\s*"([^"]*)"', text, re.M))
     labels = [label.strip() for label in header.get("ColumnLabels", "").split(";")]
     try:
         lines = [line for line in text.splitlines() if line.strip()[:1] not in ("#", "")]
-        matrix = np.array([[float(word) for word in line.split()] for line in lines], dtype=np.float64)
+        matrix = np.array([np.array(line.split(), dtype=np.float64) for line in lines], dtype=np.float64)
     except ValueError:
         return None
     if matrix.ndim != 2 or matrix.shape[1] != len(labels):
@@ -156,11 +167,11 @@ def _decoded(text: str) -> list[float]:
     """Read numbers such as ``1,5,3@0,1,-1`` (3@0: three times 0)."""
     values: list[float] = []
     for word in re.findall(r"[^,\s]+", text):
-        times, _, value = word.rpartition("@")
-        try:
-            values.extend([float(value)] * (int(times) if times else 1))
-        except ValueError:
+        times, _, text = word.rpartition("@")
+        value, count = number_in(text), whole_number_in(times) if times else 1
+        if value is None or count is None or len(values) + count > MOST_WEIGHTS:
             return []
+        values.extend([value] * count)
     return values
 
 
@@ -170,8 +181,8 @@ def _design_of(words: list[str]) -> AfniDesign:
     names = {words[at + 1]: words[at + 2] for at, word in enumerate(words[:-2]) if word == "-stim_label"}
     rows = [after for word, after in pairwise(words) if word == "-gltsym"]
     labels = {words[at + 1]: words[at + 2] for at, word in enumerate(words[:-2]) if word == "-glt_label"}
-    weights = {label: _symbolic(rows[int(number) - 1]) for number, label in labels.items()
-               if number.isdigit() and 0 < int(number) <= len(rows)}  # fmt: skip
+    weights = {label: _symbolic(rows[at - 1]) for number, label in labels.items()
+               if 0 < (at := whole_number_in(number) or 0) <= len(rows)}  # fmt: skip
     heights = {
         f"{names[number]}#0": 1.0
         for number, basis in bases.items()
@@ -187,9 +198,9 @@ def _symbolic(row: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for term in body.split():
         match = re.fullmatch(r"([+-]?)(?:([\d.]+)\*)?([A-Za-z_]\w*)(?:\[0\])?", term)
-        if not match:
+        size = number_in(match[2] or "1") if match else None
+        if not match or size is None:
             return {}
-        size = float(match[2] or 1.0)
         weights[f"{match[3]}#0"] = -size if match[1] == "-" else size
     return weights
 
