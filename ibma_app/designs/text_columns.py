@@ -11,7 +11,7 @@ from ibma_app.designs.tables import TABLE_PATH
 
 NUMBER_LIKE = re.compile(
     r"""[<>=~\u2264\u2265]*\s*[-+]?\d[\d.,' ]*      # 1,200   <18   ~5
-        (\s*(-|\u2013|/|:|to)\s*\d[\d.,:/-]*)*      # 18-25   3/4   2021-05-01   10:30
+        (\s*(-|\u2013|/|:|to)\s*\d[\d.,]*)*          # 18-25   3/4   2021-05-01   10:30
         \s*(%|[a-zA-Z\u00b5]{0,7}\.?)$               # 10 %   23 y   70 kg
     """,
     re.VERBOSE,
@@ -19,6 +19,7 @@ NUMBER_LIKE = re.compile(
 MOSTLY = 0.5  # share of the values
 FEW = 2  # distinct values that are always taken for categories
 SHOWN = 5
+LONGEST = 100  # characters of what may be a number
 
 
 def describe_texts(terms: Sequence[FormulaTerm], data: pd.DataFrame, path: object) -> tuple[str, ...]:
@@ -52,7 +53,7 @@ def describe_texts(terms: Sequence[FormulaTerm], data: pd.DataFrame, path: objec
             continue
         values = data[name].astype(str)
         distinct = list(dict.fromkeys(values))
-        alike = [value for value in distinct if NUMBER_LIKE.match(value)]
+        alike = [value for value in distinct if len(value) <= LONGEST and NUMBER_LIKE.match(value)]
         share = values.isin(alike).mean()
         some_numbers = any(_is_number(value) for value in distinct)
         if share >= MOSTLY and (some_numbers or len(distinct) > max(FEW, MOSTLY * len(values))):

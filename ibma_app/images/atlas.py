@@ -10,6 +10,7 @@ import numpy as np
 
 from ibma_app.core.atlas import Atlas
 from ibma_app.core.errors import DataError, InputError, UsageError
+from ibma_app.core.from_files import number_in, read_text
 from ibma_app.images.read import read_image
 
 KEYS = ("labels", "names")
@@ -106,13 +107,18 @@ def _stem(path: Path) -> str:
 def _read_names(name: str, path: Path) -> dict[int, str]:
     """Read the names of regions; those of no region are left out."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except OSError as error:
         raise InputError(f"Atlas {name}: {path} cannot be read: {error.strerror or error}.") from None
     except UnicodeDecodeError:
         raise DataError(f"Atlas {name}: {path} is not text in UTF-8.") from None
+    except ValueError as error:
+        raise DataError(f"Atlas {name}: {path} is no table of names: {error}.") from None
     header = lines[0] if lines else ""
-    rows = list(csv.reader(lines, delimiter="\t" if "\t" in header else ","))
+    try:
+        rows = list(csv.reader(lines, delimiter="\t" if "\t" in header else ","))
+    except csv.Error as error:
+        raise DataError(f"Atlas {name}: {path} is no table of names: {error}.") from None
     columns = [column.strip().lower() for column in rows[0]] if rows else []
     if "index" not in columns or "name" not in columns:
         found = ", ".join(columns) or "none"
@@ -126,10 +132,10 @@ def _names_of(rows: Sequence[Sequence[str]], index: int, column: int, place: str
     for line, row in enumerate(rows, start=2):
         if not any(cell.strip() for cell in row):
             continue
-        try:
-            label, region = int(float(row[index])), " ".join(row[column].split())
-        except (ValueError, IndexError, OverflowError):
-            raise DataError(f"{place}: line {line} has no whole number as its index, or no name.") from None
+        number = number_in(row[index]) if len(row) > max(index, column) else None
+        if number is None:
+            raise DataError(f"{place}: line {line} has no whole number as its index, or no name.")
+        label, region = int(number), " ".join(row[column].split())
         if label and region.lower() not in BACKGROUND:
             found.append((label, region))
     return found

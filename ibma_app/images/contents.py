@@ -48,8 +48,7 @@ def read_contents(path: Path, limit: int) -> bytes:
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             raise InputError(f"{path} is no regular file but a pipe or a device. Write its content to a file first.")
         with path.open("rb") as stream:
-            # What cannot be compressed grows a little: gzip's blocks and members have headers.
-            raw = stream.read(min(status.st_size, limit + limit // 64 + 65536))
+            raw = stream.read(min(status.st_size, packed_length(limit)))
     except FileNotFoundError:
         fetch = " (it is a link to content that is not here: fetch it, e.g. with datalad get)"
         hint = fetch if path.is_symlink() else ""
@@ -63,6 +62,11 @@ def read_contents(path: Path, limit: int) -> bytes:
     if any(pointer in raw[:200] for pointer in POINTERS):
         raise ReadWriteError(f"{path} is a placeholder without content: fetch it (datalad get, git lfs pull).")
     return unpack(path, raw, limit)
+
+
+def packed_length(length: int) -> int:
+    """Return how many bytes at most hold content of a length: what cannot be compressed grows a little."""
+    return length + length // 64 + 65536  # gzip's blocks and members have headers
 
 
 def unpack(path: Path, raw: bytes, limit: int) -> bytes:

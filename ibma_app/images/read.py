@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, ReadWriteError
 from ibma_app.core.grid import Grid
-from ibma_app.images.contents import AGAIN, image_files, read_contents, unpack
+from ibma_app.images.contents import AGAIN, image_files, packed_length, read_contents, unpack
 
 HEADER_BYTES = 544  # enough for NIfTI-2's header, and for the others'
 LARGEST = 2**32  # bytes of an image's voxels: a statmap of 0.5 mm needs a tenth; more is an accident or a bomb
@@ -120,13 +120,13 @@ def read_image(path: Path, index: int | None = None) -> Image:
     return _read_nifti(path, nifti, index, lowest, lambda limit: read_contents(data_file, limit))
 
 
-def decode_image(raw: bytes, where: Path) -> Image:
+def decode_image(begin: Callable[[int], bytes], where: Path) -> Image:
     """Read a NIfTI image of one volume out of bytes, such as a file's in an archive.
 
     Parameters
     ----------
-    raw : bytes
-        May be compressed.
+    begin : callable
+        Returns the first bytes, so many or all; they may be compressed.
     where : Path
         What messages call it.
 
@@ -135,10 +135,14 @@ def decode_image(raw: bytes, where: Path) -> Image:
     ReadWriteError, DataError
         As in `read_image`.
     """
-    nifti = _nifti_header(where, unpack(where, raw, HEADER_BYTES))
+
+    def contents(limit: int) -> bytes:
+        return unpack(where, begin(packed_length(limit)), limit)
+
+    nifti = _nifti_header(where, contents(HEADER_BYTES))
     if nifti is None:
         raise _no_image(where)
-    return _read_nifti(where, nifti, None, int(nifti["sizeof_hdr"]) + 4, lambda limit: unpack(where, raw, limit))
+    return _read_nifti(where, nifti, None, int(nifti["sizeof_hdr"]) + 4, contents)
 
 
 def read_extension(path: Path, code: int) -> bytes | None:

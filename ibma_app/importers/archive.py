@@ -5,8 +5,10 @@ links (in a folder: those that leave it), encrypted archives, and archives or
 files far larger than statistic maps are (zip bombs).
 """
 
+import lzma
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,6 +21,17 @@ from ibma_app.core.errors import DataError, InputError, ReadWriteError
 MAX_FILES = 5_000
 MAX_FILE = 2**30  # bytes of one file: a map of 0.5 mm voxels needs a quarter
 MAX_TOTAL = 2**32  # bytes of all files, unpacked
+MAX_DIRECTORY = 2**24  # bytes of an archive's list of files
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    ValueError,
+    OverflowError,
+    RuntimeError,
+)
 _AGAIN = "Copy or download it again"
 
 
@@ -46,22 +59,31 @@ class Package:
         ReadWriteError
             It is damaged.
         """
+        raw = self.begin(name, limit + 1)
+        if len(raw) > limit:
+            raise DataError(f"{self.where(name)} has more than {limit // 2**20} MiB: refused.")
+        return raw
+
+    def begin(self, name: str, size: int) -> bytes:
+        """Read the first ``size`` bytes of one file, or all of it.
+
+        Raises
+        ------
+        InputError, ReadWriteError
+            As `read`.
+        """
         if name not in self.names:
             raise InputError(f"{self.where(name)} is missing, though the package speaks of it.")
         try:
             if self.is_zip:
                 with _opened(self.path) as archive, archive.open(name) as stream:
-                    raw = stream.read(limit + 1)
-            else:
-                with (self.path / name).open("rb") as stream:
-                    raw = stream.read(limit + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+                    return stream.read(size)
+            with (self.path / name).open("rb") as file:
+                return file.read(min(size, (self.path / name).stat().st_size))
+        except _DAMAGE as error:
             raise ReadWriteError(f"{self.where(name)} is damaged ({error}). {_AGAIN}.") from error
         except OSError as error:
             raise InputError(f"{self.where(name)} cannot be read: {error.strerror or error}.") from error
-        if len(raw) > limit:
-            raise DataError(f"{self.where(name)} has more than {limit // 2**20} MiB: refused.")
-        return raw
 
 
 def open_package(path: Path) -> Package:
@@ -126,15 +148,33 @@ def inside(base: str, location: str) -> str:
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open an archive; errors become ours."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path} is no regular file but a pipe or a device.")
+        _judge_directory(path)
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         raise ReadWriteError(f"{path} is no zip archive, or a damaged one ({error}). {_AGAIN}.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     with archive:
         yield archive
+
+
+def _judge_directory(path: Path) -> None:
+    """Refuse an archive whose list of files is absurdly long before the list is read."""
+    with path.open("rb") as file:
+        file.seek(max(file.seek(0, 2) - 2**16 - 100, 0))
+        end = file.read()
+    at = end.rfind(b"PK\5\6")
+    wide = end.rfind(b"PK\6\6", 0, max(at, 0))  # of archives beyond 4 GiB
+    if wide >= 0 and len(end) >= wide + 56:
+        size = int.from_bytes(end[wide + 40 : wide + 48], "little")
+    else:
+        size = int.from_bytes(end[at + 12 : at + 16], "little") if at >= 0 else 0
+    if size > MAX_DIRECTORY:
+        raise DataError(f"{path} has a list of files of {size / 2**20:.0f} MiB; a package holds a few dozen: refused.")
 
 
 def _judge(path: Path, member: zipfile.ZipInfo) -> None:
@@ -150,6 +190,8 @@ def _judge(path: Path, member: zipfile.ZipInfo) -> None:
         raise DataError(f"{path} holds a symbolic link ({name}): refused.")
     if member.flag_bits & 1:
         raise DataError(f"{path} is encrypted ({name}). Unpack it, and give the folder.")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{path} holds {name} compressed in an unusual way. Unpack it, and give the folder.")
     if member.file_size > MAX_FILE:
         raise DataError(f"{path} holds {name} of {member.file_size / 2**30:.1f} GiB: refused.")
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import json
 import logging
 import os
 import re
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ibma_app.core.errors import DataError, InputError, OutputError, ReadWriteError
+from ibma_app.core.from_files import parse_json, whole_number_in
 
 LOGGER = logging.getLogger(__name__)
 ATTEMPTS = 4
@@ -52,8 +52,8 @@ def fetch_json(address: str) -> Any:
     """
     raw = fetch(address, MAX_JSON)
     try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        return parse_json(raw.decode("utf-8-sig"))
+    except ValueError as error:
         raise ReadWriteError(f"{address} did not answer with JSON ({str(error)[:80]}).") from error
 
 
@@ -89,8 +89,9 @@ def _once(address: str, limit: int) -> bytes:
         promised = answer.headers.get("Content-Length", "")
     if len(raw) > limit:
         raise DataError(f"{address} has more than {limit // 2**20} MiB: refused.")
-    if promised.isdigit() and len(raw) < int(promised):
-        raise http.client.IncompleteRead(raw, int(promised) - len(raw))
+    length = whole_number_in(promised)
+    if length is not None and len(raw) < length:
+        raise http.client.IncompleteRead(raw, length - len(raw))
     return raw
 
 
@@ -104,7 +105,8 @@ def _hint(code: int) -> str:
 def _asked_for(error: urllib.error.HTTPError, wait: float) -> float:
     """Return how long a busy server asks to wait."""
     asked = (error.headers.get("Retry-After") or "") if error.headers else ""
-    return min(float(asked), LONGEST_WAIT) if asked.isdigit() else wait
+    seconds = whole_number_in(asked)
+    return wait if seconds is None else min(float(seconds), LONGEST_WAIT)
 
 
 def fetch_file(address: str, path: Path) -> Path:

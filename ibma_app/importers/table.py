@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, IbmaError, InputError
+from ibma_app.core.from_files import number_in, read_dof, read_sample_size, read_text
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
 from ibma_app.images.spaces import MNI, says_mni, template_label
@@ -33,7 +34,8 @@ _ENTITIES = {"study_id": "study", "participant_id": "sub", "session": "ses", "se
              "run": "run", "desc": "desc"}  # fmt: skip
 _OURS = {*_ENTITIES, "path", "kind", "contrast", "sample_size", "dof", "units", "space", "tail"}
 _TAILS = ("two-sided", "positive", "negative")
-MAX_TABLE = 64 * 2**20  # bytes
+MAX_TABLE = 16 * 2**20  # bytes
+MOST_ROWS = 20_000
 _MISSING = ("", "n/a", "na", "nan")
 
 
@@ -53,6 +55,8 @@ class _Row:
 def recognises(source: str) -> bool:
     """Return whether a source is a table with the columns path and kind."""
     try:
+        if not Path(source).is_file():  # a pipe would be waited for
+            return False
         with Path(source).open(encoding="utf-8-sig") as stream:
             first = stream.readline(100_000)
     except (OSError, UnicodeDecodeError, ValueError):
@@ -99,20 +103,22 @@ def read(source: str, request: ImportRequest) -> Study:
 def _read_rows(table: Path, request: ImportRequest) -> list[_Row]:
     """Read and check every row."""
     try:
-        if table.stat().st_size > MAX_TABLE:
-            raise DataError(f"{table} has more than {MAX_TABLE // 2**20} MiB: that is no table of maps.")
-        text = table.read_text(encoding="utf-8-sig")
+        text = read_text(table, MAX_TABLE)
     except FileNotFoundError:
         raise InputError(f"{table} does not exist.") from None
     except OSError as error:
         raise InputError(f"{table} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError:
         raise DataError(f"{table} is no text in UTF-8: save it as TSV (tab-separated text, UTF-8).") from None
+    except ValueError as error:
+        raise DataError(f"{table} is no table of maps: {error}.") from None
     try:
         comma = "," if table.suffix.lower() == ".csv" else "\t"
         lines = list(csv.reader(io.StringIO(text), delimiter=comma, strict=True))
     except csv.Error as error:
         raise DataError(f"{table} is damaged: {error}.") from error
+    if len(lines) > MOST_ROWS:
+        raise DataError(f"{table} has {len(lines)} lines; a table of maps has at most {MOST_ROWS}: cut it.")
     header = [name.strip().lower() for name in lines[0]] if lines else []
     missing = [name for name in ("path", "kind", "contrast") if name not in header]
     missing += [] if set(_UNITS) & set(header) or not lines else ["study_id"]
@@ -168,7 +174,11 @@ def _path_of(table: Path, text: str, where: str) -> Path:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
         raise DataError(f"{where}: {text} is an address; download the map and name the file.")
     path = table.parent / text
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError:  # a name that is longer than a file system takes
+        is_there = False
+    if not is_there:
         raise InputError(f"{where}: the map {path} does not exist (paths are relative to the table's folder).")
     return path
 
@@ -177,13 +187,8 @@ def _number(table: Path, row: _Row, name: str) -> float | None:
     """Read a positive number of a row, None when it is missing."""
     if name not in row.facts:
         return None
-    try:
-        value = float(row.facts[name])
-    except ValueError:
-        value = np.nan
-    if not (np.isfinite(value) and value > 0):
-        raise DataError(f"{table}, line {row.line}: the {name} {row.facts[name]!r} is no number above 0.")
-    return value
+    check = read_dof if name == "dof" else read_sample_size
+    return check(row.facts[name], f"{table}, line {row.line}", f"the {name}")
 
 
 def _agreed(table: Path, rows: list[_Row], name: str) -> float | None:
@@ -198,18 +203,18 @@ def _agreed(table: Path, rows: list[_Row], name: str) -> float | None:
 def _extra_columns(rows: list[_Row]) -> dict[str, dict[str, Any]]:
     """Return, for each study, the further columns that are the same in all its rows (numbers as numbers)."""
     found: dict[str, dict[str, Any]] = {}
-    for study in {row.entities["study"] for row in rows if "study" in row.entities}:
-        own = [row.facts for row in rows if row.entities.get("study") == study]
+    by_study: dict[str, list[Mapping[str, str]]] = {}
+    for row in rows:
+        if "study" in row.entities:
+            by_study.setdefault(row.entities["study"], []).append(row.facts)
+    for study, own in by_study.items():
         for name in {name for facts in own for name in facts} - _OURS:
             values = {facts[name] for facts in own if name in facts}
             if len(values) == 1:
-                found.setdefault(study, {})[name] = _as_number(values.pop())
+                text = values.pop()
+                number = number_in(text)
+                found.setdefault(study, {})[name] = text if number is None else number
     return found
-
-
-def _as_number(text: str) -> float | str:
-    """Return a number where a cell is one."""
-    return float(text) if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text) else text
 
 
 def _files_of(table: Path, rows: list[_Row]) -> dict[str, _Row]:

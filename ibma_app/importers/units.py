@@ -51,7 +51,8 @@ class Scaling:
         """The factor, or its median over the voxels that have one."""
         if self.gain is None:
             return None
-        return self.gain / float(np.nanmedian(self.mean))
+        factor = self.gain / float(np.nanmedian(self.mean))
+        return factor if np.isfinite(factor) else None
 
     def scale(self, kind: str, values: NDArray[Any]) -> NDArray[Any]:
         """Scale a map of this kind: effects and variances; the others stay."""

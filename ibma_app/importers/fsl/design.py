@@ -1,6 +1,7 @@
 """FEAT's text files: contrasts, regressors and their heights, degrees of freedom, options."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,11 +9,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.errors import ReadWriteError
+from ibma_app.core import from_files
+from ibma_app.core.errors import DataError, ReadWriteError
+from ibma_app.core.from_files import number_in, show, whole_number_in
 from ibma_app.importers.units import NEGLIGIBLE
 
 _NAME = re.compile(r"/ContrastName(\d+)[ \t]*(.*)")
-_SETTING = re.compile(r'^\s*set\s+(?:fmri\(([^)]+)\)|(feat_files)\((\d+)\))\s+"?([^"\n]*)"?', re.MULTILINE)
+_SETTING = re.compile(r'^[ \t]*set[ \t]+(?:fmri\(([^)\n]+)\)|(feat_files)\((\d+)\))[ \t]+"?([^"\n]*)"?', re.MULTILINE)
+LARGEST_TEXT = 64 * 2**20  # bytes: a design of 10,000 points and 500 regressors
+MOST_COLUMNS = 2000  # of a design
+LONGEST_LEVEL = 1000  # characters of design.lev
+_COUNTS = re.compile(r"(evs_orig|evs_real|basisfnum\d*|nharmonics\d*)")  # settings that say how many of something
 _BASIS = {"4": "Gamma basis", "5": "sine basis", "6": "FIR basis", "7": "custom basis"}  # of fmri(convolve)
 CUSTOM_BASIS = "7"
 SINUSOID = "1"  # of fmri(shape)
@@ -147,17 +154,33 @@ def _read_vest(path: Path) -> _Vest:
     text = _text(path)
     if not text:
         return _Vest()
-    names = {int(number): " ".join(name.split()) for number, name in _NAME.findall(text)}
+    numbered = [(whole_number_in(number), " ".join(name.split())) for number, name in _NAME.findall(text)]
+    names = {number: name for number, name in numbered if number is not None}
     head, found, body = text.partition("/Matrix")
     try:
         heights = re.search(r"/PPheights\s+(.*)", head)
-        rows = [[float(word) for word in line.split()] for line in body.splitlines() if line.split()] if found else []
-        if len({len(row) for row in rows}) > 1:
+        rows = [_floats(line) for line in body.splitlines() if line.strip()] if found else []
+        if len({row.size for row in rows}) > 1:
             raise ValueError("its rows have different lengths")
-        matrix = np.array(rows, dtype=np.float64) if rows else np.empty((0, 0))
-        return _Vest(names, tuple(float(word) for word in heights[1].split()) if heights else (), matrix)
+        if rows and rows[0].size > MOST_COLUMNS:
+            raise ValueError(f"its matrix has {rows[0].size} columns, and no design has that many")
+        matrix = np.array(rows) if rows else np.empty((0, 0))
+        return _Vest(names, tuple(_floats(heights[1]).tolist()) if heights else (), matrix)
     except ValueError as error:
         raise ReadWriteError(f"{path} is damaged: {error}. Copy it again.") from None
+
+
+def _floats(line: str) -> NDArray[np.float64]:
+    """Read the numbers of a line."""
+    words = line.split()
+    try:
+        values = np.array(words, dtype=np.float64)
+    except ValueError:
+        odd = next((word for word in words if number_in(word) is None), line)
+        raise ValueError(f"{show(odd)} is no number") from None
+    if not np.isfinite(values).all():
+        raise ValueError("it holds NaN or infinity")
+    return values
 
 
 def _numbers(contrasts: _Vest) -> list[int]:
@@ -173,19 +196,25 @@ def _read_fsf(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     """Read the options of a design.fsf, as text alone: it is a Tcl script and is never run."""
     settings: dict[str, str] = {}
     inputs: dict[int, str] = {}
-    for key, files, number, value in _SETTING.findall(_text(path)):
-        if files:
-            inputs[int(number)] = value.strip()
-        else:
+    for key, files, place, value in _SETTING.findall(_text(path)):
+        position = whole_number_in(place)
+        if files and position is not None:
+            inputs[position] = value.strip()
+        elif key:
             settings[key] = value.strip()
+    for key, value in settings.items():
+        number = whole_number_in(value)
+        if _COUNTS.fullmatch(key) and value.isdigit() and (number is None or number > MOST_COLUMNS):
+            raise DataError(f"{path}: {key} is {show(value)}; no design has so many columns.")
     return settings, tuple(inputs[number] for number in sorted(inputs))
 
 
 def _name_columns(settings: Mapping[str, str], count: int) -> tuple[tuple[str, ...], frozenset[str]]:
     """Name the regressors as the design.fsf does, and return which are shapes of a response."""
     original, real = settings.get("evs_orig", ""), settings.get("evs_real", "")
-    evs = range(1, int(original) + 1) if original.isdigit() else range(0)
-    columns = int(real) if real.isdigit() else count
+    evs = range(1, (whole_number_in(original) or 0) + 1)
+    stated = whole_number_in(real)
+    columns = count if stated is None else stated
     custom = [ev for ev in evs if settings.get(f"convolve{ev}") == CUSTOM_BASIS]
     # the number of functions of a custom basis (FLOBS) is in another file: it follows from the remaining columns
     rest = columns - sum(len(_columns_of(settings, ev, 0)[0]) for ev in evs)
@@ -200,7 +229,8 @@ def _name_columns(settings: Mapping[str, str], count: int) -> tuple[tuple[str, .
         unnamed = tuple(f"EV{i + 1}" for i in range(count))
         return unnamed, frozenset(unnamed if shapes or custom else ())
     names += [f"confound {i + 1}" for i in range(count - len(names))]
-    unique = [name if names.count(name) == 1 else f"{name} [EV{i + 1}]" for i, name in enumerate(names)]
+    times = Counter(names)
+    unique = [name if times[name] == 1 else f"{name} [EV{i + 1}]" for i, name in enumerate(names)]
     return tuple(unique), frozenset(unique[i] for i, name in enumerate(names) if name in shapes)
 
 
@@ -208,15 +238,17 @@ def _columns_of(settings: Mapping[str, str], ev: int, custom: int) -> tuple[list
     """Name the columns that one EV becomes, and return which are shapes; ``custom``: functions of a custom basis."""
     title = settings.get(f"evtitle{ev}") or f"EV{ev}"
     convolution = settings.get(f"convolve{ev}", "")
-    kind, order = _BASIS.get(convolution), settings.get(f"basisfnum{ev}", "")
+    kind, order, waves = (
+        _BASIS.get(convolution),
+        *(settings.get(f"{key}{ev}", "") for key in ("basisfnum", "nharmonics")),
+    )
     functions = [title]
     if convolution == CUSTOM_BASIS:
         functions = [f"{title} ({kind} {i + 1})" for i in range(custom)]
-    elif kind and order.isdigit():
-        functions = [f"{title} ({kind} {i + 1})" for i in range(int(order))]
-    elif settings.get(f"shape{ev}") == SINUSOID and settings.get(f"nharmonics{ev}", "").isdigit():
-        waves = int(settings[f"nharmonics{ev}"]) + 1
-        functions = [f"{title} (harmonic {i})" if i else title for i in range(waves)]
+    elif kind and (number := whole_number_in(order)) is not None:
+        functions = [f"{title} ({kind} {i + 1})" for i in range(number)]
+    elif settings.get(f"shape{ev}") == SINUSOID and (number := whole_number_in(waves)) is not None:
+        functions = [f"{title} (harmonic {i})" if i else title for i in range(number + 1)]
     shapes = set(functions) if len(functions) > 1 or convolution == CUSTOM_BASIS else set()
     if settings.get(f"deriv_yn{ev}") == "1":
         functions.append(f"{title} (temporal derivative)")
@@ -225,23 +257,27 @@ def _columns_of(settings: Mapping[str, str], ev: int, custom: int) -> tuple[list
 
 
 def read_dof(path: Path) -> float | None:
-    """Read FEAT's text file ``dof``; None when it is not there or holds no positive number."""
-    words = _text(path).split()
-    try:
-        value = float(words[0]) if words else float("nan")
-    except ValueError:
-        return None
-    return value if np.isfinite(value) and value > 0 else None
+    """Read FEAT's text file ``dof``; None when it is not there or empty.
+
+    Raises
+    ------
+    DataError
+        It holds no degrees of freedom.
+    """
+    words = _text(path).split(maxsplit=1)
+    return from_files.read_dof(words[0], path, "its number") if words else None
 
 
 def _text(path: Path) -> str:
     """Read a text file; "" when it is not there."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return from_files.read_text(path, LARGEST_TEXT, errors="replace")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return ""
     except OSError as error:
         raise ReadWriteError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise ReadWriteError(f"{path} cannot be read: {error}.") from None
 
 
 def lower_contrast(folder: Path, inputs: tuple[str, ...] = ()) -> tuple[int | None, str]:
@@ -251,7 +287,7 @@ def lower_contrast(folder: Path, inputs: tuple[str, ...] = ()) -> tuple[int | No
     """
     images = {found[1] for text in inputs if (found := _COPE_IMAGE.search(text))}
     number = re.match(r"cope(\d+)", folder.name if not images else f"cope{images.pop()}" if len(images) == 1 else "")
-    text = _text(folder / "design.lev")
+    text = _text(folder / "design.lev")[:LONGEST_LEVEL]
     named = re.search(r"\((.+)\)\s*$", text.strip())
     name = " ".join((named[1] if named else text).split())
     return int(number[1]) if number else None, name
@@ -259,4 +295,6 @@ def lower_contrast(folder: Path, inputs: tuple[str, ...] = ()) -> tuple[int | No
 
 def lower_height(folder: Path) -> float | None:
     """Read ``design.lcon``: the height of the lower-level contrast's effective regressor, as FEAT kept it."""
-    return read_dof(folder / "design.lcon")
+    words = _text(folder / "design.lcon").split(maxsplit=1)
+    height = number_in(words[0]) if words else None
+    return height if height is not None and height > 0 else None

@@ -1,5 +1,6 @@
 """A FEAT folder: its maps, their space and their names."""
 
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ibma_app.core.errors import IbmaError
+from ibma_app.core.from_files import read_text
 from ibma_app.core.study import NATIVE
 from ibma_app.images.read import read_grid
 from ibma_app.images.spaces import MNI, says_mni
@@ -15,6 +17,7 @@ from ibma_app.importers.fsl.design import FeatDesign, lower_contrast, read_desig
 KINDS = {"effect": "cope", "variance": "varcope", "t": "tstat", "z": "zstat"}
 FSL_TEMPLATE = "MNI152NLin6Asym"
 ENDINGS = (".nii.gz", ".nii", ".img.gz", ".img")
+LARGEST_MATRIX = 2**16  # bytes of FLIRT's 4 x 4 numbers
 SCANNER = 1  # of sform and qform: NIFTI_XFORM_SCANNER_ANAT
 
 
@@ -122,7 +125,15 @@ class FeatFolder:
         """Return the first input that is a FEAT folder and still there."""
         image = re.compile(r"(/reg_standard)?/stats/cope\d+(\.(nii|img|hdr)(\.gz)?)?/?$")
         places = (Path(image.sub("", text)) for text in self.design.inputs if text)
-        return next((place for place in places if (place / "design.con").is_file()), None)
+        return next((place for place in places if _is_there(place / "design.con")), None)
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether a file is there, whatever its name is made of."""
+    try:
+        return path.is_file()
+    except OSError:  # a name that is longer than a file system takes
+        return False
 
 
 def _template(regstandard: str) -> str:
@@ -160,7 +171,7 @@ def _native_or_not(root: Path, template: str) -> tuple[str, str, bool]:
 def _matrix(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None:
     """Read FLIRT's matrix; None when it is not there."""
     try:
-        matrix = np.loadtxt(path, ndmin=2)
+        matrix = np.loadtxt(io.StringIO(read_text(path, LARGEST_MATRIX)), ndmin=2)
     except (OSError, ValueError):
         return None
     return matrix if matrix.shape == (4, 4) else np.full((4, 4), np.nan)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, InputError
+from ibma_app.core.from_files import read_dof
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
 from ibma_app.images.masks import mask_grid
@@ -160,7 +161,7 @@ def _find_dof(folder: FeatFolder, number: int, grid: Grid) -> tuple[float | None
         volume = read_image(path)
         values = volume.data[np.isfinite(volume.data) & (volume.data > 0) & _fits(grid, volume.data)]
         if values.size and np.ptp(values) <= 1e-4 * values.max():
-            return float(np.round(np.median(values), 4)), None, ""
+            return read_dof(float(np.round(np.median(values), 4)), path, "its value"), None, ""
         if values.size:
             return None, path, ""
     text = folder.dof

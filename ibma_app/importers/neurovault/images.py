@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ibma_app.core.errors import DataError
+from ibma_app.core.from_files import number_in, read_dof, read_sample_size, whole_number_in
 from ibma_app.core.study import NATIVE
 from ibma_app.images.spaces import MNI, template_label
 
@@ -25,6 +27,8 @@ _KIND_WORDS = re.compile(
 )
 _NO_WORDS = {"", "none", "none / other", "other", "n/a"}
 LONGEST_NAME = 60
+LONGEST_TEXT = 1000  # characters of a name or an address
+LARGEST_ID = 10**12
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class VaultImage:
     @property
     def collection(self) -> str:
         """The number of its collection, "" when its JSON lacks it."""
-        return str(self.facts.get("collection_id") or "")
+        number = whole_number_in(str(self.facts.get("collection_id")))
+        return "" if number is None else str(number)
 
     @property
     def title(self) -> str:
@@ -67,21 +72,22 @@ def read_image(facts: Mapping[str, Any]) -> VaultImage | str:
     VaultImage or str
         Or why it is not a statistic map that can be combined, in a sentence.
     """
-    number = _integer(facts.get("id"))
-    name = str(facts.get("name") or "unnamed").strip()
+    number = image_number(facts)
+    name = str(facts.get("name") or "unnamed")[:LONGEST_TEXT].strip()
     title = f"Image {number} ({name})"
-    why = _unfit(facts)
+    why = _unfit(facts) or _absurd(facts)
     if why:
         return f"{title} {why}."
     map_type = str(facts.get("map_type") or "").strip().lower()
-    stem = re.sub(r"(\.nii|\.img|\.hdr)?(\.gz)?$", "", str(facts.get("file") or "").rsplit("/", 1)[-1])
+    file = str(facts.get("file") or "")[:LONGEST_TEXT].rsplit("/", 1)[-1]
+    stem = re.sub(r"(\.nii|\.img|\.hdr)?(\.gz)?$", "", file)
     says_se = bool(_SE.search(name) or _SE.search(stem))
     kind = KINDS.get(map_type, "")
     if says_se and kind in ("", "variance"):
         kind = "se"
     if not kind:
         return f"{title} is of another type ({facts.get('map_type') or 'not told'})."
-    if not isinstance(facts.get("file"), str) or not facts["file"]:
+    if not isinstance(facts.get("file"), str) or not 0 < len(facts["file"]) <= LONGEST_TEXT:
         return f"{title} has no file."
     key = plain_key(name)
     return VaultImage(
@@ -91,9 +97,9 @@ def read_image(facts: Mapping[str, Any]) -> VaultImage | str:
         key=key,
         contrast=_contrast(facts, key),
         level=level_of(facts),
-        sample_size=_positive(facts.get("number_of_subjects")),
-        dof=_positive(facts.get("statistic_parameters")) if kind == "t" else None,
-        space=template_label(str(facts.get("target_template_image") or "")),
+        sample_size=number_in(facts.get("number_of_subjects")),
+        dof=number_in(facts.get("statistic_parameters")) if kind == "t" else None,
+        space=template_label(str(facts.get("target_template_image") or "")[:LONGEST_TEXT]),
         file=facts["file"],
         facts=facts,
     )
@@ -120,10 +126,30 @@ def _unfit(facts: Mapping[str, Any]) -> str:
     return ""
 
 
+def _absurd(facts: Mapping[str, Any]) -> str:
+    """Say which number of an image's metadata cannot be; "" where there is none such."""
+    checks = [("number_of_subjects", read_sample_size)]
+    if str(facts.get("map_type") or "").strip().lower() in ("t", "t map"):
+        checks.append(("statistic_parameters", read_dof))
+    for key, check in checks:
+        try:
+            if facts.get(key) not in (None, ""):
+                check(facts[key], "its JSON", key)
+        except DataError as error:
+            return f"is not used: {error.message.rstrip('.')}"
+    return ""
+
+
+def image_number(facts: Mapping[str, Any]) -> int:
+    """Return an image's number, 0 when it has none."""
+    number = number_in(facts.get("id"))
+    return int(number) if number is not None and 0 <= number <= LARGEST_ID else 0
+
+
 def level_of(facts: Mapping[str, Any]) -> str | None:
     """Return "group", "subject" or "meta-analysis"; by the number of subjects where the level is not stated."""
     level = _LEVELS.get(str(facts.get("analysis_level") or "").strip().lower())
-    number = _positive(facts.get("number_of_subjects"))
+    number = number_in(facts.get("number_of_subjects"))
     if level is None and number is not None:
         return "subject" if number == 1 else "group"
     return level
@@ -139,27 +165,10 @@ def plain_key(name: str) -> str:
 def _contrast(facts: Mapping[str, Any], key: str) -> str:
     """Return a contrast's name: its definition, that of the Cognitive Atlas, or what the image's name leaves."""
     for field in ("contrast_definition", "cognitive_contrast_cogatlas"):
-        text = " ".join(str(facts.get(field) or "").split())
+        text = " ".join(str(facts.get(field) or "")[:LONGEST_TEXT].split())
         if text.lower() not in _NO_WORDS and len(text) <= LONGEST_NAME:
             return text
     return key
-
-
-def _positive(value: Any) -> float | None:
-    """Return a number above zero, else None."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if 0 < number < 1e9 else None
-
-
-def _integer(value: Any) -> int:
-    """Return an image's number, 0 when it has none."""
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        return 0
 
 
 Groups = dict[tuple[str, str, str], dict[str, VaultImage]]

@@ -12,7 +12,6 @@ Neuroinformatics 9:8, 2015.
 
 import hashlib
 import itertools
-import json
 import logging
 import os
 import re
@@ -29,10 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, IbmaError, InputError
+from ibma_app.core.from_files import read_json, whole_number_in
 from ibma_app.core.study import ImportedContrast, Importer, ImportRequest, Study
 from ibma_app.importers.fetch import NothingThereError, fetch_file, fetch_json, safe_name
 from ibma_app.importers.lazy import LazyMaps
-from ibma_app.importers.neurovault.images import VaultImage, group_images, read_image, space_of
+from ibma_app.importers.neurovault.images import VaultImage, group_images, image_number, read_image, space_of
 
 LOGGER = logging.getLogger(__name__)
 HOME = "https://neurovault.org"
@@ -40,7 +40,8 @@ VARIABLE = "IBMA_NEUROVAULT_URL"
 PAGE = 100
 MAX_PAGES = 1_000
 MAX_FILES = 20_000  # of a download
-MAX_JSON = 256 * 2**20  # bytes of a downloaded JSON file
+MAX_JSON = 64 * 2**20  # bytes of a downloaded JSON file
+MAX_IMAGE = 2**32  # bytes of an image's file
 _NUMBER = re.compile(r"(?:https?://[^/]*neurovault\.org/(?:api/)?collections/|neurovault\.collection:)?(\d{1,9})/?")
 Find = Callable[[VaultImage], Path]
 
@@ -125,9 +126,9 @@ def _list_images(number: str) -> list[Mapping[str, Any]]:
         results = page.get("results") if isinstance(page, dict) else page
         if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
             raise DataError(f"{_base()} does not answer as NeuroVault's API does (no list of images).")
-        known = {one.get("id") for one in found}
+        known = {image_number(one) for one in found}
         # a server that repeats its first page must not be read for ever
-        results = [one for one in results if one.get("id") not in known]
+        results = [one for one in results if image_number(one) not in known]
         found += results
         if isinstance(page, list) or not results or not page.get("next"):
             break
@@ -140,19 +141,20 @@ def _list_images(number: str) -> list[Mapping[str, Any]]:
 def _described(path: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the images that JSON files describe: the API's pages, lists, or nilearn's file for each image."""
     files = _shallow(path, ".json") if path.is_dir() else [path]
-    seen: set[Any] = set()
+    seen: set[int] = set()
     for file in files:
-        if file.suffix != ".json" or file.stat().st_size > MAX_JSON:
+        if file.suffix != ".json":
             continue
         try:
-            content = json.loads(file.read_text(encoding="utf-8-sig"))
-        except (ValueError, RecursionError) as error:
+            content = read_json(file, MAX_JSON)
+        except (OSError, ValueError) as error:
             if path.is_dir():
                 continue
             raise DataError(f"{file} is no JSON ({str(error)[:80]}).") from error
         for one in _images_in(content):
-            if one.get("id") not in seen:
-                seen.add(one.get("id"))
+            number = image_number(one)
+            if number not in seen:
+                seen.add(number)
                 yield one
 
 
@@ -171,8 +173,8 @@ def _images_in(content: Any) -> Iterator[Mapping[str, Any]]:
 
 def _collection_of(facts: list[Mapping[str, Any]]) -> str:
     """Return the number of the collection that images are from, "" when they do not say one."""
-    numbers = {str(one.get("collection_id")) for one in facts if str(one.get("collection_id", "")).isdigit()}
-    return numbers.pop() if len(numbers) == 1 else ""
+    numbers = {whole_number_in(str(one.get("collection_id"))) for one in facts} - {None}
+    return str(numbers.pop()) if len(numbers) == 1 else ""
 
 
 def _finder(local: Mapping[str, list[Path]], request: ImportRequest, number: str) -> Find:
@@ -212,7 +214,7 @@ def _local_files(path: Path) -> dict[str, list[Path]]:
     if path.is_dir():
         files = _shallow(path, *endings)
     else:
-        files = sorted(file for file in path.parent.iterdir() if file.name.endswith(endings))
+        files = sorted(file for file in path.parent.iterdir() if file.name.endswith(endings) and file.is_file())
     found: dict[str, list[Path]] = {}
     for file in files:
         found.setdefault(file.name, []).append(file)
@@ -235,7 +237,10 @@ def _names(image: VaultImage) -> list[str]:
 def _address(image: VaultImage) -> str:
     """Return where an image's file is fetched: from the server itself, whatever address the JSON has."""
     base = urlsplit(_base())
-    parts = urlsplit(image.file)
+    try:
+        parts = urlsplit(image.file)
+    except ValueError as error:
+        raise InputError(f"NeuroVault's {image.title} lies at {image.file!r}, which is no address ({error}).") from None
     if parts.scheme and parts.scheme not in ("http", "https"):
         raise InputError(f"NeuroVault's {image.title} lies at {image.file}, which is no web address: refused.")
     host = parts.netloc.lower().removeprefix("www.")
@@ -304,7 +309,11 @@ def _open(find: Find, image: VaultImage, contents: dict[str, VaultImage]) -> tup
 
     try:
         path = find(image)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        read.read_header(path)  # refuses what is no file, or no image
+        if path.stat().st_size > MAX_IMAGE:
+            return None, f"{image.opening} has more than {MAX_IMAGE // 2**30} GiB."
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest in contents:
             return None, f"{image.opening} is a copy of {contents[digest].title}."
         grid = read.read_image(path).grid

@@ -10,19 +10,20 @@ Maumet C, et al. Sharing brain mapping statistical results with the
 neuroimaging data model. Scientific Data 3:160102, 2016.
 """
 
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError
+from ibma_app.core.from_files import number_in, parse_json
 
-MAX_TURTLE = 64 * 2**20  # bytes; thousands of peaks take one or two MiB
+MAX_TURTLE = 8 * 2**20  # bytes; thousands of peaks take one or two MiB
 _AGAIN = "Export or download the pack again."
 
 _TERMS = {
@@ -70,7 +71,16 @@ class NidmGraph:
 
     def of_type(self, term: str) -> list[str]:
         """List the nodes of a type, sorted."""
-        return sorted(node for node, facts in self.nodes.items() if term in map(term_of, facts.get("type", ())))
+        return self._by_type.get(term, [])
+
+    @cached_property
+    def _by_type(self) -> Mapping[str, list[str]]:
+        """The nodes of each type, sorted."""
+        found: dict[str, list[str]] = {}
+        for node in sorted(self.nodes):
+            for term in {term_of(one) for one in self.nodes[node].get("type", ())}:
+                found.setdefault(term, []).append(node)
+        return found
 
     def values(self, node: str, name: str) -> tuple[str, ...]:
         """Return the values of a node's property (() when it has none)."""
@@ -82,11 +92,7 @@ class NidmGraph:
 
     def number(self, node: str, name: str) -> float | None:
         """Return a node's value as a finite number, else None."""
-        try:
-            value = float(self.text(node, name))
-        except ValueError:
-            return None
-        return value if np.isfinite(value) else None
+        return number_in(self.text(node, name))
 
     def vector(self, node: str, name: str) -> NDArray[np.float64] | None:
         """Return a node's value such as ``[1, 0, 0]`` or ``[[..], [..]]`` as an array, else None."""
@@ -107,8 +113,8 @@ def term_of(iri: str) -> str:
 def numbers_of(text: str) -> NDArray[np.float64] | None:
     """Read a list of numbers, or of lists of numbers, as exporters write it; None when it is something else."""
     try:  # FSL's older exporters write "0." in matrices, which is not JSON
-        values = np.array(json.loads(re.sub(r"(\d)\.(?=[\s,\]])", r"\1.0", text)), dtype=np.float64)
-    except (ValueError, TypeError, RecursionError):
+        values = np.array(parse_json(re.sub(r"(\d)\.(?=[\s,\]])", r"\1.0", text)), dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
         return None
     return values if values.size and np.isfinite(values).all() else None
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, IbmaError, InputError
+from ibma_app.core.from_files import read_dof, read_sample_size
 from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
 from ibma_app.images.read import Image, decode_image
 from ibma_app.images.spaces import template_label
@@ -28,6 +29,7 @@ _SOFTWARE = {
     "SPM": "SPM",
     "FSL": "FSL",
 }
+MOST_CONTRASTS = 1000
 _KINDS = {"TStatistic": "t", "ZStatistic": "z", "FStatistic": "F"}
 
 
@@ -54,7 +56,7 @@ class _Pack:
 
     def read_map(self, name: str) -> Image:
         """Read one map of the package."""
-        return decode_image(self.package.read(name), Path(self.package.where(name)))
+        return decode_image(partial(self.package.begin, name), Path(self.package.where(name)))
 
 
 def recognises(source: str) -> bool:
@@ -91,7 +93,7 @@ def read(source: str, request: ImportRequest) -> Study:
     contrasts: list[ImportedContrast] = []
     listed: list[str] = []
     level = _level(graph)
-    for activity, nodes in _activities(graph).items():
+    for activity, nodes in _activities(pack).items():
         maps, why = _maps(pack, nodes)
         name = _name(graph, activity, nodes)
         if why:
@@ -139,8 +141,9 @@ def _open_pack(source: str) -> _Pack:
     return _Pack(package, "" if base == "." else base, graph, graph.text(bundle, "version"))
 
 
-def _activities(graph: NidmGraph) -> dict[str, dict[str, str]]:
+def _activities(pack: _Pack) -> dict[str, dict[str, str]]:
     """Return, for each contrast estimation, the nodes of its maps by what they are (t, z, F, effect, se, variance)."""
+    graph = pack.graph
     found: dict[str, dict[str, str]] = {}
     types = {"ContrastMap": "effect", "ContrastStandardErrorMap": "se", "ContrastVarianceMap": "variance"}
     for term in (*types, "StatisticMap"):
@@ -149,6 +152,8 @@ def _activities(graph: NidmGraph) -> dict[str, dict[str, str]]:
             kind = types.get(term) or _KINDS.get(statistic, f"statistic of another type ({statistic})")
             for activity in graph.activities(node):
                 found.setdefault(activity, {}).setdefault(kind, node)
+    if len(found) > MOST_CONTRASTS:
+        raise DataError(f"{pack.package.path} describes {len(found)} contrasts; no pack has so many: refused.")
     order = {activity: _name(graph, activity, nodes) for activity, nodes in found.items()}
     maps = {activity: nodes.get("t", nodes.get("z", "")) for activity, nodes in found.items()}
     files = {activity: graph.text(node, "atLocation") for activity, node in maps.items()}
@@ -193,9 +198,10 @@ def _contrast(
         if not grid.matches(theirs):
             raise DataError(f"{pack.package.where(other)} lies on another grid than the contrast's other maps.")
     space, notes = _space(graph, nodes, grid.affine)
-    dof = graph.number(nodes["t"], "errorDegreesOfFreedom") if "t" in nodes else None
+    stated = graph.text(nodes["t"], "errorDegreesOfFreedom") if "t" in nodes else ""
+    dof = read_dof(stated, str(pack.package.path), "errorDegreesOfFreedom") if stated else None
     weights = _weights(graph, activity, name)
-    size, columns, note = _subjects(graph, weights)
+    size, columns, note = _subjects(pack, weights)
 
     def map_of(kind: str, file: str) -> NDArray[Any]:
         values: NDArray[Any] = pack.read_map(file).data
@@ -206,7 +212,7 @@ def _contrast(
         name=name,
         maps=LazyMaps({kind: readers[kind] for kind in ("effect", "variance", "t", "z") if kind in readers}),
         grid=grid,
-        dof=dof if dof is None or dof > 0 else None,
+        dof=dof,
         sample_size=size,
         units_source=_units_source(level) if "effect" in files else "",
         contrast_weights=weights,
@@ -223,7 +229,7 @@ def _groups(graph: NidmGraph) -> list[str]:
     return sorted(node for node in graph.nodes if graph.values(node, "numberOfSubjects"))
 
 
-def _subjects(graph: NidmGraph, weights: Mapping[str, float] | None) -> tuple[float | None, dict[str, float], str]:
+def _subjects(pack: _Pack, weights: Mapping[str, float] | None) -> tuple[float | None, dict[str, float], str]:
     """Return how many subjects are behind a contrast.
 
     Returns
@@ -233,7 +239,8 @@ def _subjects(graph: NidmGraph, weights: Mapping[str, float] | None) -> tuple[fl
         ``n1`` and ``n2`` where it compares two groups, as far as its weights show them.
     note : str
     """
-    sizes = [number for number in (graph.number(node, "numberOfSubjects") for node in _groups(graph)) if number]
+    stated = [pack.graph.text(node, "numberOfSubjects") for node in _groups(pack.graph)]
+    sizes = [read_sample_size(one, str(pack.package.path), "numberOfSubjects") for one in stated if one]
     compares = weights is None or min(weights.values()) < 0 < max(weights.values())
     if len(sizes) < 2 or not compares:
         return (sum(sizes) if sizes else None), {}, ""
