@@ -30,6 +30,16 @@ class Test:
             object.__setattr__(self, "tail", "positive")
 
 
+def noun_of(column: str) -> str:
+    """Return the word for what a column names: participant, study, cluster, or map where there is no column."""
+    return column.removesuffix("_id") or "map"
+
+
+def plural_of(noun: str) -> str:
+    """Return the plural of that word."""
+    return "studies" if noun == "study" else f"{noun}s"
+
+
 @dataclass(frozen=True, eq=False)
 class Design:
     """A full-rank design matrix, its tests, and which maps may be exchanged."""
@@ -49,7 +59,9 @@ class Design:
     places: NDArray[np.int64] | None = (
         None  # (K,) rows of one number are one condition of their clusters; None: all are
     )
-    units: NDArray[np.int64] | None = None  # (K,) 0 to n - 1: subject or study of each map; None: each has one
+    units: NDArray[np.int64] | None = None
+    """(K,) 0 to m - 1: maps of one number have an effect in common. Participants where they have several maps, whatever
+    the clusters; else the clusters. None: none have."""
     unit_name: str = ""  # the column that names them
 
     @property
@@ -65,13 +77,12 @@ class Design:
     @property
     def cluster_noun(self) -> str:
         """The word for a cluster: participant, study, cluster, or map."""
-        return self.cluster_name.removesuffix("_id") or "map"
+        return noun_of(self.cluster_name)
 
     @property
     def cluster_plural(self) -> str:
         """The plural of that word."""
-        noun = self.cluster_noun
-        return "studies" if noun == "study" else f"{noun}s"
+        return plural_of(self.cluster_noun)
 
     @property
     def dependent(self) -> bool:

@@ -39,6 +39,8 @@ class Estimate:
     q_log10p: Floats | None = None  # (B,) -log10 p of Q
     i2: Floats | None = None  # (B,) percent
     h2: Floats | None = None  # (B,)
+    sigma2: Floats | None = None  # (B,) variance within units, where tau2 is that between them
+    icc: Floats | None = None  # (B,) tau2 / (tau2 + sigma2)
     pilower: Floats | None = None  # (B,) 95 % prediction interval (one-sample designs)
     piupper: Floats | None = None  # (B,)
     tau2_lower: Floats | None = None  # (B,) 95 % Q-profile interval, when asked for

@@ -92,7 +92,7 @@ def build_design(
     else:
         asked = _default_tests(columns, nuisance, tail, formula)
     clusters, cluster_name = _clusters(observations, covariates, data.columns)
-    units = pd.factorize(np.array([one.unit_label for one in observations], dtype=object))[0].astype(np.int64)
+    units, unit_name = _units(observations, covariates, clusters, cluster_name)
     notes = [*texts, *_notes_on_centring(matrix, columns, terms, asked, data)]
     blocks, whole = _exchangeability(observations, covariates)
     return Design(
@@ -103,8 +103,8 @@ def build_design(
         clusters=clusters,
         cluster_name=cluster_name,
         places=_places(data, clusters),
-        units=units if repeated else None,
-        unit_name=str(covariates.columns[0]),
+        units=units,
+        unit_name=unit_name,
     )  # fmt: skip
 
 
@@ -213,6 +213,16 @@ def _clusters(
         labels, name = named.tolist(), CLUSTER
     codes = pd.factorize(np.array(labels, dtype=object))[0].astype(np.int64)
     return (codes, name) if codes.max() + 1 < codes.size else (None, "")
+
+
+def _units(
+    observations: Sequence[Observation], covariates: pd.DataFrame, clusters: NDArray[np.int64] | None, name: str
+) -> tuple[NDArray[np.int64] | None, str]:
+    """Return the participant (K,) of each map, and what names them, where one has several maps; else the clusters."""
+    labels, key = [observation.unit_label for observation in observations], str(covariates.columns[0])
+    if key != "participant_id" or len(set(labels)) == len(labels):
+        return clusters, name
+    return pd.factorize(np.array(labels, dtype=object))[0].astype(np.int64), key
 
 
 def _places(data: pd.DataFrame, clusters: NDArray[np.int64] | None) -> NDArray[np.int64] | None:

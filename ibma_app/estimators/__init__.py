@@ -23,6 +23,7 @@ ESTIMATORS = (
     "sidik-jonkman",
     "paule-mandel",
     "empirical-bayes",
+    "random-intercept",
     "stouffer",
     "stouffer-weighted",
     "stouffer-rfx",

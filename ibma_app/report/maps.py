@@ -20,7 +20,7 @@ from ibma_app.images.read import read_image
 
 Floats = NDArray[np.float64]
 
-TESTLESS = ("n", "dof", "tau2", "q", "i2", "h2", "pilower", "piupper", "design")
+TESTLESS = ("n", "dof", "tau2", "q", "i2", "h2", "sigma2", "icc", "pilower", "piupper", "design")
 """Kinds that belong to no test: their file names have no ``test-``."""
 
 

@@ -151,7 +151,8 @@ class Run:
         """Return which of the estimators are resampled."""
         if not any(find_inference(name).score for name in self.options.inference):
             return NOTHING
-        least_squares = {choice.estimator.relabels is not None for choice in choices}
+        estimators = [choice.estimator for choice in choices]
+        least_squares = {one.relabels is not None and not one.models_clusters for one in estimators}
         return Resampled(True in least_squares, False in least_squares, design.matrix.shape[1])
 
 

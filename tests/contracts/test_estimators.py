@@ -26,7 +26,20 @@ MANY = Design(
     ),
     formula="1 + x + g",
 )
-MEASURES = ("tau2", "q", "q_log10p", "i2", "h2", "dof", "pilower", "piupper", "tau2_lower", "tau2_upper")
+MEASURES = (
+    "tau2",
+    "sigma2",
+    "icc",
+    "q",
+    "q_log10p",
+    "i2",
+    "h2",
+    "dof",
+    "pilower",
+    "piupper",
+    "tau2_lower",
+    "tau2_upper",
+)
 
 
 def make_block(seed=0, coverage=0.8, voxels=B):
@@ -46,8 +59,20 @@ def make_block(seed=0, coverage=0.8, voxels=B):
     )
 
 
+UNITS = np.array([0, 0, 0, 1, 1, 2, 2, 3, 3])
+
+
 def designs_of(estimator):
-    return (ONE, MANY) if estimator.takes_designs else (ONE,)
+    plain = (ONE, MANY) if estimator.takes_designs else (ONE,)
+    names = {"cluster_name": "participant_id", "unit_name": "participant_id"}
+    repeated = [replace(design, clusters=UNITS, units=UNITS, repeated=True, **names) for design in plain]
+    return (*plain, *repeated) if estimator.models_clusters else plain
+
+
+def take_rows(design, rows):
+    """Return the design of some maps, or of maps in another order."""
+    units = None if design.units is None else design.units[rows]
+    return replace(design, matrix=design.matrix[rows], clusters=units, units=units)
 
 
 def choices_of(estimator):
@@ -155,7 +180,7 @@ def test_missing_maps_are_as_if_never_there(estimator):
     holes = block.covered.copy()
     holes[:, 4:] = np.isin(np.arange(K), there)[:, None]
     for design in designs_of(estimator):
-        short = replace(design, matrix=design.matrix[there])
+        short = take_rows(design, there)
         full = arrays_of(estimator.fit(pick(replace(block, covered=holes), slice(4, None)), design))
         for name, values in arrays_of(estimator.fit(pick(block, slice(4, None), there), short)).items():
             # another basis of the same rows: rounding differs
@@ -168,7 +193,7 @@ def test_missing_maps_are_as_if_never_there(estimator):
 def test_order_of_maps_does_not_matter(name, order, seed):
     estimator, block = find_estimator(name), make_block(seed)
     for design in designs_of(estimator):
-        other = replace(design, matrix=design.matrix[order])
+        other = take_rows(design, list(order))
         shuffled = arrays_of(estimator.fit(pick(block, slice(None), list(order)), other))
         for part, values in arrays_of(estimator.fit(block, design)).items():
             # sums run in another order; tau2 near its boundary keeps 1e-9 of the data's scale

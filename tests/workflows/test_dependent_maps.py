@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 SHAPE = (3, 4, 2)
+REFERENCE = Path(__file__).parents[1] / "reference"
 STUDIES = tuple("abcdefg")
 CONTRASTS = ("x", "y")
 WORDS = ("--units", "assume-same", "--mask", "data", "--grid", "common", "--no-report", "--inference", "fdr")
@@ -26,8 +27,9 @@ def studies(tmp_path, describe_dataset, write_statmap):
     return root, effects
 
 
-def read(out: Path, kind: str, name: str) -> np.ndarray:
-    (path,) = (out / "group").glob(f"*_desc-{name}_stat-{kind}_statmap.nii.gz")
+def read(out: Path, kind: str, name: str, test: str = "") -> np.ndarray:
+    stem = f"*_test-{test}_desc-{name}" if test else f"*_desc-{name}"
+    (path,) = (out / "group").glob(f"{stem}_stat-{kind}_statmap.nii.gz")
     return nib.load(path).get_fdata()
 
 
@@ -73,3 +75,105 @@ def test_what_takes_maps_of_one_cluster_as_independent_says_so(studies, tmp_path
     assert "reml takes all 7 maps as independent, and by the column 'cluster' they are 3 clusters" in ran.stderr
     assert "ols takes all 7 maps" not in ran.stderr
     assert "3 independent clusters" in ran.stderr
+
+
+LMERTEST = {case["name"]: case for case in json.loads((REFERENCE / "lmertest.json").read_text())["cases"]}
+SCALES = np.geomspace(0.01, 100, 24).reshape(SHAPE)
+
+
+@pytest.fixture
+def visits(tmp_path, describe_dataset, write_statmap):
+    """Twenty participants of two groups with one to three visits: a case of lmerTest's, in another unit at each voxel."""
+    case, root = LMERTEST["a third missing"], describe_dataset(tmp_path / "in")
+    columns, groups = np.array(case["X"]), {}
+    for y, unit, row in zip(case["y"], case["unit"], columns, strict=True):
+        session = 1 + int(row[1] + 2 * row[2])
+        write_statmap(root, "effect", y * SCALES, sub=f"{unit:02d}", ses=str(session), task="x", contrast="c",
+                      space="MNI152NLin6Asym")  # fmt: skip
+        groups[f"{unit:02d}"] = "pq"[int(row[3])]
+    rows = "\n".join(f"sub-{sub}\t{group}" for sub, group in groups.items())
+    (root / "participants.tsv").write_text(f"participant_id\tgroup\n{rows}\n")
+    return root, case
+
+
+NAMED = {
+    "mean": "intercept",
+    "second": "C(session)[T.2]",
+    "groups": "C(group)[T.q]",
+    "changes": "C(session)[T.2]:C(group)[T.q]",
+    "visits": "C(session)[T.2], C(session)[T.3]",
+    "profiles": "C(session)[T.2]:C(group)[T.q], C(session)[T.3]:C(group)[T.q]",
+}
+PLACES = {"mean": 0, "second": 1, "groups": 3, "changes": 4, "visits": 5, "profiles": 6}  # in the case's tests
+
+
+def test_random_intercept_is_lmertests(visits, tmp_path, cli):
+    root, case = visits
+    tests = [f"{name}={expression}" for name, expression in NAMED.items()]
+    ran = cli(root, tmp_path / "1", "group", "--estimator", "random-intercept", "--formula", "1 + C(session)*C(group)",
+              "--test", *tests, "--inference", "fdr")  # fmt: skip
+    assert ran.code == 0, ran.stderr
+    for name, place in PLACES.items():
+        one = case["tests"][place]
+        kind = "t" if "t" in one else "F"
+        np.testing.assert_allclose(read(tmp_path / "1", kind, "randomIntercept", name), one[kind], rtol=2e-5)
+        np.testing.assert_allclose(read(tmp_path / "1", "dof", "randomIntercept", name), one["dof"], rtol=2e-5)
+        if kind == "t":
+            effects = read(tmp_path / "1", "effect", "randomIntercept", name)
+            np.testing.assert_allclose(effects, one["effect"] * SCALES, rtol=2e-5)
+            p = 2 * stats.t.sf(abs(one["t"]), one["dof"])
+        else:
+            p = stats.f.sf(one["F"], one["dof1"], one["dof"])
+        np.testing.assert_allclose(read(tmp_path / "1", "p", "randomIntercept", name), p, rtol=1e-4)
+    sigma2, tau2 = case["sigma2"] * SCALES**2, case["ratio"] * case["sigma2"] * SCALES**2
+    np.testing.assert_allclose(read(tmp_path / "1", "sigma2", "randomIntercept"), sigma2, rtol=2e-5)
+    np.testing.assert_allclose(read(tmp_path / "1", "tau2", "randomIntercept"), tau2, rtol=2e-5)
+    icc = case["ratio"] / (1 + case["ratio"])
+    np.testing.assert_allclose(read(tmp_path / "1", "icc", "randomIntercept"), icc, rtol=2e-5)
+    page = next((tmp_path / "1").glob("group_*.html")).read_text()
+    assert "random intercept" in page
+    assert "lmerTest package" in (tmp_path / "1" / "CITATION.md").read_text()
+    content = sidecar(tmp_path / "1", "icc", "randomIntercept")
+    assert (content["Clusters"], content["NumberOfClusters"]) == ("participant_id", 20)
+
+
+def test_a_column_for_each_participant_is_answered_with_random_intercept(visits, tmp_path, cli):
+    root, case = visits
+    ran = cli(root, tmp_path / "1", "group", "--formula", "1 + C(session) + C(group) + C(participant_id)", "--test",
+              "groups=C(group)[T.q]", "--no-report")  # fmt: skip
+    assert ran.code == 65
+    assert "Leave C(participant_id) out of --formula and ask for --estimator random-intercept" in ran.stderr
+    ran = cli(root, tmp_path / "2", "group", "--formula", "1 + C(session)*C(group)", "--test", "groups=C(group)[T.q]",
+              "--estimator", "random-intercept", "--no-report")  # fmt: skip
+    assert ran.code == 0, ran.stderr
+    np.testing.assert_allclose(read(tmp_path / "2", "t", "randomIntercept", "groups"), case["tests"][3]["t"], rtol=2e-5)
+
+
+def test_auto_says_what_models_the_dependence(visits, tmp_path, cli):
+    root, _ = visits
+    ran = cli(root, tmp_path / "1", "group", "--formula", "1 + C(session)", "--no-report")
+    assert ran.code == 0, ran.stderr
+    assert "auto took ols. How the maps of one participant depend on each other is modelled by" in ran.stderr
+    assert "--estimator random-intercept" in ran.stderr
+
+
+def test_sessions_that_are_pooled(visits, tmp_path, cli):
+    """The mean over visits, however many each participant has: sessions are pooled, not named in the formula."""
+    root, case = visits
+    ran = cli(root, tmp_path / "1", "group", "--pool", "session", "--estimator", "random-intercept", "--no-report")
+    assert ran.code == 0, ran.stderr
+    y, unit = np.array(case["y"]), np.array(case["unit"])
+    v = np.eye(len(y)) * 1.0
+    effect, tau2, sigma2 = (read(tmp_path / "1", kind, "randomIntercept") for kind in ("effect", "tau2", "sigma2"))
+    ratio = float((tau2 / sigma2)[0, 0, 0])
+    w = np.linalg.inv(v + ratio * (unit[:, None] == unit[None]))
+    np.testing.assert_allclose(effect, SCALES * (w.sum(axis=0) @ y) / w.sum(), rtol=2e-5)
+
+
+def test_one_map_each_is_refused(visits, tmp_path, cli):
+    root, _ = visits
+    ran = cli(root, tmp_path / "1", "group", "--session-label", "1", "--estimator", "random-intercept", "--no-report")
+    assert ran.code == 65
+    assert "here each has one" in ran.stderr
+    ran = cli(root, tmp_path / "2", "group", "--session-label", "1", "--no-report")
+    assert ran.code == 0, ran.stderr

@@ -59,7 +59,7 @@ def gather_clusters(stack: Stack, model: Model, scheme: Scheme) -> GatheredClust
     map covers. Voxels where the test cannot be estimated are left out.
     """
     clusters = model.clusters
-    if clusters is None:
+    if clusters is None or model.estimator.models_clusters:
         return None
     design, test = scheme.design, scheme.test
     complete, basis = complete_tests(frame_design(design.matrix, [(test.weights, test.is_f)]), clusters)

@@ -120,6 +120,8 @@ def _maps(design: Design, estimate: Estimate, level: str) -> Iterator[tuple[Test
             "qlog10p": estimate.q_log10p,
             "i2": estimate.i2,
             "h2": estimate.h2,
+            "sigma2": estimate.sigma2,
+            "icc": estimate.icc,
             "tau2lower": estimate.tau2_lower,
             "tau2upper": estimate.tau2_upper,
         }

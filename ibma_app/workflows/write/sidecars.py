@@ -25,7 +25,9 @@ DESCRIPTIONS = {
     "log10p": "Uncorrected -log10 p",
     "n": "Number of maps that cover the voxel",
     "dof": "Degrees of freedom",
-    "tau2": "Heterogeneity: variance of the true effects (tau squared)",
+    "tau2": "Heterogeneity: variance of the true effects (tau squared), between studies, subjects or clusters",
+    "sigma2": "Variance within subjects, studies or clusters (sigma squared)",
+    "icc": "Intraclass correlation: share of the variance that lies between subjects, studies or clusters",
     "q": "Cochran's Q statistic of heterogeneity",
     "qlog10p": "-log10 p of Cochran's Q",
     "i2": "I squared: share of the variability that is heterogeneity, in percent",
@@ -36,7 +38,7 @@ DESCRIPTIONS = {
     "tau2upper": "Upper bound of the 95 % confidence interval of tau squared (Q-profile)",
 }
 STANDARD_SPACES = ("MNI", "IXI549Space", "ICBM", "Talairach", "fs", "OASIS", "NIHPD", "UNC", "WHS")  # BIDS knows these
-SQUARED = ("variance", "tau2", "tau2lower", "tau2upper")
+SQUARED = ("variance", "tau2", "sigma2", "tau2lower", "tau2upper")
 IN_UNITS = ("effect", "pilower", "piupper")
 
 

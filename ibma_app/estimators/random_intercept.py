@@ -1,0 +1,192 @@
+"""Linear mixed models with a random intercept for each unit: repeated measures, within and between units."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.block import VoxelBlock
+from ibma_app.core.design import Design, noun_of, plural_of
+from ibma_app.core.errors import DataError
+from ibma_app.core.estimate import Estimate
+from ibma_app.core.methods import Citation, Estimator, Sentence
+from ibma_app.estimators.from_kernels import (
+    check_settings,
+    covered_of,
+    frame_of,
+    kind_of,
+    own_dof_estimates,
+)
+from ibma_app.stats.intercept_fit import count_within_and_between, fit_random_intercept
+
+FEW_BETWEEN = 5
+
+
+def units_of(design: Design, settings: Mapping[str, str]) -> NDArray[np.int64]:
+    """Return the unit of each map, (K,); each its own where the design has none."""
+    check_settings("random-intercept", {}, settings)
+    return np.arange(len(design.matrix), dtype=np.int64) if design.units is None else design.units
+
+
+def check(design: Design, settings: Mapping[str, str]) -> tuple[str, ...]:
+    """Refuse designs whose variances cannot be told apart; warn of few units.
+
+    Raises
+    ------
+    DataError
+        One map for each unit; a design that has a column for each unit, or that takes up all that varies within
+        them; a column of exchangeability that parts units.
+    """
+    units, noun = units_of(design, settings), noun_of(design.unit_name)
+    if np.unique(units).size == units.size:
+        raise DataError(
+            "random-intercept is for several maps of one participant, study or cluster, and here each has one. Leave "
+            "--estimator out, or bring more maps of each into one analysis: name what varies within them in --formula "
+            "(session, task, contrast), or pool it with --pool."
+        )
+    within, between = count_within_and_between(design.matrix, units)
+    if between == 0:
+        raise DataError(
+            f"--formula {design.formula!r} has a column for each {noun}, which is what the random intercept stands "
+            f"for. Leave C({design.unit_name}) out of it."
+        )
+    if within == 0:
+        raise DataError(
+            f"--formula {design.formula!r} takes up all that varies within {plural_of(noun)}: too few of them have "
+            "several maps to estimate an error from. Take columns out of it that vary within them, or leave "
+            "--estimator out."
+        )
+    _check_exchangeability(design, units)
+    return (*_words_on_units(design, units, between),)
+
+
+def _check_exchangeability(design: Design, units: NDArray[np.int64]) -> None:
+    if design.exchangeability is None:
+        return
+    pairs = np.unique(np.column_stack([units, design.exchangeability]), axis=0)
+    if len(pairs) > np.unique(units).size:
+        noun = noun_of(design.unit_name)
+        raise DataError(
+            f"The column exchangeability parts the maps of one {noun}. With random-intercept all maps of one {noun} go "
+            "together when maps are relabelled: give them one label, or leave the column out."
+        )
+
+
+def _words_on_units(design: Design, units: NDArray[np.int64], between: int) -> list[str]:
+    """Warn of what a random intercept of these units leaves out or hardly knows."""
+    noun, notes = noun_of(design.unit_name), []
+    if design.cluster_name != design.unit_name and design.clusters is not None:
+        notes.append(
+            f"random-intercept takes maps of one {noun} to depend on each other, and {plural_of(noun)} of one "
+            f"{design.cluster_noun} (column {design.cluster_name!r}) to be independent."
+        )
+    if between < FEW_BETWEEN:
+        count = np.unique(units).size
+        notes.append(
+            f"random-intercept estimates the variance between {count} {plural_of(noun)}, {between} more than the "
+            "formula takes up: it is hardly known, and tests between them rest on few degrees of freedom."
+        )
+    return notes
+
+
+def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
+    """Fit a linear model whose maps of one unit share a random intercept, by REML.
+
+    y = X b + u + e, with u of variance tau2 for each unit and e of variance
+    sigma2 for each map: lme4's ``y ~ ... + (1 | unit)``. The restricted
+    likelihood is maximised to rounding error, 0 included (Patterson & Thompson
+    1971). t and F have Satterthwaite's dof of each test and voxel (Satterthwaite
+    1946; Fai & Cornelius 1996; Kuznetsova, Brockhoff & Christensen 2017).
+
+    Parameters
+    ----------
+    block : VoxelBlock
+        With effect.
+    design : Design
+        Its ``units`` share an intercept; without units each map is one of its own, and the fit is that of least
+        squares.
+    **settings
+        There are none.
+    """
+    units, frame = units_of(design, settings), frame_of(design)
+    effect, covered = kind_of(block, "effect"), covered_of(block)
+    fitted = fit_random_intercept(effect, covered, frame, units)
+    tests = own_dof_estimates(design, frame, fitted.tested, fitted.dof, np.zeros(len(design.tests)))
+    total = fitted.sigma2 + fitted.tau2
+    icc = np.where(total > 0.0, fitted.tau2 / np.where(total > 0.0, total, 1.0), 0.0)
+    return Estimate(
+        tests, fitted.counts[0], tau2=fitted.tau2, sigma2=fitted.sigma2, icc=icc, identical=fitted.identical
+    )
+
+
+ESTIMATOR = Estimator(
+    name="random-intercept",
+    title="linear mixed model with a random intercept (REML)",
+    needs=("effect",),
+    fit=fit,
+    words=(
+        Sentence(
+            "A linear model with a random intercept for each participant, study or cluster was fitted to the effect "
+            "maps by restricted maximum likelihood (Patterson and Thompson 1971; Laird and Ware 1982): maps of one of "
+            "them share a deviation of variance tau2, and each map has an error of variance sigma2. Sampling variances "
+            "were not used."
+        ),
+        Sentence(
+            "t and F have Satterthwaite's degrees of freedom of each test and voxel (Satterthwaite 1946; Fai and "
+            "Cornelius 1996; Kuznetsova et al. 2017)."
+        ),
+        Sentence(
+            "The model takes all maps of one of them to be correlated alike (the intraclass correlation, icc), "
+            "however far they lie apart, and all errors to have one variance."
+        ),
+    ),
+    takes_repeated=True,
+    models_clusters=True,
+    gives=("tau2", "sigma2", "icc"),
+    relabels="effect",
+    clusters=units_of,
+    check=check,
+    citations=(
+        Citation(
+            "patterson1971",
+            "Patterson HD, Thompson R",
+            1971,
+            "Recovery of inter-block information when block sizes are unequal",
+            "Biometrika 58(3), 545-554",
+            "10.1093/biomet/58.3.545",
+        ),
+        Citation(
+            "laird1982",
+            "Laird NM, Ware JH",
+            1982,
+            "Random-effects models for longitudinal data",
+            "Biometrics 38(4), 963-974",
+            "10.2307/2529876",
+        ),
+        Citation(
+            "satterthwaite1946",
+            "Satterthwaite FE",
+            1946,
+            "An approximate distribution of estimates of variance components",
+            "Biometrics Bulletin 2(6), 110-114",
+            "10.2307/3002019",
+        ),
+        Citation(
+            "fai1996",
+            "Fai AHT, Cornelius PL",
+            1996,
+            "Approximate F-tests of multiple degree of freedom hypotheses in generalized least squares analyses of "
+            "unbalanced split-plot experiments",
+            "Journal of Statistical Computation and Simulation 54(4), 363-378",
+            "10.1080/00949659608811740",
+        ),
+        Citation(
+            "kuznetsova2017",
+            "Kuznetsova A, Brockhoff PB, Christensen RHB",
+            2017,
+            "lmerTest package: tests in linear mixed effects models",
+            "Journal of Statistical Software 82(13), 1-26",
+            "10.18637/jss.v082.i13",
+        ),
+    ),
+)

@@ -1,0 +1,79 @@
+"""The estimator random-intercept: its maps, what it refuses and what it warns of."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from ibma_app.core.block import VoxelBlock
+from ibma_app.core.design import Design, Test
+from ibma_app.core.errors import DataError
+from ibma_app.estimators.random_intercept import ESTIMATOR, check, fit, units_of
+
+M, N = 10, 3
+UNIT, VISIT = np.repeat(np.arange(M), N), np.tile(np.arange(N), M)
+MATRIX = np.column_stack([np.ones(M * N), VISIT, UNIT % 2]).astype(float)
+SLOPE, GROUP = Test("slope", np.array([[0.0, 1.0, 0.0]])), Test("group", np.array([[0.0, 0.0, 1.0]]))
+ANY = Test("any", np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
+DESIGN = Design(
+    MATRIX, ("intercept", "visit", "group"), (SLOPE, GROUP, ANY), formula="1 + visit + group", repeated=True,
+    clusters=UNIT, cluster_name="participant_id", units=UNIT, unit_name="participant_id",
+)  # fmt: skip
+
+
+@pytest.fixture
+def block():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(M, 40)).repeat(N, axis=0) * np.linspace(0, 3, 40) + rng.normal(size=(M * N, 40))
+    covered = rng.random(y.shape) < np.where(np.arange(40) < 20, 1.0, 0.8)
+    return VoxelBlock(covered, effect=np.where(covered, y, 0.0))
+
+
+def test_maps_and_z(block):
+    estimate = fit(block, DESIGN)
+    assert estimate.dof is None
+    total = estimate.tau2 + estimate.sigma2
+    np.testing.assert_allclose(estimate.icc * total, estimate.tau2, rtol=1e-12, atol=1e-15)
+    assert (estimate.icc == 0).any()
+    assert (estimate.icc > 0.5).any()
+    for name in ("slope", "group"):
+        test = estimate.tests[name]
+        np.testing.assert_allclose(test.statistic, test.effect / np.sqrt(test.variance), rtol=1e-12)
+        np.testing.assert_allclose(test.z, special.ndtri(stats.t.cdf(test.statistic, test.dof)), rtol=1e-6)
+    any_ = estimate.tests["any"]
+    np.testing.assert_allclose(any_.z, special.ndtri(stats.f.cdf(any_.statistic, 2, any_.dof)), rtol=1e-6)
+    inside = (np.arange(40) < 20) & (estimate.tau2 > 0)
+    np.testing.assert_allclose(estimate.tests["group"].dof[inside], M - 2, rtol=1e-6)
+    np.testing.assert_allclose(estimate.tests["slope"].dof[inside], M * N - M - 1, rtol=1e-6)
+
+
+def test_units_are_those_of_the_design():
+    assert units_of(DESIGN, {}) is UNIT
+    assert units_of(replace(DESIGN, units=None), {}).tolist() == list(range(M * N))
+    assert ESTIMATOR.models_clusters
+
+
+def test_designs_that_leave_nothing_to_estimate_a_variance_from():
+    assert check(DESIGN, {}) == ()
+    with pytest.raises(DataError, match="here each has one"):
+        check(replace(DESIGN, units=None, clusters=None), {})
+    whole = np.column_stack([UNIT[:, None] == np.arange(M), VISIT]).astype(float)
+    with pytest.raises(DataError, match=r"Leave C\(participant_id\) out"):
+        check(replace(DESIGN, matrix=whole, tests=()), {})
+    few = np.array([0, 0, 1, 2, 3, 4])
+    matrix = np.column_stack([np.ones(6), [0.0, 1, 0, 0, 0, 0]])
+    with pytest.raises(DataError, match="too few of them have several maps"):
+        check(replace(DESIGN, matrix=matrix, units=few, tests=()), {})
+    parted = np.repeat([0, 1], [M * N - 1, 1])
+    with pytest.raises(DataError, match="exchangeability parts the maps of one participant"):
+        check(replace(DESIGN, exchangeability=parted), {})
+
+
+def test_few_units_and_wider_clusters_are_warned_of():
+    rows = UNIT < 4
+    small = replace(DESIGN, matrix=MATRIX[rows], units=UNIT[rows], clusters=UNIT[rows])
+    (note,) = check(small, {})
+    assert "between 4 participants, 2 more than the formula takes up" in note
+    (note,) = check(replace(DESIGN, clusters=UNIT // 2, cluster_name="cluster"), {})
+    assert "participants of one cluster (column 'cluster') to be independent" in note
