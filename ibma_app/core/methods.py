@@ -90,10 +90,12 @@ class Estimator:
     weights: str = ""  # "variance" (1/(variance + tau2)), "sample_size" (its square root), "equal"; "": others
     has_residuals: bool = False  # it fits a linear model with these weights, whose residuals have a smoothness
     relabels: str | None = None
-    """"effect" or "z" where it is ordinary least squares of these: residuals under the null are relabelled (Freedman &
-    Lane 1983), by a fast path. None: the tested regressors are relabelled, and it is fitted again each time."""
+    """"effect" or "z" whose residuals under the null are relabelled (Freedman & Lane 1983): by a fast path, as it is
+    ordinary least squares of these where maps are independent. None: the tested regressors are relabelled, and it is
+    fitted again each time, as is what models clusters."""
     clusters: Callable[[Design, Mapping[str, str]], NDArray[np.int64] | None] | None = None
-    """Returns the cluster of each map, (K,), where settings make its error cluster-robust; else None."""
+    """Returns the cluster of each map, (K,), where with these settings maps of one may depend on each other; else None.
+    Whole clusters are relabelled."""
     check: Callable[[Design, Mapping[str, str]], tuple[str, ...]] | None = None
     """Refuses tests that it cannot answer with these settings (DataError); returns warnings."""
     far_tail: Callable[[Mapping[str, str]], str] | None = None

@@ -27,7 +27,7 @@ class Model:
 
     @property
     def clusters(self) -> NDArray[np.int64] | None:
-        """The cluster of each map, (K,), where the error is cluster-robust; else None."""
+        """The cluster of each map, (K,), where maps of one may depend on each other in this fit; else None."""
         known = self.estimator.clusters
         return None if known is None else known(self.design, self.settings)
 

@@ -125,7 +125,7 @@ def test_coverage_is_as_if_the_maps_were_not_there():
 
 
 def test_balanced_data_are_the_textbooks():
-    """Within and between tests of complete data: one-sample t of differences with pooled error, two-sample t of means."""
+    """Tests of complete data: of differences with the pooled error within units, and the two-sample t of means."""
     rng = np.random.default_rng(2)
     units, visit = np.repeat(np.arange(12), 3), np.tile(np.arange(3), 12)
     y = rng.normal(size=(12, 30))[units] * 2 + rng.normal(size=(36, 30))

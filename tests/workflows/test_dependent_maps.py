@@ -83,7 +83,7 @@ SCALES = np.geomspace(0.01, 100, 24).reshape(SHAPE)
 
 @pytest.fixture
 def visits(tmp_path, describe_dataset, write_statmap):
-    """Twenty participants of two groups with one to three visits: a case of lmerTest's, in another unit at each voxel."""
+    """Participants of two groups with one to three visits: a case of lmerTest's, in another unit at each voxel."""
     case, root = LMERTEST["a third missing"], describe_dataset(tmp_path / "in")
     columns, groups = np.array(case["X"]), {}
     for y, unit, row in zip(case["y"], case["unit"], columns, strict=True):
@@ -134,7 +134,8 @@ def test_random_intercept_is_lmertests(visits, tmp_path, cli):
     assert "random intercept" in page
     assert "lmerTest package" in (tmp_path / "1" / "CITATION.md").read_text()
     content = sidecar(tmp_path / "1", "icc", "randomIntercept")
-    assert (content["Clusters"], content["NumberOfClusters"]) == ("participant_id", 20)
+    assert (content["Clusters"], content["NumberOfClusters"]) == ("participant_id", 18)
+    assert "Mixed model of 18 independent participants; degrees of freedom" in ran.stderr
 
 
 def test_a_column_for_each_participant_is_answered_with_random_intercept(visits, tmp_path, cli):

@@ -1,10 +1,11 @@
-"""What files and messages say of an error that is robust to maps that depend on each other."""
+"""What files and messages say of errors of maps that depend on each other: cluster-robust ones, mixed models."""
 
 import logging
 from typing import Any
 
 import numpy as np
 
+from ibma_app.core.design import noun_of, plural_of
 from ibma_app.core.estimate import Estimate
 from ibma_app.stream.estimate import Model
 
@@ -24,13 +25,11 @@ def smallest_dof(estimate: Estimate) -> dict[str, float]:
 
 
 def error_sidecar(model: Model, estimate: Estimate) -> dict[str, Any]:
-    """Return the keys ``Errors``, and of a cluster-robust error ``Clusters``, their number and the fewest dof."""
-    if "errors" not in model.settings:
-        return {}
-    sidecar: dict[str, Any] = {"Errors": model.settings["errors"]}
+    """Return the key ``Errors``, and where maps depend on each other ``Clusters``, their number and the fewest dof."""
+    sidecar: dict[str, Any] = {"Errors": model.settings["errors"]} if "errors" in model.settings else {}
     if model.clusters is not None:
-        sidecar["Clusters"] = model.design.cluster_name or "each map"
-        sidecar["NumberOfClusters"] = int(np.unique(model.clusters).size)
+        sidecar["Clusters"] = _name(model) or "each map"
+        sidecar["NumberOfClusters"] = _count(model)
         fewest = smallest_dof(estimate)
         if fewest:
             sidecar["SmallestDegreesOfFreedom"] = round(min(fewest.values()), 6)
@@ -38,27 +37,39 @@ def error_sidecar(model: Model, estimate: Estimate) -> dict[str, Any]:
 
 
 def log_dof(model: Model, estimate: Estimate) -> None:
-    """Log the fewest degrees of freedom of each test of a cluster-robust error."""
+    """Log the fewest degrees of freedom of each test where maps depend on each other."""
     if model.clusters is None:
         return
-    design = model.design
     fewest = ", ".join(f"{name} {dof:.4g}" for name, dof in smallest_dof(estimate).items())
     log.info(
-        "Cluster-robust error of %d independent %s; degrees of freedom (the fewest of any voxel): %s.",
-        int(np.unique(model.clusters).size), design.cluster_plural, fewest or "none",
+        "%s of %d independent %s; degrees of freedom (the fewest of any voxel): %s.",
+        _error(model), _count(model), plural_of(noun_of(_name(model))), fewest or "none",
     )  # fmt: skip
 
 
 def dof_notes(model: Model, estimate: Estimate) -> tuple[str, ...]:
-    """Warn of tests of a cluster-robust error whose degrees of freedom are few."""
+    """Warn of tests with few degrees of freedom, where maps depend on each other."""
     if model.clusters is None:
         return ()
     few = [f"{name} ({dof:.3g})" for name, dof in smallest_dof(estimate).items() if dof < FEW_DOF]
     if not few:
         return ()
-    design = model.design
+    error = _error(model)
     return (
-        f"{model.estimator.name}: degrees of freedom below {FEW_DOF:g}: {', '.join(few)}. The cluster-robust error "
-        f"rests on {design.n_clusters} independent {design.cluster_plural}, and not on all of them alike: p is only "
-        "roughly what it says.",
+        f"{model.estimator.name}: degrees of freedom below {FEW_DOF:g}: {', '.join(few)}. The {error[0].lower()}"
+        f"{error[1:]} rests on {_count(model)} independent {plural_of(noun_of(_name(model)))}, and not on all of them "
+        "alike: p is only roughly what it says.",
     )
+
+
+def _name(model: Model) -> str:
+    """Return the column that names the clusters; "": each map is one."""
+    return model.design.unit_name if model.estimator.models_clusters else model.design.cluster_name
+
+
+def _count(model: Model) -> int:
+    return 0 if model.clusters is None else int(np.unique(model.clusters).size)
+
+
+def _error(model: Model) -> str:
+    return "Mixed model" if model.estimator.models_clusters else "Cluster-robust error"
