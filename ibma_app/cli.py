@@ -74,7 +74,21 @@ def _asks_for_traceback(words: Sequence[str]) -> bool:
 
 def _guard(run: Callable[[], int], program: str, *, verbose: bool) -> int:
     """Turn every failure of a program into a message and an exit code; tracebacks only with -vv."""
+    from ibma_app.core.standard_streams import flush_streams, open_closed_streams
+
+    open_closed_streams()
+    code = _attempt(run, program, verbose=verbose)
+
+    def end() -> int:
+        flush_streams()
+        return code
+
+    return _attempt(end, program, verbose=verbose)
+
+
+def _attempt(run: Callable[[], int], program: str, *, verbose: bool) -> int:
     from ibma_app.core.errors import IbmaError
+    from ibma_app.core.standard_streams import write_error
 
     try:
         with _sigterm_as_interrupt():
@@ -82,12 +96,12 @@ def _guard(run: Callable[[], int], program: str, *, verbose: bool) -> int:
     except SystemExit as leaving:  # --help and --version
         return int(leaving.code or 0)
     except KeyboardInterrupt:
-        sys.stderr.write(f"{program}: interrupted; what was finished is kept, nothing is half written.\n")
+        write_error(f"{program}: interrupted; what was finished is kept, nothing is half written.\n")
         return 130
     except IbmaError as error:
         if verbose:
             traceback.print_exc()
-        sys.stderr.write(f"{program}: error: {error.message}\n")
+        write_error(f"{program}: error: {error.message}\n")
         return error.code
     except Exception as error:  # noqa: BLE001 - no traceback without -vv
         if verbose:
@@ -111,8 +125,9 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 def _print_unexpected(error: Exception, program: str) -> int:
     """Print an error that nobody expected: exit code 74 for the operating system's, 1 for others."""
     from ibma_app.core.errors import ReadWriteError, in_words
+    from ibma_app.core.standard_streams import write_error
 
     worded = in_words(error, "Give a smaller --mem or fewer --nprocs." if program == "ibma-app" else "")
     kind = "error: " if isinstance(worded, ReadWriteError) else ""
-    sys.stderr.write(f"{program}: {kind}{worded.message}\n")
+    write_error(f"{program}: {kind}{worded.message}\n")
     return worded.code

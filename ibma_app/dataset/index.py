@@ -12,7 +12,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,10 @@ def index_in_database(
         _make_database(root, folder, final, found)
         return found
     except OSError as error:
-        raise OutputError(f"{folder}: the PyBIDS database cannot be made: {error.strerror}.") from error
+        raise OutputError(
+            f"{folder}: the PyBIDS database cannot be made or read: {error.strerror or error}. Name another folder "
+            "with --bids-database-dir."
+        ) from error
     except Exception as error:  # of libraries that PyBIDS uses
         reason = getattr(error, "orig", error)
         raise OutputError(
@@ -81,10 +85,22 @@ def _digest(what: Any) -> str:
 
 def _open_layout(root: Path, database: Path, images: Sequence[Candidate]) -> Any:
     """Open a PyBIDS layout with its database; a new one is filled with the images."""
-    from bids.layout import BIDSLayout
-
     indexer = _make_indexer(images)
+    with _home_in(database):
+        from bids.layout import BIDSLayout
     return BIDSLayout(str(root), validate=False, config=[_CONFIG], database_path=database, indexer=indexer)
+
+
+@contextmanager
+def _home_in(folder: Path) -> Iterator[None]:
+    """Let HOME be a folder that can be read: on import PyBIDS looks for settings there (ours are `_CONFIG`)."""
+    before = {name: os.environ.pop(name, None) for name in ("HOME", "PYBIDS_CONFIG")}
+    os.environ["HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["HOME"]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def _make_database(root: Path, folder: Path, final: Path, images: Sequence[Candidate]) -> None:

@@ -1,6 +1,7 @@
 """Atlases from files: a volume of labels and a table of their names."""
 
 import csv
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from ibma_app.core.atlas import Atlas
-from ibma_app.core.errors import DataError, InputError, UsageError
 from ibma_app.core.from_files import number_in, read_text
+from ibma_app.core.errors import DataError, IbmaError, InputError, UsageError
+from ibma_app.core.folders import home_folder
 from ibma_app.images.read import read_image
+
+log = logging.getLogger(__name__)
 
 KEYS = ("labels", "names")
 LARGEST = 2**31 - 1  # label
@@ -149,14 +153,26 @@ def atlas_at_hand(space: str | None) -> Atlas | None:
     """
     if not space:
         return None
-    named = os.environ.get("TEMPLATEFLOW_HOME")
-    home = Path(named) if named else Path(os.path.expanduser("~")) / ".cache" / "templateflow"  # noqa: PTH111
-    folder = home / f"tpl-{space}"
+    named, home = os.environ.get("TEMPLATEFLOW_HOME"), home_folder()
+    if not named and home is None:
+        return None
+    folder = (Path(named) if named else Path(str(home)) / ".cache" / "templateflow") / f"tpl-{space}"
     for entities in AT_HAND:
         label, _, rest = entities.partition("_")
         for resolution in ("02", "01"):
             labels = folder / f"tpl-{space}_res-{resolution}_{entities}_dseg.nii.gz"
             names = folder / f"tpl-{space}_{entities}_dseg.tsv"
-            if all(path.is_file() and path.stat().st_size for path in (labels, names)):
+            if not all(_is_filled(path) for path in (labels, names)):
+                continue
+            try:
                 return read_atlas(label.removeprefix("atlas-") + rest.removeprefix("desc-"), labels, names)
+            except IbmaError as error:  # nobody asked for it
+                log.warning("An atlas of this machine is not used, so peaks have no regions: %s", error.message)
     return None
+
+
+def _is_filled(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size > 0
+    except OSError:  # the folder cannot be read
+        return False

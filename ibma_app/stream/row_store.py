@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import OutputError, ReadWriteError
+from ibma_app.core.folders import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -277,7 +278,7 @@ def open_store(work_dir: Path | None, *, on_disk: bool, size: int, window: int =
 
 
 def _make_folder(work_dir: Path | None, size: int) -> Path:
-    parent = work_dir or Path(os.environ.get("SLURM_TMPDIR") or tempfile.gettempdir())
+    parent = temporary_folder(work_dir)
     try:
         parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(parent).free

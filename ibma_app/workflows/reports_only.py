@@ -4,7 +4,6 @@ BIDS_DIR is not looked at: it may be gone.
 """
 
 import logging
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from ibma_app.core.errors import InputError, NothingSelectedError
 from ibma_app.core.results import Results
+from ibma_app.core.standard_streams import write_out
 from ibma_app.dataset.description import read_own_description
 from ibma_app.dataset.entities import same_label
 from ibma_app.dataset.filters import read_labels
@@ -60,7 +60,7 @@ def rebuild_reports(options: Options, words: Sequence[str] = ()) -> int:
     pages = _select_pages(options)
     _warn_of_ignored(options)
     if options.dry_run:
-        sys.stdout.writelines(f"{options.output_dir / name}.html\n" for name in pages)
+        write_out("".join(f"{options.output_dir / name}.html\n" for name in pages))
         return 0
     with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
         reports.mark_ignored(output)

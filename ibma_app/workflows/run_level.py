@@ -1,10 +1,9 @@
 """The two levels, by name."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
+from ibma_app.core.folders import absolute_path
 from ibma_app.workflows.group import run_group
 from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.participant import run_participant
@@ -17,14 +16,9 @@ LEVELS = {"participant": run_participant, "group": run_group}
 def run_level(options: Options, words: Sequence[str] = ()) -> int:
     """Run one level with its messages on stderr; return the exit code."""
     options = dataclasses.replace(
-        options, bids_dir=_absolute(options.bids_dir), output_dir=_absolute(options.output_dir)
+        options, bids_dir=absolute_path(options.bids_dir), output_dir=absolute_path(options.output_dir)
     )
     with messages(options):
         if options.reports_only:
             return rebuild_reports(options, words)
         return LEVELS[options.analysis_level](options, words)
-
-
-def _absolute(path: Path) -> Path:
-    """Make a path absolute; links keep their names."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would follow them

@@ -3,7 +3,6 @@
 import errno
 import gzip
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,7 +16,8 @@ import pytest
 
 from ibma_app.core.errors import DataError, OutputError, ReadWriteError
 from ibma_app.core.grid import Grid
-from ibma_app.dataset.output_dir import _name_process, lock_shared, open_output, prepare_output, replace_file
+from ibma_app.dataset.lock import lock_shared
+from ibma_app.dataset.output_dir import open_output, prepare_output, replace_file
 from ibma_app.dataset.write import save_json, save_statmap, save_text, save_tsv
 from ibma_app.images.read import read_image
 
@@ -205,9 +205,10 @@ def test_output_without_permission(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ibma_app.dataset.output_dir import _take, _name_process, prepare_output, replace_file
+from ibma_app.dataset.lock import _take
+from ibma_app.dataset.output_dir import name_process, prepare_output, replace_file
 output = prepare_output(Path(sys.argv[1]))
-_take(output.root / ".ibma-lock", _name_process(os.getpid()) + "-x")
+_take(output.root / ".ibma-lock", name_process(os.getpid()) + "-x")
 def write(path):
     path.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -227,35 +228,3 @@ def test_killed_in_the_middle(tmp_path):
         save_text(output, "a.txt", "whole")
     assert time.monotonic() - start < 5
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([other_host.name, "a.txt"])
-
-
-def test_lock_of_a_living_job_is_respected(tmp_path):
-    lock = tmp_path / ".ibma-lock"
-    lock.write_text(f"{_name_process(os.getpid())}-x")
-    with pytest.raises(OutputError, match="delete this file"), lock_shared(tmp_path, timeout=0.2):
-        pass
-    old = time.time() - 700
-    os.utime(lock, (old, old))
-    with lock_shared(tmp_path, timeout=0.2):
-        assert lock.read_text().startswith(_name_process(os.getpid()))
-    assert not list(tmp_path.iterdir())
-
-
-def count_up(root, times):
-    for _ in range(times):
-        with lock_shared(root), open_output(root) as output:
-            count = int((root / "count").read_text())
-            save_text(output, "count", str(count + 1))
-
-
-def test_lock_lets_one_in_at_a_time(tmp_path):
-    (tmp_path / "count").write_text("0")
-    context = multiprocessing.get_context("fork")  # a spawned child could not import this file
-    jobs = [context.Process(target=count_up, args=(tmp_path, 15)) for _ in range(3)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    assert [job.exitcode for job in jobs] == [0, 0, 0]
-    assert (tmp_path / "count").read_text() == "45\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["count"]

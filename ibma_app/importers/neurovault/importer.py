@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, IbmaError, InputError
 from ibma_app.core.from_files import read_json, whole_number_in
+from ibma_app.core.folders import temporary_folder
 from ibma_app.core.study import ImportedContrast, Importer, ImportRequest, Study
 from ibma_app.importers.fetch import NothingThereError, fetch_file, fetch_json, safe_name
 from ibma_app.importers.lazy import LazyMaps
@@ -180,7 +181,7 @@ def _collection_of(facts: list[Mapping[str, Any]]) -> str:
 def _finder(local: Mapping[str, list[Path]], request: ImportRequest, number: str) -> Find:
     """Return the function that finds an image's file: beside its JSON, else fetched into the cache."""
     cache = request.cache
-    temporary = None if cache else tempfile.TemporaryDirectory(prefix="ibma-neurovault-")
+    temporary = None if cache else tempfile.TemporaryDirectory(prefix="ibma-neurovault-", dir=temporary_folder())
 
     def find(image: VaultImage) -> Path:
         here = next((local[name] for name in _names(image) if name in local), [])

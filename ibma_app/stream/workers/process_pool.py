@@ -4,15 +4,16 @@ import logging
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from typing import Any
 
-from ibma_app.core.errors import IbmaError
+from ibma_app.core.errors import IbmaError, OutputError
 
 Job = Any
 Result = Any
@@ -20,6 +21,7 @@ Result = Any
 log = logging.getLogger(__name__)
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+LONGEST_FOLDER = 60  # bytes: a socket's path has room for 107, of which multiprocessing's own names take some 40
 GRACE = 5.0  # s for a process to end before it is killed
 
 
@@ -110,6 +112,7 @@ class Pool:
     def _start(self, nprocs: int) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(self._preload))
+        _place_sockets()
         with one_blas_thread():
             forkserver.ensure_running()  # workers inherit its environment
         return ProcessPoolExecutor(nprocs, mp_context=context, initializer=_begin, initargs=(self._initializer,))
@@ -161,6 +164,30 @@ def open_pool(
         pool.close(at_once=True)
         raise
     pool.close()
+
+
+def _place_sockets() -> None:
+    """Let multiprocessing's sockets lie where their paths are short enough; a TMPDIR may have a long name.
+
+    Raises
+    ------
+    OutputError
+        There is no such folder.
+    """
+    named = tempfile.gettempdir()
+    if len(os.fsencode(named)) <= LONGEST_FOLDER:
+        return
+    short = next((folder for folder in ("/tmp", "/var/tmp") if os.access(folder, os.W_OK | os.X_OK)), None)
+    if short is None:
+        raise OutputError(
+            f"The name of the folder for temporary files is too long for worker processes ({named}), and /tmp cannot "
+            "be written. Set TMPDIR to a folder with a shorter name, or give --nprocs 1."
+        )
+    tempfile.tempdir = short
+    try:
+        util.get_temp_dir()  # made now, and kept for all sockets of this process
+    finally:
+        tempfile.tempdir = named
 
 
 def _here(function: Callable[[Job], Result], job: Job) -> Result | Exception:

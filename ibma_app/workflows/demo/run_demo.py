@@ -12,19 +12,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from ibma_app import __version__
 from ibma_app.core.errors import OutputError
 from ibma_app.core.labels import camel_case
+from ibma_app.core.standard_streams import write_error, write_out
 from ibma_app.estimators import AUTO
 from ibma_app.inference import DEFAULT
 from ibma_app.workflows.demo.files import read_maps, write_studies, write_subjects, write_truth
 from ibma_app.workflows.demo.recovery import FOUND, Check, Maps, check_participants, check_studies, check_subjects
 from ibma_app.workflows.demo.simulate import SPACE, Simulation, make_brain, simulate_studies, simulate_subjects
 from ibma_app.workflows.options.table import Options
-from ibma_app.workflows.run.terminal import progress
+from ibma_app.workflows.run.terminal import print_table, progress, render
 from ibma_app.workflows.run_level import run_level
 
 log = logging.getLogger(__name__)
@@ -98,10 +98,9 @@ def run_demo(
             return code
     with _step(STEPS, "comparing what was found with what was put in"):
         checks = compare(folders, subjects, studies)
-    console = _stdout()
-    _print_checks(console, checks)
+    _print_checks(checks)
     wrong = [check for check in checks if not check.ok]
-    _print_end(console, folders, len(checks), len(wrong), time.perf_counter() - clock)
+    _print_end(folders, len(checks), len(wrong), time.perf_counter() - clock)
     return 1 if wrong else 0
 
 
@@ -228,23 +227,20 @@ def _step(number: int, what: str, command: str = "") -> Iterator[None]:
 
     A line, not a live display: the levels show their own progress bars meanwhile.
     """
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+
+    def say(text: str, style: str) -> None:
+        write_error(render(text, sys.stderr, style=style))
+
     bar = "━" * (4 * (number - 1)) + "╺" + "─" * (4 * (STEPS - number + 1) - 1)
-    console.print(f"{bar} {number}/{STEPS} {what}", style="cyan")
+    say(f"{bar} {number}/{STEPS} {what}", "cyan")
     if command:
-        console.print(f"{' ' * (4 * STEPS)} $ {command}", style="dim")
+        say(f"{' ' * (4 * STEPS)} $ {command}", "dim")
     start = time.perf_counter()
     yield
-    console.print(f"{' ' * (4 * STEPS)} done in {time.perf_counter() - start:.1f} s", style="dim")
+    say(f"{' ' * (4 * STEPS)} done in {time.perf_counter() - start:.1f} s", "dim")
 
 
-def _stdout() -> Console:
-    """Open stdout; where it is not a terminal, lines are not wrapped."""
-    width = None if sys.stdout.isatty() else 140
-    return Console(file=sys.stdout, width=width, markup=False, highlight=False)
-
-
-def _print_checks(console: Console, checks: list[Check]) -> None:
+def _print_checks(checks: list[Check]) -> None:
     """Print the table of checks."""
     table = Table(title="How well the truth was recovered", title_justify="left", box=SIMPLE_HEAD)
     for column in ("what", "expected", "found", "verdict"):
@@ -256,10 +252,10 @@ def _print_checks(console: Console, checks: list[Check]) -> None:
             table.add_row(level, style="bold")
         verdict, style = ("ok", None) if check.ok else ("LOOK", "bold red")
         table.add_row(f"  {check.what}", check.expected, check.found, verdict, style=style)
-    console.print(table)
+    print_table(table, width=140)
 
 
-def _print_end(console: Console, folders: Folders, n_checks: int, n_wrong: int, seconds: float) -> None:
+def _print_end(folders: Folders, n_checks: int, n_wrong: int, seconds: float) -> None:
     """Print the outcome, and where the files are."""
     if n_wrong:
         verdict = f"{n_wrong} of {n_checks} checks do not hold (LOOK): something is wrong."
@@ -274,5 +270,4 @@ def _print_end(console: Console, folders: Folders, n_checks: int, n_wrong: int, 
         f"Data: {root / 'data' / 'subjects'} and {root / 'data' / 'studies'}",
         f"What was put in: {root / 'data' / 'truth'}",
     ]
-    for line in lines:
-        console.print(line, soft_wrap=True)
+    write_out("\n".join(lines) + "\n")

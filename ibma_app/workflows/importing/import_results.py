@@ -2,16 +2,15 @@
 
 import logging
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from ibma_app import __version__
 from ibma_app.core.errors import IbmaError, InputError
+from ibma_app.core.folders import home_folder
 from ibma_app.core.study import Importer, ImportRequest, Study
 from ibma_app.dataset.description import write_bidsignore, write_readme
 from ibma_app.dataset.entities import output_name
@@ -29,7 +28,7 @@ from ibma_app.workflows.importing.make_maps import (
 from ibma_app.workflows.importing.place import Placed, place, refuse_other_names
 from ibma_app.workflows.options.table import ImportOptions
 from ibma_app.workflows.run.log import messages
-from ibma_app.workflows.run.terminal import progress
+from ibma_app.workflows.run.terminal import print_table, progress
 
 log = logging.getLogger("ibma_app")
 
@@ -49,7 +48,8 @@ def run_import(options: ImportOptions) -> int:
         if not options.dry_run:
             refuse_other_names(placed, options)
         _log_notes(studies, placed)
-        _print_table(placed, options)
+        if options.dry_run or not options.quiet:
+            _print_table(placed, options)
         if not options.dry_run:
             failures |= _write(placed, options)
         for source, error in failures.items():
@@ -108,7 +108,10 @@ def _recognises(name: str, source: str) -> bool:
 
 def _cache_folder() -> Path | None:
     """Return the folder where downloads are kept; None where none can be written."""
-    base = os.environ.get("IBMA_CACHE") or os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    home = home_folder()
+    base = os.environ.get("IBMA_CACHE") or os.environ.get("XDG_CACHE_HOME") or (str(home / ".cache") if home else None)
+    if base is None:
+        return None
     folder = Path(base) / "ibma-app"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,8 +153,7 @@ def _print_table(placed: Sequence[Placed], options: ImportOptions) -> None:
             "" if contrast.scaling_factor is None else f"{contrast.scaling_factor:.6g}",
             contrast.units_source,
         )
-    width = None if sys.stdout.isatty() else 240
-    Console(file=sys.stdout, width=width, markup=False, highlight=False).print(table)
+    print_table(table, width=240)
 
 
 def _text(value: float | None) -> str:

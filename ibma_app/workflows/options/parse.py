@@ -4,7 +4,6 @@ import argparse
 import json
 import math
 import re
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, NoReturn
 
 from ibma_app.core.errors import InputError, UsageError, did_you_mean
 from ibma_app.core.from_files import MOST_DOF, read_text
+from ibma_app.core.standard_streams import write_out
 from ibma_app.estimators import AUTO, ESTIMATORS, find_estimator
 from ibma_app.inference import DEFAULT, inference_settings
 from ibma_app.stream.workers.dask_pool import check_dask
@@ -75,7 +75,7 @@ class _PrintDescriptor(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from ibma_app.workflows.options.boutiques import describe_command
 
-        sys.stdout.write(json.dumps(describe_command(), indent=4) + "\n")
+        write_out(json.dumps(describe_command(), indent=4) + "\n")
         parser.exit()
 
 

@@ -1,11 +1,11 @@
 """The command line of ``ibma-import``."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ibma_app.core.errors import UsageError
+from ibma_app.core.folders import absolute_path
 from ibma_app.core.from_files import MOST_PEOPLE
 from ibma_app.core.labels import contrast_label, is_label
 from ibma_app.importers import IMPORTERS
@@ -61,7 +61,7 @@ def parse_import(argv: Sequence[str]) -> ImportOptions:
     options = ImportOptions(
         **given | {"contrast": tuple(given.get("contrast", ()))},
         sources=tuple(paths[:-1]),
-        output_dir=Path(os.path.abspath(paths[-1])),  # noqa: PTH100 - Path.resolve would follow links
+        output_dir=absolute_path(Path(paths[-1])),
     )
     _check(options)
     return options

@@ -13,12 +13,13 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 import tomli_w
 
 from ibma_app import __version__
 from ibma_app.core.errors import IbmaError, in_words
+from ibma_app.core.standard_streams import silence
 from ibma_app.dataset.output_dir import Output
 from ibma_app.dataset.write import save_json, save_text
 from ibma_app.workflows.options.parse import options_as_toml
@@ -63,7 +64,7 @@ class Verbosity(Protocol):
 def messages(options: Verbosity) -> Iterator[None]:
     """Show messages on stderr, and keep all of them for the log file."""
     level = logging.WARNING if options.quiet else logging.INFO
-    screen = logging.StreamHandler(sys.stderr)
+    screen = _Screen(sys.stderr)
     screen.setLevel(logging.DEBUG if options.verbose else level)
     screen.setFormatter(_Plain(tracebacks=options.verbose > 1))
     kept = logging.handlers.MemoryHandler(capacity=100_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
@@ -78,6 +79,16 @@ def messages(options: Verbosity) -> Iterator[None]:
         for handler in handlers:
             log.removeHandler(handler)
             handler.close()
+
+
+class _Screen(logging.StreamHandler[TextIO]):
+    """Messages on stderr; when nobody reads it, or its disk is full, the run goes on without."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], OSError):
+            silence(self.stream)
+        else:
+            super().handleError(record)
 
 
 class _Plain(logging.Formatter):

@@ -1,12 +1,12 @@
 """How many cores and how much memory a run takes, what workers it has, and where its temporary files go."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ibma_app.core.errors import OutputError
+from ibma_app.core.folders import stand_in_for_temporary, temporary_folder
 from ibma_app.dataset.output_dir import Output, replace_file
 from ibma_app.stream.resampling.checkpoints import FOLDER, Checkpoints
 from ibma_app.stream.workers.dask_pool import DaskPool, open_dask
@@ -35,7 +35,7 @@ def resources_for(options: Options, jobs: int | None = None) -> Resources:
 @contextmanager
 def open_workers(options: Options, resources: Resources) -> Iterator[DaskPool | None]:
     """Open Dask's workers, when asked for (``--dask``); kernels that anyone here compiles are kept."""
-    with keep_kernels(resources.work_dir or Path(tempfile.gettempdir())):
+    with keep_kernels(temporary_folder(resources.work_dir)):
         if options.dask is None:
             yield None
             return
@@ -70,7 +70,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _work_dir(options: Options) -> Path:
-    folder = options.work_dir or Path(os.environ.get("SLURM_TMPDIR") or tempfile.gettempdir())
+    folder = temporary_folder(options.work_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -80,4 +80,5 @@ def _work_dir(options: Options) -> Path:
             f"The work folder {folder} cannot be made or written ({error.strerror or error}). Name another with "
             "--work-dir."
         ) from None
+    stand_in_for_temporary(folder)
     return folder

@@ -1,13 +1,16 @@
 """What the terminal shows: progress on stderr, the plan on stdout."""
 
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ibma_app.core.standard_streams import write_out
 from ibma_app.core.statmap import Analysis
 
 
@@ -41,5 +44,26 @@ def print_plan(analyses: Sequence[Analysis], estimators: str | Sequence[str]) ->
                 name if index == 0 else "",
             )
         table.add_section()
-    width = None if sys.stdout.isatty() else 200
-    Console(file=sys.stdout, width=width, markup=False, highlight=False).print(table)
+    print_table(table, width=200)
+
+
+def print_table(table: RenderableType, *, width: int) -> None:
+    """Print on stdout, as wide as the terminal, or ``width`` characters where that is none."""
+    write_out(render(table, sys.stdout, width=width))
+
+
+def render(what: RenderableType, stream: TextIO, *, width: int | None = None, style: str | None = None) -> str:
+    """Make the text that shows something on a stream: colours at a terminal, else lines of ``width`` (None: any).
+
+    Rich itself ends the program when nobody reads the stream any more.
+    """
+    encoding = stream.encoding or "utf-8"  # lines of boxes are drawn with the characters that there are
+    text = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace", newline="\n")
+    at_terminal = stream.isatty()
+    console = Console(
+        file=text, width=Console().width if at_terminal else width, force_terminal=at_terminal, markup=False,
+        highlight=False, soft_wrap=width is None,
+    )  # fmt: skip
+    console.print(what, style=style)
+    text.seek(0)
+    return text.read()

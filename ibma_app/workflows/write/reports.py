@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ibma_app import __version__
+from ibma_app.core.folders import home_folder
 from ibma_app.core.results import Results
 from ibma_app.core.statmap import Dataset
 from ibma_app.dataset.description import write_bidsignore, write_citation, write_description, write_readme
@@ -53,11 +54,8 @@ def end_dataset(
 
 def _set_matplotlib_folder(output: Output) -> None:
     """Give matplotlib a folder for its cache where HOME cannot be written: it would warn."""
-    try:
-        writable = os.access(Path.home(), os.W_OK)
-    except RuntimeError:  # no HOME, and a uid without a name
-        writable = False
-    if not writable:
+    home = home_folder()
+    if home is None or not os.access(home, os.W_OK):
         os.environ.setdefault("MPLCONFIGDIR", str(output.temporary / "matplotlib"))
 
 
