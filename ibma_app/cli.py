@@ -74,7 +74,7 @@ def _asks_for_traceback(words: Sequence[str]) -> bool:
 
 def _guard(run: Callable[[], int], program: str, *, verbose: bool) -> int:
     """Turn every failure of a program into a message and an exit code; tracebacks only with -vv."""
-    from ibma_app.core.standard_streams import flush_streams, open_closed_streams
+    from ibma_app.core.system.standard_streams import flush_streams, open_closed_streams
 
     open_closed_streams()
     code = _attempt(run, program, verbose=verbose)
@@ -88,7 +88,7 @@ def _guard(run: Callable[[], int], program: str, *, verbose: bool) -> int:
 
 def _attempt(run: Callable[[], int], program: str, *, verbose: bool) -> int:
     from ibma_app.core.errors import IbmaError
-    from ibma_app.core.standard_streams import write_error
+    from ibma_app.core.system.standard_streams import write_error
 
     try:
         with _sigterm_as_interrupt():
@@ -125,7 +125,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 def _print_unexpected(error: Exception, program: str) -> int:
     """Print an error that nobody expected: exit code 74 for the operating system's, 1 for others."""
     from ibma_app.core.errors import ReadWriteError, in_words
-    from ibma_app.core.standard_streams import write_error
+    from ibma_app.core.system.standard_streams import write_error
 
     worded = in_words(error, "Give a smaller --mem or fewer --nprocs." if program == "ibma-app" else "")
     kind = "error: " if isinstance(worded, ReadWriteError) else ""

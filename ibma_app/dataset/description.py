@@ -12,8 +12,7 @@ from ibma_app.core.errors import OutputError, UsageError
 from ibma_app.core.from_files import read_json, read_text
 from ibma_app.core.statmap import Dataset
 from ibma_app.dataset.datasets import DESCRIPTION, is_another
-from ibma_app.dataset.lock import lock_shared
-from ibma_app.dataset.output_dir import Output
+from ibma_app.dataset.output_dir import Output, lock_shared
 from ibma_app.dataset.write import save_json, save_text
 
 BIDS_VERSION = "1.10.0"

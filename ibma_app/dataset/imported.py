@@ -8,8 +8,7 @@ from ibma_app.core.errors import OutputError
 from ibma_app.core.from_files import read_json, read_text
 from ibma_app.dataset.datasets import DESCRIPTION
 from ibma_app.dataset.description import merge_description, read_own_description
-from ibma_app.dataset.lock import lock_shared
-from ibma_app.dataset.output_dir import Output
+from ibma_app.dataset.output_dir import Output, lock_shared
 from ibma_app.dataset.write import save_json, save_tsv
 
 KEYS = {"participants": ("participant_id", "sub-"), "studies": ("study_id", "study-")}

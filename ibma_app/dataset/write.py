@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ibma_app.core.grid import Grid
-from ibma_app.core.threads import WorkQueue, open_queue
+from ibma_app.core.system.threads import WorkQueue, open_queue
 from ibma_app.dataset.output_dir import Output, replace_file
 from ibma_app.images import gzipped
 from ibma_app.images.write import encode_map

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ibma_app.core.atlas import Atlas
-from ibma_app.core.from_files import number_in, read_text
 from ibma_app.core.errors import DataError, IbmaError, InputError, UsageError
-from ibma_app.core.folders import home_folder
+from ibma_app.core.from_files import number_in, read_text
+from ibma_app.core.system.folders import home_folder
 from ibma_app.images.read import read_image
 
 log = logging.getLogger(__name__)

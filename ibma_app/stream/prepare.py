@@ -14,7 +14,7 @@ from ibma_app.core.block import COVERED, MIN_COVERAGE, Indices, Reasons
 from ibma_app.core.errors import DataError, DatasetError, IbmaError, Note
 from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Observation, StatMap
-from ibma_app.core.threads import in_order
+from ibma_app.core.system.threads import in_order
 from ibma_app.images.placement import APART, ELSEWHERE, SIZES, UNPLACED, outside_brain
 from ibma_app.images.read import SMALLEST, Image, read_image
 from ibma_app.images.regrid import LATTICE, regrid, reorient, same_lattice, smooth, tell_apart, voxels_apart

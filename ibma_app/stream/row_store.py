@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import OutputError, ReadWriteError
-from ibma_app.core.folders import temporary_folder
+from ibma_app.core.system.folders import temporary_folder
 
 log = logging.getLogger(__name__)
 

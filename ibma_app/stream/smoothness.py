@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Estimate, Smoothness
-from ibma_app.core.threads import in_threads
+from ibma_app.core.system.threads import in_threads
 from ibma_app.stats.resels import extended_axes, fwhm_of, sum_roughness
 from ibma_app.stats.residuals import standardised_residuals
 from ibma_app.stream.estimate import Model

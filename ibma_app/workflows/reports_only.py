@@ -13,7 +13,7 @@ from typing import Any
 
 from ibma_app.core.errors import InputError, NothingSelectedError
 from ibma_app.core.results import Results
-from ibma_app.core.standard_streams import write_out
+from ibma_app.core.system.standard_streams import write_out
 from ibma_app.dataset.description import read_own_description
 from ibma_app.dataset.entities import same_label
 from ibma_app.dataset.filters import read_labels

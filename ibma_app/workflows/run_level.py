@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from ibma_app.core.folders import absolute_path
+from ibma_app.core.system.folders import absolute_path
 from ibma_app.workflows.group import run_group
 from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.participant import run_participant

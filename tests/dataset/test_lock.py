@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from ibma_app.core.errors import OutputError
-from ibma_app.dataset import lock as locking
-from ibma_app.dataset.lock import lock_shared
-from ibma_app.dataset.output_dir import is_over, name_process, open_output
+from ibma_app.dataset import output_dir as locking
+from ibma_app.dataset.output_dir import is_over, lock_shared, name_process, open_output
 from ibma_app.dataset.write import save_text
 
 OURS = name_process(os.getpid())

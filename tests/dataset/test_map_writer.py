@@ -12,7 +12,7 @@ import pytest
 
 from ibma_app.core.errors import ReadWriteError
 from ibma_app.core.grid import Grid
-from ibma_app.core.threads import open_queue
+from ibma_app.core.system.threads import open_queue
 from ibma_app.dataset import write
 from ibma_app.dataset.output_dir import open_output
 from ibma_app.dataset.write import WAITING, MapWriter, open_writer

@@ -16,8 +16,7 @@ import pytest
 
 from ibma_app.core.errors import DataError, OutputError, ReadWriteError
 from ibma_app.core.grid import Grid
-from ibma_app.dataset.lock import lock_shared
-from ibma_app.dataset.output_dir import open_output, prepare_output, replace_file
+from ibma_app.dataset.output_dir import lock_shared, open_output, prepare_output, replace_file
 from ibma_app.dataset.write import save_json, save_statmap, save_text, save_tsv
 from ibma_app.images.read import read_image
 
@@ -205,8 +204,7 @@ def test_output_without_permission(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ibma_app.dataset.lock import _take
-from ibma_app.dataset.output_dir import name_process, prepare_output, replace_file
+from ibma_app.dataset.output_dir import _take, name_process, prepare_output, replace_file
 output = prepare_output(Path(sys.argv[1]))
 _take(output.root / ".ibma-lock", name_process(os.getpid()) + "-x")
 def write(path):

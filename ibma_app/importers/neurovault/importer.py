@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, IbmaError, InputError
 from ibma_app.core.from_files import read_json, whole_number_in
-from ibma_app.core.folders import temporary_folder
 from ibma_app.core.study import ImportedContrast, Importer, ImportRequest, Study
+from ibma_app.core.system.folders import temporary_folder
 from ibma_app.importers.fetch import NothingThereError, fetch_file, fetch_json, safe_name
 from ibma_app.importers.lazy import LazyMaps
 from ibma_app.importers.neurovault.images import VaultImage, group_images, image_number, read_image, space_of

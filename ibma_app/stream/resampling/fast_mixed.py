@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.block import VoxelBlock
-from ibma_app.core.threads import in_threads
+from ibma_app.core.system.threads import in_threads
 from ibma_app.stats.relabelled import NEAR, SCALINGS, Plan, Scan, make_tables, scan_designs, scan_means
 from ibma_app.stats.tau2_nodes import METHODS, REML, Maps, count_nodes, log_reach
 from ibma_app.stats.tau2_nuisance import survey_design

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.threads import in_threads
+from ibma_app.core.system.threads import in_threads
 from ibma_app.stats.products import High, UnitResiduals, new_high, scale_to_unit, scan_products, z_maps
 from ibma_app.stats.ztable import IDENTICAL, ZTable, make_ztable, share_of_z
 from ibma_app.stream.memory_plan import block_size

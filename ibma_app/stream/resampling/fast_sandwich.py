@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.block import VoxelBlock
-from ibma_app.core.threads import in_threads
+from ibma_app.core.system.threads import in_threads
 from ibma_app.stats.basis import frame_design
 from ibma_app.stats.robust_products import Forms, make_forms, robust_z, to_features
 from ibma_app.stats.sandwich import complete_tests

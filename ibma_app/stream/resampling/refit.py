@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.block import VoxelBlock
-from ibma_app.core.threads import in_threads
+from ibma_app.core.system.threads import in_threads
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.memory_plan import block_size
 from ibma_app.stream.resampling.relabelling import Scheme

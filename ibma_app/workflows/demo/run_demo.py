@@ -17,7 +17,7 @@ from rich.table import Table
 from ibma_app import __version__
 from ibma_app.core.errors import OutputError
 from ibma_app.core.labels import camel_case
-from ibma_app.core.standard_streams import write_error, write_out
+from ibma_app.core.system.standard_streams import write_error, write_out
 from ibma_app.estimators import AUTO
 from ibma_app.inference import DEFAULT
 from ibma_app.workflows.demo.files import read_maps, write_studies, write_subjects, write_truth

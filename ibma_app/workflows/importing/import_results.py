@@ -10,8 +10,8 @@ from rich.table import Table
 
 from ibma_app import __version__
 from ibma_app.core.errors import IbmaError, InputError
-from ibma_app.core.folders import home_folder
 from ibma_app.core.study import Importer, ImportRequest, Study
+from ibma_app.core.system.folders import home_folder
 from ibma_app.dataset.description import write_bidsignore, write_readme
 from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.imported import describe_import, find_earlier, remove_stale, update_rows

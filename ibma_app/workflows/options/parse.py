@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from ibma_app.core.errors import InputError, UsageError, did_you_mean
 from ibma_app.core.from_files import MOST_DOF, read_text
-from ibma_app.core.standard_streams import write_out
+from ibma_app.core.system.standard_streams import write_out
 from ibma_app.estimators import AUTO, ESTIMATORS, find_estimator
 from ibma_app.inference import DEFAULT, inference_settings
 from ibma_app.stream.workers.dask_pool import check_dask

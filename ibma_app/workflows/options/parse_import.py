@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ibma_app.core.errors import UsageError
-from ibma_app.core.folders import absolute_path
 from ibma_app.core.from_files import MOST_PEOPLE
 from ibma_app.core.labels import contrast_label, is_label
+from ibma_app.core.system.folders import absolute_path
 from ibma_app.importers import IMPORTERS
 from ibma_app.workflows.options.parse import Parser, add_options, with_hyphens
 from ibma_app.workflows.options.table import IMPORT_OPTIONS, RUNNING, ImportOptions

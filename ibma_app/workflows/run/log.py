@@ -19,7 +19,7 @@ import tomli_w
 
 from ibma_app import __version__
 from ibma_app.core.errors import IbmaError, in_words
-from ibma_app.core.standard_streams import silence
+from ibma_app.core.system.standard_streams import silence
 from ibma_app.dataset.output_dir import Output
 from ibma_app.dataset.write import save_json, save_text
 from ibma_app.workflows.options.parse import options_as_toml

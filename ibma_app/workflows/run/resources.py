@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ibma_app.core.errors import OutputError
-from ibma_app.core.folders import stand_in_for_temporary, temporary_folder
+from ibma_app.core.system.folders import stand_in_for_temporary, temporary_folder
 from ibma_app.dataset.output_dir import Output, replace_file
 from ibma_app.stream.resampling.checkpoints import FOLDER, Checkpoints
 from ibma_app.stream.workers.dask_pool import DaskPool, open_dask

@@ -10,8 +10,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ibma_app.core.standard_streams import write_out
 from ibma_app.core.statmap import Analysis
+from ibma_app.core.system.standard_streams import write_out
 
 
 @contextmanager

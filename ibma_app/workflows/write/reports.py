@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ibma_app import __version__
-from ibma_app.core.folders import home_folder
 from ibma_app.core.results import Results
 from ibma_app.core.statmap import Dataset
+from ibma_app.core.system.folders import home_folder
 from ibma_app.dataset.description import write_bidsignore, write_citation, write_description, write_readme
 from ibma_app.dataset.output_dir import Output
 from ibma_app.dataset.write import save_text

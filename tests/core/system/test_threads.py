@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ibma_app.core.threads import in_order, in_threads, open_queue
+from ibma_app.core.system.threads import in_order, in_threads, open_queue
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

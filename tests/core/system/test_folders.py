@@ -12,7 +12,7 @@ import pytest
 
 import ibma_app
 from ibma_app.core.errors import OutputError
-from ibma_app.core.folders import home_folder, temporary_folder
+from ibma_app.core.system.folders import home_folder, temporary_folder
 
 # a uid that the machine does not know, wherever this runs: its name and home are asked of pwd alone
 NOBODY = """

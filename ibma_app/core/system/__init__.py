@@ -1,0 +1,1 @@
+"""What a machine gives to a program: folders, standard streams, threads."""
