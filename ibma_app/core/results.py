@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ibma_app.core.atlas import AtlasSource
 from ibma_app.core.design import Design
 from ibma_app.core.errors import Note
 from ibma_app.core.grid import Grid
@@ -161,6 +162,7 @@ class Results:
     settings: Mapping[str, Any]  # alpha, tail, cluster_p, min_extent, mask, min_coverage, grid, units
     notes: tuple[Note, ...] = ()  # every warning of the run that concerns it
     similarity: Similarity | None = None  # of the maps of its first estimator; None: nothing to compare
+    atlases: tuple[AtlasSource, ...] = ()  # that named regions
 
     def seen_by(self, result: EstimatorResult) -> "Results":
         """Return the analysis with the grid and the survey of one of its estimators."""

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ibma_app.core.atlas import Atlas
 from ibma_app.core.errors import DataError, IbmaError, InputError, UsageError
 from ibma_app.core.from_files import number_in, read_text
 from ibma_app.core.system.folders import home_folder
-from ibma_app.images.read import read_image
+from ibma_app.images.read import Image, read_header, read_image
 
 log = logging.getLogger(__name__)
 
@@ -56,51 +57,98 @@ def _read_table(name: str, table: object, folder: Path) -> Atlas:
 
 
 def read_atlas(name: str, labels: Path, names: Path | None = None) -> Atlas:
-    """Read an atlas: one volume of whole numbers, and the names of its regions.
+    """Read an atlas: one volume of labels, or a volume of probabilities for each region, and their names.
 
     Parameters
     ----------
     name : str
         What it is called in columns and messages.
     labels : Path
-        An image of labels (BIDS ``dseg``), 0 where there is no region. What
-        counts is the content: some label images are called ``probseg``.
+        An image of labels (BIDS ``dseg``), 0 where there is no region; or one
+        volume for each region (BIDS ``probseg``), of which the most probable
+        counts. The content decides: some label images are called ``probseg``.
     names : Path, optional
-        TSV or CSV with the columns ``index`` and ``name``. Default: the table
-        beside the image, if there is one.
+        TSV or CSV with the columns ``index`` (the label, or the number of the
+        volume from 1 on) and ``name``. Default: the table beside the image, if
+        there is one.
 
     Raises
     ------
     InputError, ReadWriteError
         Files that cannot be read.
     DataError
-        Several volumes, values that are no labels, a header that states no
-        place, a table without these columns.
+        Values that are neither labels nor probabilities, a header that states
+        no place, a table without these columns.
     """
-    try:
-        image = read_image(labels)
-    except DataError as error:
-        raise DataError(
-            f"Atlas {name}: {error.message} An atlas is one volume of labels; of a volume per region (probabilities), "
-            "make one in which each voxel holds the number of its region."
-        ) from None
-    values = np.where(np.isfinite(image.data), image.data, 0.0)
-    whole = np.rint(values)
-    if np.abs(values - whole).max() > 1e-3 or whole.min() < 0 or whole.max() > LARGEST:
-        raise DataError(
-            f"Atlas {name}: {labels} holds values that are no labels (whole numbers from 0 on). Give a label image "
-            "(dseg), not probabilities or intensities."
-        )
-    if not image.grid.placed:
-        raise DataError(
-            f"Atlas {name}: {labels} states no place (neither sform nor qform in the header), so its regions cannot be "
-            "found. Copy the header of an image whose place is known (FSL: fslcpgeom)."
-        )
     if names is None:
         beside = labels.with_name(f"{_stem(labels)}.tsv")
         names = beside if beside.is_file() else None
     regions = {} if names is None else _read_names(name, names)
-    return Atlas(name, whole.astype(np.int32), image.grid.affine, regions)
+    count = read_header(labels).n_volumes
+    if count > 1:
+        largest, probability, affine = _read_probabilities(name, labels, count)
+        return Atlas(name, largest, affine, regions, probability)
+    return Atlas(name, *read_labels(name, labels), regions)
+
+
+def read_labels(name: str, path: Path) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Read one volume of labels, and its affine.
+
+    Raises
+    ------
+    ReadWriteError
+        It cannot be read.
+    DataError
+        As `read_atlas`.
+    """
+    image = read_image(path)
+    values = np.where(np.isfinite(image.data), image.data, 0.0)
+    whole = np.rint(values)
+    if np.abs(values - whole).max() > 1e-3 or whole.min() < 0 or whole.max() > LARGEST:
+        raise DataError(
+            f"Atlas {name}: {path} holds values that are no labels (whole numbers from 0 on). Give a label image "
+            "(dseg), or a volume of probabilities for each region; not intensities."
+        )
+    _require_place(name, path, image)
+    return whole.astype(np.int32), image.grid.affine
+
+
+def _require_place(name: str, path: Path, image: Image) -> None:
+    """Refuse an image that does not say where it lies."""
+    if not image.grid.placed:
+        raise DataError(
+            f"Atlas {name}: {path} states no place (neither sform nor qform in the header), so its regions cannot be "
+            "found. Copy the header of an image whose place is known (FSL: fslcpgeom)."
+        )
+
+
+def _read_probabilities(
+    name: str, path: Path, count: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float64]]:
+    """Read a volume of probabilities for each region: which is largest, how large, and the affine.
+
+    The labels are the volumes' numbers, from 1 on. Probabilities may be
+    proportions or percent.
+    """
+    image = read_image(path, 0)
+    _require_place(name, path, image)
+    largest = np.zeros(image.data.shape, dtype=np.float32)
+    labels = np.zeros(image.data.shape, dtype=np.int32)
+    for index in range(count):
+        values = np.nan_to_num(read_image(path, index).data.astype(np.float32), posinf=np.inf)
+        if values.min() < 0 or values.max() > 100:
+            raise DataError(
+                f"Atlas {name}: volume {index + 1} of {path} has values from {values.min():.3g} to {values.max():.3g}. "
+                "An atlas is one volume of labels, or a volume of probabilities (0 to 1, or 0 to 100) for each region."
+            )
+        more = values > largest
+        largest[more], labels[more] = values[more], index + 1
+    if not labels.any():
+        raise DataError(
+            f"Atlas {name}: the {count} volumes of {path} are empty. An atlas has a volume for each region."
+        )
+    scale = 100.0 if largest.max() > 1.0 else 1.0
+    return labels, (largest / scale).astype(np.float32), image.grid.affine
 
 
 def _stem(path: Path) -> str:

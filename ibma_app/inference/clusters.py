@@ -15,7 +15,13 @@ from ibma_app.core.estimate import Field, Significance
 from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import Fact
 from ibma_app.core.methods import InferenceSettings, Setting
-from ibma_app.inference.regions import NOWHERE, name_regions, region_columns
+from ibma_app.inference.regions import (
+    NOWHERE,
+    composition_columns,
+    describe_composition,
+    describe_places,
+    region_columns,
+)
 from ibma_app.stats.components import AXES
 
 Floats = NDArray[np.float64]
@@ -54,7 +60,7 @@ def read_connectivity(settings: InferenceSettings, default: int) -> int:
 
 def table_columns(atlases: Sequence[Atlas] = (), measured: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the columns of the clusters table, with those of its atlases and of its inference."""
-    return (*COLUMNS, *region_columns(atlases), *measured)
+    return (*COLUMNS, *region_columns(atlases), *composition_columns(atlases), *measured)
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ class ClusterRow:
     volume_mm3: float | None
     n_voxels: int | None
     regions: tuple[tuple[str, str], ...] = (("region", NOWHERE),)  # column -> name, one per atlas
+    composition: tuple[tuple[str, str], ...] = (("composition", NOWHERE),)  # column -> regions and their shares
     measured: tuple[tuple[str, float | None], ...] = ()  # the inference's own columns; None for sub-peaks
 
     @property
@@ -85,7 +92,7 @@ class ClusterRow:
     def cells(self) -> dict[str, Any]:
         """Return column -> value in the table's order; None where there is none."""
         own = {column: getattr(self, column) for column in COLUMNS}
-        return {**own, **dict(self.regions), **dict(self.measured)}
+        return {**own, **dict(self.regions), **dict(self.composition), **dict(self.measured)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +133,7 @@ def tabulate_clusters(
     connectivity : {6, 18, 26}
         Neighbours that make voxels one cluster.
     atlases : sequence of Atlas
-        Each names the region of every peak, in a column of its own.
+        Each names the region of every peak and those that a cluster consists of, in columns of its own.
     measures : mapping of str to callable
         Columns of the inference's own: what gives each cluster's value.
 
@@ -158,15 +165,26 @@ def tabulate_clusters(
             place, regions = next(described)
             row = _describe(field, significance, effect, f"{number}", voxel, place, members)
             found = tuple((name, None if rank else measure(members)) for name, measure in measures.items())
-            rows.append(replace(_of_sub_peak(row, rank) if rank else row, regions=regions, measured=found))
+            parts = _composition(field.grid, positions[:, members], atlases, rank)
+            row = _of_sub_peak(row, rank) if rank else row
+            rows.append(replace(row, regions=regions, composition=parts, measured=found))
     return tuple(rows)
 
 
 def _regions(places: Floats, atlases: Sequence[Atlas]) -> list[tuple[tuple[str, str], ...]]:
     """Name the regions of N places (N, 3) by every atlas, under the tables' columns."""
     columns = region_columns(atlases)
-    names = [name_regions(atlas, places) for atlas in atlases] or [[NOWHERE] * len(places)]
+    names = [describe_places(atlas, places) for atlas in atlases] or [[NOWHERE] * len(places)]
     return [tuple(zip(columns, found, strict=True)) for found in zip(*names, strict=True)]
+
+
+def _composition(grid: Grid, voxels: Integers, atlases: Sequence[Atlas], rank: int) -> tuple[tuple[str, str], ...]:
+    """Say what a cluster's voxels (3, N) consist of by every atlas; nothing of its sub-peaks."""
+    columns = composition_columns(atlases)
+    if rank or not atlases:
+        return tuple((column, NOWHERE) for column in columns)
+    places = (grid.affine[:3, :3] @ voxels + grid.affine[:3, 3:]).T
+    return tuple((column, describe_composition(one, places)) for column, one in zip(columns, atlases, strict=True))
 
 
 def _describe(

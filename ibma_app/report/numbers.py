@@ -31,8 +31,11 @@ CLUSTER_COLUMNS = {
     "volume_mm3": "Volume (mm³)",
     "n_voxels": "Voxels",
     "region": "Region",
+    "composition": "Consists of",
 }
 """Column of a cluster table -> its name on a page; ``region_<atlas>`` is ``Region (<atlas>)``."""
+TEXTS = ("region", "composition")
+"""Columns of text; there are some even without an atlas."""
 
 MISSING = "n/a"
 
@@ -173,14 +176,13 @@ def read_clusters(path: Path, page_folder: Path, own: Sequence[ClusterColumn] = 
     head, body = lines[0], lines[1:]
     labels = {**CLUSTER_COLUMNS, **{column.name: column.label for column in own}}
     shares = {column.name for column in own if column.percent}
-    # there is a region column even without an atlas
     kept = [
         index
         for index, name in enumerate(head)
-        if not name.startswith("region") or any(line[index] != MISSING for line in body)
+        if not name.startswith(TEXTS) or any(line[index] != MISSING for line in body)
     ]
     return ClusterTable(
-        columns=tuple((_column_name(head[index], labels), not head[index].startswith("region")) for index in kept),
+        columns=tuple((_column_name(head[index], labels), not head[index].startswith(TEXTS)) for index in kept),
         rows=tuple(
             tuple(_cell(head[index], line[index], share=head[index] in shares) for index in kept)
             for line in body[:CLUSTER_ROWS]
@@ -204,15 +206,15 @@ def _place(row: Mapping[str, str]) -> tuple[float, float, float] | None:
 
 def _column_name(column: str, labels: Mapping[str, str]) -> str:
     """Name a column of a cluster table for the page."""
-    atlas = column.removeprefix("region_")
-    return f"Region ({atlas})" if atlas != column else labels.get(column, column)
+    kind, _, atlas = column.partition("_")
+    return f"{labels[kind]} ({atlas})" if kind in TEXTS and atlas else labels.get(column, column)
 
 
 def _cell(column: str, cell: str, *, share: bool) -> str:
     """Write a cell for the page: a dash where it is empty, proportions in percent."""
     if cell == MISSING:
         return "–"
-    if column.startswith("region") or column == "cluster_id":
+    if column.startswith(TEXTS) or column == "cluster_id":
         return cell
     try:
         number = float(cell)

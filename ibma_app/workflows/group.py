@@ -21,7 +21,8 @@ from ibma_app.designs.build import build_design
 from ibma_app.designs.map_rows import repeated_entities
 from ibma_app.designs.tables import collect_covariates, stated_sample
 from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, parse_tests, read_contrast_file
-from ibma_app.images.atlas import atlas_at_hand, read_atlases
+from ibma_app.images.atlas import read_atlases
+from ibma_app.images.known_atlases import choose_atlases, find_atlases
 from ibma_app.inference import find_inference
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import analysis_grid
@@ -55,7 +56,7 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
     gathered = gather(options)
     tests = _read_tests(options)
     folder = options.config_file.parent if options.config_file else Path()
-    atlases = read_atlases(options.settings.get("atlas", {}), folder)
+    atlases = choose_atlases(options.atlas, read_atlases(options.settings.get("atlas", {}), folder))
     named = formula_entities(options.formula)
     analyses = plan_group(gathered.observations, options, named | repeated_entities(gathered.table, named))
     if options.dry_run:
@@ -118,7 +119,7 @@ class Run:
     output: Output
     resources: Resources
     records: Path  # where finished analyses are kept, relative to OUTPUT_DIR
-    atlases: tuple[Atlas, ...] = ()
+    atlases: tuple[str | Atlas, ...] | None = None  # that name regions; None: as the space has them
 
     @property
     def settings(self) -> InferenceSettings:
@@ -143,9 +144,8 @@ class Run:
         )
 
     def atlases_of(self, analysis: Analysis, grid: Grid) -> tuple[Atlas, ...]:
-        """List the atlases that name regions: those of the configuration, else the one at hand for the space."""
-        at_hand = atlas_at_hand(analysis.entities.get("space")) if grid.placed and not self.atlases else None
-        return self.atlases or ((at_hand,) if at_hand else ())
+        """List the atlases that name regions."""
+        return find_atlases(self.atlases, analysis.entities.get("space")) if grid.placed else ()
 
     def resampled(self, choices: Sequence[Choice], design: Design) -> Resampled:
         """Return which of the estimators are resampled."""
@@ -239,6 +239,7 @@ def _combine(
             settings=_settings(analysis, options),
             notes=notes,
             similarity=similarity,
+            atlases=tuple(atlas.source for atlas in run.atlases_of(analysis, stack.grid)),
         )
 
 

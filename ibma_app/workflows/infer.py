@@ -31,6 +31,8 @@ from ibma_app.workflows.write.maps import Target
 
 log = logging.getLogger(__name__)
 
+TEXTS = ("region", "composition")
+"""Columns of text, one of each for each atlas."""
 NEIGHBOURS = 26
 """Of a voxel, in the tables of inferences that say none."""
 
@@ -198,7 +200,7 @@ def _write(
     path = target.path("clusters", ".tsv", test=test.name, corr=inference.name)
     written["clusters"] = save_tsv(target.output, path, columns, [_rounded(row.cells()) for row in rows])
     named = {**CLUSTER_COLUMNS, **own}
-    described = {column: named["region" if column.startswith("region") else column] for column in columns}
+    described = {column: named[column.partition("_")[0] if column.startswith(TEXTS) else column] for column in columns}
     content = {**sidecar, "Description": f"Clusters and their peaks: {title}.", **described}
     save_json(target.output, path.with_suffix(".json"), {**content, "Atlas": [atlas.name for atlas in atlases]})
     return written
@@ -252,5 +254,11 @@ CLUSTER_COLUMNS: Mapping[str, Any] = {
     "log10p": {"Description": "Corrected -log10 p at the peak"},
     "volume_mm3": {"Description": "Volume of the cluster", "Units": "mm3"},
     "n_voxels": {"Description": "Voxels of the cluster"},
-    "region": {"Description": "Region of the peak, where an atlas was given"},
+    "region": {
+        "Description": "Region of the peak (with its probability, of an atlas of probabilities), or the nearest "
+        "one within 20 mm; n/a where there is none, or no atlas"
+    },
+    "composition": {
+        "Description": "Regions that the cluster consists of, and their shares: parts of at least 5 percent"
+    },
 }

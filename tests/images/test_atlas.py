@@ -6,7 +6,7 @@ import pytest
 
 from ibma_app.core.errors import DataError, InputError, UsageError
 from ibma_app.images.atlas import atlas_at_hand, read_atlas, read_atlases
-from ibma_app.inference.regions import name_regions
+from ibma_app.inference.regions import describe_places, name_regions
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -66,7 +66,7 @@ def test_images_that_are_no_labels(tmp_path):
     with pytest.raises(DataError, match=r"p\.nii\.gz holds values that are no labels"):
         read_atlas("toy", probabilities)
     nib.Nifti1Image(np.zeros((3, 3, 3, 7), dtype=np.float32), AFFINE).to_filename(probabilities)
-    with pytest.raises(DataError, match=r"7 volumes.*number of its region"):
+    with pytest.raises(DataError, match=r"the 7 volumes of .* are empty"):
         read_atlas("toy", probabilities)
 
 
@@ -134,3 +134,19 @@ def test_schaefer(shared, parcels):
     voxels = np.argwhere(atlas.labels == parcels)
     places = voxels @ atlas.affine[:3, :3].T + atlas.affine[:3, 3]
     assert set(name_regions(atlas, places)) == {atlas.names[parcels]}
+
+
+def test_probabilities(tmp_path):
+    """A volume for each region: the largest counts, in proportions or percent."""
+    volumes = np.zeros((3, 3, 3, 2), dtype=np.float32)
+    volumes[0, 0, 0], volumes[1, 1, 1], volumes[2, 2, 2] = (0.3, 0.6), (0.5, 0.2), (np.nan, 0.1)
+    write(tmp_path / "p.tsv", "index\tname\n1\tA\n2\tB\n")
+    for scale in (1, 100):
+        nib.Nifti1Image(volumes * scale, AFFINE).to_filename(tmp_path / "p.nii.gz")
+        atlas = read_atlas("toy", tmp_path / "p.nii.gz")
+        assert describe_places(atlas, [[0, 0, 0], [2, 2, 2], [4, 4, 4], [0, 0, 4]]) == [
+            "B (0.60)", "A (0.50)", "B (0.10)", "near A, 3 mm",
+        ]  # fmt: skip
+    nib.Nifti1Image(volumes - 0.5, AFFINE).to_filename(tmp_path / "p.nii.gz")
+    with pytest.raises(DataError, match=r"volume 1 of .*p\.nii\.gz has values from -0\.5"):
+        read_atlas("toy", tmp_path / "p.nii.gz")

@@ -68,7 +68,7 @@ def test_columns_are_those_of_the_contract():
     volume[1, 1, 1] = 4.0
     field = make_field(volume)
     (row,) = tabulate_clusters(field, above(field, 3.0))
-    names = "cluster_id x y z peak_z mean_z peak_effect log10p volume_mm3 n_voxels region"
+    names = "cluster_id x y z peak_z mean_z peak_effect log10p volume_mm3 n_voxels region composition"
     assert list(row.cells()) == names.split()
     assert row.cells()["peak_effect"] is None
 

@@ -7,7 +7,7 @@ from ibma_app.core.atlas import Atlas
 from ibma_app.core.estimate import Field, Significance
 from ibma_app.core.grid import Grid
 from ibma_app.inference.clusters import table_columns, tabulate_clusters
-from ibma_app.inference.regions import name_regions, region_columns
+from ibma_app.inference.regions import describe_composition, describe_places, name_regions, region_columns
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2.0, 0, -8], [0, 0, 4.0, -6], [0, 0, 0, 1]])
 
@@ -43,7 +43,10 @@ def test_columns():
     one, two = (Atlas(name, np.zeros((1, 1, 1), dtype=np.int32), np.eye(4), {}) for name in ("a", "b"))
     assert region_columns([]) == region_columns([one]) == ("region",)
     assert region_columns([one, two]) == ("region_a", "region_b")
-    assert table_columns([one, two], ["tdp"])[-3:] == ("region_a", "region_b", "tdp")
+    assert table_columns([one, two], ["tdp"])[-5:] == (
+        *("region_a", "region_b", "composition_a", "composition_b"),
+        "tdp",
+    )
 
 
 def test_tables_name_peaks_and_sub_peaks(atlas):
@@ -53,7 +56,7 @@ def test_tables_name_peaks_and_sub_peaks(atlas):
     field = Field(volume.ravel(), "positive", np.ones(volume.size, dtype=bool), grid, volume.ravel())
     significance = Significance(volume.ravel(), volume.ravel() > 3, 3.0)
     main, sub = tabulate_clusters(field, significance, atlases=[atlas])
-    assert (main.region, sub.region) == ("Insula L", "n/a")
+    assert (main.region, sub.region) == ("Insula L", "near Insula L, 6 mm")
     assert main.cells()["region"] == "Insula L"
     other = Atlas("other", np.full((40, 40, 40), 1, dtype=np.int32), AFFINE, {1: "brain"})
     main, sub = tabulate_clusters(
@@ -63,3 +66,19 @@ def test_tables_name_peaks_and_sub_peaks(atlas):
     assert main.cells()["region_toy"] == "Insula L"
     assert sub.cells()["region_other"] == "brain"
     assert (main.cells()["tdp"], sub.cells()["tdp"]) == (0.75, None)
+
+
+def test_nearest_region(atlas):
+    """Beside region 3, which ends at x = 8 mm; nothing beyond 20 mm."""
+    corner = AFFINE[:3, :3] @ (1, 2, 1) + AFFINE[:3, 3]
+    inside, beside, farther, away = describe_places(
+        atlas, np.add(corner, [[0, 0, 0], [5, 0, 0], [0, -15, 0], [40, 40, 40]])
+    )
+    assert (inside, beside, farther, away) == ("Insula L", "near Insula L, 5 mm", "near Insula L, 15 mm", "n/a")
+
+
+def test_composition(atlas):
+    voxels = np.array([(1, 2, 1)] * 12 + [(5, 5, 4)] * 7 + [(0, 0, 0)])
+    places = voxels @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    assert describe_composition(atlas, places) == "60 % Insula L, 35 % label 70, 5 % outside"
+    assert describe_composition(atlas, places[-1:]) == "n/a"

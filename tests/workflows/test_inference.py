@@ -302,7 +302,8 @@ def test_regions_of_a_real_atlas(shared: Path, make_study, tmp_path: Path, infer
     inverse = np.linalg.inv(image.affine)
     for row in table.to_dict("records"):
         place = np.rint(inverse @ [row["x"], row["y"], row["z"], 1.0])[:3].astype(int)
-        assert row[column] == names.get(parcels[tuple(place)], "n/a"), row
+        region = names.get(parcels[tuple(place)])
+        assert row[column] == region if region else row[column].startswith("near 7Networks_"), row
     assert (table[column] != "n/a").sum() > 10
     sidecar_file = out / "group" / f"{stem('uncorrected')}_clusters.json"
     assert json.loads(sidecar_file.read_text(encoding="utf-8"))["Atlas"] == ["Schaefer100"]

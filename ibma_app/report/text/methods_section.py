@@ -96,6 +96,7 @@ def methods_text(results: Results, version: str) -> MethodsText:
         (_design_paragraph(results.design, results.analysis.level), ()),
         *((_estimator_paragraph(result, results), result.estimator.citations) for result in results.estimators),
         (decision_paragraph(results), tuple(decided.values())),
+        (_atlas_paragraph(results), tuple(atlas.citation for atlas in results.atlases if atlas.citation)),
         (_software_paragraph(version), BIDS_CITATIONS),
     ]
     kept = [(text, cited) for text, cited in written if text]
@@ -149,9 +150,9 @@ def references_markdown(results: Results) -> str:
     """Write the references of one analysis for CITATION.md."""
     level = results.analysis.level
     title = "Participant level" if level == "participant" else f"Group level: {escape_markdown(results.analysis.name)}"
-    return "\n".join(
-        [f"### {title}", "", *(f"- {escape_markdown(text)}" for text in methods_text(results, "").references)]
-    )
+    terms = [f"The atlas {atlas.name} is used {atlas.licence}" for atlas in results.atlases if atlas.licence]
+    listed = [*methods_text(results, "").references, *terms]
+    return "\n".join([f"### {title}", "", *(f"- {escape_markdown(text)}" for text in listed)])
 
 
 def escape_markdown(text: str) -> str:
@@ -333,6 +334,15 @@ def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: 
 def auto_reason(result: EstimatorResult) -> str:
     """Why ``auto`` took the estimator; empty when it was asked for by name."""
     return "" if result.reason == "asked for" else result.reason.removeprefix("auto:").strip()
+
+
+def _atlas_paragraph(results: Results) -> str:
+    """Name the atlases that regions are named by."""
+    if not results.atlases or not any(result.findings for result in results.estimators):
+        return ""
+    names = and_(atlas.name for atlas in results.atlases)
+    noun = "atlas" if len(results.atlases) == 1 else "atlases"
+    return f"Peaks and clusters were named by the {noun} {names}."
 
 
 def _software_paragraph(version: str) -> str:

@@ -148,6 +148,10 @@ class Options:
     cluster_p: float = _option(0.001, INFERRING, "cluster-forming threshold", metavar="P")
     tail: str = _option("two-sided", INFERRING, "direction of t tests", choices=("two-sided", "positive", "negative"))
     min_extent: int = _option(0, INFERRING, "voxels: smaller clusters leave tables and thresholded maps", metavar="N")
+    atlas: Texts | None = _option(
+        None, INFERRING, "atlases that name regions: AAL3, HCPex, Schaefer2018, files (labels or probabilities), none",
+        metavar="NAME|FILE", stated="[atlas] of the configuration; in MNI spaces AAL3",
+    )  # fmt: skip
     permutations: int = _option(5000, INFERRING, "resamples of the inferences that resample", metavar="R")
     seed: int = _option(0, INFERRING, "of the resamples", metavar="N")
 
