@@ -41,6 +41,9 @@ class Estimate:
     h2: Floats | None = None  # (B,)
     sigma2: Floats | None = None  # (B,) variance within units, where tau2 is that between them
     icc: Floats | None = None  # (B,) tau2 / (tau2 + sigma2)
+    omega2: Floats | None = None  # (B,) variance of true effects within clusters, where tau2 is that between them
+    i2_between: Floats | None = None  # (B,) percent: the part of tau2 in i2
+    i2_within: Floats | None = None  # (B,) percent: the part of omega2
     pilower: Floats | None = None  # (B,) 95 % prediction interval (one-sample designs)
     piupper: Floats | None = None  # (B,)
     tau2_lower: Floats | None = None  # (B,) 95 % Q-profile interval, when asked for

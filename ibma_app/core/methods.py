@@ -83,9 +83,8 @@ class Estimator:
     takes_repeated: bool = False  # several maps of one subject or study
     models_clusters: bool = False  # its model says how the maps of one cluster (`Design.clusters`) depend on each other
     takes_unsigned: bool = False  # z made of p without a sign
-    gives: tuple[
-        str, ...
-    ] = ()  # maps besides those of the test: of "tau2", "q", "i2", "h2", "sigma2", "icc", "prediction"
+    gives: tuple[str, ...] = ()
+    """Maps besides those of the test: of "tau2", "q", "i2", "h2", "sigma2", "icc", "omega2", "prediction"."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     weights: str = ""  # "variance" (1/(variance + tau2)), "sample_size" (its square root), "equal"; "": others
     has_residuals: bool = False  # it fits a linear model with these weights, whose residuals have a smoothness

@@ -24,6 +24,7 @@ ESTIMATORS = (
     "paule-mandel",
     "empirical-bayes",
     "random-intercept",
+    "multilevel",
     "stouffer",
     "stouffer-weighted",
     "stouffer-rfx",

@@ -329,6 +329,12 @@ def _fit(
                     fit.dof[c, at] = layers.dof[slot, c]
 
 
+def complete_dof(frame: Frame, clusters: Ints) -> Floats:
+    """Return the dof of each test where all maps cover, (C,)."""
+    (group,) = group_voxels(np.ones((clusters.size, 1), dtype=np.bool_), frame)
+    return lay_clusters(group, frame, clusters).dof[0]
+
+
 def new_work(frame: Frame) -> Work:
     """Allocate for a frame."""
     (p, k), rows = frame.columns.shape, frame.rows.shape[0]

@@ -122,6 +122,9 @@ def _maps(design: Design, estimate: Estimate, level: str) -> Iterator[tuple[Test
             "h2": estimate.h2,
             "sigma2": estimate.sigma2,
             "icc": estimate.icc,
+            "omega2": estimate.omega2,
+            "i2between": estimate.i2_between,
+            "i2within": estimate.i2_within,
             "tau2lower": estimate.tau2_lower,
             "tau2upper": estimate.tau2_upper,
         }

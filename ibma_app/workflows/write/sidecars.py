@@ -31,6 +31,9 @@ DESCRIPTIONS = {
     "q": "Cochran's Q statistic of heterogeneity",
     "qlog10p": "-log10 p of Cochran's Q",
     "i2": "I squared: share of the variability that is heterogeneity, in percent",
+    "omega2": "Variance of the true effects within clusters (omega squared)",
+    "i2between": "I squared between clusters: share of the variability that lies between them, in percent",
+    "i2within": "I squared within clusters: share of the variability that is heterogeneity of their maps, in percent",
     "h2": "H squared: total over typical sampling variability",
     "pilower": "Lower bound of the 95 % prediction interval of a new effect",
     "piupper": "Upper bound of the 95 % prediction interval of a new effect",
@@ -38,7 +41,7 @@ DESCRIPTIONS = {
     "tau2upper": "Upper bound of the 95 % confidence interval of tau squared (Q-profile)",
 }
 STANDARD_SPACES = ("MNI", "IXI549Space", "ICBM", "Talairach", "fs", "OASIS", "NIHPD", "UNC", "WHS")  # BIDS knows these
-SQUARED = ("variance", "tau2", "sigma2", "tau2lower", "tau2upper")
+SQUARED = ("variance", "tau2", "sigma2", "omega2", "tau2lower", "tau2upper")
 IN_UNITS = ("effect", "pilower", "piupper")
 
 
@@ -56,7 +59,7 @@ def kind_units(kind: str, units: str) -> str:
         return units
     if kind in SQUARED:
         return units if units == "unknown" else f"({units})^2"
-    return "percent" if kind == "i2" else "1"
+    return "percent" if kind in ("i2", "i2between", "i2within") else "1"
 
 
 def likely_same_samples(flags: Sequence[MapFlag], labels: Sequence[str]) -> dict[str, Any]:
