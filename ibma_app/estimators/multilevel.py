@@ -65,8 +65,8 @@ def check(design: Design, settings: Mapping[str, str]) -> tuple[str, ...]:
         if settings["errors"] == "sandwich" and not robust.estimable[c]:
             raise DataError(
                 f"The test {test.name!r} has no cluster-robust error with {count} independent {plural}: it rests on "
-                'what one of them alone has, or has too many rows. Leave errors under [estimator.multilevel] at "model", '
-                "or take columns out of --formula."
+                "what one of them alone has, or has too many rows. Leave errors under [estimator.multilevel] at "
+                '"model", or take columns out of --formula.'
             )
         if settings["errors"] == "model" and dof <= 0:
             raise DataError(
@@ -155,8 +155,6 @@ ESTIMATOR = Estimator(
     takes_repeated=True,
     models_clusters=True,
     gives=("tau2", "omega2", "q", "i2", "prediction"),
-    has_residuals=False,
-    relabels="effect",
     clusters=clusters_of,
     check=check,
     settings=_SETTINGS,

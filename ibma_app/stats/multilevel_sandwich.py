@@ -1,14 +1,9 @@
 """Cluster-robust (CR2) tests of multilevel models: the fitted covariance is the working model, and need not be true.
 
-The residuals of cluster i are multiplied with A_i = L (L'(V_i - X_i M X_i')L)^(-1/2) L',
-where V_i = L L' is the working covariance of its maps and M that of the
-coefficients: the estimate is then unbiased where the working model holds (Bell &
-McCaffrey 2002; Pustejovsky & Tipton 2018, as in clubSandwich). Degrees of
-freedom are Satterthwaite's under that model, tests of several rows Hotelling's
-T² (AHT), as in cr2.py; here they follow the data, and differ between voxels.
+Degrees of freedom are Satterthwaite's under that model, tests of several rows
+Hotelling's T² (AHT), as in cr2.py; here they follow the data, and differ
+between voxels (Pustejovsky & Tipton 2018).
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +11,10 @@ from numpy.typing import NDArray
 from ibma_app.stats.basis import Frame
 from ibma_app.stats.compiled import compiled, inner
 from ibma_app.stats.contrasts import EFFECTS, STATISTICS, VARIANCES
-from ibma_app.stats.cr2 import TAKEN_UP, WEIGHED
+from ibma_app.stats.cr2 import WEIGHED
 from ibma_app.stats.multilevel import OMEGA2, TAU2, Layers, MultilevelFit, Work, lay_clusters, new_work, pack
-from ibma_app.stats.two_variances import ACROSS, ALONG, INVERSE, Voxel, likelihood
+from ibma_app.stats.multilevel_cr2 import Parts, Space, take_apart
+from ibma_app.stats.two_variances import ALONG, Voxel, likelihood
 from ibma_app.stats.voxels import TILE, Group, fill_tile, group_voxels
 from ibma_app.stats.weighted import IDENTICAL, VECTORS
 
@@ -26,236 +22,173 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
-_SWEEPS = 40
-_AT_ONCE = 2_000_000  # numbers of the parts of a batch of voxels
-
-
-class _Parts(NamedTuple):
-    """What the tests of a batch of T voxels are made of: R rows, m clusters at most."""
-
-    effects: Floats  # (T, R)
-    scores: Floats  # (T, m, R) sums of the adjusted residuals
-    inner: Floats  # (T, m, R, R) products of their weights under the working model
-    fitted: Floats  # (T, m, R, P) their weights on the coefficients
-    sizes: Floats  # (T, R) the rows' working variances
-    taken: Floats  # (T, R) the part of these that the design fits exactly
-
-
-class _Space(NamedTuple):
-    """Space for one cluster of n maps."""
-
-    factor: Floats  # (n, n) L
-    matrix: Floats  # (n, n)
-    vectors: Floats  # (n, n)
-    columns: Floats  # (P, n)
-    score: Floats  # (n,)
-    work: Floats  # (n,)
-    weights: Floats  # (R, n)
+_SINGULAR = 1e-10  # of a row's variance, what the other rows leave of it
 
 
 @inner
-def _rotate(matrix: Floats, vectors: Floats, n: int, p: int, q: int) -> None:
-    """Make one element off the diagonal 0 (Jacobi)."""
-    theta = (matrix[q, q] - matrix[p, p]) / (2.0 * matrix[p, q])
-    t = (1.0 if theta >= 0.0 else -1.0) / (abs(theta) + np.sqrt(theta * theta + 1.0))
-    c = 1.0 / np.sqrt(t * t + 1.0)
-    s = t * c
-    for i in range(n):
-        one, other = matrix[i, p], matrix[i, q]
-        matrix[i, p], matrix[i, q] = c * one - s * other, s * one + c * other
-    for i in range(n):
-        one, other = matrix[p, i], matrix[q, i]
-        matrix[p, i], matrix[q, i] = c * one - s * other, s * one + c * other
-        one, other = vectors[i, p], vectors[i, q]
-        vectors[i, p], vectors[i, q] = c * one - s * other, s * one + c * other
-
-
-@inner
-def _diagonalise(matrix: Floats, vectors: Floats, n: int) -> None:
-    """Turn a symmetric matrix into its eigenvalues, on the diagonal, and eigenvectors, in columns."""
-    for i in range(n):
-        for j in range(n):
-            vectors[i, j] = 1.0 if i == j else 0.0
-    for _ in range(_SWEEPS):
-        left = 0.0
-        for p in range(n):
-            for q in range(p + 1, n):
-                if abs(matrix[p, q]) > 1e-16 * np.sqrt(abs(matrix[p, p] * matrix[q, q])):
-                    left += 1.0
-                    _rotate(matrix, vectors, n, p, q)
-        if left == 0.0:
-            return
-
-
-@inner
-def _factor_cluster(d: Floats, first: int, n: int, tau2: float, factor: Floats) -> None:
-    """Write L of a cluster's working covariance diag(1/d) + tau2."""
-    for i in range(n):
-        for j in range(i + 1):
-            total = tau2 + (1.0 / d[first + i] if i == j else 0.0)
-            for s in range(j):
-                total -= factor[i, s] * factor[j, s]
-            factor[i, j] = np.sqrt(total) if i == j else total / factor[j, j]
-
-
-@inner
-def _turn_back(factor: Floats, values: Floats, n: int, out: Floats) -> None:
-    """Write L' times a vector; it may be the same array."""
-    for i in range(n):
-        total = 0.0
-        for j in range(i, n):
-            total += factor[j, i] * values[j]
-        out[i] = total
-
-
-@inner
-def _square(factor: Floats, n: int, out: Floats) -> None:
-    """Write L'L."""
-    for i in range(n):
-        for j in range(i + 1):
-            total = 0.0
-            for s in range(i, n):
-                total += factor[s, i] * factor[s, j]
-            out[i, j], out[j, i] = total, total
-
-
-@inner
-def _adjust(x: Floats, forms: Floats, first: int, n: int, rank: int, space: _Space) -> None:
-    """Diagonalise L'(V_i - X_i M X_i')L."""
-    matrix, columns = space.matrix, space.columns
-    for a in range(rank):
-        _turn_back(space.factor, x[a, first : first + n], n, columns[a])
-    _square(space.factor, n, space.vectors)
-    for i in range(n):
-        for j in range(i + 1):
-            total = 0.0
-            for s in range(n):
-                total += space.vectors[i, s] * space.vectors[s, j]
-            for a in range(rank):
-                for b in range(rank):
-                    total -= columns[a, i] * forms[INVERSE, a, b] * columns[b, j]
-            matrix[i, j], matrix[j, i] = total, total
-    _diagonalise(matrix, space.vectors, n)
-
-
-@inner
-def _weigh(first: int, n: int, x: Floats, along: Floats, space: _Space, largest: float, out: Floats) -> float:
-    """Write the weights of a row's residuals, L G^(-1/2) L^-1 X_i M c; return the part that is fitted exactly."""
-    factor, matrix, vectors, score, work = space.factor, space.matrix, space.vectors, space.score, space.work
-    for i in range(n):
-        total = 0.0
-        for a in range(along.size):
-            total += x[a, first + i] * along[a]
-        for j in range(i):
-            total -= factor[i, j] * score[j]
-        score[i] = total / factor[i, i]
-        work[i] = 0.0
-    taken = 0.0
-    for e in range(n):
-        part = 0.0
-        for i in range(n):
-            part += vectors[i, e] * score[i]
-        if matrix[e, e] <= TAKEN_UP * largest:
-            taken += part * part
-            continue
-        part /= np.sqrt(matrix[e, e])
-        for i in range(n):
-            work[i] += part * vectors[i, e]
-    for i in range(n):
-        total = 0.0
-        for j in range(i + 1):
-            total += factor[i, j] * work[j]
-        out[i] = total
-    return taken
-
-
-@inner
-def _score(voxel: Voxel, first: int, n: int, rank: int, weights: Floats) -> float:
-    """Return the weighted sum of a cluster's residuals."""
+def _covariance(parts: Parts, s: int, t: int, m: int, rank: int) -> float:
+    """Return the expectation of two rows' robust covariance under the working model."""
     total = 0.0
-    for i in range(n):
-        residual = 0.0
-        for a in range(rank + 1):
-            residual += voxel.x[a, first + i] * voxel.forms[ALONG, 0, a]
-        total += weights[i] * residual
+    for c in range(m):
+        total += parts.inner[c, s, t]
+        for p in range(rank):
+            total -= parts.fitted[c, s, p] * parts.fitted[c, t, p]
     return total
 
 
 @inner
-def _project(voxel: Voxel, first: int, n: int, rank: int, weights: Floats, out: Floats) -> None:
-    """Write weights on the coefficients, in units of these' covariance."""
-    for s in range(rank):
-        total = 0.0
-        for a in range(s + 1):
-            along = 0.0
-            for i in range(n):
-                along += voxel.x[a, first + i] * weights[i]
-            total += along * voxel.forms[ACROSS, a, s]
-        out[s] = total
-
-
-@inner
-def _add_cluster(voxel: Voxel, first: int, n: int, rank: int, space: _Space, t: int, c: int, parts: _Parts) -> None:
-    """Write a cluster's scores and products from its weights."""
-    weights = space.weights
-    n_rows = weights.shape[0]
-    for r in range(n_rows):
-        parts.scores[t, c, r] = _score(voxel, first, n, rank, weights[r])
-        _project(voxel, first, n, rank, weights[r], parts.fitted[t, c, r])
-        _turn_back(space.factor, weights[r], n, weights[r])
-    for r in range(n_rows):
-        for s in range(n_rows):
-            total = 0.0
-            for i in range(n):
-                total += weights[r, i] * weights[s, i]
-            parts.inner[t, c, r, s] = total
-
-
-@inner
-def _take_apart(
-    voxel: Voxel, rows: Floats, m: int, rank: int, tau2: float, space: _Space, t: int, parts: _Parts
-) -> None:
-    """Fill the parts of one voxel whose likelihood was evaluated at its variances."""
-    forms, n_rows = voxel.forms, rows.shape[0]
-    along = np.zeros((n_rows, rank))
-    for r in range(n_rows):
-        for a in range(rank):
-            for b in range(rank):
-                along[r, a] += forms[INVERSE, a, b] * rows[r, b]
-            parts.sizes[t, r] += rows[r, a] * along[r, a]
+def _robust(parts: Parts, s: int, t: int, m: int) -> float:
+    """Return two rows' robust covariance."""
+    total = 0.0
     for c in range(m):
-        first = voxel.starts[c]
-        n = voxel.starts[c + 1] - first
-        _factor_cluster(voxel.d, first, n, tau2, space.factor)
-        largest = 0.0
-        for i in range(n):
-            total = 0.0
-            for j in range(i, n):
-                total += space.factor[j, i] ** 2
-            largest = max(largest, total * total)
-        _adjust(voxel.x, forms, first, n, rank, space)
-        for r in range(n_rows):
-            parts.taken[t, r] += _weigh(first, n, voxel.x, along[r], space, largest, space.weights[r])
-        _add_cluster(voxel, first, n, rank, space, t, c, parts)
+        total += parts.scores[c, s] * parts.scores[c, t]
+    return total
+
+
+@inner
+def _substitute(factor: Floats, values: Floats, q: int) -> None:
+    """Solve a lower triangular system in place."""
+    for i in range(q):
+        for j in range(i):
+            values[i] -= factor[i, j] * values[j]
+        values[i] /= factor[i, i]
+
+
+@inner
+def _whiten(parts: Parts, first: int, last: int, m: int, rank: int) -> bool:
+    """Transform rows so that their expected covariance is I; return whether it is not singular."""
+    factor, q = parts.factor, last - first
+    for i in range(q):
+        size = _covariance(parts, first + i, first + i, m, rank)
+        for j in range(i + 1):
+            total = _covariance(parts, first + i, first + j, m, rank)
+            for s in range(j):
+                total -= factor[i, s] * factor[j, s]
+            if i > j:
+                factor[i, j] = total / factor[j, j]
+            elif total > _SINGULAR * size and size > 0.0:
+                factor[i, i] = np.sqrt(total)
+            else:
+                return False
+    _substitute(factor, parts.effects[first:last], q)
+    for c in range(m):
+        _substitute(factor, parts.scores[c, first:last], q)
+        for p in range(rank):
+            _substitute(factor, parts.fitted[c, first:last, p], q)
+        for s in range(first, last):
+            _substitute(factor, parts.inner[c, first:last, s], q)
+        for s in range(first, last):
+            _substitute(factor, parts.inner[c, s, first:last], q)
+    return True
+
+
+@inner
+def _crossed(parts: Parts, s: int, t: int, m: int, p: int, r: int) -> float:
+    """Sum products of two rows' weights on two coefficients over clusters."""
+    total = 0.0
+    for c in range(m):
+        total += parts.fitted[c, t, p] * parts.fitted[c, s, r]
+    return total
+
+
+@inner
+def _spread(parts: Parts, first: int, last: int, m: int, rank: int) -> float:
+    """Return `cr2._squared_sums` of rows."""
+    total = 0.0
+    for c in range(m):
+        diagonal, lengths = 0.0, 0.0
+        for s in range(first, last):
+            diagonal += parts.inner[c, s, s]
+            for t in range(first, last):
+                product = 0.0
+                for p in range(rank):
+                    product += parts.fitted[c, s, p] * parts.fitted[c, t, p]
+                total += parts.inner[c, s, t] * (parts.inner[c, s, t] - 2.0 * product)
+                if s == t:
+                    lengths += product
+        total += diagonal * (diagonal - 2.0 * lengths)
+    for s in range(first, last):
+        for t in range(first, last):
+            for p in range(rank):
+                for r in range(rank):
+                    one = _crossed(parts, s, t, m, p, r)
+                    total += one * (one + _crossed(parts, s, t, m, r, p))
+    return total
+
+
+@inner
+def _hotelling(parts: Parts, first: int, last: int, m: int) -> float:
+    """Return T² of rows; -1 where their robust covariance is singular."""
+    factor, q, squared = parts.factor, last - first, 0.0
+    for i in range(q):
+        size = _robust(parts, first + i, first + i, m)
+        for j in range(i + 1):
+            total = _robust(parts, first + i, first + j, m)
+            for s in range(j):
+                total -= factor[i, s] * factor[j, s]
+            if i > j:
+                factor[i, j] = total / factor[j, j]
+            elif total > IDENTICAL * size and size > 0.0:
+                factor[i, i] = np.sqrt(total)
+            else:
+                return -1.0
+    _substitute(factor, parts.effects[first:last], q)
+    for i in range(first, last):
+        squared += parts.effects[i] ** 2
+    return squared
+
+
+@inner
+def _test(parts: Parts, frame: Frame, c: int, m: int, rank: int, at: int, fit: MultilevelFit) -> bool:
+    """Write one test of one voxel; return whether it has a statistic."""
+    first, last = frame.starts[c], frame.starts[c + 1]
+    for r in range(first, last):
+        if parts.taken[r] > WEIGHED**2 * parts.sizes[r]:
+            return False
+    if frame.upper[c] and not _whiten(parts, first, last, m, rank):
+        return False
+    q, expected = last - first, 0.0
+    for r in range(first, last):
+        expected += _covariance(parts, r, r, m, rank)
+    spread = _spread(parts, first, last, m, rank)
+    if not (spread > 0.0 and expected > 0.0):
+        return False
+    wishart = q * (q + 1) * (expected / q) ** 2 / spread
+    dof = wishart - q + 1.0
+    if not dof > 0.0:
+        return False
+    if frame.upper[c]:
+        squared = _hotelling(parts, first, last, m)
+        if not (squared >= 0.0 and np.isfinite(squared)):
+            return False
+        fit.tested.values[c, STATISTICS, at] = squared * dof / (wishart * q)
+    else:
+        effect, variance = parts.effects[first], _robust(parts, first, first, m)
+        if not (variance > 0.0 and np.isfinite(variance) and np.isfinite(effect)):
+            return False
+        fit.tested.values[c, EFFECTS, at], fit.tested.values[c, VARIANCES, at] = effect, variance
+        fit.tested.values[c, STATISTICS, at] = effect / np.sqrt(variance)
+    fit.dof[c, at] = dof
+    return True
 
 
 @compiled
-def _take_all(
+def _test_all(
     effect: Floats,
     variance: Floats,
     group: Group,
     layers: Layers,
+    frame: Frame,
     work: Work,
-    summary: Floats,
-    space: _Space,
-    parts: _Parts,
+    spaces: tuple[Space, Parts],
+    fit: MultilevelFit,
 ) -> None:
-    """Loop over the voxels of a batch."""
-    table = group.patterns
+    """Loop over voxels."""
+    table, (space, parts) = group.patterns, spaces
     for start in range(0, group.voxels.size, TILE):
         fill_tile(effect, group.voxels, start, work.y)
         for b in range(fill_tile(variance, group.voxels, start, work.v)):
-            at, slot, t = group.voxels[start + b], group.slots[start + b], start + b
+            at, slot = group.voxels[start + b], group.slots[start + b]
             k, rank, m = table.maps[slot], table.rank[slot], layers.clusters[slot]
             if rank == 0 or k <= rank:
                 continue
@@ -263,79 +196,19 @@ def _take_all(
             if not (np.isfinite(total) and unit > 0.0 and np.isfinite(unit)):
                 continue
             voxel = Voxel(work.x, work.one, layers.starts[slot], work.forms, work.d, work.weighted, work.sums)
-            tau2, omega2 = summary[TAU2, at] / unit, summary[OMEGA2, at] / unit
+            tau2, omega2 = fit.summary[TAU2, at] / unit, fit.summary[OMEGA2, at] / unit
             likelihood(voxel, m, rank, tau2, omega2)
-            _take_apart(voxel, table.rows[slot], m, rank, tau2, space, t, parts)
-            for r in range(table.rows.shape[1]):
+            take_apart(voxel, table.rows[slot], m, rank, tau2, space, parts)
+            for r in range(parts.effects.size):
+                parts.effects[r] = 0.0
                 for a in range(rank):
-                    b_a = work.small[VECTORS, 0, a] - voxel.forms[ALONG, 0, a]
-                    parts.effects[t, r] += table.rows[slot, r, a] * b_a
-                parts.effects[t, r] *= np.sqrt(unit)
+                    one = work.small[VECTORS, 0, a] - voxel.forms[ALONG, 0, a]
+                    parts.effects[r] += table.rows[slot, r, a] * one * np.sqrt(unit)
                 for c in range(m):
-                    parts.scores[t, c, r] *= np.sqrt(unit)
-
-
-def _spread(inner_products: Floats, fitted: Floats) -> Floats:
-    """Return `cr2._squared_sums` of each of T voxels."""
-    own = np.einsum("vcst,vcsp,vctp->v", inner_products, fitted, fitted)
-    diagonal = inner_products.diagonal(axis1=2, axis2=3)
-    lengths = (fitted**2).sum(axis=3)
-    crossed = np.einsum("vctp,vcsq->vstpq", fitted, fitted)
-    total = (inner_products**2).sum(axis=(1, 2, 3)) - 2.0 * own + np.einsum("vstpq,vstqp->v", crossed, crossed)
-    total += (diagonal.sum(axis=2) ** 2).sum(axis=1) - 2.0 * (diagonal.sum(axis=2) * lengths.sum(axis=2)).sum(axis=1)
-    spread: Floats = total + (crossed**2).sum(axis=(1, 2, 3, 4))
-    return spread
-
-
-def _turn(parts: _Parts, own: slice, usable: Bools) -> Floats:
-    """Return what makes the rows' covariance I under the working model, (T, q, q); unusable where it is singular."""
-    fitted = parts.fitted[:, :, own]
-    covariance = parts.inner[:, :, own, own].sum(axis=1) - np.einsum("vcsp,vctp->vst", fitted, fitted)
-    size = np.sqrt(np.maximum(covariance.diagonal(axis1=1, axis2=2), 0.0))
-    usable &= np.all(size > 0.0, axis=1)
-    size[~usable] = 1.0
-    covariance[~usable] = np.eye(covariance.shape[1])
-    values, directions = np.linalg.eigh(covariance / (size[:, :, None] * size[:, None, :]))
-    usable &= values[:, 0] > 1e-10 * values[:, -1]
-    values[~usable] = 1.0
-    turned: Floats = (directions / np.sqrt(values)[:, None, :]).swapaxes(1, 2) / size[:, None, :]
-    return turned
-
-
-def _test(parts: _Parts, frame: Frame, c: int, usable: Bools, voxels: Ints, fit: MultilevelFit) -> None:
-    """Write one test of a batch of voxels."""
-    own, upper = slice(int(frame.starts[c]), int(frame.starts[c + 1])), bool(frame.upper[c])
-    inner_products, fitted, scores = parts.inner[:, :, own, own], parts.fitted[:, :, own], parts.scores[:, :, own]
-    effects, q = parts.effects[:, own], own.stop - own.start
-    if upper:
-        turn = _turn(parts, own, usable)
-        inner_products = turn[:, None] @ inner_products @ turn.swapaxes(1, 2)[:, None]
-        fitted, scores = turn[:, None] @ fitted, np.einsum("vst,vct->vcs", turn, scores)
-        effects = np.einsum("vst,vt->vs", turn, effects)
-    expected = np.trace(inner_products.sum(axis=1), axis1=1, axis2=2) - (fitted**2).sum(axis=(1, 2, 3))
-    spread = _spread(inner_products, fitted)
-    robust = np.einsum("vcs,vct->vst", scores, scores)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        wishart = q * (q + 1) * (expected / q) ** 2 / spread
-        dof = wishart - q + 1.0
-        usable &= (spread > 0.0) & (expected > 0.0) & np.isfinite(dof) & (dof > 0.0)
-    if upper:
-        values = np.linalg.eigvalsh(robust)
-        usable &= values[:, 0] > IDENTICAL * np.maximum(values[:, -1], 1e-300)
-        robust[~usable] = np.eye(q)
-        squared = np.einsum("vs,vs->v", effects, np.linalg.solve(robust, effects[:, :, None])[:, :, 0])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            statistic = squared * dof / (wishart * q)
-        variance, effect = np.zeros_like(statistic), np.zeros_like(statistic)
-    else:
-        variance, effect = robust[:, 0, 0], effects[:, 0]
-        usable &= variance > 0.0
-        with np.errstate(invalid="ignore", divide="ignore"):
-            statistic = effect / np.sqrt(variance)
-    for place, numbers in ((EFFECTS, effect), (VARIANCES, variance), (STATISTICS, statistic)):
-        fit.tested.values[c, place, voxels] = np.where(usable, numbers, 0.0)
-    fit.tested.estimable[c, voxels] = usable
-    fit.dof[c, voxels] = np.where(usable, dof, 0.0)
+                    parts.scores[c, r] *= np.sqrt(unit)
+            for c in range(frame.upper.size):
+                if table.estimable[slot, c]:
+                    fit.tested.estimable[c, at] = _test(parts, frame, c, m, rank, at, fit)
 
 
 def test_robustly(
@@ -351,25 +224,17 @@ def test_robustly(
         What that returned.
     """
     (p, k), n_rows = frame.columns.shape, frame.rows.shape[0]
-    space = _Space(
+    m = int(np.unique(clusters).size)
+    space = Space(
         np.zeros((k, k)), np.zeros((k, k)), np.zeros((k, k)), np.zeros((p, k)), np.zeros(k), np.zeros(k),
         np.zeros((n_rows, k)),
     )  # fmt: skip
+    parts = Parts(
+        np.zeros(n_rows), np.zeros((m, n_rows)), np.zeros((m, n_rows, n_rows)), np.zeros((m, n_rows, p)),
+        np.zeros(n_rows), np.zeros(n_rows), np.zeros((n_rows, n_rows)),
+    )  # fmt: skip
+    fit.tested.values[:], fit.dof[:], fit.tested.estimable[:] = 0.0, 0.0, False
     work = new_work(frame)
     for group in group_voxels(covered, frame):
         layers = lay_clusters(group, frame, clusters)
-        m = max(int(layers.clusters.max()), 1)
-        size = max(1, _AT_ONCE // (m * n_rows * (n_rows + p + 1)))
-        for start in range(0, group.voxels.size, size):
-            voxels, slots = group.voxels[start : start + size], group.slots[start : start + size]
-            n = voxels.size
-            parts = _Parts(
-                np.zeros((n, n_rows)), np.zeros((n, m, n_rows)), np.zeros((n, m, n_rows, n_rows)),
-                np.zeros((n, m, n_rows, p)), np.zeros((n, n_rows)), np.zeros((n, n_rows)),
-            )  # fmt: skip
-            _take_all(effect, variance, Group(voxels, slots, group.patterns), layers, work, fit.summary, space, parts)
-            for c in range(frame.upper.size):
-                own = slice(int(frame.starts[c]), int(frame.starts[c + 1]))
-                usable = group.patterns.estimable[slots, c] & (fit.counts[0, voxels] > fit.counts[1, voxels])
-                usable &= ~np.any(parts.taken[:, own] > WEIGHED**2 * parts.sizes[:, own], axis=1)
-                _test(parts, frame, c, usable, voxels, fit)
+        _test_all(effect, variance, group, layers, frame, work, (space, parts), fit)

@@ -178,3 +178,41 @@ def test_one_map_each_is_refused(visits, tmp_path, cli):
     assert "here each has one" in ran.stderr
     ran = cli(root, tmp_path / "2", "group", "--session-label", "1", "--no-report")
     assert ran.code == 0, ran.stderr
+
+
+def test_multilevel_models_the_maps_of_one_study(studies, tmp_path, cli):
+    """Balanced, with one variance for all: the mean is that of study means, its error that of their spread."""
+    root, effects = studies
+    words = [*WORDS, "--pool", "contrast", "--estimator", "multilevel"]
+    ran = cli(root, tmp_path / "1", "group", *words)
+    assert ran.code == 0, ran.stderr
+    assert "Mixed model of 7 independent studies" in ran.stderr
+    means = np.stack([np.mean([effects[study, contrast] for contrast in CONTRASTS], axis=0) for study in STUDIES])
+    np.testing.assert_allclose(read(tmp_path / "1", "effect", "multilevel"), means.mean(axis=0), rtol=2e-5, atol=1e-6)
+    tau2, omega2 = (read(tmp_path / "1", kind, "multilevel") for kind in ("tau2", "omega2"))
+    free = (tau2 > 0) & (omega2 > 0)
+    assert free.any()
+    expected = stats.ttest_1samp(means, 0.0).statistic
+    np.testing.assert_allclose(read(tmp_path / "1", "t", "multilevel")[free], expected[free], rtol=2e-5)
+    for kind in ("i2", "i2between", "i2within", "n"):
+        assert read(tmp_path / "1", kind, "multilevel").max() > 0
+    known = sidecar(tmp_path / "1", "tau2", "multilevel")
+    assert (known["Errors"], known["NumberOfClusters"]) == ("model", 7)
+    config = tmp_path / "c.toml"
+    config.write_text('[estimator.multilevel]\nerrors = "sandwich"\n')
+    ran = cli(root, tmp_path / "2", "group", *words, "--config-file", config)
+    assert ran.code == 0, ran.stderr
+    np.testing.assert_allclose(read(tmp_path / "2", "t", "multilevel")[free], expected[free], rtol=2e-5)
+    assert sidecar(tmp_path / "2", "t", "multilevel")["Errors"] == "sandwich"
+
+
+def test_whole_clusters_are_flipped(studies, tmp_path, cli):
+    """Seven studies of two maps: 2^7 flips, and the largest |t| of all is that of 2 in 128 at least."""
+    root, _ = studies
+    words = ["--units", "assume-same", "--mask", "data", "--grid", "common", "--no-report", "--pool", "contrast"]
+    ran = cli(root, tmp_path / "1", "group", *words, "--estimator", "multilevel", "--inference", "max-stat")
+    assert ran.code == 0, ran.stderr
+    (path,) = (tmp_path / "1" / "group").glob("*_corr-maxStat_stat-log10p_statmap.json")
+    known = json.loads(path.read_text())["Inference"]
+    assert known["Resamples"] == 128
+    assert "clusters" in json.dumps(known)

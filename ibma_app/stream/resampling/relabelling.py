@@ -147,8 +147,8 @@ def plan_scheme(model: Model, test: Test, settings: InferenceSettings) -> Scheme
     are exchangeable there (Winkler et al. 2014). With ``design.whole_blocks``,
     whole blocks are flipped or permuted.
 
-    Where errors are cluster-robust, signs of whole clusters are flipped, so
-    that their variances may differ, as the error allows. Only clusters that a
+    Where errors are cluster-robust, or of a model of clusters, signs of whole
+    clusters are flipped, so that their variances may differ, as the error allows. Only clusters that a
     column of exchangeability declares exchangeable change places, within their
     block and with clusters that have the same conditions; not where the tested
     effect is the same in all of them (within clusters, means), nor where so
@@ -195,14 +195,14 @@ def _plan_rows(model: Model, test: Test, partition: Partition, settings: Inferen
 
 def _plan_clusters(model: Model, test: Test, partition: Partition, settings: InferenceSettings) -> _Plan:
     """Plan relabellings of whole clusters, or of blocks of clusters."""
-    design, clusters = model.design, model.clusters
+    design, clusters, kind = model.design, model.clusters, model.estimator.relabels
     assert clusters is not None
     everywhere = np.zeros(clusters.size, dtype=np.int64)
     blocks, whole = design.exchangeability, design.whole_blocks and design.exchangeability is not None
     units = blocks if blocks is not None and whole else clusters
     inside = blocks if blocks is not None and not whole else everywhere
     which = "blocks" if whole else "clusters" if np.unique(units).size < clusters.size else ""
-    of = "residuals" if partition.nuisance.shape[1] else "maps" if design.one_sample else "regressors"
+    of = "residuals" if kind and partition.nuisance.shape[1] else "maps" if design.one_sample else "regressors"
     flips = Relabelling(True, of, which)
     if blocks is None:
         return _flips(test, units, settings), flips, everywhere
@@ -214,7 +214,7 @@ def _plan_clusters(model: Model, test: Test, partition: Partition, settings: Inf
     reach = 0.0 if len(slots) == np.unique(inside).size else min(float(settings.permutations), 2.0**n_units)
     if constant_within(partition, alike) or count_permutations(labels, slots) < reach:
         return _flips(test, units, settings), flips, alike
-    described = Relabelling(False, "residuals", which, within=not whole)
+    described = Relabelling(False, "residuals" if kind else "regressors", which, within=not whole)
     return permute(labels, slots, settings.permutations, settings.seed), described, alike
 
 

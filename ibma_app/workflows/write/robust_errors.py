@@ -64,7 +64,9 @@ def dof_notes(model: Model, estimate: Estimate) -> tuple[str, ...]:
 
 def _name(model: Model) -> str:
     """Return the column that names the clusters; "": each map is one."""
-    return model.design.unit_name if model.estimator.models_clusters else model.design.cluster_name
+    design = model.design
+    units = design.units is not None and model.clusters is not None and np.array_equal(model.clusters, design.units)
+    return design.unit_name if units and model.estimator.models_clusters else design.cluster_name
 
 
 def _count(model: Model) -> int:
@@ -72,4 +74,5 @@ def _count(model: Model) -> int:
 
 
 def _error(model: Model) -> str:
-    return "Mixed model" if model.estimator.models_clusters else "Cluster-robust error"
+    robust = model.settings.get("errors", "sandwich") == "sandwich" and "errors" in model.estimator.settings
+    return "Cluster-robust error" if robust else "Mixed model"
