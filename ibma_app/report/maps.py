@@ -21,7 +21,8 @@ from ibma_app.images.read import read_image
 Floats = NDArray[np.float64]
 
 TESTLESS = (
-    "n", "dof", "tau2", "q", "i2", "h2", "sigma2", "icc", "omega2", "i2between", "i2within", "pilower", "piupper", "design",
+    "n", "dof", "tau2", "q", "i2", "h2", "sigma2", "icc", "omega2", "i2between", "i2within", "pilower", "piupper",
+    "design",
 )  # fmt: skip
 """Kinds that belong to no test: their file names have no ``test-``."""
 
