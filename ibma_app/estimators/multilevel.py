@@ -19,7 +19,7 @@ from ibma_app.estimators.from_kernels import (
     own_dof_estimates,
 )
 from ibma_app.estimators.mixed import prediction_interval
-from ibma_app.stats.multilevel import I2_BETWEEN, I2_WITHIN, OMEGA2, TAU2, Q, complete_dof, fit_multilevel
+from ibma_app.stats.multilevel_fit import I2_BETWEEN, I2_WITHIN, OMEGA2, TAU2, Q, complete_dof, fit_multilevel
 from ibma_app.stats.multilevel_sandwich import test_robustly
 from ibma_app.stats.sandwich import complete_tests
 from ibma_app.stats.tails import chi2_to_log10p

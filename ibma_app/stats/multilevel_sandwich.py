@@ -12,8 +12,8 @@ from ibma_app.stats.basis import Frame
 from ibma_app.stats.compiled import compiled, inner
 from ibma_app.stats.contrasts import EFFECTS, STATISTICS, VARIANCES
 from ibma_app.stats.cr2 import WEIGHED
-from ibma_app.stats.multilevel import OMEGA2, TAU2, Layers, MultilevelFit, Work, lay_clusters, new_work, pack
 from ibma_app.stats.multilevel_cr2 import Parts, Space, take_apart
+from ibma_app.stats.multilevel_fit import OMEGA2, TAU2, Layers, MultilevelFit, Work, lay_clusters, new_work, pack
 from ibma_app.stats.two_variances import ALONG, Voxel, likelihood
 from ibma_app.stats.voxels import TILE, Group, fill_tile, group_voxels
 from ibma_app.stats.weighted import IDENTICAL, VECTORS

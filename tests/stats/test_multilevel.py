@@ -8,7 +8,7 @@ import pytest
 
 from ibma_app.stats.basis import frame_design
 from ibma_app.stats.contrasts import EFFECTS, STATISTICS, VARIANCES
-from ibma_app.stats.multilevel import I2_BETWEEN, I2_WITHIN, OMEGA2, TAU2, Q, fit_multilevel
+from ibma_app.stats.multilevel_fit import I2_BETWEEN, I2_WITHIN, OMEGA2, TAU2, Q, fit_multilevel
 from ibma_app.stats.multilevel_sandwich import test_robustly as replace_tests
 
 CASES = json.loads((Path(__file__).parents[1] / "reference" / "multilevel.json").read_text())["cases"]
