@@ -80,7 +80,7 @@ def build_design(
     data = _take_covariates(observations, covariates, formula)
     evaluated = evaluate_formula(formula, data)
     matrix, columns, terms, _ = evaluated
-    _check_finite(matrix, columns, observations)
+    _check_finite(matrix, columns, observations, covariates.attrs.get(TABLE_PATH))
     labels = {label for observation in observations for label in observation.entities.values()}
     own = data[[name for name in data.columns if not set(data[name].astype(str)) <= labels]]  # names' labels are labels
     texts = describe_texts(terms, own, covariates.attrs.get(TABLE_PATH))
@@ -149,13 +149,16 @@ def _plain_values(column: pd.Series) -> pd.Series:
     return values.astype(float) if pd.api.types.is_numeric_dtype(values) else values.astype(str)
 
 
-def _check_finite(matrix: Floats, columns: Sequence[str], observations: Sequence[Observation]) -> None:
+def _check_finite(
+    matrix: Floats, columns: Sequence[str], observations: Sequence[Observation], path: object = None
+) -> None:
     """Refuse columns that are not finite, such as the logarithm of 0."""
     bad = ~np.isfinite(matrix)
     if bad.any():
         column = int(np.flatnonzero(bad.any(axis=0))[0])
         rows = ", ".join(observations[i].label for i in np.flatnonzero(bad[:, column])[:10])
-        msg = f"The design's column {columns[column]!r} is not a finite number for {rows}."
+        where = f" (covariates of {path})" if path else ""
+        msg = f"The design's column {columns[column]!r} is not a finite number for {rows}{where}."
         raise DataError(msg)
 
 

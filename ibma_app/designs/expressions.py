@@ -13,6 +13,8 @@ Floats = NDArray[np.float64]
 
 INTERCEPT = "intercept"
 
+LONGEST, DEEPEST = 10_000, 50  # characters of an expression; parentheses within each other
+SHOWN = 200  # characters of it in messages
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
 
@@ -48,13 +50,18 @@ def parse_rows(text: str, columns: Sequence[str]) -> Floats:
         When it is not linear in the columns, or names one that does not
         exist; the message lists the columns.
     """
+    if len(text) > LONGEST:
+        raise UsageError(_complaint(text, f"it has more than {LONGEST} characters"))
     parser = _Parser(text, _tokenise(text, columns), len(columns))
-    rows = [parser.sum()]
-    while parser.accept(","):
-        rows.append(parser.sum())
+    with np.errstate(all="ignore"):  # what is not finite is refused below
+        rows = [parser.sum()]
+        while parser.accept(","):
+            rows.append(parser.sum())
     if not parser.finished:
         raise UsageError(_complaint(text, "an operator or a comma is missing"))
     weights = np.array(rows)
+    if not np.isfinite(weights).all():
+        raise UsageError(_complaint(text, "its numbers are not finite"))
     if np.any(weights[:, -1] != 0):
         raise UsageError(_complaint(text, "a number stands alone; numbers multiply columns"))
     return weights[:, :-1]
@@ -74,7 +81,7 @@ def split_rows(text: str) -> list[str]:
 
 def unknown_column(name: str, columns: Sequence[str]) -> UsageError:
     """Return the error that names an unknown column and lists those that exist."""
-    return UsageError(f"The design has no column {name!r}. Its columns are: {', '.join(columns)}.")
+    return UsageError(f"The design has no column {_shown(name)}. Its columns are: {', '.join(columns)}.")
 
 
 def find_column(name: str, columns: Sequence[str]) -> int:
@@ -93,7 +100,12 @@ def find_column(name: str, columns: Sequence[str]) -> int:
 
 def _complaint(text: str, problem: str) -> str:
     """Make the error that says what is wrong with an expression."""
-    return f"The test {text!r} is not understood: {problem}. Write it like 'age' or '0.5*a - 0.5*b'."
+    return f"The test {_shown(text)} is not understood: {problem}. Write it like 'age' or '0.5*a - 0.5*b'."
+
+
+def _shown(text: str) -> str:
+    """Quote a text, cut to a readable length."""
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
 
 
 def _column_pattern(columns: Sequence[str]) -> re.Pattern[str]:
@@ -150,6 +162,7 @@ class _Parser:
         self.text = text
         self.tokens = tokens
         self.at = 0
+        self.depth = 0
         self.n_columns = n_columns
 
     @property
@@ -192,10 +205,19 @@ class _Parser:
 
     def factor(self) -> Floats:
         """Read a column, a number, a parenthesis, or one of these with a sign before it."""
-        if sign := self.accept("+-"):
-            return self.factor() if sign == "+" else -self.factor()
+        signs = ""
+        while sign := self.accept("+-"):
+            signs += sign
+        return -self.atom() if signs.count("-") % 2 else self.atom()
+
+    def atom(self) -> Floats:
+        """Read a column, a number or a parenthesis."""
         if self.accept("("):
+            self.depth += 1
+            if self.depth > DEEPEST:
+                raise UsageError(_complaint(self.text, f"more than {DEEPEST} parentheses lie within each other"))
             value = self.sum()
+            self.depth -= 1
             if not self.accept(")"):
                 raise UsageError(_complaint(self.text, "a parenthesis is not closed"))
             return value

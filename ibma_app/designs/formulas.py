@@ -33,7 +33,10 @@ FUNCTIONS = frozenset(
 )
 """What a formula may call: formulas come from web forms too, and nothing in them may run as Python."""
 LONGEST, DEEPEST = 2000, 20  # characters; brackets within brackets
-LARGEST_POWER = 10.0  # of a covariate, in I(age**2)
+LARGEST_POWER, LARGEST_BASE = 10.0, 1e6  # of a covariate, in I(age**2); of a number that has a power
+SPLINES = frozenset({"poly", "bs", "cr", "cs", "cc"})  # functions that take a number of columns
+MOST_COLUMNS = 50  # that one of them makes
+MOST_TERMS = 1000
 SECONDS = 10.0  # that a formula may take to be expanded
 
 
@@ -71,6 +74,8 @@ def parse_formula(formula: str) -> "SimpleFormula":
     if not isinstance(parsed, SimpleFormula):
         msg = f"--formula {formula!r} must be one right-hand side, such as '1 + age + C(group)'."
         raise UsageError(msg)
+    if len(parsed) > MOST_TERMS:
+        raise UsageError(f"--formula {formula!r} expands to {len(parsed)} terms. Name the terms that are wanted.")
     for term in parsed:
         for factor in term.factors:
             if factor.eval_method.value == "python":
@@ -132,8 +137,13 @@ def _refuse_code(code: str, formula: str) -> None:
             raise refuse(ast.unparse(node.func))
         if isinstance(node, ast.Attribute) and ast.unparse(node) not in FUNCTIONS:
             raise refuse(ast.unparse(node))
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and not _is_small(node.right):
-            raise refuse(f"the power {ast.unparse(node.right)}")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in SPLINES and not _has_few_columns(node):
+            raise refuse(f"a number of columns beyond {MOST_COLUMNS} in {code!r}")
+        if isinstance(node, ast.BinOp):
+            if isinstance(node.op, ast.Pow) and not (_is_small(node.right) and _may_have_power(node.left)):
+                raise refuse(f"the power {ast.unparse(node)}")
+            if any(_is_no_number(side) for side in (node.left, node.right)):  # "a" * 10**9
+                raise refuse(f"arithmetic with texts and lists in {code!r}")
 
 
 def _is_small(power: ast.expr) -> bool:
@@ -141,6 +151,27 @@ def _is_small(power: ast.expr) -> bool:
     if isinstance(power, ast.UnaryOp):
         return _is_small(power.operand)
     return isinstance(power, ast.Constant) and isinstance(power.value, int | float) and power.value <= LARGEST_POWER
+
+
+def _may_have_power(base: ast.expr) -> bool:
+    """Tell whether a base is a covariate's, or a small number: powers of powers of numbers have no end."""
+    if isinstance(base, ast.Constant):
+        return isinstance(base.value, int | float) and abs(base.value) <= LARGEST_BASE
+    called = {id(node.func) for node in ast.walk(base) if isinstance(node, ast.Call)}
+    return any(isinstance(node, ast.Name) and id(node) not in called for node in ast.walk(base))
+
+
+def _is_no_number(node: ast.expr) -> bool:
+    return isinstance(node, ast.List | ast.Tuple) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def _has_few_columns(call: ast.Call) -> bool:
+    """Tell whether the numbers that say how many columns a spline makes are plain and small."""
+    numbers = [*call.args[1:], *(one.value for one in call.keywords if one.arg in ("df", "degree", None))]
+    return all(
+        isinstance(one, ast.Constant) and (not isinstance(one.value, int | float) or one.value <= MOST_COLUMNS)
+        for one in numbers
+    )
 
 
 def _parse_code(code: str) -> tuple[ast.Expression, dict[str, str]]:
@@ -200,8 +231,10 @@ def evaluate_formula(formula: str, data: pd.DataFrame) -> Evaluated:
     parsed = parse_formula(formula)
     try:
         # no context: a formula knows only its covariates and formulaic's own functions
-        with np.errstate(all="ignore"):  # columns that are not finite are refused later, by name
+        with time_limit(SECONDS), np.errstate(all="ignore"):  # what is not finite is refused later, by name
             frame = parsed.get_model_matrix(data, context={}, na_action="ignore", output="pandas")
+    except TimeoutError:
+        raise UsageError(f"--formula {formula!r} takes longer to be evaluated than a design does.") from None
     except Exception as error:
         # functions in the formula may raise anything
         msg = f"--formula {formula!r} cannot be evaluated: {plain_text(error)}."

@@ -267,7 +267,7 @@ def _row_weights(row: Row, columns: Sequence[str], where: str, factors: Factors)
     except UsageError as error:
         told = "; ".join(f"{name}[{', '.join(levels)}]" for name, levels in factors.levels.items())
         raise UsageError(
-            f"{error.message} Means of factors may be named too: {told}." if told else error.message
+            f"{where}: {error.message}" + (f" Means of factors may be named too: {told}." if told else "")
         ) from error
     of_means: Floats = np.array([factors.means[name] for name in means]).reshape(len(means), len(columns))
     summed: Floats = weights[:, : len(columns)] + weights[:, len(columns) :] @ of_means

@@ -1,5 +1,7 @@
 """Linear expressions against Python's own arithmetic."""
 
+import time
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -111,3 +113,32 @@ def test_equals_python(pair):
     # Python evaluates the same sums with unit vectors in place of columns
     expected = eval(python, {"A": unit[0], "B": unit[1], "C": unit[2]})
     np.testing.assert_allclose(parse_rows(text, ("a", "b[x]", "f(a, b)"))[0], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("9**9**9", "a column or a number is missing"),
+        ("1e999*a", "not finite"),
+        ("a/1e-320", "not finite"),
+        ("9" * 5000 + "*a", "not finite"),
+        ("(" * 51 + "a" + ")" * 51, "within each other"),
+        ("(" * 100_000 + "a", "more than 10000 characters"),
+        ("²*a", "no column"),
+        ("__import__('os')", "no column"),
+        ("a.__class__", "no column"),
+        ("a if b else a", "no column"),
+    ],
+    ids=range(10),
+)
+def test_what_computes_for_ever_or_runs_python_is_refused_at_once(text, words):
+    start = time.process_time()
+    with pytest.raises(UsageError, match=words) as refused:
+        parse_rows(text, ["a", "b"])
+    assert time.process_time() - start < 1
+    assert len(refused.value.message) < 500
+
+
+def test_signs_and_parentheses_within_reason():
+    np.testing.assert_array_equal(parse_rows("-" * 9001 + "a", ["a"]), [[-1.0]])
+    np.testing.assert_array_equal(parse_rows("(" * 50 + "a" + ")" * 50 + " - -a", ["a"]), [[2.0]])

@@ -201,7 +201,11 @@ def _search(options: Options, query: Query, sources: tuple[Dataset, ...]) -> tup
     """Find the maps in these datasets, except those that our own group level wrote."""
     output = options.output_dir
     excluded = (output / "group", output / "logs") if sources[0].name == "" else (output,)
-    statmaps = find_statmaps(sources, query, exclude=excluded)
+    try:
+        statmaps = find_statmaps(sources, query, exclude=excluded)
+    except UsageError as error:
+        file = options.bids_filter_file
+        raise UsageError(f"{file}: {error.message}") if file is not None else error from None
     if not statmaps:
         text = explain_nothing(sources, query, exclude=excluded)
         if options.bids_filter_file is not None:
