@@ -76,7 +76,8 @@ class Field:
     log10_p: Floats  # (V,) uncorrected -log10 p in that tail
     statistic: Floats | None = None  # (V,) t or F; None where z itself is the statistic
     statistic_name: str = "z"  # "t", "F" or "z"
-    dof: tuple[float, float] | None = None  # of F (t: 1 and dof), where all estimable voxels share it
+    dof: tuple[float, float] | None = None  # of F (t: 1 and dof): the smallest of the estimable voxels; None: of z
+    largest_dof: float | None = None  # of the estimable voxels, where they do not share one
     smoothness: Smoothness | None = None  # None: not estimated, or the estimator has no residuals
 
 

@@ -16,15 +16,29 @@ class LevelFacts:
     controls: str  # "false discovery rate"
     n_tests: int
     is_bound: bool = False  # alpha is one minus the confidence of a bound, not an error rate
+    of_subsets: bool = True  # it still holds where some of what is significant is left out
+    min_extent: int = 0  # voxels: smaller clusters were left out
 
     @property
     def confidence(self) -> float:
         """Percent."""
         return 100 * (1 - self.alpha)
 
+    @property
+    def holds(self) -> bool:
+        """Whether the rate is that of what was kept."""
+        return self.of_subsets or self.min_extent <= 1
+
+    @property
+    def not_held(self) -> str:
+        """What to say where it is not; begins with a word that follows the rate and its level."""
+        return "" if self.holds else f" before clusters of fewer than {self.min_extent} voxels were left out, not after"
+
     def sidecar(self) -> dict[str, Any]:
         """Return the keys and values."""
-        return {"Alpha": self.alpha, "Controls": self.controls, "NumberOfTests": self.n_tests}
+        extent = {"MinExtent": self.min_extent} if self.min_extent > 1 else {}
+        controls = f"{self.controls}{self.not_held}"
+        return {"Alpha": self.alpha, "Controls": controls, "NumberOfTests": self.n_tests, **extent}
 
 
 @dataclass(frozen=True)
@@ -81,7 +95,7 @@ class RandomFieldFacts:
     kind: str  # "z", "t" or "F"
     dof: tuple[float, float]  # of F; of t 1 and its dof
     two_sided: bool
-    dof_vary: bool  # between voxels: z was searched in the place of t or F
+    dof_of: str  # which of the mask's dof these are, "smallest" or "largest"; "": all voxels share them
     fwhm: tuple[float, ...]  # (3,) mm
     resels: tuple[float, ...]  # (4,)
     n_maps: int  # maps whose residuals the smoothness was estimated from
@@ -92,12 +106,13 @@ class RandomFieldFacts:
     def name(self) -> str:
         """The field in words."""
         rows, dof = (f"{value:g}" for value in self.dof)
+        of = f" (the {self.dof_of} of the mask)" if self.dof_of else ""
         if self.kind == "F":
-            return f"F field with {rows} and {dof} degrees of freedom"
+            return f"F field with {rows} and {dof} degrees of freedom{of}"
         sides = ", both signs" if self.two_sided else ""
         if self.kind == "t" and math.isfinite(self.dof[1]):
-            return f"t field with {dof} degrees of freedom{sides}"
-        return f"Gaussian field of z{sides}" + (" (degrees of freedom vary between voxels)" if self.dof_vary else "")
+            return f"t field with {dof} degrees of freedom{of}{sides}"
+        return f"Gaussian field of z{sides}"
 
     @property
     def origin(self) -> str:
@@ -239,6 +254,14 @@ Facts = (
 def find_fact(facts: Iterable[object], kind: type[Record]) -> Record | None:
     """Return the facts of one kind; None where there are none."""
     return next((one for one in facts if isinstance(one, kind)), None)
+
+
+def with_caveat(facts: tuple[Facts, ...], text: str) -> tuple[Facts, ...]:
+    """Add to the reasons why a level is not quite controlled, which are one fact."""
+    before = find_fact(facts, CaveatFacts)
+    if before is None:
+        return (*facts, CaveatFacts(text))
+    return tuple(CaveatFacts(f"{before.text}; {text}") if one is before else one for one in facts)
 
 
 def sidecar_of(facts: Iterable[Facts]) -> dict[str, Any]:

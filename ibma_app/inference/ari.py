@@ -9,7 +9,7 @@ from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.inference_facts import ClusterFacts, Fact, NeighbourFacts
 from ibma_app.core.methods import Citation, ClusterColumn, Inference, InferenceSettings
 from ibma_app.inference.clusters import connectivity_setting, find_clusters, read_connectivity
-from ibma_app.inference.decide import check_level, decide, level_facts, passes
+from ibma_app.inference.decide import check_level, decide, level_facts, passes, weakest_z
 from ibma_app.stats.hommel import adjust_hommel, hommel_value, true_discoveries
 
 Floats = NDArray[np.float64]
@@ -100,8 +100,7 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
             "NumberOfVoxelsWithAdjustedP", int(np.count_nonzero(found.significant)), "Voxels significant by Hommel's p"
         ),
     )
-    z_threshold = float(np.abs(field.z[significant]).min()) if significant.any() else None
-    return Significance(found.log10_p, significant, z_threshold, facts, listed=formed)
+    return Significance(found.log10_p, significant, weakest_z(field, significant), facts, listed=formed)
 
 
 INFERENCE = Inference(

@@ -1,5 +1,7 @@
 """From p to a decision: the level alpha, in logarithms, and what passes it."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,7 +46,15 @@ def passes(log10_p: Floats, alpha: float) -> NDArray[np.bool_]:
     return passed
 
 
-def decide(field: Field, log10_p: Floats, level: float, control: str, p_threshold: float | None = None) -> Significance:
+def decide(
+    field: Field,
+    log10_p: Floats,
+    level: float,
+    control: str,
+    p_threshold: float | None = None,
+    *,
+    of_subsets: bool = True,
+) -> Significance:
     """Lay corrected p over the mask and mark what passes the level.
 
     Parameters
@@ -60,6 +70,9 @@ def decide(field: Field, log10_p: Floats, level: float, control: str, p_threshol
     p_threshold : float, optional
         The uncorrected p to which the level corresponds; by default that of the
         weakest significant voxel, None when no voxel is significant.
+    of_subsets : bool
+        Whether what stays below the level does so, too, where some of what is
+        significant is left out.
 
     Returns
     -------
@@ -70,13 +83,15 @@ def decide(field: Field, log10_p: Floats, level: float, control: str, p_threshol
     everywhere = np.zeros(field.z.shape)
     everywhere[field.estimable] = np.maximum(log10_p, 0.0)
     significant = passes(everywhere, level) & field.estimable
-    z_threshold = None
-    if significant.any():
-        z_threshold = float(np.abs(field.z[significant]).min())
-        if p_threshold is None:
-            p_threshold = float(10.0 ** -field.log10_p[significant].min())
-    facts = (level_facts(field, level, control), ThresholdFacts(p_threshold))
-    return Significance(everywhere, significant, z_threshold, facts)
+    if significant.any() and p_threshold is None:
+        p_threshold = float(10.0 ** -field.log10_p[significant].min())
+    facts = (replace(level_facts(field, level, control), of_subsets=of_subsets), ThresholdFacts(p_threshold))
+    return Significance(everywhere, significant, weakest_z(field, significant), facts)
+
+
+def weakest_z(field: Field, significant: NDArray[np.bool_]) -> float | None:
+    """Return the smallest |z| that is significant, (V,); None where none is."""
+    return float(np.abs(field.z[significant]).min()) if significant.any() else None
 
 
 def level_facts(field: Field, level: float, control: str, *, is_bound: bool = False) -> LevelFacts:

@@ -41,7 +41,7 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
     Valid for independent and positively dependent tests; maps are taken to be the latter.
     """
     alpha = check_level(settings.alpha)
-    return decide(field, step_up(field.log10_p[field.estimable]), alpha, "false discovery rate")
+    return decide(field, step_up(field.log10_p[field.estimable]), alpha, "false discovery rate", of_subsets=False)
 
 
 INFERENCE = Inference(

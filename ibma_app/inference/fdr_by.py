@@ -15,7 +15,7 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
     # the price of arbitrary dependence: the harmonic number 1 + 1/2 + ... + 1/N
     harmonic = np.sum(1.0 / np.arange(1, max(log10_p.size, 1) + 1))
     adjusted = step_up(log10_p, float(np.log10(harmonic)))
-    return decide(field, adjusted, alpha, "false discovery rate under any dependence")
+    return decide(field, adjusted, alpha, "false discovery rate under any dependence", of_subsets=False)
 
 
 INFERENCE = Inference(

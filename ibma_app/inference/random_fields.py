@@ -11,6 +11,7 @@ from ibma_app.core.inference_facts import RandomFieldFacts
 from ibma_app.core.methods import Citation
 from ibma_app.stats.resels import count_resels
 from ibma_app.stats.rft import RandomField
+from ibma_app.stats.tails import z_to_f, z_to_t
 
 Floats = NDArray[np.float64]
 
@@ -34,6 +35,9 @@ KIEBEL_1999 = Citation(
 )
 
 
+MOST_DOF = 1e6  # t and F with more are normal and chi-square
+
+
 @dataclass(frozen=True, eq=False)
 class Search:
     """A map as random field theory sees it."""
@@ -51,11 +55,13 @@ class Search:
         return int(np.count_nonzero(self.mask))
 
 
-def prepare_search(field: Field, inference: str) -> Search:
+def prepare_search(field: Field, inference: str, *, extents: bool = False) -> Search:
     """Find null field, resels and heights of a map.
 
-    The t or F field where dof are the same in all voxels, else the Gaussian
-    field of z.
+    z have the Gaussian field, t and F their own. Where dof vary between
+    voxels, it is the one field that errs on the safe side, and a voxel's height
+    there has the voxel's p: for peaks that of the smallest dof, whose peaks
+    are more frequent; for extents that of the largest, whose clusters are larger.
 
     Parameters
     ----------
@@ -63,6 +69,8 @@ def prepare_search(field: Field, inference: str) -> Search:
         With ``smoothness``.
     inference : str
         The menu name, for the message.
+    extents : bool
+        Whether the extent of clusters is tested, not the height of peaks.
 
     Raises
     ------
@@ -75,7 +83,7 @@ def prepare_search(field: Field, inference: str) -> Search:
             "combines the maps without fitting a model that leaves residuals. Choose another inference."
         )
         raise UsageError(msg)
-    null, values = _null_field(field)
+    null, values = _null_field(field, extents=extents)
     if null.two_sided:
         values = np.abs(values)
     elif field.tail == "negative":
@@ -89,7 +97,7 @@ def prepare_search(field: Field, inference: str) -> Search:
         kind=null.kind,
         dof=null.dof,
         two_sided=null.two_sided,
-        dof_vary=field.statistic is not None and field.dof is None,
+        dof_of="" if field.largest_dof is None else "largest" if extents else "smallest",
         fwhm=tuple(float(mm) for mm in fwhm * sizes),
         resels=tuple(float(count) for count in resels),
         n_maps=field.smoothness.n_maps,
@@ -98,9 +106,14 @@ def prepare_search(field: Field, inference: str) -> Search:
     return Search(null, values, mask, resels, float(np.prod(fwhm)), facts)
 
 
-def _null_field(field: Field) -> tuple[RandomField, Floats]:
+def _null_field(field: Field, *, extents: bool) -> tuple[RandomField, Floats]:
     """Choose the null field, and the statistic that is compared with it."""
     if field.statistic is not None and field.dof is not None and field.statistic_name in ("t", "F"):
         two_sided = field.statistic_name == "t" and field.tail == "two-sided"
-        return RandomField(field.statistic_name, field.dof, two_sided), field.statistic
+        rows, smallest = field.dof
+        if field.largest_dof is None:
+            return RandomField(field.statistic_name, field.dof, two_sided), field.statistic
+        dof = min(field.largest_dof, MOST_DOF) if extents else smallest
+        heights = z_to_f(field.z, rows, dof) if field.statistic_name == "F" else z_to_t(field.z, dof)
+        return RandomField(field.statistic_name, (rows, dof), two_sided), heights
     return RandomField("z", two_sided=field.tail == "two-sided"), field.z

@@ -32,7 +32,7 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
     """
     alpha = check_level(settings.alpha)
     cluster_p = check_level(settings.cluster_p, "--cluster-p")
-    search = prepare_search(field, "rft-cluster")
+    search = prepare_search(field, "rft-cluster", extents=True)
     connectivity = read_connectivity(settings, NEIGHBOURS)
     note = _note(cluster_p)
     if note:

@@ -9,6 +9,7 @@ at 513 nodes; between them z follows from its derivatives.
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -226,14 +227,40 @@ def z_to_t(z: ArrayLike, dof: ArrayLike) -> Floats:
     t = np.where(np.isinf(dof), size, t)
     far = np.flatnonzero((size >= _FAR) & np.isfinite(dof) & np.isfinite(size))
     if far.size:
-        low, high = np.zeros(far.size), np.full(far.size, 700.0)
-        for _ in range(60):  # 700 / 2**60: the last bit of log t
-            middle = 0.5 * (low + high)
-            below = t_to_z(np.exp(middle), dof.flat[far]) < size.flat[far]
-            low, high = np.where(below, middle, low), np.where(below, high, middle)
         t = t.copy()
-        t.flat[far] = np.exp(high)
+        t.flat[far] = _invert(size.flat[far], lambda at: t_to_z(at, dof.flat[far]))
     return np.copysign(t, z)
+
+
+def z_to_f(z: ArrayLike, rows: float, dof: float) -> Floats:
+    """Return the F of the same upper-tail probability as z; the inverse of `f_to_z`.
+
+    Parameters
+    ----------
+    z : array_like
+    rows, dof : float
+        Degrees of freedom, both finite.
+    """
+    z = np.asarray(z, dtype=np.float64)
+    with np.errstate(divide="ignore"):  # the smaller of the two tails, so that neither is rounded to 1
+        upper = special.betaincinv(0.5 * dof, 0.5 * rows, special.ndtr(-z))
+        lower = special.betaincinv(0.5 * rows, 0.5 * dof, special.ndtr(z))
+        f = dof / rows * np.where(z > 0.0, 1.0 / upper - 1.0, lower / (1.0 - lower))
+    far = np.flatnonzero(z >= _FAR)
+    if far.size:
+        f = np.array(f)
+        f.flat[far] = _invert(z.flat[far], lambda at: f_to_z(at, rows, dof))
+    return f
+
+
+def _invert(z: Floats, z_of: Callable[[Floats], Floats]) -> Floats:
+    """Find the statistics, above 1, that have these z, by bisection on their logarithms."""
+    low, high = np.zeros(z.size), np.full(z.size, 700.0)
+    for _ in range(60):  # 700 / 2**60: the last bit of the logarithm
+        middle = 0.5 * (low + high)
+        below = z_of(np.exp(middle)) < z
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return np.exp(high)
 
 
 def f_to_z(f: ArrayLike, dof1: ArrayLike, dof2: ArrayLike) -> Floats:

@@ -101,13 +101,14 @@ def _null_shape(null: Null, inference: Inference, significance: Significance) ->
 def make_field(target: Target, estimate: Estimate, test: Test, smoothness: Smoothness | None = None) -> Field:
     """Collect what inference sees of one test."""
     fitted = estimate.tests[test.name]
-    dof = None
+    smallest, largest = None, None
     known = estimate.dof_of(test.name)
-    if fitted.statistic is not None and known is not None:
+    if fitted.statistic is not None and known is not None and fitted.estimable.any():
         there = known[fitted.estimable]
-        if there.size and np.isfinite(there[0]) and (there == there[0]).all():
+        if np.isfinite(there.min()):
             rows = float(np.linalg.matrix_rank(test.weights)) if fitted.statistic_name == "F" else 1.0
-            dof = (rows, float(there[0]))
+            smallest = (rows, float(there.min()))
+            largest = float(there.max()) if there.max() > there.min() else None
     return Field(
         z=fitted.z,
         tail=test.tail,
@@ -116,7 +117,8 @@ def make_field(target: Target, estimate: Estimate, test: Test, smoothness: Smoot
         log10_p=np.where(fitted.estimable, z_to_log10p(fitted.z, test.tail), 0.0),
         statistic=fitted.statistic,
         statistic_name=fitted.statistic_name,
-        dof=dof,
+        dof=smallest,
+        largest_dof=largest,
         smoothness=smoothness,
     )
 

@@ -1,6 +1,7 @@
 """The clusters table against hand-made maps, a brute-force scan, and nilearn."""
 
 import time
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -12,8 +13,9 @@ from scipy.stats import norm
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Significance
 from ibma_app.core.grid import Grid
-from ibma_app.core.inference_facts import sidecar_of
-from ibma_app.inference import clusters
+from ibma_app.core.inference_facts import sidecar_of, with_caveat
+from ibma_app.core.methods import InferenceSettings
+from ibma_app.inference import clusters, find_inference
 from ibma_app.inference.clusters import apply_min_extent, tabulate_clusters
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2.0, 0, -126], [0, 0, 2.0, -72], [0, 0, 0, 1]])
@@ -213,12 +215,54 @@ def test_min_extent_leaves_table_and_mask():
     significance = above(field, 3.0)
     kept = apply_min_extent(field, significance, 2)
     assert kept.significant.sum() == 3
-    assert sidecar_of(kept.facts)["MinExtent"] == 2
+    assert kept.z_threshold == 4.0  # of the voxels that still are; before, the threshold itself
     np.testing.assert_array_equal(kept.log10_p, significance.log10_p)
     assert [row.n_voxels for row in tabulate_clusters(field, kept)] == [3]
     assert apply_min_extent(field, significance, 1) is significance
     with pytest.raises(UsageError, match="--min-extent"):
         apply_min_extent(field, significance, -1)
+
+
+def with_small_clusters():
+    """A field with a large weak cluster and a stronger one of one voxel; and a weakest voxel, alone."""
+    volume = np.zeros((10, 10, 10))
+    volume[1:4, 1:4, 1] = 5.0
+    volume[6, 6, 6] = 8.0
+    volume[8, 8, 8] = 4.6
+    return make_field(volume)
+
+
+@pytest.mark.parametrize("name", ["fdr", "fdr-by", "bonferroni", "ari", "uncorrected"])
+def test_min_extent_says_what_still_holds(name):
+    field, inference = with_small_clusters(), find_inference(name)
+    found = inference.infer(field, None, InferenceSettings())
+    assert found.significant.sum() == 11
+    assert found.z_threshold == 4.6
+    kept = apply_min_extent(field, found, 5)
+    assert kept.significant.sum() == 9
+    assert kept.z_threshold == 5.0  # a voxel that is still significant
+    told, before = sidecar_of(kept.facts), sidecar_of(found.facts)
+    assert told["MinExtent"] == 5
+    assert "MinExtent" not in before
+    if name.startswith("fdr"):
+        rate = before["Controls"]
+        assert told["Controls"] == f"{rate} before clusters of fewer than 5 voxels were left out, not after"
+        assert told["Caveat"].startswith(f"the {rate} holds for all voxels that pass")
+        assert "max-stat or cluster-mass, or ari" in told["Caveat"]
+    else:  # any subset keeps a family-wise rate, a voxel's own, and the bounds of all sets
+        assert told["Controls"] == before["Controls"]
+        assert "Caveat" not in told
+    nothing = apply_min_extent(field, found, 100)
+    assert not nothing.significant.any()
+    assert nothing.z_threshold is None
+
+
+def test_caveats_add_up():
+    field = with_small_clusters()
+    found = find_inference("fdr").infer(field, None, InferenceSettings())
+    found = replace(found, facts=with_caveat(found.facts, "p are too small"))
+    told = sidecar_of(apply_min_extent(field, found, 5).facts)["Caveat"]
+    assert told.startswith("p are too small; the false discovery rate holds")
 
 
 def test_a_thousand_clusters_at_2_mm_in_time():

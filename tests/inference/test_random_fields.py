@@ -96,13 +96,57 @@ def test_f_tests_have_the_f_field():
     assert found.significant.any()
 
 
-def test_dof_that_vary_leave_the_gaussian_field():
-    field = replace(make_field(blobs()), dof=None)
-    found = VOXEL.infer(field, None, DEFAULT)
+def vary(field, some, dof):
+    """Give some voxels more dof at the same p, as the map's t there would have; the field's stay the smallest."""
+    statistic = field.statistic.copy()
+    if field.statistic_name == "F":
+        statistic[some] = stats.f.isf(stats.f.sf(statistic[some], *field.dof), field.dof[0], dof)
+    else:
+        statistic[some] = -stats.t.isf(stats.t.cdf(statistic[some], field.dof[1]), dof)
+    return replace(field, statistic=statistic, largest_dof=dof)
+
+
+@pytest.mark.parametrize("name", ["t", "F"])
+def test_voxels_of_more_dof_are_searched_as_if_they_had_the_fewest(name):
+    volume = np.clip(blobs(), -12.0, 12.0)
+    same = make_field(volume**2, tail="positive", name="F", rows=3.0) if name == "F" else make_field(volume)
+    some = np.arange(same.z.size) % 3 == 0
+    found = VOXEL.infer(vary(same, some, 40.0), None, DEFAULT)
+    expected = VOXEL.infer(same, None, DEFAULT)
+    # z and p of all voxels are the same, and so is all that is found
+    np.testing.assert_allclose(found.log10_p, expected.log10_p, rtol=1e-7, atol=1e-9)
+    assert 0 < found.significant.sum() < 100
     told = sidecar_of(found.facts)
-    assert told["RandomField"] == "Gaussian field of z, both signs (degrees of freedom vary between voxels)"
-    height = told["HeightThreshold"]
-    np.testing.assert_array_equal(found.significant, np.abs(field.z) >= height)
+    assert told["HeightThreshold"] == sidecar_of(expected.facts)["HeightThreshold"]
+    assert "14 degrees of freedom (the smallest of the mask)" in told["RandomField"]
+
+
+def test_one_voxel_of_fewer_dof_does_not_make_the_gaussian_field():
+    field = make_field(blobs(), dof=6.0, fwhm=(7.0, 7.0, 7.0))
+    one = np.zeros(field.z.size, dtype=bool)
+    one[0] = True
+    varied = vary(field, ~one, 7.0)
+    gaussian = sidecar_of(VOXEL.infer(replace(varied, statistic=None, dof=None), None, DEFAULT).facts)
+    told = sidecar_of(VOXEL.infer(varied, None, DEFAULT).facts)
+    assert gaussian["RandomField"] == "Gaussian field of z, both signs"
+    z_of = stats.norm.isf(stats.t.sf(told["HeightThreshold"], 6))
+    assert z_of > gaussian["HeightThreshold"] + 0.05  # its peaks are more frequent: they must be higher in z
+
+
+def test_clusters_are_those_of_the_most_dof():
+    same = make_field(blobs(1) * 1.8)
+    varied = vary(same, np.arange(same.z.size) % 3 == 0, 40.0)
+    settings = InferenceSettings(cluster_p=0.01)
+    told = sidecar_of(CLUSTER.infer(varied, None, settings).facts)
+    assert told["RandomField"] == "t field with 40 degrees of freedom (the largest of the mask), both signs"
+    assert told["ClusterFormingHeight"] == pytest.approx(stats.t.isf(0.005, 40))
+    resels = count_resels(varied.grid.mask, (3.0, 2.5, 2.0))
+    level = cluster_level(RandomField("t", (1.0, 40.0), True), stats.t.isf(0.005, 40), resels, [])
+    assert told["ExpectedVoxelsPerCluster"] == pytest.approx(level.expected_resels * 15.0)
+    # clusters of more dof are larger by chance: what is found is not more
+    before = sidecar_of(CLUSTER.infer(same, None, settings).facts)
+    assert told["ExpectedVoxelsPerCluster"] > before["ExpectedVoxelsPerCluster"]
+    assert told["NumberOfClusters"] == before["NumberOfClusters"]
 
 
 @pytest.mark.parametrize("inference", [VOXEL, CLUSTER])

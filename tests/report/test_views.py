@@ -21,7 +21,7 @@ from ibma_app.report.views import view_inference
 NULL = NullShape(2.0, 5.0, (1, 4, 90, 3), 4.5, 2, 100, 4.2)
 
 
-GAUSS = RandomFieldFacts("z", (1.0, np.inf), True, False, (8.0, 12.0, 16.0), (1.0, 2.0, 30.5, 400.0), 9, 70)
+GAUSS = RandomFieldFacts("z", (1.0, np.inf), True, "", (8.0, 12.0, 16.0), (1.0, 2.0, 30.5, 400.0), 9, 70)
 
 
 @pytest.fixture

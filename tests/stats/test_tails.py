@@ -11,6 +11,7 @@ from ibma_app.stats.tails import (
     p_to_z,
     t_to_z,
     z_from_log_sf,
+    z_to_f,
     z_to_log10p,
     z_to_log_sf,
     z_to_t,
@@ -152,3 +153,13 @@ def test_z_to_t_inverts_t_to_z(dof):
     # t_to_z is exact to 1e-9; the way back through stdtrit to about 1e-10 of t
     # (SciPy before 1.17 gives 1e-16 for the median)
     np.testing.assert_allclose(t_to_z(z_to_t(z, dof), dof), z, rtol=1e-8, atol=1e-15)
+
+
+@pytest.mark.parametrize(("rows", "dof"), [(1.0, 0.8), (1.0, 7.0), (2.0, 3.3), (3.0, 12.0), (10.0, 500.0)])
+def test_z_to_f_inverts_f_to_z(rows, dof):
+    z = np.array([-20.0, -3.0, -0.5, 0.0, 1e-3, 0.7, 2.0, 6.0, 19.99, 20.0, 25.0, 37.0])
+    f = z_to_f(z, rows, dof)
+    assert (np.diff(f) > 0).all()
+    # far below the median F is tiny, and z changes slowly with it
+    np.testing.assert_allclose(f_to_z(f, rows, dof), z, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(f[4:7], stats.f.isf(stats.norm.sf(z[4:7]), rows, dof), rtol=1e-9)

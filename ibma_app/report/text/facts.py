@@ -38,7 +38,7 @@ def describe_control(facts: Iterable[Facts]) -> str:
         return ""
     if level.is_bound:
         return f"{level.controls}, confidence {format_number(level.confidence)} %"
-    return f"{level.controls} at most {format_number(level.alpha)}"
+    return f"{level.controls} at most {format_number(level.alpha)}{level.not_held}"
 
 
 def format_fwhm(field: RandomFieldFacts) -> str:
@@ -52,7 +52,9 @@ def format_score(facts: ResamplingFacts) -> str:
 
 
 def _level(facts: LevelFacts) -> list[Labelled]:
-    return [("Voxels tested", format_number(facts.n_tests))]
+    tested = ("Voxels tested", format_number(facts.n_tests))
+    extent = facts.min_extent
+    return [tested, *([("Smallest cluster kept", f"{format_number(extent)} voxels")] if extent > 1 else [])]
 
 
 def _threshold(facts: ThresholdFacts) -> list[Labelled]:

@@ -61,6 +61,11 @@ def decision_paragraph(results: Results) -> str:
     extent = results.settings.get("min_extent")
     if isinstance(extent, int) and extent > 1:
         parts.append(f"Clusters of fewer than {extent} voxels were left out of tables and thresholded maps.")
+        lost = dict.fromkeys(run.name for run in runs if (level := run.find(LevelFacts)) and not level.holds)
+        if lost:
+            parts.append(
+                f"The rate of {and_(lost)} is that of all voxels that passed: it is not controlled among those kept."
+            )
     return " ".join(part for part in parts if part)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ibma_app.core.inference_facts import (
     ClusterFacts,
     ExtentFacts,
+    LevelFacts,
     RandomFieldFacts,
     ResamplingFacts,
     ThresholdFacts,
@@ -140,7 +141,9 @@ def _height(finding: Finding, tail: str) -> tuple[str, float | None]:
         return FORMING, clusters.forming_z if clusters.forming_z is not None else _z_of(clusters.forming_p, tail)
     if finding.z_threshold is not None:
         return SMALLEST, abs(float(finding.z_threshold))
-    needed = _needed(finding, tail)
+    needed, level = _needed(finding, tail), find_fact(finding.facts, LevelFacts)
+    if level is not None and level.min_extent > 1:
+        return f"no cluster of {level.min_extent} voxels is significant", needed
     return ("no voxel is significant" if needed is None else NEEDED), needed
 
 

@@ -93,7 +93,7 @@ def test_facts_with_units():
         describe_facts(
             [
                 RandomFieldFacts(
-                    "z", (1.0, np.inf), two_sided=True, dof_vary=False, fwhm=(14.21, 14.24, 14.505),
+                    "z", (1.0, np.inf), two_sided=True, dof_of="", fwhm=(14.21, 14.24, 14.505),
                     resels=(1.0, 33.4, 363.8, 1274.68), n_maps=9, n_voxels=70,
                 ),
                 ResamplingFacts(5000, False, FLIPS, 2e-4, 58.0, "voxels", 0),

@@ -146,7 +146,7 @@ RELABELLING = Relabelling(flips=False, of="residuals", whole="clusters")
         ThresholdFacts(None),
         ClusterFacts(0.001),
         NeighbourFacts(26),
-        RandomFieldFacts("t", (1.0, math.inf), True, False, (6.0, 6.5, 7.0), (1.0, 2.0, 3.0, 4.5), 9, 70, 4.9),
+        RandomFieldFacts("t", (1.0, math.inf), True, "", (6.0, 6.5, 7.0), (1.0, 2.0, 3.0, 4.5), 9, 70, 4.9),
         ExtentFacts(3.1, 1.5, 10.25, None),
         ResamplingFacts(512, True, RELABELLING, 1 / 256, 3.5, tail_fitted=True),
         Fact("Some", (1, 2.5, "x")),
