@@ -28,8 +28,8 @@ from ibma_app.estimators import find_estimator  # noqa: E402
 from ibma_app.inference import INFERENCES, find_inference  # noqa: E402
 from ibma_app.stream.estimate import Model, estimate_maps  # noqa: E402
 from ibma_app.stream.resampling.resample import score_resamples  # noqa: E402
+from ibma_app.stream.residuals.smoothness import estimate_smoothness  # noqa: E402
 from ibma_app.stream.row_store import RowStore  # noqa: E402
-from ibma_app.stream.smoothness import estimate_smoothness  # noqa: E402
 from ibma_app.stream.stack import Stack  # noqa: E402
 from ibma_app.workflows.infer import make_field  # noqa: E402
 

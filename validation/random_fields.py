@@ -32,8 +32,8 @@ from ibma_app.inference import find_inference  # noqa: E402
 from ibma_app.inference.ari import bound_discoveries  # noqa: E402
 from ibma_app.inference.clusters import apply_min_extent, find_clusters  # noqa: E402
 from ibma_app.stream.estimate import Model, estimate_maps  # noqa: E402
+from ibma_app.stream.residuals.smoothness import estimate_smoothness  # noqa: E402
 from ibma_app.stream.row_store import RowStore  # noqa: E402
-from ibma_app.stream.smoothness import estimate_smoothness  # noqa: E402
 from ibma_app.stream.stack import Stack  # noqa: E402
 from ibma_app.workflows.infer import make_field  # noqa: E402
 

@@ -1,6 +1,7 @@
 """A design matrix, and the tests on its columns."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,7 @@ class Design:
     """(K,) 0 to m - 1: maps of one number have an effect in common. Participants where they have several maps, whatever
     the clusters; else the clusters. None: none have."""
     unit_name: str = ""  # the column that names them
+    groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # covariate -> (K,) the group of each map
 
     @property
     def one_sample(self) -> bool:

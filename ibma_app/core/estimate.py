@@ -1,6 +1,6 @@
 """What an estimator returns, and what inference sees of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,9 +46,16 @@ class Estimate:
     i2_within: Floats | None = None  # (B,) percent: the part of omega2
     pilower: Floats | None = None  # (B,) 95 % prediction interval (one-sample designs)
     piupper: Floats | None = None  # (B,)
+    tau2_groups: Mapping[str, Floats] | None = None  # group -> (B,): in place of tau2, where each group has its own
     tau2_lower: Floats | None = None  # (B,) 95 % Q-profile interval, when asked for
     tau2_upper: Floats | None = None  # (B,)
     identical: NDArray[np.bool_] | None = None  # (B,) effects identical: not estimable
+
+    def tau2_of(self, groups: Sequence[str] | None, where: slice) -> Floats | None:
+        """Return tau2 at some voxels, (M,); of maps in groups that have their own (K,) that of each map, (K, M)."""
+        if self.tau2_groups is not None and groups is not None:
+            return np.stack([self.tau2_groups[group][where] for group in groups])
+        return None if self.tau2 is None else self.tau2[where]
 
     def dof_of(self, test: str) -> Floats | None:
         """Return the denominator dof of a test by its name, (B,); None for z statistics."""

@@ -107,6 +107,12 @@ def _code(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_CODE]
 
 
+def group_label(column: str, group: str) -> str:
+    """Make a label from a covariate and one of its groups: ``site``, ``Gent 2`` -> ``SiteGent2``."""
+    parts = (make_label(part) for part in (column, group))
+    return "".join(part[:1].upper() + part[1:] for part in parts)
+
+
 def camel_case(name: str) -> str:
     """Make a label from the name of a method: ``stouffer-rfx`` -> ``stoufferRfx``."""
     first, *rest = [piece for piece in re.split(r"[^a-zA-Z0-9]+", name) if piece]

@@ -34,7 +34,7 @@ class Citation:
 class Setting:
     """One setting of a method: its valid choices, the first being the default."""
 
-    choices: tuple[Any, ...]  # of estimators texts; (): the method checks the value itself
+    choices: tuple[Any, ...]  # of estimators texts; (): the method checks the value itself, and "" is the default
     meaning: str
     label: str = ""  # on pages; "": its own name
     words: Mapping[str, str] = field(default_factory=dict)  # choice -> its words on pages; "": not shown
@@ -42,23 +42,30 @@ class Setting:
 
     def default(self, design: Design | None) -> str:
         """Return the choice when none is given."""
-        return self.choices[0] if self.of_design is None or design is None else self.of_design(design)
+        if self.of_design is not None and design is not None:
+            return self.of_design(design)
+        return self.choices[0] if self.choices else ""
 
 
 @dataclass(frozen=True)
 class Sentence:
     """A sentence on an estimator for the methods text, which is left out where it does not hold.
 
-    ``{units}`` in the text stands for what is combined: runs, subjects or studies.
+    ``{units}`` in the text stands for what is combined: runs, subjects or studies; a setting's name for its choice.
     """
 
     text: str
     level: str = ""  # "participant" or "group"; "": both
     when: Mapping[str, str] = field(default_factory=dict)  # setting -> the choice that it must have
+    unless: Mapping[str, str] = field(default_factory=dict)  # setting -> the choice that it must not have
 
     def holds(self, level: str, settings: Mapping[str, str]) -> bool:
         """Return whether the sentence is true at a level with these settings, defaults included."""
-        return self.level in ("", level) and all(settings.get(name) == choice for name, choice in self.when.items())
+        return (
+            self.level in ("", level)
+            and all(settings.get(name) == choice for name, choice in self.when.items())
+            and not any(settings.get(name) == choice for name, choice in self.unless.items())
+        )
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,12 @@ class Estimator:
     clusters: Callable[[Design, Mapping[str, str]], NDArray[np.int64] | None] | None = None
     """Returns the cluster of each map, (K,), where with these settings maps of one may depend on each other; else None.
     Whole clusters are relabelled."""
+    variance_groups: Callable[[Design, Mapping[str, str]], tuple[str, ...] | None] | None = None
+    """Returns the group of each map, (K,), where settings give each group a variance between maps of its own; else
+    None. Maps of different groups are not exchangeable then: residuals under the null change sign."""
+    if_groups_differ: str = ""
+    """The setting that lets groups of maps differ in variance, as a line of the configuration; ``{column}`` stands for
+    the covariate that names the groups. "": there is none."""
     check: Callable[[Design, Mapping[str, str]], tuple[str, ...]] | None = None
     """Refuses tests that it cannot answer with these settings (DataError); returns warnings."""
     far_tail: Callable[[Mapping[str, str]], str] | None = None

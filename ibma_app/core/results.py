@@ -142,6 +142,7 @@ class EstimatorResult:
     grid: Grid | None = None  # where its voxels are not those of the analysis's first estimator
     survey: tuple[MapSurvey, ...] = ()  # likewise
     peaks: tuple[PeakEvidence, ...] = ()  # for the page; empty where no page is made
+    facts: tuple[tuple[str, str], ...] = ()  # more on the fit, for the page: label and text
 
     def path(self, kind: str, *, test: str = "", inference: str = "") -> Path | None:
         """The file of a kind; None when there is none."""

@@ -29,6 +29,10 @@ EXCHANGEABILITY = "exchangeability"
 """Covariate that names blocks within which maps may be exchanged; negative blocks are exchanged as wholes."""
 
 
+MOST_GROUPS, LEAST_OF_GROUP = 8, 3
+"""A variable of the formula with as few values at most, each of as many maps at least, tells groups of maps."""
+
+
 def one_sample_design(n_maps: int) -> Design:
     """Return the design of an intercept alone, for any number of maps (one included)."""
     test = Test(INTERCEPT, np.ones((1, 1)))
@@ -43,6 +47,7 @@ def build_design(
     *,
     tail: str = "two-sided",
     advice: Callable[[], str] = str,
+    groupings: Collection[str] = (),
 ) -> Design:
     """Build the design that a formula describes.
 
@@ -61,6 +66,8 @@ def build_design(
     advice : callable, optional
         Returns what to do where subjects have several maps, and the formula has a column for each beside what does not
         vary within them.
+    groupings : collection of str
+        Covariates whose groups have variances of their own (``tau2_by``).
 
     Returns
     -------
@@ -105,6 +112,7 @@ def build_design(
         places=_places(data, clusters),
         units=units,
         unit_name=unit_name,
+        groupings=_groupings(observations, covariates, groupings, data),
     )  # fmt: skip
 
 
@@ -226,6 +234,21 @@ def _units(
     if key != "participant_id" or len(set(labels)) == len(labels):
         return clusters, name
     return pd.factorize(np.array(labels, dtype=object))[0].astype(np.int64), key
+
+
+def _groupings(
+    observations: Sequence[Observation], covariates: pd.DataFrame, named: Collection[str], data: pd.DataFrame
+) -> dict[str, tuple[str, ...]]:
+    """Return the group of each map, (K,), by covariate: those that are named, and the formula's few-valued ones."""
+    require_complete(observations, covariates, tuple(named), "tau2_by")
+    of_formula = [
+        name
+        for name in data.columns
+        if name not in UNIT_NAMES
+        and 2 <= (counts := data[name].value_counts()).size <= MOST_GROUPS
+        and counts.min() >= LEAST_OF_GROUP
+    ]
+    return {name: tuple(_plain_values(covariates[name]).astype(str)) for name in dict.fromkeys((*named, *of_formula))}
 
 
 def _places(data: pd.DataFrame, clusters: NDArray[np.int64] | None) -> NDArray[np.int64] | None:

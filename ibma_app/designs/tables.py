@@ -152,7 +152,9 @@ def _names_of(observations: Sequence[Observation], key: str, *, of_maps: bool) -
     return [one.label if of_maps else f"{prefix}{one.unit_label}" for one in observations]
 
 
-def require_complete(observations: Sequence[Observation], covariates: pd.DataFrame, names: Sequence[str]) -> None:
+def require_complete(
+    observations: Sequence[Observation], covariates: pd.DataFrame, names: Sequence[str], by: str = "The formula"
+) -> None:
     """Refuse covariates that do not exist or that an observation lacks.
 
     Parameters
@@ -163,6 +165,8 @@ def require_complete(observations: Sequence[Observation], covariates: pd.DataFra
         Of the same K rows, from `collect_covariates`.
     names : sequence of str
         Those that are used.
+    by : str
+        What names them, for the message.
 
     Raises
     ------
@@ -178,7 +182,7 @@ def require_complete(observations: Sequence[Observation], covariates: pd.DataFra
         nowhere = "no participants.tsv or studies.tsv lies beside the maps or in BIDS_DIR; name one with --covariates"
         found = f"{where} does not have" if file else f"is not in the maps' names ({nowhere})"
         raise DataError(
-            f"The formula names {', '.join(map(repr, unknown))}, which {found}.{hint} "
+            f"{by} names {', '.join(map(repr, unknown))}, which {found}.{hint} "
             f"Columns to choose from: {', '.join(known)}."
         )
     called = covariates.attrs.get(ROW_NAMES) or _names_of(observations, str(covariates.columns[0]), of_maps=False)

@@ -32,7 +32,7 @@ def check_settings(
         if key not in settings:
             menu = ", ".join(settings) or "none"
             raise UsageError(f"Estimator {name} has no setting {key!r}; its settings: {menu}.")
-        if value not in settings[key].choices:
+        if settings[key].choices and value not in settings[key].choices:
             menu = ", ".join(settings[key].choices)
             raise UsageError(f"Setting {key} of estimator {name} is {value!r}; choose from: {menu}.")
     return {key: given.get(key, setting.default(design)) for key, setting in settings.items()}

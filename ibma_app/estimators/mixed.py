@@ -7,7 +7,9 @@ from scipy import special
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
+from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Estimate
+from ibma_app.core.labels import find_clash, group_label
 from ibma_app.core.methods import Citation, Estimator, Sentence, Setting
 from ibma_app.estimators.from_kernels import (
     Floats,
@@ -21,6 +23,7 @@ from ibma_app.estimators.from_kernels import (
 from ibma_app.stats.mixed import fit_mixed
 from ibma_app.stats.tails import chi2_to_log10p
 from ibma_app.stats.tau2 import tau2_interval
+from ibma_app.stats.tau2_by_group import fit_by_group, group_rank
 
 SETTINGS = {
     "test": Setting(
@@ -39,6 +42,13 @@ SETTINGS = {
         "95 % interval of tau2 by Q profile",
         "95 % interval of tau²",
         {"no": "", "yes": "by Q profile"},
+    ),
+    "tau2_by": Setting(
+        (),
+        "a column of the covariates: each of its groups has a tau2 of its own, as where effects differ more among "
+        "patients than among controls",
+        "Groups with a tau² of their own",
+        {"": ""},
     ),
 }
 
@@ -61,9 +71,14 @@ WORDS = (
     Sentence("Wald standard errors were tested with t and F on the residual dof.", when={"test": "t"}),
     Sentence("Wald standard errors were tested with the normal distribution.", when={"test": "z"}),
     Sentence("The 95 % interval of tau2 is by the Q profile.", when={"tau2_ci": "yes"}),
+    Sentence(
+        "Each group of {tau2_by} had a tau2 of its own, estimated from its own maps by their rows of the design.",
+        unless={"tau2_by": ""},
+    ),
 )
 
 FEW_MAPS = 10
+FEW_OF_GROUP = 5
 _FAR_TAIL = {
     "knha": (
         "p of Knapp and Hartung's test are too small far out in the tail (p of 1e-5 come up 1.5 to 2.8 times too "
@@ -82,22 +97,79 @@ _FAR_TAIL = {
 """What was measured of the p of single voxels (validation/mixed_models.py), by the setting ``test``."""
 
 
+_FAR_TAIL_BY_GROUP = (
+    "t with a tau2 for each group has the degrees of freedom of all maps, where fewer tell the variance of the group "
+    "that varies most, so that small p are too small: use an inference that resamples"
+)
+
+
 def far_tail(settings: Mapping[str, str]) -> str:
     """Say what small p are worth; empty where they hold."""
-    return _FAR_TAIL.get(settings["test"], "")
+    return _FAR_TAIL_BY_GROUP if settings.get("tau2_by") else _FAR_TAIL.get(settings["test"], "")
+
+
+def variance_groups(design: Design, settings: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return the group of each map, (K,), whose tau2 is its own; None: there is one tau2.
+
+    Raises
+    ------
+    DataError
+        The design was built without that column.
+    """
+    column = settings.get("tau2_by", "")
+    if not column:
+        return None
+    if column not in design.groupings:
+        raise DataError(f"tau2_by names {column!r}, and the design has no groups of that name.")
+    return design.groupings[column]
 
 
 def check(design: Design, settings: Mapping[str, str]) -> tuple[str, ...]:
-    """Warn of few maps, with which the default test costs power."""
-    n_maps = len(design.matrix)
+    """Warn of few maps, with which the default test costs power; refuse groups whose tau2 cannot be estimated.
+
+    Raises
+    ------
+    DataError
+        One group alone, or a group with too few maps.
+    UsageError
+        An interval of tau2 together with groups.
+    """
+    n_maps, groups = len(design.matrix), variance_groups(design, settings)
+    notes = () if groups is None else _check_groups(design, settings, groups)
     if settings["test"] != "adhoc" or n_maps >= FEW_MAPS:
-        return ()
+        return notes
     power = "is nearly powerless" if n_maps <= 5 else "costs power"
     return (
+        *notes,
         f"With {n_maps} maps the default test of mixed models (adhoc: standard errors are never made smaller) keeps "
         "its "
         f'level but {power}. test = "knha" finds more and errs more often than it says; ols, or an inference that '
         "resamples keeps the level whatever the number of maps.",
+    )
+
+
+def _check_groups(design: Design, settings: Mapping[str, str], groups: tuple[str, ...]) -> tuple[str, ...]:
+    column, found = settings["tau2_by"], {label: np.array(groups) == label for label in sorted(set(groups))}
+    if len(found) == 1:
+        raise DataError(f"tau2_by = {column!r}: all maps are of one group, {groups[0]!r}. Leave tau2_by out.")
+    clash = find_clash((group_label(column, label), label) for label in found)
+    if clash is not None:
+        raise DataError(f"tau2_by = {column!r}: the names of groups {clash[1]!r} and {clash[2]!r} are alike.")
+    if settings["tau2_ci"] == "yes":
+        raise UsageError("There is no interval of tau2 for groups: leave tau2_ci or tau2_by out.")
+    for label, rows in found.items():
+        least = group_rank(design.matrix[rows]) + 1
+        if rows.sum() < least:
+            raise DataError(
+                f"tau2_by = {column!r}: group {label!r} has {rows.sum()} map(s), and its tau2 needs {least} or more "
+                f"(--formula {design.formula!r}). Leave its maps out, or name a column with fewer groups."
+            )
+    few = [f"{label} ({rows.sum()})" for label, rows in found.items() if rows.sum() < FEW_OF_GROUP]
+    if not few:
+        return ()
+    return (
+        f"tau2_by = {column!r}: groups with fewer than {FEW_OF_GROUP} maps: {', '.join(few)}. Their tau2 is hardly "
+        "known.",
     )
 
 
@@ -157,6 +229,8 @@ def fit_mixed_effects(block: VoxelBlock, design: Design, method: str, settings: 
         As given by the user.
     """
     chosen = check_settings(method, SETTINGS, settings)
+    if chosen["tau2_by"]:
+        return _fit_groups(block, design, method, chosen)
     frame = frame_of(design)
     maps = kind_of(block, "effect"), kind_of(block, "variance"), covered_of(block)
     fitted = fit_mixed(*maps, frame, method, chosen["test"])
@@ -192,6 +266,26 @@ def fit_mixed_effects(block: VoxelBlock, design: Design, method: str, settings: 
     )
 
 
+def _fit_groups(block: VoxelBlock, design: Design, method: str, chosen: Mapping[str, str]) -> Estimate:
+    """Fit with a tau2 for each group; Knapp and Hartung's scale is of all maps, as in metafor's scale models."""
+    frame, labels = frame_of(design), variance_groups(design, chosen)
+    assert labels is not None
+    names, codes = np.unique(np.array(labels, dtype=object), return_inverse=True)
+    maps = kind_of(block, "effect"), kind_of(block, "variance"), covered_of(block)
+    fitted = fit_by_group(*maps, design.matrix, frame, codes.astype(np.int64), method, chosen["test"])
+    left = left_dof(fitted.counts)
+    dof = None if chosen["test"] == "z" else left
+    return Estimate(
+        test_estimates(design, frame, fitted.tested, dof),
+        fitted.counts[0],
+        dof=dof,
+        tau2_groups=dict(zip(names.tolist(), fitted.tau2, strict=True)),
+        q=fitted.q,
+        q_log10p=chi2_to_log10p(fitted.q, left),
+        identical=fitted.identical,
+    )
+
+
 def record(name: str, title: str, fit: Callable[..., Estimate], *citations: Citation) -> Estimator:
     """Make the record of a mixed-effects estimator."""
     return Estimator(
@@ -204,6 +298,8 @@ def record(name: str, title: str, fit: Callable[..., Estimate], *citations: Cita
         weights="variance",
         has_residuals=True,
         far_tail=far_tail,
+        variance_groups=variance_groups,
+        if_groups_differ='tau2_by = "{column}"',
         check=check,
         gives=("tau2", "q", "i2", "h2", "prediction"),
         settings=SETTINGS,

@@ -225,4 +225,5 @@ ESTIMATOR = Estimator(
     settings=_SETTINGS,
     check=check,
     clusters=clusters_of,
+    if_groups_differ='errors = "sandwich"',
 )

@@ -22,9 +22,12 @@ Floats = NDArray[np.float64]
 
 TESTLESS = (
     "n", "dof", "tau2", "q", "i2", "h2", "sigma2", "icc", "omega2", "i2between", "i2within", "pilower", "piupper",
-    "design",
+    "design", "skewness",
 )  # fmt: skip
 """Kinds that belong to no test: their file names have no ``test-``."""
+
+
+OF_TAU2 = ("tau2", "tau2lower", "tau2upper")
 
 
 class ResultMaps:
@@ -49,7 +52,7 @@ class ResultMaps:
 
     def path(self, kind: str, inference: str = "") -> Path | None:
         """The file of a kind, or None when there is none."""
-        names = ("", *self._names) if kind in TESTLESS else self._names
+        names = ("", *self._names) if kind in TESTLESS or kind.startswith("tau2") else self._names
         for name in names:
             found = self.result.path(kind, test=name, inference=inference)
             if found is not None:
@@ -82,6 +85,12 @@ class ResultMaps:
         """The file's sidecar; {} when there is no such map."""
         path = self.path(kind)
         return {} if path is None else read_sidecar(path)
+
+    def tau2_of_groups(self) -> dict[str, Floats]:
+        """The tau2 of each group on the whole grid, (X, Y, Z), where groups have their own; {} elsewhere."""
+        kinds = [file.kind for file in self.result.files if file.kind.startswith("tau2") and file.kind not in OF_TAU2]
+        found = ((self.sidecar(kind).get("Group", kind), self.volume(kind)) for kind in kinds)
+        return {str(group): volume for group, volume in found if volume is not None}
 
     @property
     def findings(self) -> tuple[Finding, ...]:

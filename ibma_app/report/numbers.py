@@ -103,6 +103,7 @@ class FitNumbers:
     share_tau2: float | None = None  # percent of voxels where tau2 > 0
     median_i2: float | None = None
     median_q: float | None = None
+    median_tau2_of: tuple[tuple[str, float | None], ...] = ()  # group -> median, where groups have their own tau2
 
 
 def describe_fit(maps: ResultMaps) -> FitNumbers:
@@ -120,6 +121,9 @@ def describe_fit(maps: ResultMaps) -> FitNumbers:
         share_tau2=None if tau2 is None or not tau2.size else float(100.0 * np.mean(tau2 > 0)),
         median_i2=_median(i2),
         median_q=_median(q),
+        median_tau2_of=tuple(
+            (group, _median(volume[maps.grid.mask])) for group, volume in maps.tau2_of_groups().items()
+        ),
     )
 
 

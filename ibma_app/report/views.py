@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.labels import group_label
 from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.images.spaces import lies_in_mni152
 from ibma_app.report.evidence import view_evidence
@@ -77,6 +78,7 @@ def fit_facts(fit: FitNumbers, units: str) -> list[Fact]:
     if fit.median_tau2 is not None:
         facts.append((f"Median tau²{squared}", fit.median_tau2))
         facts.append(("Voxels with tau² > 0 (%)", fit.share_tau2))
+    facts += [(f"Median tau²{squared}, {group}", median) for group, median in fit.median_tau2_of]
     if fit.median_i2 is not None:
         facts.append(("Median I² (%)", fit.median_i2))
     if fit.median_q is not None:
@@ -103,7 +105,11 @@ def estimator_view(result: EstimatorResult, results: Results, sheet: Sheet, numb
         "name": result.estimator.name,
         "title": result.estimator.title[:1].upper() + result.estimator.title[1:],
         "reason": f"Chosen by auto: {why}." if why else "",
-        "facts": [*fit_facts(describe_fit(first), units), *describe_settings(result.estimator, result.settings)],
+        "facts": [
+            *fit_facts(describe_fit(first), units),
+            *result.facts,
+            *describe_settings(result.estimator, result.settings),
+        ],
         "tests": tests,
         "n_voxels": results.grid.n_voxels,
         "pictures": pictures,
@@ -243,13 +249,17 @@ def _fit_pictures(maps: ResultMaps, results: Results, plan: SlicePlan, units: st
         text = f"Number of maps (of {total}) that cover each voxel. {NEUROLOGICAL}"
         scale = positive_scale(n[inside], "maps at the voxel (n)", low=_least(n[inside]), high=float(total))
         pictures.append(with_ending(draw_mosaic(plan, n, scale, text), "stat-n_slices"))
-    if tau2 is not None and inside.any():
-        tau = np.sqrt(np.maximum(tau2, 0.0))
-        text = f"tau, the standard deviation of true effects between {_plural(results)}. {NEUROLOGICAL}"
-        label = _with_units("tau", units)
-        pictures.append(
-            with_ending(draw_mosaic(plan, tau, positive_scale(tau[inside], label), text), "stat-tau_slices")
-        )
+    between = {} if tau2 is None else {"": tau2}
+    between |= maps.tau2_of_groups()
+    for of, values in between.items():
+        if not inside.any():
+            break
+        tau = np.sqrt(np.maximum(values, 0.0))
+        whom = f"{_plural(results)} ({of})" if of else _plural(results)
+        text = f"tau, the standard deviation of true effects between {whom}. {NEUROLOGICAL}"
+        scale = positive_scale(tau[inside], _with_units("tau", units))
+        ending = f"stat-tau{group_label('', of)}_slices"
+        pictures.append(with_ending(draw_mosaic(plan, tau, scale, text), ending))
     if i2 is not None and inside.any():
         text = f"I², the share of the variation that sampling error does not explain. {NEUROLOGICAL}"
         scale = positive_scale(i2[inside], "I² (%)", high=100.0)

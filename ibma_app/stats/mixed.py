@@ -281,3 +281,24 @@ def fit_mixed(effect: Floats, variance: Floats, covered: Bools, frame: Frame, me
     """
     choices = _Choices(True, _SCALES[test], False, LIKELY.get(method, -1))
     return _fit_all(effect, variance, covered, frame, choices, method)
+
+
+def fit_totals(effect: Floats, total: Floats, covered: Bools, frame: Frame, test: str) -> MixedFit:
+    """Fit a mixed-effects model at each voxel whose variances are known, each map's tau2 included.
+
+    Parameters
+    ----------
+    effect, covered, frame, test
+        As in `fit_mixed`.
+    total : ndarray, shape (K, B), C order
+        Sampling variance plus tau2 of each map.
+
+    Returns
+    -------
+    MixedFit
+        Nothing is estimable where n <= rank. Its summary is that of no further heterogeneity: tau2 is 0.
+    """
+    out, workspace = _new_fit(frame, effect.shape[1]), new_workspace(frame)
+    for group in group_voxels(covered, frame):
+        _fit(effect, total, group, frame, workspace, _Choices(True, _SCALES[test], False, -1), out)
+    return out

@@ -31,6 +31,17 @@ class Model:
         known = self.estimator.clusters
         return None if known is None else known(self.design, self.settings)
 
+    @property
+    def variance_groups(self) -> tuple[str, ...] | None:
+        """The group of each map, (K,), where each group has a variance between maps of its own; else None."""
+        known = self.estimator.variance_groups
+        return None if known is None else known(self.design, self.settings)
+
+    @property
+    def relabels(self) -> str | None:
+        """What residuals under the null are relabelled of, "effect" or "z"; None: the tested regressors are."""
+        return self.estimator.relabels if self.variance_groups is None else "effect"
+
     def fit(self, block: VoxelBlock) -> Estimate:
         """Fit it at the voxels of a block."""
         result: Estimate = self.estimator.fit(block, self.design, **self.settings)

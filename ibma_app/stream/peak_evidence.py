@@ -67,7 +67,9 @@ def read_peaks(
         block = stack.read(at, at + 1)
         tau2 = None if estimate.tau2 is None else float(estimate.tau2[at])
         combined = _combined(estimate, test, at)
-        maps = _maps_at(block, alone, combined, tau2 or 0.0)
+        between = estimate.tau2_of(model.variance_groups, slice(at, at + 1))
+        of_maps = np.broadcast_to(0.0 if between is None else between, block.covered.shape)[:, 0]
+        maps = _maps_at(block, alone, combined, of_maps)
         x, y, z = (stack.grid.affine @ np.append(inside[at], 1.0))[:3]
         i, j, k = inside[at]
         peaks.append(
@@ -117,7 +119,7 @@ def _combined(estimate: Estimate, test: Test, at: int) -> Combined:
     )
 
 
-def _maps_at(block: VoxelBlock, model: Model, combined: Combined, tau2: float) -> tuple[MapAtPeak, ...]:
+def _maps_at(block: VoxelBlock, model: Model, combined: Combined, tau2: Floats) -> tuple[MapAtPeak, ...]:
     """Return the value of each map that covers the voxel, and the test without it; the model has one test."""
     estimator, alone = model.estimator, model.design
     rows = np.flatnonzero(block.covered[:, 0])
@@ -127,7 +129,7 @@ def _maps_at(block: VoxelBlock, model: Model, combined: Combined, tau2: float) -
     variance = block.variance[rows, 0] if "variance" in estimator.needs and block.variance is not None else None
     weights = None
     if estimator.weights == "variance" and variance is not None:
-        weights = 1.0 / (variance + tau2)
+        weights = 1.0 / (variance + tau2[rows])
     elif estimator.weights == "sample_size" and block.sample_size is not None:
         weights = np.sqrt(block.sample_size[rows])
     matrix, tested = alone.matrix[rows], np.atleast_2d(alone.tests[0].weights)

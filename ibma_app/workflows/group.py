@@ -36,13 +36,14 @@ from ibma_app.workflows.choose_peaks import gather_peaks
 from ibma_app.workflows.infer import infer_all
 from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_group
-from ibma_app.workflows.plan.choose_estimators import Choice, choose_estimators, modelled_advice
+from ibma_app.workflows.plan.choose_estimators import Choice, choose_estimators, modelled_advice, varying_groups
 from ibma_app.workflows.plan.find_inputs import Gathered, gather
 from ibma_app.workflows.run.log import RunRecord, as_ibma_error, log_outcome, run_folder
 from ibma_app.workflows.run.resources import make_checkpoints, open_workers, resources_for
 from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
 from ibma_app.workflows.write.maps import Target, earlier_files, estimator_result, write_design, write_maps
+from ibma_app.workflows.write.residual_notes import look_at_residuals
 from ibma_app.workflows.write.robust_errors import dof_notes, error_sidecar, log_dof
 from ibma_app.workflows.write.saved_results import keep_results
 
@@ -271,7 +272,7 @@ def prepare(
     covariates = collect_covariates(analysis.observations, gathered.table, key, gathered.table_path)
     design = build_design(
         analysis.observations, covariates, options.formula, tests, tail=options.tail,
-        advice=lambda: modelled_advice(analysis),
+        advice=lambda: modelled_advice(analysis), groupings=varying_groups(options),
     )  # fmt: skip
     return design, choose_estimators(analysis, options, design)
 
@@ -296,6 +297,9 @@ def _fit(
     common = sidecars.analysis_sidecar(analysis, design, stack.survey, choice, options.units, tell(warnings))
     common |= error_sidecar(model, estimate)
     log_dof(model, estimate)
+    inferences, atlases = run.inferences(choice), run.atlases_of(analysis, stack.grid)
+    seen = look_at_residuals(stack, model, estimate, inferences, resources)
+    common |= seen.sidecar
     common |= sidecars.likely_same_samples(flags, [analysis.observations[row].unit_label for row in stack.kept])
     with open_writer(run.output, resources.threads) as writer:
         target = Target(
@@ -311,22 +315,14 @@ def _fit(
             named_tests=bool(run.tests) or not design.one_sample,
         )
         earlier = earlier_files(target)
-        files = write_maps(target, estimate)
-        inferences, atlases = run.inferences(choice), run.atlases_of(analysis, stack.grid)
+        files = write_maps(target, estimate, {"skewness": seen.skewness})
         inferred = infer_all(target, stack, estimate, inferences, run.settings, atlases, resources)
     files += [*inferred.files, WrittenFile("", "", "design", write_design(target, stack.survey))]
     left = _left_notes(earlier - {file.path for file in files}, name)
-    notes = (*dof_notes(model, estimate), *left)
-    if estimate.identical is not None and estimate.identical.any():
-        count = int(estimate.identical.sum())
-        notes = (
-            *notes,
-            f"{name}: effects are identical in {count} voxel(s); their test is not estimable there (p 1).",
-        )
-    notes = (*notes, *_caveats(inferred.findings, name))
+    notes = (*seen.notes, *dof_notes(model, estimate), *left, *_caveats(inferred.findings, name))
     _warn(notes, set())
     peaks = () if options.no_report else gather_peaks(target, stack, estimate, inferred.clusters)
-    return replace(estimator_result(choice, files, inferred.findings, notes), peaks=peaks)
+    return replace(estimator_result(choice, files, inferred.findings, notes), peaks=peaks, facts=seen.facts)
 
 
 def _caveats(findings: Sequence[Finding], name: str) -> tuple[str, ...]:

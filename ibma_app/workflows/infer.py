@@ -22,7 +22,7 @@ from ibma_app.inference.clusters import ClusterRow, apply_min_extent, table_colu
 from ibma_app.inference.nulls import summarise_null
 from ibma_app.stats.tails import z_to_log10p
 from ibma_app.stream.resampling.resample import count_relabellings, score_resamples
-from ibma_app.stream.smoothness import estimate_smoothness
+from ibma_app.stream.residuals.smoothness import estimate_smoothness
 from ibma_app.stream.stack import Stack
 from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.run.terminal import progress

@@ -321,8 +321,8 @@ def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: 
     estimator, units = result.estimator, _plural(_noun(results))
     settings = {**estimator.defaults(results.design), **result.settings}
     held = [words for words in estimator.words if words.holds(results.analysis.level, settings)]
-    text = " ".join([f"Estimator: {estimator.title}.", *(words.text.format(units=units) for words in held)])
-    in_words = {name for words in estimator.words for name in words.when}
+    text = " ".join([f"Estimator: {estimator.title}.", *(words.text.format(units=units, **settings) for words in held)])
+    in_words = {name for words in estimator.words for name in (*words.when, *words.unless)}
     listed = ", ".join(f"{name} = {value}" for name, value in settings.items() if name not in in_words)
     text += f" Settings: {listed}." if listed else ""
     reason = auto_reason(result)

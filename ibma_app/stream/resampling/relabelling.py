@@ -154,6 +154,9 @@ def plan_scheme(model: Model, test: Test, settings: InferenceSettings) -> Scheme
     effect is the same in all of them (within clusters, means), nor where so
     few are alike that flips give more relabellings.
 
+    Where groups of maps have variances of their own, signs of residuals are
+    flipped whatever is tested: maps of different groups are not exchangeable.
+
     Parameters
     ----------
     model : Model
@@ -166,9 +169,11 @@ def plan_scheme(model: Model, test: Test, settings: InferenceSettings) -> Scheme
     """
     partition = partition_design(model.design.matrix, test.weights)
     plan = _plan_rows if model.clusters is None else _plan_clusters
+    if model.variance_groups is not None:
+        plan = _plan_signs
     relabellings, described, alike = plan(model, test, partition, settings)
     alone = replace(model.design, tests=(test,))
-    return Scheme(alone, partition, relabellings, model.estimator.relabels, described, test.tail, alike)
+    return Scheme(alone, partition, relabellings, model.relabels, described, test.tail, alike)
 
 
 def _plan_rows(model: Model, test: Test, partition: Partition, settings: InferenceSettings) -> _Plan:
@@ -191,6 +196,15 @@ def _plan_rows(model: Model, test: Test, partition: Partition, settings: Inferen
         False, "residuals" if kind else "regressors", "blocks" if whole else "", within=blocks is not None and not whole
     )
     return permute(same_rows(moved), slots, settings.permutations, settings.seed), described, alike
+
+
+def _plan_signs(model: Model, test: Test, partition: Partition, settings: InferenceSettings) -> _Plan:
+    """Plan flips of single maps' residuals, or of whole blocks'."""
+    design, n_maps = model.design, len(model.design.matrix)
+    blocks = design.exchangeability if design.whole_blocks else None
+    of = "residuals" if partition.nuisance.shape[1] else "maps"
+    flips = _flips(test, np.arange(n_maps) if blocks is None else blocks, settings)
+    return flips, Relabelling(True, of, "" if blocks is None else "blocks"), np.zeros(n_maps, dtype=np.int64)
 
 
 def _plan_clusters(model: Model, test: Test, partition: Partition, settings: InferenceSettings) -> _Plan:

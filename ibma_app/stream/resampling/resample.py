@@ -103,7 +103,7 @@ def _choose_resampler(
         clusters = gather_clusters(stack, model, scheme)
         if clusters is not None:
             return FastSandwich(clusters, open_scoring(clusters.live))
-    elif (data := gather_residuals(stack, scheme)) is not None:
+    elif model.estimator.relabels is not None and (data := gather_residuals(stack, scheme)) is not None:
         return FastLeastSquares(data, scheme, open_scoring(data.live))
     refitter = Refitter(stack, model, scheme, resources.threads)
     scoring = open_scoring(np.flatnonzero(refitter.live))
@@ -116,7 +116,8 @@ def _identify(resampler: Resampler, grid: Grid, model: Model, scheme: Scheme, se
     """Hash everything that decides the numbers of a pass."""
     partition, relabellings, design = scheme.partition, scheme.relabellings, scheme.design
     names = (resampler.names, scheme.kind, scheme.tail, scheme.rows, model.estimator.name)
-    options = (sorted(model.settings.items()), settings.cluster_p, sorted(settings.options.items()))
+    chosen = (sorted(model.settings.items()), model.variance_groups)
+    options = (chosen, settings.cluster_p, sorted(settings.options.items()))
     arrays = (partition.effective, partition.nuisance, relabellings.orders, relabellings.signs, design.matrix)
     return digest(itertools.chain((names, options, grid.mask, grid.affine), arrays, resampler.data()))
 

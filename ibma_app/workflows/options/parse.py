@@ -244,7 +244,10 @@ def _check_estimators(content: Mapping[str, Any], path: Path) -> None:
         menu = find_estimator(name).settings
         for key, value in chosen.items():
             _check_menu(f"{path}: [estimator.{name}] {key}", key, tuple(menu))
-            _check_menu(f"{path}: [estimator.{name}] {key} = {value!r}", value, menu[key].choices)
+            if menu[key].choices:
+                _check_menu(f"{path}: [estimator.{name}] {key} = {value!r}", value, menu[key].choices)
+            elif not isinstance(value, str):
+                raise UsageError(f"{path}: [estimator.{name}] {key} = {value!r} is not text: {menu[key].meaning}.")
 
 
 def _check_menu(where: str, name: object, menu: Sequence[object]) -> None:

@@ -119,6 +119,14 @@ def _independent_words(estimator: Estimator, analysis: Analysis, design: Design)
     )
 
 
+def varying_groups(options: Options) -> tuple[str, ...]:
+    """List the covariates whose groups have variances of their own, in the settings of the estimators of a run."""
+    tables = options.settings.get("estimator", {})
+    used = tables if options.estimator == ("auto",) else options.estimator
+    named = (tables.get(name, {}).get("tau2_by", "") for name in used)
+    return tuple(dict.fromkeys(column for column in named if column))
+
+
 def units_problem(analysis: Analysis, options: Options) -> str | None:
     """Say why the effects do not share one unit; None when they do."""
     if options.units != "check":

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from ibma_app.core.design import Design, Test
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.grid import Grid
-from ibma_app.core.labels import camel_case
+from ibma_app.core.labels import camel_case, group_label
 from ibma_app.core.results import EstimatorResult, Finding, MapSurvey, WrittenFile
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.entities import output_name
@@ -28,6 +29,8 @@ from ibma_app.workflows.write import sidecars
 log = logging.getLogger(__name__)
 
 Vector = NDArray[np.generic]
+
+NOTHING: Mapping[str, Vector | None] = {}
 
 SMALLEST_P = float(np.finfo(np.float32).smallest_subnormal)
 """What the files of p can hold; a p of 0 would be taken for an empty voxel."""
@@ -75,10 +78,11 @@ def earlier_files(target: Target) -> set[Path]:
     return {path for path in folder.glob("*") if pattern.fullmatch(path.name)} if folder.is_dir() else set()
 
 
-def write_maps(target: Target, estimate: Estimate) -> list[WrittenFile]:
+def write_maps(target: Target, estimate: Estimate, more: Mapping[str, Vector | None] = NOTHING) -> list[WrittenFile]:
     """Write every map of an estimate, with its sidecar, by the target's writer: files exist once it has finished."""
-    files: list[WrittenFile] = []
-    for test, kind, values, fill in _maps(target.design, estimate, target.analysis.level):
+    files = _write_groups(target, estimate)
+    others = ((None, kind, values, 0.0) for kind, values in more.items() if values is not None)
+    for test, kind, values, fill in chain(_maps(target.design, estimate, target.analysis.level), others):
         dof = sidecars.constant_dof(estimate, test)
         name = test.name if test else ""
         path = target.path("statmap", ".nii.gz", test=name, stat=kind)
@@ -90,6 +94,21 @@ def write_maps(target: Target, estimate: Estimate) -> list[WrittenFile]:
             path, values, target.grid, sidecar, fill=fill, dtype=np.int16 if kind == "n" else np.float32
         )
         files.append(WrittenFile(name if target.named_tests else "", "", kind, written))
+    return files
+
+
+def _write_groups(target: Target, estimate: Estimate) -> list[WrittenFile]:
+    """Write the tau2 of each group, where groups have their own: ``stat-tau2GroupPatient``."""
+    files, column = [], target.choice.settings.get("tau2_by", "")
+    for group, values in (estimate.tau2_groups or {}).items():
+        kind = f"tau2{group_label(column, group)}"
+        sidecar = sidecars.map_sidecar(target.common, "tau2", target.units, test=None, design=target.design,
+                                       dof=None, tail=None)  # fmt: skip
+        path = target.path("statmap", ".nii.gz", stat=kind)
+        sidecar = {**sidecar, "Description": f"{sidecar['Description'][:-1]}, of group {group}.", "Group": group}
+        files.append(
+            WrittenFile("", "", kind, target.writer.save(path, values, target.grid, sidecar, dtype=np.float32))
+        )
     return files
 
 

@@ -35,6 +35,7 @@ DESCRIPTIONS = {
     "i2between": "I squared between clusters: share of the variability that lies between them, in percent",
     "i2within": "I squared within clusters: share of the variability that is heterogeneity of their maps, in percent",
     "h2": "H squared: total over typical sampling variability",
+    "skewness": "Skewness of the residuals (symmetric noise has 0)",
     "pilower": "Lower bound of the 95 % prediction interval of a new effect",
     "piupper": "Upper bound of the 95 % prediction interval of a new effect",
     "tau2lower": "Lower bound of the 95 % confidence interval of tau squared (Q-profile)",

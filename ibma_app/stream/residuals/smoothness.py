@@ -111,7 +111,9 @@ def _residuals(
         variance = block.variance if model.estimator.weights == "variance" else None
         if values is None:
             raise ValueError(f"The maps were read without what {model.estimator.name} needs.")
-        tau2 = None if estimate.tau2 is None else estimate.tau2[tile:end]
+        tau2 = estimate.tau2_of(model.variance_groups, slice(tile, end))
+        if tau2 is not None and tau2.ndim == 2 and variance is not None:  # of each map
+            variance, tau2 = variance + tau2, None
         fitted, sound[tile - start : end - start] = standardised_residuals(
             values, variance, block.covered, model.design.matrix, tau2
         )
