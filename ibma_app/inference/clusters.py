@@ -33,9 +33,9 @@ MAX_SUB_PEAKS = 3  # of a cluster
 MIN_DISTANCE = 8.0  # between the peaks of one cluster, mm
 
 NOT_OF_SUBSETS = (
-    "the {rate} holds for all voxels that pass, not for those that --min-extent leaves: with focal effects 3 of 10 of "
-    "these were false where 1 of 20 was asked for. Leave --min-extent out, or use an inference whose level large "
-    "clusters keep: one of the family-wise error, such as max-stat or cluster-mass, or ari"
+    "the {rate} holds for all voxels that pass, not for those that --min-extent leaves: with focal effects a quarter "
+    "of these were false (fdr) where 1 of 20 was asked for. Leave --min-extent out, or use an inference whose level "
+    "large clusters keep: one of the family-wise error, such as max-stat or cluster-mass, or ari"
 )
 """Measured by validation/random_fields.py."""
 

@@ -57,23 +57,22 @@ def choices_of(estimator):
     """Return the default settings, and each other choice alone."""
     yield {}
     for name, setting in estimator.settings.items():
-        for choice in setting.choices:
+        for choice in setting.choices or ("site",):
             yield {name: choice}
 
 
 def test_words_and_labels_of_every_choice(estimator):
     for level in ("participant", "group"):
         for chosen in choices_of(estimator):
-            held = [
-                words.text for words in estimator.words if words.holds(level, {**estimator.defaults(ONE), **chosen})
-            ]
-            text = " ".join(held).format(units="studies")
+            settings = {**estimator.defaults(ONE), **chosen}
+            held = [words.text for words in estimator.words if words.holds(level, settings)]
+            text = " ".join(held).format(units="studies", **settings)
             assert text.endswith("."), chosen
             assert "{" not in text
     for name, setting in estimator.settings.items():
         assert setting.label, name
-        assert set(setting.words) == set(setting.choices), name
-        assert any(name in words.when for words in estimator.words), name
+        assert set(setting.words) == set(setting.choices or ("",)), name
+        assert any(name in words.when or name in words.unless for words in estimator.words), name
     conditions = [condition for words in estimator.words for condition in words.when.items()]
     assert all(choice in estimator.settings[name].choices for name, choice in conditions)
 

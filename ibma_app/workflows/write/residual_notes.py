@@ -66,7 +66,8 @@ def look_at_residuals(
     if estimate.identical is not None and estimate.identical.any():
         count = int(estimate.identical.sum())
         notes.append(
-            f"{model.estimator.name}: effects are identical in {count} voxel(s); their test is not estimable there (p 1)."
+            f"{model.estimator.name}: effects are identical in {count} voxel(s); their test is not estimable there "
+            "(p 1)."
         )
     skewness = None
     if model.design.one_sample and model.estimator.weights and any(inference.score for inference in inferences):

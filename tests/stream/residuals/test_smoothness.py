@@ -8,10 +8,10 @@ from ibma_app.core.design import Design, Test
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Estimate
 from ibma_app.estimators import ESTIMATORS, find_estimator
-from ibma_app.stream import smoothness
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import choose_grid
 from ibma_app.stream.prepare import Plan
+from ibma_app.stream.residuals import smoothness
 from ibma_app.stream.residuals.smoothness import estimate_smoothness
 from ibma_app.stream.stack import stack_maps
 from ibma_app.stream.workers.resources import Resources
