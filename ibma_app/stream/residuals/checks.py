@@ -9,7 +9,7 @@ from scipy import special
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.threads import in_threads
+from ibma_app.core.system.threads import in_threads
 from ibma_app.stats.partition import residuals
 from ibma_app.stats.residuals import standardised_residuals
 from ibma_app.stats.tau2_by_group import group_rank
