@@ -1,6 +1,7 @@
 """``--reports-only``: pages, figures, README and CITATION again, from the maps in OUTPUT_DIR.
 
-BIDS_DIR is not looked at: it may be gone.
+BIDS_DIR is not looked at: it may be gone. Atlases of the configuration name the
+regions of cluster tables anew; nothing else is computed.
 """
 
 import logging
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ibma_app.core.atlas import Atlas
 from ibma_app.core.errors import InputError, NothingSelectedError
 from ibma_app.core.results import Results
 from ibma_app.core.system.standard_streams import write_out
@@ -18,12 +20,14 @@ from ibma_app.dataset.description import read_own_description
 from ibma_app.dataset.entities import same_label
 from ibma_app.dataset.filters import read_labels
 from ibma_app.dataset.output_dir import Output, open_output
+from ibma_app.images.atlas import read_atlases
 from ibma_app.workflows.options.table import COMBINING, INFERRING, OPTIONS, TESTING, Options
 from ibma_app.workflows.plan.find_inputs import LABELS
 from ibma_app.workflows.run.log import as_ibma_error, log_outcome, run_folder
 from ibma_app.workflows.run.resources import open_processes, resources_for
 from ibma_app.workflows.run.terminal import progress
 from ibma_app.workflows.write import reports
+from ibma_app.workflows.write.regions import rename_regions
 from ibma_app.workflows.write.saved_results import Kept, find_records, read_document, read_record
 
 log = logging.getLogger(__name__)
@@ -36,6 +40,7 @@ class PageJob:
     name: str  # of the page, without ending
     records: tuple[Path, ...]
     output: Output
+    atlases: tuple[Atlas, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,15 @@ def rebuild_reports(options: Options, words: Sequence[str] = ()) -> int:
         OUTPUT_DIR is another program's dataset.
     """
     pages = _select_pages(options)
+    folder = options.config_file.parent if options.config_file else Path()
+    atlases = read_atlases(options.settings.get("atlas", {}), folder) if options.analysis_level == "group" else ()
     _warn_of_ignored(options)
     if options.dry_run:
         write_out("".join(f"{options.output_dir / name}.html\n" for name in pages))
         return 0
     with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
         reports.mark_ignored(output)
-        work = [PageJob(name, records, output) for name, records in pages.items()]
+        work = [PageJob(name, records, output, atlases) for name, records in pages.items()]
         resources = resources_for(options, len(work))
         made: dict[str, PageOutcome] = {}
         with open_processes(options, resources, __name__) as pool, progress(len(work), "pages") as step:
@@ -97,6 +104,8 @@ def rebuild_page(job: PageJob) -> PageOutcome:
         label = first.results.analysis.entities["sub"]
         reports.write_subject_page(job.output, label, [one.results for one in kept], _join_versions(kept))
     else:
+        if job.atlases:
+            rename_regions(job.output, first.results, job.atlases)
         reports.write_group_page(job.output, first.results, first.software)
     return PageOutcome(first.results, first.software["ibma-app"], time.perf_counter() - start)
 
@@ -155,5 +164,7 @@ def _warn_of_ignored(options: Options) -> None:
         if (option.heading in (COMBINING, TESTING, INFERRING) or option.dest in others)
         and getattr(options, option.dest) != option.default
     ]
+    kept = ("atlas",) if options.analysis_level == "group" else ()
+    ignored += [f"[{table}] of the configuration" for table in options.settings if table not in kept]
     if ignored:
         log.warning("--reports-only shows what was computed; these options change nothing: %s.", ", ".join(ignored))

@@ -1,10 +1,12 @@
 """``--reports-only``: pages again from what is on disk, the same bytes as the run's own."""
 
+import csv
 import gzip
 import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -173,3 +175,90 @@ def test_a_run_without_report_can_be_shown_later(tmp_path: Path, finished: Path,
     assert not list(out.glob("*.html"))
     assert cli("gone", out, "group", "--reports-only").code == 0
     assert (out / f"{NAME}.html").exists()
+
+
+@pytest.fixture
+def atlases(tmp_path: Path) -> Path:
+    """A configuration with two atlases: the sides of the brain, and its slabs along y."""
+    shape, affine = (5, 6, 4), np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[:3, 3] = -2.0 * (np.array(shape) - 1)
+    x, y, _ = np.indices(shape)
+    for name, labels in (("sides", np.where(x < 2, 1, 2)), ("slabs", 1 + y)):
+        nib.Nifti1Image(labels.astype(np.int16), affine).to_filename(tmp_path / f"{name}_dseg.nii.gz")
+    (tmp_path / "sides_dseg.tsv").write_text("index\tname\n1\tleft <side>\n2\tright side\n")
+    config = tmp_path / "atlases.toml"
+    config.write_text('[atlas.Sides]\nlabels = "sides_dseg.nii.gz"\n\n[atlas.Slabs]\nlabels = "slabs_dseg.nii.gz"\n')
+    return config
+
+
+def tables(out: Path) -> dict[str, tuple[list[dict[str, str]], dict]]:
+    """All cluster tables with rows, and their sidecars."""
+    found = {}
+    for path in sorted(out.glob("group/*_clusters.tsv")):
+        with path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+        found[path.name] = (rows, json.loads(path.with_suffix(".json").read_text()))
+    return found
+
+
+def test_a_new_atlas_names_regions_without_a_fit(out: Path, cli, atlases: Path) -> None:
+    before, maps = tables(out), {name: data for name, data in contents(out).items() if name.endswith(".nii.gz")}
+    assert sum(len(rows) for rows, _ in before.values()) > 10
+    ran = cli("gone", out, "group", "--reports-only", "--config-file", atlases)
+    assert ran.code == 0, ran.stderr
+    assert "change nothing" not in ran.stderr
+    after = tables(out)
+    assert after.keys() == before.keys()
+    for name, (rows, sidecar) in after.items():
+        assert sidecar["Atlas"] == ["Sides", "Slabs"]
+        assert {"region_Sides", "region_Slabs"} < sidecar.keys()
+        assert "region" not in sidecar
+        assert {key: sidecar[key] for key in before[name][1].keys() & sidecar.keys() - {"Atlas"}} == {
+            key: before[name][1][key] for key in before[name][1].keys() & sidecar.keys() - {"Atlas"}
+        }
+        for row, old in zip(rows, before[name][0], strict=True):
+            assert {key: value for key, value in row.items() if key in old} == {
+                key: value for key, value in old.items() if key != "region"
+            }
+            assert row["region_Sides"] == ("left <side>" if float(row["x"]) < -2 else "right side")
+            assert row["region_Slabs"] == f"label {1 + round((float(row['y']) + 10) / 4)}"
+    page = (out / f"{NAME}.html").read_text()
+    assert "Region (Sides)" in page
+    assert "left &lt;side&gt;" in page
+    assert {name: data for name, data in contents(out).items() if name.endswith(".nii.gz")} == maps
+
+
+def test_regions_are_those_of_a_run_with_the_atlas(tmp_path: Path, finished: Path, cli, atlases: Path) -> None:
+    words = ("group", "--contrast", "ab", "--estimator", "ols", "--inference", "ari", "uncorrected")
+    words = (*words, "--cluster-p", "0.05", "--nprocs", "1")
+    outs = tmp_path / "with" / "out", tmp_path / "without" / "out"
+    assert cli(finished, outs[0], *words, "--config-file", atlases).code == 0
+    assert cli(finished, outs[1], *words).code == 0
+    assert cli("gone", outs[1], "group", "--reports-only", "--config-file", atlases).code == 0
+    first, second = contents(outs[0]), contents(outs[1])
+    shown = [name for name in first if name.endswith((".html", "clusters.tsv", "clusters.json"))]
+    assert len(shown) >= 6
+    assert [name for name in shown if first[name] != second[name]] == []
+    one = atlases.with_name("one.toml")  # another, and fewer: they replace what is there
+    one.write_text('[atlas.Sides]\nlabels = "sides_dseg.nii.gz"\n')
+    assert cli("gone", outs[0], "group", "--reports-only", "--config-file", one).code == 0
+    assert all(sidecar["Atlas"] == ["Sides"] for _, sidecar in tables(outs[0]).values())
+    assert all("region_Sides" not in row for rows, _ in tables(outs[0]).values() for row in rows)
+
+
+def test_what_an_atlas_cannot_do_is_said(out: Path, cli, atlases: Path) -> None:
+    ran = cli("gone", out, "participant", "--reports-only", "--config-file", atlases)
+    assert ran.code == 0
+    assert "change nothing: [atlas] of the configuration" in ran.stderr  # there are no cluster tables
+    text = atlases.read_text()
+    atlases.write_text(text + "\n[estimator.ols]\nerrors = 'sandwich'\n[inference]\ntail_fit = true\n")
+    ran = cli("gone", out, "group", "--reports-only", "--config-file", atlases)
+    assert "change nothing: [estimator] of the configuration, [inference] of the configuration" in ran.stderr
+    atlases.write_text(text.replace("sides_dseg.nii", "nothing_dseg.nii"))
+    assert cli("gone", out, "group", "--reports-only", "--config-file", atlases).code == 66
+    atlases.write_text(text)
+    table = min(out.glob("group/*contrast-ab_*_clusters.tsv"))
+    table.write_text("mine\n1\n")
+    ran = cli("gone", out, "group", "--reports-only", "--config-file", atlases)
+    assert ran.code == 1
+    assert f"{table} (or its sidecar) is not as ibma-app wrote it" in ran.stderr
