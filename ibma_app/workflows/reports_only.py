@@ -21,6 +21,7 @@ from ibma_app.dataset.entities import same_label
 from ibma_app.dataset.filters import read_labels
 from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.images.atlas import read_atlases
+from ibma_app.images.known_atlases import choose_atlases, find_atlases
 from ibma_app.workflows.options.table import COMBINING, INFERRING, OPTIONS, TESTING, Options
 from ibma_app.workflows.plan.find_inputs import LABELS
 from ibma_app.workflows.run.log import as_ibma_error, log_outcome, run_folder
@@ -28,7 +29,7 @@ from ibma_app.workflows.run.resources import open_processes, resources_for
 from ibma_app.workflows.run.terminal import progress
 from ibma_app.workflows.write import reports
 from ibma_app.workflows.write.regions import rename_regions
-from ibma_app.workflows.write.saved_results import Kept, find_records, read_document, read_record
+from ibma_app.workflows.write.saved_results import Kept, find_records, keep_results, read_document, read_record
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ class PageJob:
     name: str  # of the page, without ending
     records: tuple[Path, ...]
     output: Output
-    atlases: tuple[Atlas, ...] = ()
+    kept: Path  # where results whose regions have other names are kept, relative to OUTPUT_DIR
+    atlases: tuple[str | Atlas, ...] | None = None  # that name regions anew; None: those of the run
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,14 @@ def rebuild_reports(options: Options, words: Sequence[str] = ()) -> int:
     """
     pages = _select_pages(options)
     folder = options.config_file.parent if options.config_file else Path()
-    atlases = read_atlases(options.settings.get("atlas", {}), folder) if options.analysis_level == "group" else ()
+    atlases = choose_atlases(options.atlas, read_atlases(options.settings.get("atlas", {}), folder))
     _warn_of_ignored(options)
     if options.dry_run:
         write_out("".join(f"{options.output_dir / name}.html\n" for name in pages))
         return 0
     with open_output(options.output_dir) as output, run_folder(output, options, words) as record:
         reports.mark_ignored(output)
-        work = [PageJob(name, records, output, atlases) for name, records in pages.items()]
+        work = [PageJob(name, records, output, record.folder / "results", atlases) for name, records in pages.items()]
         resources = resources_for(options, len(work))
         made: dict[str, PageOutcome] = {}
         with open_processes(options, resources, __name__) as pool, progress(len(work), "pages") as step:
@@ -100,14 +102,17 @@ def rebuild_page(job: PageJob) -> PageOutcome:
     start = time.perf_counter()
     kept = [read_record(path, job.output.root) for path in job.records]
     first = kept[0]
+    results = first.results
     if first.results.analysis.level == "participant":
         label = first.results.analysis.entities["sub"]
         reports.write_subject_page(job.output, label, [one.results for one in kept], _join_versions(kept))
     else:
-        if job.atlases:
-            rename_regions(job.output, first.results, job.atlases)
-        reports.write_group_page(job.output, first.results, first.software)
-    return PageOutcome(first.results, first.software["ibma-app"], time.perf_counter() - start)
+        if job.atlases is not None:
+            found = find_atlases(job.atlases, results.analysis.entities.get("space")) if results.grid.placed else ()
+            results = rename_regions(job.output, results, found)
+            keep_results(job.output, job.kept, results, first.software)
+        reports.write_group_page(job.output, results, first.software)
+    return PageOutcome(results, first.software["ibma-app"], time.perf_counter() - start)
 
 
 def _join_versions(kept: Sequence[Kept]) -> Mapping[str, str]:
@@ -158,13 +163,14 @@ def _labels_of(path: Path, keys: Iterable[str]) -> dict[str, set[str]]:
 def _warn_of_ignored(options: Options) -> None:
     """Warn of options that have no effect: nothing is computed again."""
     others = ("derivatives", "bids_filter_file", "bids_database_dir", "dof")
+    effective = ("atlas",) if options.analysis_level == "group" else ()  # participants have no cluster tables
     ignored = [
         f"--{option.dest.replace('_', '-')}"
         for option in OPTIONS
         if (option.heading in (COMBINING, TESTING, INFERRING) or option.dest in others)
         and getattr(options, option.dest) != option.default
+        and option.dest not in effective
     ]
-    kept = ("atlas",) if options.analysis_level == "group" else ()
-    ignored += [f"[{table}] of the configuration" for table in options.settings if table not in kept]
+    ignored += [f"[{table}] of the configuration" for table in options.settings if table not in effective]
     if ignored:
         log.warning("--reports-only shows what was computed; these options change nothing: %s.", ", ".join(ignored))

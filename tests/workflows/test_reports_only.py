@@ -211,14 +211,14 @@ def test_a_new_atlas_names_regions_without_a_fit(out: Path, cli, atlases: Path) 
     assert after.keys() == before.keys()
     for name, (rows, sidecar) in after.items():
         assert sidecar["Atlas"] == ["Sides", "Slabs"]
-        assert {"region_Sides", "region_Slabs"} < sidecar.keys()
+        assert {"region_Sides", "region_Slabs", "composition_Sides", "composition_Slabs"} < sidecar.keys()
         assert "region" not in sidecar
         assert {key: sidecar[key] for key in before[name][1].keys() & sidecar.keys() - {"Atlas"}} == {
             key: before[name][1][key] for key in before[name][1].keys() & sidecar.keys() - {"Atlas"}
         }
         for row, old in zip(rows, before[name][0], strict=True):
             assert {key: value for key, value in row.items() if key in old} == {
-                key: value for key, value in old.items() if key != "region"
+                key: value for key, value in old.items() if key not in ("region", "composition")
             }
             assert row["region_Sides"] == ("left <side>" if float(row["x"]) < -2 else "right side")
             assert row["region_Slabs"] == f"label {1 + round((float(row['y']) + 10) / 4)}"
@@ -226,6 +226,10 @@ def test_a_new_atlas_names_regions_without_a_fit(out: Path, cli, atlases: Path) 
     assert "Region (Sides)" in page
     assert "left &lt;side&gt;" in page
     assert {name: data for name, data in contents(out).items() if name.endswith(".nii.gz")} == maps
+    assert "named by the atlases Sides and Slabs" in page
+    again = contents(out)
+    assert cli("gone", out, "group", "--reports-only").code == 0  # later pages know them, too
+    assert contents(out) == again
 
 
 def test_regions_are_those_of_a_run_with_the_atlas(tmp_path: Path, finished: Path, cli, atlases: Path) -> None:
@@ -236,7 +240,7 @@ def test_regions_are_those_of_a_run_with_the_atlas(tmp_path: Path, finished: Pat
     assert cli(finished, outs[1], *words).code == 0
     assert cli("gone", outs[1], "group", "--reports-only", "--config-file", atlases).code == 0
     first, second = contents(outs[0]), contents(outs[1])
-    shown = [name for name in first if name.endswith((".html", "clusters.tsv", "clusters.json"))]
+    shown = [name for name in first if name.endswith((".html", "clusters.tsv", "clusters.json", "CITATION.md"))]
     assert len(shown) >= 6
     assert [name for name in shown if first[name] != second[name]] == []
     one = atlases.with_name("one.toml")  # another, and fewer: they replace what is there
@@ -244,6 +248,11 @@ def test_regions_are_those_of_a_run_with_the_atlas(tmp_path: Path, finished: Pat
     assert cli("gone", outs[0], "group", "--reports-only", "--config-file", one).code == 0
     assert all(sidecar["Atlas"] == ["Sides"] for _, sidecar in tables(outs[0]).values())
     assert all("region_Sides" not in row for rows, _ in tables(outs[0]).values() for row in rows)
+    assert cli("gone", outs[0], "group", "--reports-only", "--atlas", "none").code == 0
+    assert cli(finished, outs[1], *words, "--atlas", "none").code == 0
+    first, second = contents(outs[0]), contents(outs[1])
+    assert [name for name in shown if first[name] != second[name]] == []
+    assert all({row["region"], row["composition"]} == {"n/a"} for rows, _ in tables(outs[0]).values() for row in rows)
 
 
 def test_what_an_atlas_cannot_do_is_said(out: Path, cli, atlases: Path) -> None:
@@ -261,4 +270,4 @@ def test_what_an_atlas_cannot_do_is_said(out: Path, cli, atlases: Path) -> None:
     table.write_text("mine\n1\n")
     ran = cli("gone", out, "group", "--reports-only", "--config-file", atlases)
     assert ran.code == 1
-    assert f"{table} (or its sidecar) is not as ibma-app wrote it" in ran.stderr
+    assert f"{table} (with its sidecar and maps) is not as ibma-app wrote it" in ran.stderr

@@ -35,14 +35,17 @@ class Kept:
     software: Mapping[str, str]
 
 
-def keep_results(output: Output, folder: Path, results: Results) -> None:
-    """Save the record of an analysis in a run's folder (relative to OUTPUT_DIR); failure is a warning only."""
+def keep_results(output: Output, folder: Path, results: Results, software: Mapping[str, str] | None = None) -> None:
+    """Save the record of an analysis in a run's folder (relative to OUTPUT_DIR); failure is a warning only.
+
+    ``software`` is what computed the numbers; None: the versions that run now.
+    """
     analysis = results.analysis
     name = analysis.name if analysis.level == "participant" else f"group_{analysis.name}"
     try:
         document = {
             "Format": FORMAT,
-            "Software": software_versions(),
+            "Software": software or software_versions(),
             "Results": encode(results, Results, output.root),
         }
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
