@@ -28,7 +28,7 @@ from ibma_app.workflows.run.log import as_ibma_error, log_outcome, run_folder
 from ibma_app.workflows.run.resources import open_processes, resources_for
 from ibma_app.workflows.run.terminal import progress
 from ibma_app.workflows.write import reports
-from ibma_app.workflows.write.regions import rename_regions
+from ibma_app.workflows.write.cluster_regions import rename_regions
 from ibma_app.workflows.write.saved_results import Kept, find_records, keep_results, read_document, read_record
 
 log = logging.getLogger(__name__)
