@@ -269,7 +269,7 @@ def _fit(
     name = choice.estimator.name
     log.info("Fitting %s (%s) on %d voxels.", name, choice.reason, stack.n_voxels)
     log.info("Inference on it: %s.", describe_inferences(choice))
-    with progress(stack.n_voxels, name) as step:
+    with progress(stack.n_voxels, f"fitting {name}") as step:
         model = Model(choice.estimator, design, choice.settings)
         estimate = estimate_maps(stack, model, resources, lambda voxels: step("", voxels))
     common = sidecars.analysis_sidecar(analysis, design, stack.survey, choice, options.units, tell(warnings))

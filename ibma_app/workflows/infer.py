@@ -154,7 +154,7 @@ def _null(
         )
     total = count_relabellings(target.model, test, settings)
     log.info("Resampling %s, test %s, for %s.", target.choice.estimator.name, test.name, ", ".join(scores))
-    with progress(total, f"resampling {test.name}") as step:
+    with progress(total, f"resampling {test.name}", "relabellings") as step:
         return score_resamples(stack, target.model, test, scores, settings, resources, lambda done: step("", done))
 
 
