@@ -35,6 +35,7 @@ VARIANCES = (*(f"{v:g}" for v in EQUAL), *(f"{f}-fold" for f in FOLD))
 UNITS = ("nominal", "data, a fifth", "data, half", "contrast")
 MIXED = ("0.25", "1", "4", "16-fold")  # variances where units are mixed
 LEVELS = (*(10.0**-x for x in np.arange(1.0, 4.01, 0.25)), 0.05)
+OF_ONE_MAP_EACH = tuple(name for name in ESTIMATORS if not find_estimator(name).models_clusters)
 EXTRA = {"reml, knha": ("reml", {"test": "knha"}), "ols, sandwich": ("ols", {"errors": "sandwich"})}
 """What is no default, but stands in messages and recipes."""
 
@@ -66,8 +67,8 @@ def cells() -> Iterator[Cell]:
 
 
 def methods() -> dict[str, tuple[str, dict[str, str]]]:
-    """Return every estimator with its defaults, and what else is measured."""
-    return {**{name: (name, {}) for name in ESTIMATORS}, **EXTRA}
+    """Return every estimator of independent studies with its defaults, and what else is measured."""
+    return {**{name: (name, {}) for name in OF_ONE_MAP_EACH}, **EXTRA}
 
 
 def true_variances(cell: Cell) -> np.ndarray:
@@ -156,7 +157,7 @@ def measure(n_voxels: int, cache: Path | None) -> Shares:
 def measure_units(n_voxels: int, studies: int = 25) -> list[str]:
     """Tabulate what units do where all studies have one true effect of 1: the mean, and a difference that is not."""
     means, differences = [], []
-    for name in (name for name in ESTIMATORS if "sample_size" not in find_estimator(name).needs):
+    for name in (name for name in OF_ONE_MAP_EACH if "sample_size" not in find_estimator(name).needs):
         record = find_estimator(name)
         row, other = [f"`{name}`"], [f"`{name}`"]
         for units in UNITS:

@@ -192,7 +192,7 @@ PAGE = """# The simulation of Maumet and Nichols, for every estimator
 Made by `python validation/maumet_nichols.py --write docs/validation-maumet-nichols.md`; do not edit by hand.
 
 Maumet and Nichols (2016, [doi:10.1101/048249](https://doi.org/10.1101/048249)) asked of eight methods of image-based
-meta-analysis whether their p mean what they say. This is their simulation for all estimators of this program, with
+meta-analysis whether their p mean what they say. This is their simulation for all estimators of one map each, with
 its defaults, and for two settings (`reml` with Knapp and Hartung's test, `ols` with a sandwich). K = 5, 10, 25 or 50
 studies of 20 people each, whose variances are estimated from these; the within-study variance of the contrast is .25,
 .5, 1, 2 or 4 in all studies, or varies between them 2-, 4-, 8- or 16-fold around 1; the true effects agree, or

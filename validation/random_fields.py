@@ -19,7 +19,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # before numpy is imported
 
 import numpy as np  # noqa: E402
-from familywise import ALPHA, IN_CELL, POOLED  # noqa: E402
+from familywise_cells import ALPHA, IN_CELL, POOLED  # noqa: E402
 from scipy import fft, stats  # noqa: E402
 
 from ibma_app.core.block import VoxelBlock  # noqa: E402

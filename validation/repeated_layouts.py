@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from familywise import BORDER, make_noise
+from scipy import ndimage
 
 from ibma_app.core.grid import Grid
 from ibma_app.core.results import MapSurvey
@@ -17,6 +17,7 @@ from ibma_app.stream.stack import Stack
 
 VOXELS = (25, 25, 32)  # 20,000
 SIDE = 12  # of the cube of smooth noise, in voxels
+FWHM, BORDER = 3.0, 4  # voxels; between the cube and the image's edge
 Noise = Callable[[np.random.Generator], np.ndarray]
 
 
@@ -68,6 +69,13 @@ class Layout:
             values = own[subject] if len(self.sds) > 1 else 0.0
             values = values + self.sds[condition] * noise(rng) + (shared[key] if self.stimulus else 0.0)
             yield values * (self.first_sd if subject < self.first else 1.0)
+
+
+def make_noise(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Draw stationary noise of mean 0 and variance 1, of the smoothness of a Gaussian kernel."""
+    sigma = FWHM / np.sqrt(8 * np.log(2))
+    noise = ndimage.gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap", truncate=6)
+    return noise * np.sqrt(2 * np.sqrt(np.pi) * sigma) ** 3
 
 
 def white(shape: tuple[int, ...]) -> Noise:

@@ -22,7 +22,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import nibabel as nib  # noqa: E402
 import numpy as np  # noqa: E402
-from familywise import ALPHA, IN_CELL, POOLED  # noqa: E402
+from familywise_cells import ALPHA, IN_CELL, POOLED  # noqa: E402
 from repeated_layouts import VOXELS, Layout, make_stack, observe, write_dataset  # noqa: E402
 from scipy import stats  # noqa: E402
 

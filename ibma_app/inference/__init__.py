@@ -25,11 +25,8 @@ INFERENCES: tuple[str, ...] = (
 )
 """The menu, in order; the file of ``fdr-by`` is ``fdr_by.py`` and its record is ``INFERENCE``."""
 
-AUTO: tuple[str, ...] = ("fdr", "max-stat", "cluster-mass")
-"""What ``--inference auto``, the default, takes."""
-
-AUTO_FEW: tuple[str, ...] = ("fdr", "bonferroni")
-"""What it takes where the maps cannot be relabelled, or too few relabellings are distinct for the level."""
+DEFAULT: tuple[str, ...] = ("fdr", "bonferroni")
+"""What ``--inference`` is where it is not given."""
 
 
 def find_inference(name: str) -> "Inference":
