@@ -62,22 +62,30 @@ def test_it_lets_one_in_at_a_time(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["count"]
 
 
-@pytest.mark.parametrize("holder", [f"{OURS}-x", ELSEWHERE, "", "no process at all", "-" * 9])
+@pytest.mark.parametrize(
+    "holder",
+    [f"{OURS}-x", ELSEWHERE, "", "no process at all", "-" * 9],
+    ids=["ours", "elsewhere", "empty", "words", "hyphens"],  # the same in every process that collects
+)
 def test_a_young_lock_is_respected(tmp_path, lock, holder):
     make_lock(lock, holder)
     with pytest.raises(OutputError, match="delete this file and run again"), lock_shared(tmp_path, timeout=0.2):
         pass
     assert lock.read_text() == holder
     lock.unlink()  # the advice
-    assert seconds_to_take(tmp_path) < 0.1
+    assert seconds_to_take(tmp_path) < 3.0
 
 
-@pytest.mark.parametrize(("holder", "age"), [(f"{OURS}-x", 700.0), (ELSEWHERE, 601.0), ("", 40.0), ("\udcff", 700.0)])
+@pytest.mark.parametrize(
+    ("holder", "age"),
+    [(f"{OURS}-x", 700.0), (ELSEWHERE, 601.0), ("", 40.0), ("\udcff", 700.0)],
+    ids=["ours", "elsewhere", "empty", "no text"],
+)
 def test_an_old_lock_is_a_dead_jobs(tmp_path, lock, holder, age):
     make_lock(lock, "", age)
     lock.write_bytes(holder.encode("utf-8", errors="surrogateescape"))
     os.utime(lock, (time.time() - age,) * 2)
-    assert seconds_to_take(tmp_path) < 0.2
+    assert seconds_to_take(tmp_path) < 3.0
 
 
 def test_a_process_that_has_ended_holds_nothing(tmp_path, lock):
@@ -85,7 +93,7 @@ def test_a_process_that_has_ended_holds_nothing(tmp_path, lock):
     name = name_process(ended.pid)
     ended.wait()
     make_lock(lock, f"{name}-x")
-    assert seconds_to_take(tmp_path) < 0.2
+    assert seconds_to_take(tmp_path) < 3.0
 
 
 @needs_proc
@@ -96,12 +104,13 @@ def test_a_process_that_got_the_number_of_an_ended_one_holds_nothing(tmp_path, l
     assert is_over(other)
     assert is_over(f"{other}-x")
     make_lock(lock, f"{other}-x")
-    assert seconds_to_take(tmp_path) < 0.2
+    assert seconds_to_take(tmp_path) < 3.0
 
 
 @pytest.mark.parametrize(
     "name", [OURS, f"{OURS}-x", OURS.rpartition("-")[0], f"{OURS.rpartition('-')[0]}-s", ELSEWHERE, "", "a", "a-b-c",
              "h-99999999999999999999-s1", "h-²-s1"],
+    ids=["ours", "its lock", "no start", "empty start", "elsewhere", "empty", "letter", "letters", "large", "no digit"],
 )  # fmt: skip
 def test_a_process_is_not_taken_for_over_without_evidence(name):
     assert not is_over(name)
@@ -137,7 +146,7 @@ def test_the_clock_of_the_file_system_counts_not_ours(tmp_path, lock, monkeypatc
     with pytest.raises(OutputError, match="held by another job"), lock_shared(tmp_path, timeout=0.5):
         pass
     os.utime(lock, (now() - 700,) * 2)
-    assert seconds_to_take(tmp_path) < 0.2
+    assert seconds_to_take(tmp_path) < 3.0
 
 
 def test_waiting_says_what_for_after_some_seconds(tmp_path, lock, monkeypatch, caplog):
