@@ -42,6 +42,24 @@ def plural_of(noun: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
+class Cell:
+    """One combination of the levels of a design's factors: its mean is a combination of the columns."""
+
+    name: str  # "session 1, group p"
+    weights: NDArray[np.float64]  # (P,), with other covariates at their means
+    rows: tuple[int, ...]  # its maps
+
+
+@dataclass(frozen=True, eq=False)
+class Covariate:
+    """A numeric variable of the formula."""
+
+    name: str
+    values: NDArray[np.float64]  # (K,)
+    columns: tuple[int, ...]  # of the design, that it is part of
+
+
+@dataclass(frozen=True, eq=False)
 class Design:
     """A full-rank design matrix, its tests, and which maps may be exchanged."""
 
@@ -65,6 +83,9 @@ class Design:
     the clusters; else the clusters. None: none have."""
     unit_name: str = ""  # the column that names them
     groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # covariate -> (K,) the group of each map
+    cells: tuple[Cell, ...] = ()  # empty: no factors, or too many cells to show
+    covariates: tuple[Covariate, ...] = ()
+    groups: tuple[str, ...] = ()  # (K,) "group p": level of the first factor that does not vary within units
 
     @property
     def one_sample(self) -> bool:

@@ -102,6 +102,15 @@ class MapAtPeak:
 
 
 @dataclass(frozen=True)
+class CellAtPeak:
+    """The mean of a cell of the design at a voxel, as the model estimates it."""
+
+    name: str  # Cell.name
+    combined: Combined
+    rows: tuple[int, ...]  # of the design: its maps
+
+
+@dataclass(frozen=True)
 class PeakEvidence:
     """A voxel that the page shows in detail: the maps there, and the test that combines them."""
 
@@ -117,6 +126,8 @@ class PeakEvidence:
     q_log10p: float | None = None
     i2: float | None = None  # percent
     prediction: tuple[float, float] | None = None  # 95 % interval of a new study's effect
+    sigma2: float | None = None  # variance within units, where tau2 is that between them
+    cells: tuple[CellAtPeak, ...] = ()  # those whose mean can be estimated
 
 
 @dataclass(frozen=True)

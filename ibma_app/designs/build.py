@@ -11,8 +11,8 @@ from ibma_app.core.errors import DataError
 from ibma_app.core.statmap import Observation
 from ibma_app.designs.aliases import describe_aliases, has_full_rank
 from ibma_app.designs.expressions import INTERCEPT
-from ibma_app.designs.factors import find_factors
-from ibma_app.designs.formulas import Evaluated, FormulaTerm, evaluate_formula, numeric_factors, used_variables
+from ibma_app.designs.factors import NO_FACTORS, find_cells, find_covariates, find_factors, find_groups
+from ibma_app.designs.formulas import MEAN, Evaluated, FormulaTerm, evaluate_formula, numeric_factors, used_variables
 from ibma_app.designs.tables import TABLE_PATH, require_complete
 from ibma_app.designs.tests import TestSpec, default_tests, resolve_tests
 from ibma_app.designs.text_columns import describe_texts
@@ -94,8 +94,9 @@ def build_design(
     nuisance = _nuisance(terms)
     repeated = len({one.unit_label for one in observations}) < len(observations)
     _check_rank(evaluated, data, formula, advice if nuisance and repeated else str)
+    factors = find_factors(evaluated, data, UNIT_NAMES) if formula != MEAN else NO_FACTORS
     if tests:
-        asked = resolve_tests(tests, columns, tail, find_factors(evaluated, data, UNIT_NAMES))
+        asked = resolve_tests(tests, columns, tail, factors)
     else:
         asked = _default_tests(columns, nuisance, tail, formula)
     clusters, cluster_name = _clusters(observations, covariates, data.columns)
@@ -113,6 +114,9 @@ def build_design(
         units=units,
         unit_name=unit_name,
         groupings=_groupings(observations, covariates, groupings, data),
+        cells=find_cells(factors, data),
+        covariates=find_covariates(evaluated, data),
+        groups=find_groups(factors, data, units),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ibma_app.core.design import Cell, Covariate
 from ibma_app.designs.formulas import Evaluated, FormulaTerm
 
 Floats = NDArray[np.float64]
@@ -23,6 +24,8 @@ Named = dict[str, Floats]
 
 MOST_ROWS = 20_000
 """Rows of the grid of all levels; a larger one is not made."""
+MOST_CELLS = 24
+"""Cells that a page shows."""
 
 
 class Factors(NamedTuple):
@@ -63,6 +66,50 @@ def find_factors(evaluated: Evaluated, data: pd.DataFrame, nuisance: frozenset[s
     shape = tuple(len(values) for values in levels.values())
     means, effects = _name_all(matrix.reshape(*shape, matrix.shape[1]), levels, named)
     return Factors(means, effects, {name: tuple(map(str, levels[name])) for name in named})
+
+
+def find_cells(factors: Factors, data: pd.DataFrame) -> tuple[Cell, ...]:
+    """Return the cells of a design's factors that have maps; none where they are fewer than 2 or more than 24.
+
+    Parameters
+    ----------
+    factors : Factors
+        From `find_factors`.
+    data : DataFrame
+        K rows; what the formula names.
+    """
+    order = list(factors.levels)
+    if not 2 <= np.prod([len(levels) for levels in factors.levels.values()], dtype=float) <= MOST_CELLS:
+        return ()
+    cells = []
+    for levels in itertools.product(*factors.levels.values()):
+        inside = np.all([data[name].astype(str) == level for name, level in zip(order, levels, strict=True)], axis=0)
+        if inside.any():
+            pairs = list(zip(order, levels, strict=True))
+            weights = factors.means[":".join(f"{name}[{level}]" for name, level in pairs)]
+            rows = tuple(np.flatnonzero(inside).tolist())
+            cells.append(Cell(", ".join(f"{name} {level}" for name, level in pairs), weights, rows))
+    return tuple(cells) if len(cells) > 1 else ()
+
+
+def find_groups(factors: Factors, data: pd.DataFrame, units: NDArray[np.int64] | None) -> tuple[str, ...]:
+    """Return each map's level, (K,), of the first factor with one level in each unit; empty where there is none."""
+    for name, levels in factors.levels.items():
+        values = data[name].astype(str)
+        if len(levels) > 1 and (units is None or values.groupby(units).nunique().max() == 1):
+            return tuple(f"{name} {value}" for value in values)
+    return ()
+
+
+def find_covariates(evaluated: Evaluated, data: pd.DataFrame) -> tuple[Covariate, ...]:
+    """Return the numeric variables of a design that are no factors."""
+    found = []
+    for name in data.columns:
+        if not _is_factor(name, data[name], evaluated.terms):
+            names = [column for term in evaluated.terms if name in term.variables for column in term.columns]
+            columns = tuple(evaluated.columns.index(column) for column in names)
+            found.append(Covariate(str(name), data[name].to_numpy(dtype=np.float64), columns))
+    return tuple(found)
 
 
 def _is_factor(name: str, values: pd.Series, terms: Sequence[FormulaTerm]) -> bool:

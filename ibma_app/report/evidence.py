@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ibma_app.core.design import Test
+from ibma_app.core.design import Design, Test, noun_of, plural_of
 from ibma_app.core.results import Combined, EstimatorResult, MapAtPeak, PeakEvidence, Results
-from ibma_app.report.figures.forest import change, draw_forest, interval, interval_of, rows_shown
-from ibma_app.report.figures.funnel import draw_funnel
+from ibma_app.report.figures.at_peaks.cells import draw_cells, draw_scatter
+from ibma_app.report.figures.at_peaks.forest import change, draw_forest, interval, interval_of, rows_shown
+from ibma_app.report.figures.at_peaks.funnel import draw_funnel
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.html import format_number
 from ibma_app.report.inputs import short_labels
@@ -41,6 +42,8 @@ class PeakView:
     q_p: str
     forest: Plot
     funnel: Plot | None
+    cells: Plot | None = None
+    scatter: Plot | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class EvidenceView:
     forest_words: str
     funnel_words: str
     no_funnel: str
+    cells_words: str = ""
+    unit: str = ""  # "participants": of which the maps may depend on each other; "": each map is alone
 
 
 def view_evidence(result: EstimatorResult, results: Results, test: Test, units: str) -> EvidenceView | None:
@@ -81,7 +86,7 @@ def view_evidence(result: EstimatorResult, results: Results, test: Test, units: 
     shown = "" if not of_effects else " (units unknown)" if units in ("", "unknown") else f" ({units})"
     quantity = f"effect{shown}" if of_effects else "z of the map"
     mean = results.design.tests_mean(test)
-    views = tuple(_view(peak, names, quantity, mean=mean) for peak in peaks)
+    views = tuple(_view(peak, names, quantity, results.design, test) for peak in peaks)
     return EvidenceView(
         peaks=views,
         quantity="Effect" if of_effects else "z",
@@ -89,10 +94,12 @@ def view_evidence(result: EstimatorResult, results: Results, test: Test, units: 
         forest_words=_forest_words(peaks, result, mean=mean, of_effects=of_effects),
         funnel_words=_funnel_words(peaks, hedges=results.settings.get("units_policy") == "hedges-g"),
         no_funnel=_no_funnel(views, result, of_effects=of_effects),
+        cells_words=_cells_words(results.design),
+        unit="" if results.design.units is None else plural_of(noun_of(results.design.unit_name)),
     )
 
 
-def _view(peak: PeakEvidence, names: tuple[str, ...], quantity: str, *, mean: bool) -> PeakView:
+def _view(peak: PeakEvidence, names: tuple[str, ...], quantity: str, design: Design, test: Test) -> PeakView:
     rows = rows_shown(peak)
     lefts = [row.without.z for row in rows if row.without is not None]
     most = max(rows, key=lambda row: change(peak, row)) if lefts else None
@@ -115,8 +122,20 @@ def _view(peak: PeakEvidence, names: tuple[str, ...], quantity: str, *, mean: bo
         influence=(names[most.row], most.without) if most is not None and most.without is not None else None,
         z_range=(min(lefts), max(lefts)) if lefts else None,
         q_p=_write_p(peak.q_log10p),
-        forest=draw_forest(peak, names, quantity, one_mean=mean),
+        forest=draw_forest(peak, names, quantity, one_mean=design.tests_mean(test), units=design.units),
         funnel=draw_funnel(peak, names, quantity),
+        cells=draw_cells(peak, names, quantity),
+        scatter=draw_scatter(peak, names, quantity, design, test),
+    )
+
+
+def _cells_words(design: Design) -> str:
+    """Explain the plot of the design's cells."""
+    held = " Other covariates are held at their means." if design.covariates else ""
+    return (
+        "Dots: the maps of each cell. Diamonds and bars: its mean as the model estimates it, with the 95 % interval; "
+        "intervals of two cells do not say how sure their difference is: the test does."
+        f"{held} The voxel was chosen for being extreme."
     )
 
 

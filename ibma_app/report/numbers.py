@@ -104,6 +104,8 @@ class FitNumbers:
     median_i2: float | None = None
     median_q: float | None = None
     median_tau2_of: tuple[tuple[str, float | None], ...] = ()  # group -> median, where groups have their own tau2
+    median_sigma2: float | None = None
+    median_icc: float | None = None
 
 
 def describe_fit(maps: ResultMaps) -> FitNumbers:
@@ -124,6 +126,8 @@ def describe_fit(maps: ResultMaps) -> FitNumbers:
         median_tau2_of=tuple(
             (group, _median(volume[maps.grid.mask])) for group, volume in maps.tau2_of_groups().items()
         ),
+        median_sigma2=_median(maps.values("sigma2")),
+        median_icc=_median(maps.values("icc")),
     )
 
 

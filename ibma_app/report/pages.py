@@ -222,7 +222,7 @@ def _test_figures(test: Mapping[str, Any], stem: str) -> Iterator[Figure]:
     """List the pictures of one test."""
     yield from _plots(stem, test["pictures"])
     for number, peak in enumerate(test["evidence"].peaks if test["evidence"] else (), start=1):
-        yield from _plots(stem, [peak.forest, peak.funnel], f"peak-{number}_")
+        yield from _plots(stem, [peak.cells, peak.scatter, peak.forest, peak.funnel], f"peak-{number}_")
     yield from _plots(stem, test["inference"]["plots"])
 
 

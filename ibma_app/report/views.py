@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.design import noun_of, plural_of
 from ibma_app.core.labels import group_label
 from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.images.spaces import lies_in_mni152
@@ -79,6 +80,9 @@ def fit_facts(fit: FitNumbers, units: str) -> list[Fact]:
         facts.append((f"Median tau²{squared}", fit.median_tau2))
         facts.append(("Voxels with tau² > 0 (%)", fit.share_tau2))
     facts += [(f"Median tau²{squared}, {group}", median) for group, median in fit.median_tau2_of]
+    if fit.median_icc is not None:
+        facts.append((f"Median sigma² (within){squared}", fit.median_sigma2))
+        facts.append(("Median icc", fit.median_icc))
     if fit.median_i2 is not None:
         facts.append(("Median I² (%)", fit.median_i2))
     if fit.median_q is not None:
@@ -243,7 +247,7 @@ def _passed(maps: ResultMaps, first: InferenceNumbers | None, z: Floats) -> NDAr
 def _fit_pictures(maps: ResultMaps, results: Results, plan: SlicePlan, units: str) -> list[Picture]:
     """Coverage and heterogeneity: n, tau, I2."""
     inside, pictures = results.grid.mask, []
-    n, tau2, i2 = maps.volume("n"), maps.volume("tau2"), maps.volume("i2")
+    n, tau2, i2, icc = (maps.volume(kind) for kind in ("n", "tau2", "i2", "icc"))
     if n is not None and inside.any():
         total = len(results.analysis.observations)
         text = f"Number of maps (of {total}) that cover each voxel. {NEUROLOGICAL}"
@@ -255,11 +259,17 @@ def _fit_pictures(maps: ResultMaps, results: Results, plan: SlicePlan, units: st
         if not inside.any():
             break
         tau = np.sqrt(np.maximum(values, 0.0))
-        whom = f"{_plural(results)} ({of})" if of else _plural(results)
+        units_of = _plural(results) if icc is None else plural_of(noun_of(results.design.unit_name))
+        whom = f"{units_of} ({of})" if of else units_of
         text = f"tau, the standard deviation of true effects between {whom}. {NEUROLOGICAL}"
         scale = positive_scale(tau[inside], _with_units("tau", units))
         ending = f"stat-tau{group_label('', of)}_slices"
         pictures.append(with_ending(draw_mosaic(plan, tau, scale, text), ending))
+    if icc is not None and inside.any():
+        which = plural_of(noun_of(results.design.unit_name))
+        text = f"Intraclass correlation (icc): the share of the variance that lies between {which}. {NEUROLOGICAL}"
+        scale = positive_scale(icc[inside], "icc", high=1.0)
+        pictures.append(with_ending(draw_mosaic(plan, icc, scale, text), "stat-icc_slices"))
     if i2 is not None and inside.any():
         text = f"I², the share of the variation that sampling error does not explain. {NEUROLOGICAL}"
         scale = positive_scale(i2[inside], "I² (%)", high=100.0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ibma_app.core.block import Floats, VoxelBlock
 from ibma_app.core.design import Design, Test
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.results import Combined, MapAtPeak, PeakEvidence
+from ibma_app.core.results import CellAtPeak, Combined, MapAtPeak, PeakEvidence
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.stack import Stack
 
@@ -86,9 +86,26 @@ def read_peaks(
                 q_log10p=_at(estimate.q_log10p, at),
                 i2=_at(estimate.i2, at),
                 prediction=_prediction(estimate, alone.design, at),
+                sigma2=_at(estimate.sigma2, at),
+                cells=_cells(block, model),
             )
         )
     return tuple(peaks)
+
+
+def _cells(block: VoxelBlock, model: Model) -> tuple[CellAtPeak, ...]:
+    """Estimate the means of the design's cells at one voxel, where an estimator has effects with their errors."""
+    cells = model.design.cells
+    if not cells or "effect" not in model.estimator.needs:
+        return ()
+    tests = tuple(Test(f"cell{number}", cell.weights[np.newaxis]) for number, cell in enumerate(cells))
+    estimate = replace(model, design=replace(model.design, tests=tests)).fit(block)
+    found = []
+    for test, cell in zip(tests, cells, strict=True):
+        fitted = estimate.tests[test.name]
+        if fitted.estimable[0] and fitted.effect is not None:
+            found.append(CellAtPeak(cell.name, _combined(estimate, test, 0), cell.rows))
+    return tuple(found)
 
 
 def _at(values: Floats | None, at: int) -> float | None:

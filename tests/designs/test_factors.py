@@ -116,3 +116,20 @@ def test_what_there_is_is_told(factorial):
     assert "repetition[1, 2, 3]; stimulus[face, house, scrambled]" in caught.value.message
     with pytest.raises(UsageError, match="depend on each other"):
         factorial("1 + C(stimulus)", "x=stimulus, stimulus[face] - stimulus[house]")
+
+
+def test_cells_covariates_and_groups_for_pictures(factorial):
+    design = factorial("1 + C(group) * stimulus + age", "g=group")
+    assert [cell.name for cell in design.cells[:2]] == ["group p, stimulus face", "group p, stimulus house"]
+    y, stim, group = np.array(AFEX["y"]), np.array(AFEX["stim"]), np.array(AFEX["group"])
+    assert design.cells[1].rows == tuple(np.flatnonzero((stim == 2) & (group == 1)))
+    (age,) = design.covariates
+    assert (age.name, design.columns[age.columns[0]], age.values.size) == ("age", "age", y.size)
+    assert set(design.groups) == {"group p", "group q"}
+    plain = factorial("1 + age", "a=age")
+    assert (plain.cells, plain.groups) == ((), ())
+    alone = factorial("1 + C(group) * stimulus", "g=group")
+    weights = alone.cells[1].weights
+    np.testing.assert_allclose(
+        weights @ np.linalg.lstsq(alone.matrix, y, rcond=None)[0], y[(stim == 2) & (group == 1)].mean()
+    )

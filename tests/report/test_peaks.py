@@ -11,8 +11,8 @@ from scipy import stats
 from ibma_app.core.results import Combined, MapAtPeak, PeakEvidence
 from ibma_app.report.evidence import view_evidence
 from ibma_app.report.figures.agreement import view_agreement
-from ibma_app.report.figures.forest import DRAWN_ALL, draw_forest, interval
-from ibma_app.report.figures.funnel import draw_funnel
+from ibma_app.report.figures.at_peaks.forest import DRAWN_ALL, draw_forest, interval
+from ibma_app.report.figures.at_peaks.funnel import draw_funnel
 from ibma_app.report.figures.plot import Axis, span_axis, writer
 from ibma_app.report.html import environment
 from ibma_app.report.pages import write_analysis_page

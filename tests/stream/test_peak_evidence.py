@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ibma_app.core.design import Design, Test
+from ibma_app.core.design import Cell, Design, Test
 from ibma_app.estimators import find_estimator
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.peak_evidence import REFITTED, REFITTED_ALL, read_peaks
@@ -169,3 +169,30 @@ def test_wide_designs_are_refitted_as_often_as_they_can_be_afforded(stack_of, rn
     peak, _ = evidence(stack_of(MASK, effect=rng.normal(0, 1, (12, 3))), "ols", design)
     assert sum(row.without is not None for row in peak.maps) == 3
     assert all(row.fitted is not None for row in peak.maps)
+
+
+@pytest.mark.parametrize("name", ["ols", "random-intercept"])
+def test_cells_are_the_models_means(stack_of, name):
+    """Cells of complete data are the means of their maps, whatever the model; their errors are the model's."""
+    units, visit = np.repeat(np.arange(8), 2), np.tile([0, 1], 8)
+    matrix = np.column_stack([visit == 0, visit == 1]).astype(float)
+    y = np.random.default_rng(3).normal(size=(8, 3))[units] + np.random.default_rng(4).normal(size=(16, 3))
+    cells = tuple(Cell(f"visit {v}", np.eye(2)[v], tuple(np.flatnonzero(visit == v).tolist())) for v in (0, 1))
+    design = Design(
+        matrix, ("a", "b"), (Test("change", np.array([[-1.0, 1.0]])),), repeated=True, cells=cells,
+        clusters=units, units=units, cluster_name="participant_id", unit_name="participant_id",
+    )  # fmt: skip
+    peak, estimate = evidence(stack_of(MASK, effect=y), name, design)
+    assert [cell.name for cell in peak.cells] == ["visit 0", "visit 1"]
+    for v, cell in enumerate(peak.cells):
+        own = y[visit == v, 1]
+        assert cell.combined.effect == pytest.approx(own.mean(), rel=NEAR)
+        assert cell.rows == cells[v].rows
+        if name == "ols":  # robust errors of one visit: the one-sample t's
+            assert cell.combined.variance == pytest.approx(own.var(ddof=1) / 8, rel=NEAR)
+            assert cell.combined.dof == pytest.approx(7)
+        else:
+            total = (estimate.tau2 + estimate.sigma2)[1]
+            assert cell.combined.variance == pytest.approx(total / 8, rel=NEAR)
+            assert peak.sigma2 == pytest.approx(estimate.sigma2[1])
+    assert peak.combined.effect == pytest.approx((y[visit == 1, 1] - y[visit == 0, 1]).mean(), rel=10 * NEAR)

@@ -3,7 +3,7 @@
 import math
 
 from ibma_app.core.results import PeakEvidence
-from ibma_app.report.figures.forest import NORMAL
+from ibma_app.report.figures.at_peaks.forest import NORMAL
 from ibma_app.report.figures.plot import (
     Axis,
     Label,

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from ibma_app.core.results import Combined, MapAtPeak, PeakEvidence
@@ -85,7 +87,14 @@ class _Layout:
         return (self.left.stop if self.left else self.weights or self.numbers) + 14.0
 
 
-def draw_forest(peak: PeakEvidence, names: Sequence[str], quantity: str, *, one_mean: bool) -> Plot:
+def draw_forest(
+    peak: PeakEvidence,
+    names: Sequence[str],
+    quantity: str,
+    *,
+    one_mean: bool,
+    units: NDArray[np.int64] | None = None,
+) -> Plot:
     """Draw the forest plot of one peak.
 
     Parameters
@@ -97,8 +106,10 @@ def draw_forest(peak: PeakEvidence, names: Sequence[str], quantity: str, *, one_
         What the maps hold, with its units: ``effect (percent)``, ``z``.
     one_mean : bool
         The test is the mean of the maps: it is drawn beneath them, on their axis.
+    units : ndarray of int, optional
+        (K,) The maps of one unit are drawn together, set off from the next.
     """
-    rows = rows_shown(peak)
+    rows = _by_unit(rows_shown(peak), units)
     below = one_mean and peak.combined.effect is not None
     layout = _lay_out(peak, rows, names, below=below)
     shapes, labels = _frame(peak, layout, quantity, below=below)
@@ -106,6 +117,8 @@ def draw_forest(peak: PeakEvidence, names: Sequence[str], quantity: str, *, one_
     weigh = writer([heaviest], 2) if heaviest < 1 else "{:.1f}".format
     for index, row in enumerate(rows):
         y = TOP + ROW * (index + 0.5)
+        if index and units is not None and units[row.row] != units[rows[index - 1].row]:
+            shapes.append(Shape(line(8.0, y - ROW / 2, layout.width - 14.0, y - ROW / 2), "apart"))
         shapes += _map_shapes(row, layout, y, heaviest)
         shapes += _left_shapes(peak, row, layout, y)
         name, text = names[row.row], _written(row.value, interval(row.value, row.variance), layout.write)
@@ -118,6 +131,16 @@ def draw_forest(peak: PeakEvidence, names: Sequence[str], quantity: str, *, one_
         shapes, labels = shapes + more[0], labels + more[1]
     alt = f"Forest plot: {quantity} of {len(rows)} maps at {peak.name}, and the test without each of them"
     return Plot(layout.width, layout.bottom + 42.0, tuple(shapes), tuple(labels), alt, "forest")
+
+
+def _by_unit(rows: Sequence[MapAtPeak], units: NDArray[np.int64] | None) -> tuple[MapAtPeak, ...]:
+    """Bring the maps of one unit together, units in the order of their first map."""
+    if units is None:
+        return tuple(rows)
+    first: dict[int, int] = {}
+    for index, row in enumerate(rows):
+        first.setdefault(int(units[row.row]), index)
+    return tuple(sorted(rows, key=lambda row: first[int(units[row.row])]))
 
 
 def _lay_out(peak: PeakEvidence, rows: Sequence[MapAtPeak], names: Sequence[str], *, below: bool) -> _Layout:
