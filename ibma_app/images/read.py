@@ -18,6 +18,7 @@ from ibma_app.images.contents import AGAIN, image_files, packed_length, read_con
 HEADER_BYTES = 544  # enough for NIfTI-2's header, and for the others'
 LARGEST = 2**32  # bytes of an image's voxels: a statmap of 0.5 mm needs a tenth; more is an accident or a bomb
 nib.imageglobals.logger.setLevel(logging.CRITICAL)  # its words name no file; ours do
+LARGEST_VOLUME = 2**30  # bytes of one volume: that of 0.5 mm needs a quarter
 LARGEST_EXTENSIONS = 2**26  # bytes before the voxels
 SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
 MOST_CODES, ALIGNED = 5, 2  # of sform and qform
@@ -247,13 +248,14 @@ def _describe(path: Path, found: Any) -> Header:
     odd_sizes = _mend_sizes(header) if is_nifti else ""
     try:
         shape = tuple(int(length) for length in (found.get_data_shape() if is_nifti else found.shape))
-        promised = math.prod(shape) * int(header.get_data_dtype().itemsize)
+        each = int(header.get_data_dtype().itemsize)
+        promised = math.prod(shape) * each
         affine = np.asarray(found.get_best_affine() if is_nifti else found.affine, dtype=np.float64)
     except (nib.spatialimages.HeaderDataError, ValueError, KeyError) as error:
         raise ReadWriteError(f"{path} has a damaged header ({error}). {AGAIN}.") from None
     if not shape or min(shape) < 1:
         raise ReadWriteError(f"{path} holds no voxels: its header gives the shape {shape}. {AGAIN}.")
-    if promised > LARGEST:
+    if promised > LARGEST or math.prod(shape[:3]) * each > LARGEST_VOLUME:
         size = f"{promised / 2**30:.3g} GiB"
         raise DataError(f"{path} would fill {size} (its header says shape {shape}); no statistic map is that large.")
     if not (np.abs(affine) < FAR).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:  # NaN is not less, either

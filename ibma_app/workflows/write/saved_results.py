@@ -48,7 +48,7 @@ def keep_results(output: Output, folder: Path, results: Results, software: Mappi
             "Software": software or software_versions(),
             "Results": encode(results, Results, output.root),
         }
-        text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(document, allow_nan=False, separators=(",", ":"))
         # no name and no time in the header: the same record gives the same bytes
         content = gzip.compress(text.encode("utf-8"), compresslevel=6, mtime=0)
         replace_file(output, folder / f"{name}{ENDING}", lambda path: _write(path, content))
