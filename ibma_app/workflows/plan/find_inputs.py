@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ibma_app.core.errors import DataError, IbmaError, InputError, NothingSelectedError, OutputError, UsageError
+from ibma_app.core.errors import (
+    DataError,
+    DatasetError,
+    IbmaError,
+    InputError,
+    NothingSelectedError,
+    OutputError,
+    UsageError,
+)
 from ibma_app.core.labels import is_label
 from ibma_app.core.statmap import Dataset, Observation, StatMap
 from ibma_app.dataset.datasets import find_datasets, find_own_maps, find_table
@@ -59,6 +67,8 @@ def gather(options: Options) -> Gathered:
         skip_validation=options.skip_bids_validation,
     )
     own = datasets[0] if datasets[0].name == "" else None
+    if own is not None:
+        _refuse_studies(own, datasets[1:], options)
     query = build_query(options)
     statmaps = _search(options, query, datasets if own is None else (own,))
     if own is None and options.analysis_level == "group" and any("run" in one.entities for one in statmaps):
@@ -85,6 +95,22 @@ def gather(options: Options) -> Gathered:
     if own:
         _warn_of_missing(own, datasets[1:], options, observations)
     return Gathered(datasets, observations, table, table_path)
+
+
+def _refuse_studies(own: Dataset, datasets: Sequence[Dataset], options: Options) -> None:
+    """Refuse studies beside participant maps in OUTPUT_DIR: these would be combined instead, without a word.
+
+    Raises
+    ------
+    DatasetError
+        The input holds studies and no participants.
+    """
+    studies = [next(one.root.glob("study-*"), None) or one.root.name.startswith("study-") for one in datasets]
+    if any(studies) and not any(next(one.root.glob("sub-*"), None) for one in datasets):
+        raise DatasetError(
+            f"{options.bids_dir} holds studies, but OUTPUT_DIR {own.root} holds participant maps, which the group "
+            "level takes first. Give the meta-analysis an OUTPUT_DIR of its own."
+        )
 
 
 def _read_table(options: Options, path: Path, key: str) -> Table | None:
