@@ -319,7 +319,7 @@ def _menu_of_others(inside: str) -> set[str]:
     if inside in ("stats/tau2.py", "stats/tau2_nodes.py"):  # the kernels of tau2's estimators bear their names
         return set(INFERENCES)
     menus = {"estimators/": set(INFERENCES), "inference/": set(ESTIMATORS)}
-    if inside == "importers/fsl/loose.py":  # names of files that randomise and PALM write
+    if inside in ("importers/fsl/loose.py", "images/kinds.py"):  # names of files that randomise and PALM write
         return {*ESTIMATORS, *INFERENCES} - {"tfce"}
     return next((menu for room, menu in menus.items() if inside.startswith(room)), {*ESTIMATORS, *INFERENCES})
 

@@ -17,6 +17,7 @@ LEAST_SHARE = 0.001  # of the voxels that must differ for a contradiction
 MAJORITY = 0.5
 TELLING = (1.0, 8.0)  # |t| that says degrees of freedom: smaller ones hardly depend on them, larger z may be cut off
 FEWEST, MOST = 20, 2000  # values that are needed, and looked at
+RANKED = 20_000  # values whose ranks are compared
 PRECISE = 0.02  # relative: the least that t and z must say of degrees of freedom
 
 
@@ -98,6 +99,16 @@ def _compare_values(expected: Values, given: Values, kinds: str) -> Iterator[Con
     count = np.count_nonzero(apart)
     if count and count >= LEAST_SHARE * apart.size:
         yield Contradiction(kinds, False, count / apart.size, float(difference[apart].max()))
+
+
+def rank_correlation(one: Values, other: Values) -> float:
+    """Spearman's correlation of two arrays (N,), of 20,000 of their values at most; ties in any order."""
+    step = max(1, one.size // RANKED)
+    first, second = (np.argsort(np.argsort(values[::step], kind="stable")) for values in (one, other))
+    most = first.size - 1.0
+    if most < 1.0:
+        return 0.0
+    return float(np.mean((first - most / 2) * (second - most / 2)) * 12.0 / (most * (most + 2.0)))
 
 
 def dof_of_t_and_z(t: Values, z: Values) -> float | None:

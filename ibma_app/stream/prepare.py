@@ -15,6 +15,7 @@ from ibma_app.core.errors import DataError, DatasetError, IbmaError, Note
 from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.core.system.threads import in_order
+from ibma_app.images.kinds import check_kinds
 from ibma_app.images.placement import APART, ELSEWHERE, SIZES, UNPLACED, outside_brain
 from ibma_app.images.read import SMALLEST, Image, read_image
 from ibma_app.images.regrid import LATTICE, regrid, reorient, same_lattice, smooth, tell_apart, voxels_apart
@@ -152,6 +153,7 @@ def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
     kinds = kinds_to_open(observation, plan.read_needs)
     opened = _read_kinds(observation, kinds)
     everything = {**opened.volumes, **_read_others(index, observation, opened, plan)}
+    check_kinds(observation, everything)
     observation, inferred, odd_dof = settle_dof(observation, everything, plan.read_needs)
     odd = (*odd_dof, *_contradictions(observation, everything))
     converted, interpolated = _bring_to_grid(index, observation, opened, plan)

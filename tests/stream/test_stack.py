@@ -281,7 +281,7 @@ def test_kinds_of_one_observation_must_share_a_grid(observe):
 
 
 def test_other_grids_are_interpolated_when_asked(observe, rng):
-    smooth = np.add.outer(np.add.outer(np.arange(1.0, 7), 2 * np.arange(7)), 3 * np.arange(8))
+    smooth = np.add.outer(np.add.outer(np.arange(1.5, 7), 2 * np.arange(7)), 3 * np.arange(8))
     shifted = np.array([[-4.0, 0, 0, 8], [0, 4.0, 0, -12], [0, 0, 4.0, -8], [0, 0, 0, 1]])  # half a voxel
     rows = [observe("1", {"z": smooth}), observe("2", {"z": smooth}, affine=shifted)]
     grid, _ = choose_grid(rows[:1])

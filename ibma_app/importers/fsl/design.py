@@ -291,10 +291,3 @@ def lower_contrast(folder: Path, inputs: tuple[str, ...] = ()) -> tuple[int | No
     named = re.search(r"\((.+)\)\s*$", text.strip())
     name = " ".join((named[1] if named else text).split())
     return int(number[1]) if number else None, name
-
-
-def lower_height(folder: Path) -> float | None:
-    """Read ``design.lcon``: the height of the lower-level contrast's effective regressor, as FEAT kept it."""
-    words = _text(folder / "design.lcon").split(maxsplit=1)
-    height = number_in(words[0]) if words else None
-    return height if height is not None and height > 0 else None

@@ -123,12 +123,15 @@ class FeatFolder:
 
     def lower_folder(self) -> Path | None:
         """Return the first input that is a FEAT folder and still there."""
+        return next((place for place in self.lower_folders() if is_there(place / "design.con")), None)
+
+    def lower_folders(self) -> tuple[Path, ...]:
+        """Return the FEAT folders that went in, there or not."""
         image = re.compile(r"(/reg_standard)?/stats/cope\d+(\.(nii|img|hdr)(\.gz)?)?/?$")
-        places = (Path(image.sub("", text)) for text in self.design.inputs if text)
-        return next((place for place in places if _is_there(place / "design.con")), None)
+        return tuple(dict.fromkeys(Path(image.sub("", text)) for text in self.design.inputs if text))
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     """Return whether a file is there, whatever its name is made of."""
     try:
         return path.is_file()

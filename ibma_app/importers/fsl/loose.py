@@ -15,7 +15,8 @@ from ibma_app.importers.units import unknown
 _LOOSE = re.compile(r"(?i)(?P<before>(?:.*[^a-z0-9])?)(?P<kind>varcope|cope|tstat|zstat)(?P<after>[^a-z].*|)")
 _IMAGE = re.compile(r"\.(nii|img|hdr)(\.gz)?$")
 _NO_T = {
-    "1 - p": re.compile(r"(?i)(^|_)(corrp|p)_$|_(uncp|fwep|fdrp|cfdrp)(_|$)"),
+    "1 - p": re.compile(r"(?i)(^|_)(corrp|p)_$"),
+    "p (as p, 1 - p or -log10 p)": re.compile(r"(?i)_(uncp|fwep|fdrp|cfdrp|uncparap|fdrparap)(_|$)"),
     "threshold-free cluster enhancement": re.compile(r"(?i)(^|_)tfce(2d)?_$"),
     "a cluster statistic": re.compile(r"(?i)(^|_)cluster[em]?_$"),
     "a combination of modalities": re.compile(r"(?i)(^|_)npc_"),

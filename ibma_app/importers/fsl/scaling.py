@@ -12,21 +12,22 @@ from numpy.typing import NDArray
 from ibma_app.core.errors import IbmaError
 from ibma_app.core.grid import Grid
 from ibma_app.images.read import read_image
-from ibma_app.importers.fsl.design import FeatDesign, lower_contrast, lower_height, read_design
-from ibma_app.importers.fsl.folder import FeatFolder
+from ibma_app.importers.fsl.design import FeatDesign, lower_contrast
+from ibma_app.importers.fsl.folder import FeatFolder, is_there
 from ibma_app.importers.lazy import LazyMaps
-from ibma_app.importers.units import PERCENT, Scaling, percent, unknown, weight_sum
+from ibma_app.importers.units import PERCENT, SAME_HEIGHT, Scaling, percent, unknown, weight_sum
 
 Floats = NDArray[np.float64]
+
+DEEPEST = 3  # levels of a group analysis below one another
 
 
 def find_scaling(folder: FeatFolder, number: int, grid: Grid) -> Scaling:
     """Find the factor from a contrast's cope to percent signal change, or why there is none.
 
     At the first level the height is that of the regressors (``/PPheights`` of
-    design.mat, peak to peak). A group analysis takes it from its first input
-    that is still there, else from ``design.lcon``, the height of the lower
-    contrast's effective regressor that FEAT keeps for featquery.
+    design.mat, peak to peak). A group analysis takes it from its inputs, all of
+    which must still be there.
     """
     mean = _read_mean(folder, grid)
     if isinstance(mean, str):
@@ -64,7 +65,7 @@ def _first_level(design: FeatDesign, number: int, mean: Floats, source: str) -> 
     return percent(mean, source, weights, heights)
 
 
-def _group_scaling(folder: FeatFolder, number: int, mean: Floats, source: str) -> Scaling:
+def _group_scaling(folder: FeatFolder, number: int, mean: Floats, source: str, deeper: int = DEEPEST) -> Scaling:
     """Scale a group contrast: the lower level's factor, and the group contrast's own weights."""
     weights = folder.design.named_weights(number)
     reason = "design.con does not tell the group contrast's weights" if not weights else ""
@@ -72,7 +73,7 @@ def _group_scaling(folder: FeatFolder, number: int, mean: Floats, source: str) -
     total, words = weight_sum(weights) if not reason else (None, "")
     if total is None:
         return unknown(f"Not percent signal change: {reason or words}.")
-    lower = _lower_scaling(folder, mean, source)
+    lower = _lower_scaling(folder, mean, source, deeper)
     if lower.units != PERCENT or lower.gain is None:
         return lower
     if abs(total - 1) < 1e-12:
@@ -91,23 +92,48 @@ def _covariate(design: FeatDesign, number: int) -> str:
     return ""
 
 
-def _lower_scaling(folder: FeatFolder, mean: Floats, source: str) -> Scaling:
-    """Find the lower level's factor: from an input's own design, or from design.lcon."""
-    below, (contrast, _) = folder.lower_folder(), lower_contrast(folder.root, folder.design.inputs)
-    if below is not None and contrast is not None:
-        design = read_design(below)
-        found = None if design.is_group else _first_level(design, contrast, mean, source)
-        if found is not None:
-            return replace(found, source=f"{found.source}; lower level: {below.name}")
-    height = lower_height(folder.root)
-    if height is None:
+def _lower_scaling(folder: FeatFolder, mean: Floats, source: str, deeper: int = DEEPEST) -> Scaling:
+    """Find the lower level's factor from the designs of all its folders.
+
+    Where one is gone there is none: ``design.lcon``, which FEAT keeps for
+    featquery, has the height of the contrast's effective regressor, which is
+    another where regressors overlap.
+    """
+    contrast, _ = lower_contrast(folder.root, folder.design.inputs)
+    places = folder.lower_folders()
+    gone = [place for place in places if not is_there(place / "design.con")]
+    if gone or not places or contrast is None or not deeper:
+        where = f"{len(gone)} of {len(places)} folders that design.fsf names are gone, e.g. {gone[0]}" if gone else ""
         return unknown(
-            "Not percent signal change: the lower level's regressor height is not known (its folders are not where "
-            "design.fsf says, and there is no design.lcon)."
+            "Not percent signal change: the height of the lower level's regressors is not known "
+            f"({where or 'design.fsf does not name the folders'}; design.lcon has another height, "
+            "that of the effective regressor). Import the group where its first levels still lie."
         )
-    scaling = percent(mean, source, {"lower": 1.0}, {"lower": height})
-    words = f"{scaling.source}; the height is that of the lower contrast's effective regressor (design.lcon)"
-    return replace(scaling, source=words)
+    found = []
+    for place in places:
+        below = FeatFolder.open(place)
+        if below.is_group:
+            found.append(_group_scaling(below, contrast, mean, source, deeper - 1))
+        else:
+            found.append(_first_level(below.design, contrast, mean, source))
+    odd = next((one for one in found if one.gain is None), None)
+    if odd is not None:
+        return odd
+    gains = [one.gain for one in found if one.gain is not None]
+    gain = sum(gains) / len(gains)
+    if max(gains) - min(gains) > SAME_HEIGHT * gain:
+        return unknown(
+            f"Not percent signal change: the factors of the lower level's folders differ ({min(gains):.4g} to "
+            f"{max(gains):.4g}), so no one height is theirs."
+        )
+    heights = [one.height for one in found if one.height is not None]
+    words = f"lower level: {places[0].name}" + (f" and {len(places) - 1} more" if len(places) > 1 else "")
+    return replace(
+        found[0],
+        source=f"{found[0].source}; {words}",
+        gain=gain,
+        height=sum(heights) / len(heights) if heights else None,
+    )
 
 
 def scale_lazily(files: Mapping[str, Path], scaling: Scaling) -> LazyMaps:

@@ -19,6 +19,7 @@ from ibma_app.images.read import read_header, read_image
 from ibma_app.images.spaces import MNI, says_mni
 from ibma_app.importers.lazy import LazyMaps
 from ibma_app.importers.spm.design import SpmContrast, SpmDesign, read_design
+from ibma_app.importers.spm.snpm import is_snpm, read_snpm, stem_of
 from ibma_app.importers.units import Scaling, percent, unknown
 
 ENDINGS = (".nii", ".img", ".nii.gz", ".img.gz")
@@ -31,11 +32,11 @@ Read = Callable[[], NDArray[Any]]
 
 
 def recognises(source: str) -> bool:
-    """Return whether a source is an SPM folder, an SPM.mat, or a ``con_`` or ``spmT_`` image."""
+    """Return whether a source is a folder of SPM or SnPM, an SPM.mat, or a ``con_``, ``spmT_`` or ``snpmT+`` image."""
     path = Path(source)
     if path.is_dir():
-        return (path / "SPM.mat").is_file() or any(_LOOSE.match(one.name) for one in path.iterdir())
-    return path.is_file() and (path.name == "SPM.mat" or _LOOSE.match(path.name) is not None)
+        return (path / "SPM.mat").is_file() or any(_LOOSE.match(one.name) for one in path.iterdir()) or is_snpm(path)
+    return path.is_file() and (path.name == "SPM.mat" or _LOOSE.match(path.name) is not None or bool(stem_of(path)))
 
 
 def read(source: str, request: ImportRequest) -> Study:
@@ -57,6 +58,8 @@ def read(source: str, request: ImportRequest) -> Study:
         path = path / "SPM.mat"
     if path.name == "SPM.mat":
         return _read_model(path)
+    if stem_of(path) or (path.is_dir() and is_snpm(path)):
+        return read_snpm(path)
     if path.is_dir():
         return _read_loose(path, sorted({_stem(one) for one in path.iterdir() if _LOOSE.match(one.name)}), source)
     if not _LOOSE.match(path.name):
@@ -308,7 +311,7 @@ def _volume(path: Path) -> NDArray[Any]:
 
 IMPORTER = Importer(
     name="spm",
-    title="SPM: a first- or second-level folder (SPM.mat with its images), or con_ and spmT_ images",
+    title="SPM: a first- or second-level folder (SPM.mat with its images), con_ and spmT_ images, or a folder of SnPM",
     recognises=recognises,
     read=read,
     example="sub-01/spm",

@@ -53,6 +53,16 @@ def read_struct(path: Path, name: str, keep: Collection[str]) -> dict[str, Any]:
     DataError
         It lacks the struct.
     """
+    value = read_value(path, name, keep)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, dict) or not value:
+        raise DataError(f"{path} is a MATLAB file, but its variable {name} is not the struct that SPM writes.")
+    return value
+
+
+def read_value(path: Path, name: str, keep: Collection[str]) -> Any:
+    """Read one variable of a MATLAB file, whatever it is; parameters and errors as of `read_struct`."""
     try:
         if not path.is_file():
             raise InputError(f"{path} is no regular file: give the SPM.mat itself.")
@@ -62,7 +72,7 @@ def read_struct(path: Path, name: str, keep: Collection[str]) -> dict[str, Any]:
         raise InputError(f"{path} cannot be opened: {error.strerror or error}.") from None
     try:
         is_hdf = _SIGNATURE in start or b"MATLAB 7.3" in start
-        value = _read_hdf(path, name, keep) if is_hdf else read_variable(path, name, keep)
+        return _read_hdf(path, name, keep) if is_hdf else read_variable(path, name, keep)
     except IbmaError:
         raise
     except KeyError:
@@ -71,11 +81,6 @@ def read_struct(path: Path, name: str, keep: Collection[str]) -> dict[str, Any]:
         raise DataError(f"{path} holds {error}; no SPM design is that large.") from None
     except (DamagedError, OSError, zlib.error, MemoryError) as error:
         raise ReadWriteError(f"{path} is no MATLAB file, or it is damaged ({error}). {AGAIN}.") from None
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if not isinstance(value, dict) or not value:
-        raise DataError(f"{path} is a MATLAB file, but its variable {name} is not the struct that SPM writes.")
-    return value
 
 
 def _read_hdf(path: Path, name: str, keep: Collection[str]) -> Any:

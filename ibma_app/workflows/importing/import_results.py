@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ibma_app import __version__
-from ibma_app.core.errors import IbmaError, InputError
+from ibma_app.core.errors import IbmaError, InputError, Note, tell
 from ibma_app.core.study import Importer, ImportRequest, Study
 from ibma_app.core.system.folders import home_folder
 from ibma_app.dataset.description import write_bidsignore, write_readme
@@ -127,13 +127,9 @@ def _log_notes(studies: Sequence[Study], placed: Sequence[Placed]) -> None:
             log.info("%s: not imported: %s", study.source, text)
         for text in study.notes:
             log.info("%s: %s", study.source, text)
-    notes: dict[str, list[str]] = {}
-    for one in placed:
-        for note in one.contrast.notes:
-            notes.setdefault(note, []).append(one.stem)
-    for note, names in notes.items():
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        log.warning("%s%s: %s", names[0], more, note)
+    notes = [Note(note, {one.stem: ""}, "contrast") for one in placed for note in one.contrast.notes]
+    for text in tell(notes):
+        log.warning("%s", text)
 
 
 def _print_table(placed: Sequence[Placed], options: ImportOptions) -> None:
@@ -169,6 +165,7 @@ def _write(placed: Sequence[Placed], options: ImportOptions) -> dict[str, IbmaEr
         No contrast could be written: nothing is written then.
     """
     done: list[Placed] = []
+    notes: list[Note] = []
     failures: dict[str, IbmaError] = {}
     with open_output(options.output_dir) as output:
         with progress(len(placed), "contrasts") as step:
@@ -180,11 +177,12 @@ def _write(placed: Sequence[Placed], options: ImportOptions) -> dict[str, IbmaEr
                 else:
                     if not done:
                         _describe(output, placed)
-                    for note in ready.notes:
-                        log.warning("%s: %s", one.stem, note)
+                    notes += [Note(text, {one.stem: ""}, "contrast") for text in ready.notes]
                     _write_contrast(output, one, ready)
                     done.append(one)
                 step(one.entities["contrast"])
+        for text in tell(notes):
+            log.warning("%s", text)
         if failures and not done:
             raise next(iter(failures.values()))
         _write_rows(output, done)

@@ -14,6 +14,7 @@ from ibma_app import __version__
 from ibma_app.core.errors import DataError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import ImportedContrast
+from ibma_app.images.kinds import refuse_no_statistic, refuse_turned_p
 from ibma_app.stats.consistency import find_contradictions
 from ibma_app.stats.saturated import hold_saturated
 from ibma_app.stats.tails import z_to_t
@@ -90,6 +91,7 @@ def make_ready(contrast: ImportedContrast) -> ReadyMaps:
     wanted = plan_kinds(contrast)
     mask = contrast.grid.mask
     volumes = {kind: _volume(mask, contrast, kind) for kind in contrast.maps}
+    _refuse_others(contrast, volumes)
     volumes, saturated = hold_saturated(volumes, _smallest(volumes.get("p")))
     read = {kind: volume[mask].astype(np.float64) for kind, volume in volumes.items()}
     odd = list(find_contradictions(read, read.get("dof", np.inf if contrast.dof is None else contrast.dof)))
@@ -116,6 +118,18 @@ def make_ready(contrast: ImportedContrast) -> ReadyMaps:
     )
     notes = (*saturation, *(f"The maps contradict each other: {found.text}." for found in odd))
     return ReadyMaps(maps, contrast.grid, kept, int(covered.sum()), notes)
+
+
+def _refuse_others(contrast: ImportedContrast, volumes: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse what is no map of its kind: masks, labels, 1 - p."""
+    read = f"(read: {', '.join(contrast.sources)})"
+    names = [Path(source).name for source in contrast.sources] if len(volumes) == 1 else []
+    for kind, values in volumes.items():
+        if kind == "effect" and len(volumes) > 1:
+            continue  # what has an error or a statistic beside it is no mask
+        refuse_no_statistic(kind, values, f"{contrast.name} {read}", names)
+    if "p" in volumes:
+        refuse_turned_p(volumes, contrast.tail, f"The p map of {contrast.name} {read}")
 
 
 def _volume(mask: NDArray[np.bool_], contrast: ImportedContrast, kind: str) -> NDArray[Any]:

@@ -150,7 +150,7 @@ def test_f_tests_and_missing_copes_are_listed(make: Any, maps: Any, tmp_path: Pa
     assert ["F test 1" in study.listed[0], "cope2 is not in" in study.listed[1]] == [True, True]
 
 
-def test_group_folders_take_the_lower_levels_name_and_height(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
+def test_group_folders_take_the_lower_levels_name(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
     folder = tmp_path / "group.gfeat" / "cope3.feat"
     make.make_feat(folder, {"group mean": [1.0]}, {"A": maps["A"]}, heights=(1.0,), mean=mean, level=2, mixed_yn=2)
     (folder / "design.lev").write_text("Lower-level contrast 3 (faces gt houses)\n")
@@ -158,10 +158,57 @@ def test_group_folders_take_the_lower_levels_name_and_height(make: Any, maps: An
     assert (contrast.name, contrast.sample_size, contrast.space) == ("faces gt houses", 60.0, "MNI152NLin6Asym")
     assert contrast.units == "unknown"
     assert "lower level" in contrast.units_source
-    (folder / "design.lcon").write_text("0.75\n")
-    contrast = read(str(folder), ImportRequest(for_study=True)).contrasts[0]
-    inside = maps["A"][1] > 0
-    np.testing.assert_allclose(contrast.maps["effect"][inside], (75 * maps["A"][0] / mean)[inside], rtol=1e-6)
+
+
+def test_a_group_folder_has_one_number_or_none(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
+    """Whether its first levels are still there: the effective regressor's height is no second definition of percent."""
+    firsts = [make.make_feat(tmp_path / f"sub-{k}.feat", CONTRASTS, maps, mean=mean) for k in "abc"]
+    group = tmp_path / "g.gfeat"
+    for number in (1, 2):
+        folder = group / f"cope{number}.feat"
+        make.make_feat(folder, {"mean": [1.0]}, {"A": maps["A"]}, heights=(1.0,), mean=mean, level=2)
+        with (folder / "design.fsf").open("a") as file:
+            file.write("".join(f'set feat_files({k}) "{first}"\n' for k, first in enumerate(firsts, 1)))
+        (folder / "design.lcon").write_text(f"{0.86 * make.HEIGHT:g}\n")  # 14 % from the regressor's own
+    there = read(str(group), ImportRequest()).contrasts
+    assert [contrast.units for contrast in there] == ["percent", "percent"]
+    assert there[0].regressor_height == pytest.approx(make.HEIGHT)
+    assert there[0].scaling_factor == pytest.approx(100 * make.HEIGHT / np.median(mean[1:-1, 1:-1, 1:-1]), rel=1e-3)
+    assert there[1].scaling_factor == pytest.approx(there[0].scaling_factor / 2)  # its weights are 2 and -2
+    for gone in firsts:  # one after the other: never another number
+        (gone / "design.con").unlink()
+        left = read(str(group), ImportRequest()).contrasts
+        assert [(contrast.units, contrast.scaling_factor) for contrast in left] == [("unknown", None)] * 2
+        assert "folders that design.fsf names are gone" in left[0].units_source
+        np.testing.assert_array_equal(left[0].maps["effect"], maps["A"][0].astype(np.float32))
+
+
+def test_first_levels_of_other_heights_have_no_percent(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
+    heights = (make.HEIGHT, 1.3 * make.HEIGHT)
+    firsts = [
+        make.make_feat(tmp_path / f"sub-{k}.feat", CONTRASTS, maps, heights=(one, one), mean=mean)
+        for k, one in enumerate(heights)
+    ]
+    folder = tmp_path / "g.gfeat" / "cope1.feat"
+    make.make_feat(folder, {"mean": [1.0]}, {"A": maps["A"]}, heights=(1.0,), mean=mean, level=2)
+    with (folder / "design.fsf").open("a") as file:
+        file.write("".join(f'set feat_files({k}) "{first}"\n' for k, first in enumerate(firsts, 1)))
+    (contrast,) = read(str(folder), ImportRequest()).contrasts
+    assert contrast.units == "unknown"
+    assert "differ" in contrast.units_source
+
+
+def test_a_third_level_looks_below_the_second(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
+    first = make.make_feat(tmp_path / "run-1.feat", CONTRASTS, maps, mean=mean)
+    second = tmp_path / "sub-1.gfeat" / "cope2.feat"
+    third = tmp_path / "all.gfeat" / "cope1.feat"
+    for folder, below in ((second, first), (third, second / "stats" / "cope1.nii.gz")):
+        make.make_feat(folder, {"mean": [1.0]}, {"A": maps["A"]}, heights=(1.0,), mean=mean, level=2)
+        with (folder / "design.fsf").open("a") as file:
+            file.write(f'set feat_files(1) "{below}"\n')
+    (contrast,) = read(str(third), ImportRequest()).contrasts
+    assert contrast.scaling_factor == pytest.approx(read(str(second), ImportRequest()).contrasts[0].scaling_factor)
+    assert contrast.units == "percent"
 
 
 def test_group_folders_read_the_first_level_that_is_still_there(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
@@ -238,10 +285,12 @@ def test_basis_functions_have_no_height(
 def test_a_group_folder_without_its_own_mean_takes_that_above(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
     folder = tmp_path / "group.gfeat" / "cope1.feat"
     make.make_feat(folder, {"mean": [1.0]}, {"A": maps["A"]}, heights=(1.0,), mean=mean, level=2, mixed_yn=2)
-    (folder / "design.lcon").write_text("1.5\n")
+    first = make.make_feat(tmp_path / "sub-01.feat", CONTRASTS, maps, mean=mean)
+    with (folder / "design.fsf").open("a") as file:
+        file.write(f'set feat_files(1) "{first}"\n')
     (folder / "mean_func.nii.gz").rename(folder.parent / "mean_func.nii.gz")
     (contrast,) = read(str(folder.parent), ImportRequest(for_study=True)).contrasts
-    assert (contrast.units, contrast.regressor_height) == ("percent", 1.5)
+    assert (contrast.units, contrast.regressor_height) == ("percent", pytest.approx(make.HEIGHT))
 
 
 def test_inputs_that_are_cope_images_say_which_contrast_it_is(make: Any, maps: Any, mean: np.ndarray, tmp_path: Path):
@@ -302,6 +351,7 @@ RANDOMISE = {
 }  # fmt: skip
 PALM = {
     "palm_vox_tstat_c1": 3.0, "palm_vox_tstat_uncp_c1": 0.9, "palm_vox_tstat_fwep_c1": 0.8, "palm_tfce_tstat_c1": 800.0,
+    "palm_vox_tstat_uncparap_c1": 0.9, "palm_vox_tstat_fdrparap_c1": 0.9,
     "palm_tfce_tstat_fwep_c1": 0.9, "palm_clustere_tstat_fwep_c1": 0.9, "palm_vox_tstat_cfdrp_c1": 0.9,
 }  # fmt: skip
 
@@ -320,7 +370,8 @@ def test_of_palm_the_t_is_read(tmp_path):
     study = read(str(_leave(tmp_path / "palm", PALM)), ImportRequest(for_study=True))
     (contrast,) = study.contrasts
     assert {kind: float(contrast.maps[kind].flat[0]) for kind in contrast.maps} == {"t": 3.0}
-    assert len(study.listed) == 6
+    assert len(study.listed) == 8
+    assert "palm_vox_tstat_uncp_c1: p (as p, 1 - p or -log10 p), no statistic to combine" in study.listed
 
 
 @pytest.mark.parametrize("name", ["pain_tfce_corrp_tstat1", "pain_vox_p_tstat2", "palm_vox_tstat_fwep_c1"])

@@ -146,7 +146,7 @@ def test_long_names_are_cut_and_kept_whole_in_the_sidecar(ibma_import, cli, writ
 def test_contrasts_of_one_name_in_a_feat_folder(ibma_import, maker, tmp_path):
     feat = maker("feat_folder")
     maps = {
-        name: (np.full(feat.SHAPE, effect), np.ones(feat.SHAPE))
+        name: (np.full(feat.SHAPE, effect), np.full(feat.SHAPE, 0.5))
         for name, effect in (("a", 1.0), ("b", 2.0), ("c", 3.0))
     }
     folder = feat.make_feat(tmp_path / "a.feat", {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [1.0, -1.0]}, maps)

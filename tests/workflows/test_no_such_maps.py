@@ -1,0 +1,76 @@
+"""Files that are no such maps are refused by name where they are read: masks, labels, clusters by number, 1 - p."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+SHAPE = (10, 10, 10)
+N = 5
+
+
+def fakes(t):
+    labels = np.arange(t.size).reshape(SHAPE) // 25 + 1.0
+    clusters = np.zeros(SHAPE)
+    clusters[:4, :4, :4], clusters[5:8, 5:8] = 1.0, 2.0
+    p = 2 * stats.t.sf(np.abs(t), 20)
+    return {
+        "mask": ({"z": np.ones(SHAPE)}, "whole numbers (1)"),
+        "labels": ({"t": labels}, "labels of regions"),
+        "clusters": ({"z": clusters}, "whole numbers (1, 2)"),
+        "1-p as z": ({"z": 1 - p}, "p, 1 - p or a probability"),
+        "1-p": ({"p": 1 - p}, "no two-sided p map"),
+        "1-p beside effect": ({"p": 1 - p, "effect": t}, "is a map of 1 - p"),
+        "one tail": ({"p": stats.t.sf(t, 20), "effect": t}, "write Tail positive"),
+    }
+
+
+@pytest.mark.parametrize("name", ["mask", "labels", "clusters", "1-p as z", "1-p", "1-p beside effect", "one tail"])
+def test_one_among_others_is_refused_by_name(tmp_path, write_statmap, describe_dataset, cli, name):
+    rng = np.random.default_rng(6)
+    root = describe_dataset(tmp_path / "in")
+    t = 1.7 * rng.standard_t(20, size=SHAPE) + 0.5
+    maps, words = fakes(t)[name]
+    good = {"z": t, "p": 2 * stats.t.sf(np.abs(t), 20), "effect": t}
+    good = {kind: good[kind] for kind in ("z", "p", "effect") if kind in maps or (kind == "z" and "t" in maps)}
+    for row in range(N):
+        for kind, values in (maps if row == 2 else good).items():
+            about = {"DegreesOfFreedom": 20, "SampleSize": 21}
+            write_statmap(root, kind, values, study=f"s{row}", space="T1w", contrast="c", metadata=about)
+    estimator = "fisher" if "p" in maps else "stouffer"
+    words_of_run = ("--estimator", estimator, "--inference", "bonferroni", "--mask", "data", "--no-report")
+    ran = cli(root, tmp_path / "out", "group", *words_of_run)
+    assert ran.code == 65, ran.stderr
+    assert "study-s2" in ran.stderr
+    assert words in ran.stderr
+    assert not list((tmp_path / "out").glob("group/*.nii.gz"))
+
+
+def test_a_run_that_is_a_mask_is_left_out(tmp_path, write_statmap, describe_dataset, cli):
+    rng = np.random.default_rng(6)
+    root = describe_dataset(tmp_path / "in")
+    for run in ("1", "2", "3"):
+        effect = rng.normal(size=SHAPE)
+        t = np.ones(SHAPE) if run == "3" else effect / 0.7
+        for kind, values in (("effect", effect), ("t", t)):
+            write_statmap(root, kind, values, sub="01", run=run, contrast="c", metadata={"DegreesOfFreedom": 50})
+    ran = cli(root, tmp_path / "out", "participant", "--no-report")
+    assert ran.code == 0, ran.stderr
+    assert "sub-01_run-3_contrast-c is left out" in ran.stderr
+    assert "as those of a mask are" in ran.stderr
+
+
+def test_an_imported_mask_and_a_turned_p_fail_alone(tmp_path, write_statmap, ibma_import):
+    rng = np.random.default_rng(6)
+    t = 1.7 * rng.standard_t(20, size=SHAPE) + 0.5
+    p = 2 * stats.t.sf(np.abs(t), 20)
+    rows = ["study_id\tpath\tkind\tcontrast\tspace\tsample_size"]
+    for study, kind, values in (("a", "t", t), ("b", "t", np.ones(SHAPE)), ("c", "p", 1 - p), ("d", "p", p)):
+        path = write_statmap(tmp_path / "maps", kind, values, sub=study, contrast="x")
+        rows.append(f"{study}\t{path}\t{kind}\tx\tT1w\t21")
+    (tmp_path / "maps.tsv").write_text("\n".join(rows))
+    ran = ibma_import("table", tmp_path / "maps.tsv", tmp_path / "out")
+    assert ran.code in (1, 65), ran.stderr
+    assert "as those of a mask are" in ran.stderr
+    assert "no two-sided p map" in ran.stderr
+    written = sorted(path.name[:7] for path in (tmp_path / "out").rglob("*_statmap.nii.gz"))
+    assert written == ["study-a", "study-d"]
