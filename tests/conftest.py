@@ -169,6 +169,21 @@ def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ran]:
     return run
 
 
+@pytest.fixture(scope="session")
+def load_test() -> Callable[[str], Any]:
+    """Return ``load_test("importers/nidm/test_nidm.py")``: the file of another test, which makes inputs."""
+
+    def load(name: str) -> Any:
+        spec = importlib.util.spec_from_file_location("another_test", ROOT / "tests" / name)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
 @pytest.fixture
 def start_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Yield ``start_python(*args, env={}, stderr=PIPE) -> Popen``, for a run that will be disturbed.

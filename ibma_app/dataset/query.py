@@ -13,6 +13,7 @@ from typing import Any
 
 from ibma_app.core.errors import DatasetError, InputError, UsageError
 from ibma_app.core.statmap import KINDS, Dataset, StatMap
+from ibma_app.core.system.long_work import tell_progress
 from ibma_app.dataset.entities import order_entities, split_name
 from ibma_app.dataset.filters import ANY, Candidate, check_names, explain_steps, matches
 from ibma_app.dataset.index import index_in_database
@@ -270,16 +271,18 @@ def _require_names(statmaps: Iterable[StatMap], faults: Mapping[Path, str]) -> N
         raise DatasetError(f"{path}: not a BIDS name: {fault} (and its .json likewise).{more}")
 
 
-def _read_sidecars(statmaps: Iterable[StatMap], query: Query) -> tuple[StatMap, ...]:
+def _read_sidecars(statmaps: Sequence[StatMap], query: Query) -> tuple[StatMap, ...]:
     """Add the metadata."""
     readers: dict[Path, SidecarReader] = {}
     done = []
-    for one in statmaps:
-        reader = readers.setdefault(one.dataset.root, SidecarReader(one.dataset.root))
-        metadata, error = reader.read(one.path)
-        if query.space_is is not None and "space" not in split_name(one.path.name).entities:
-            metadata = {**metadata, SPACE_SOURCE: f"--space-is {query.space_is}"}
-        done.append(StatMap(one.path, one.kind, one.dataset, one.entities, metadata, error))
+    with tell_progress("Reading sidecars", len(statmaps), of="maps") as count:
+        for one in statmaps:
+            reader = readers.setdefault(one.dataset.root, SidecarReader(one.dataset.root))
+            metadata, error = reader.read(one.path)
+            if query.space_is is not None and "space" not in split_name(one.path.name).entities:
+                metadata = {**metadata, SPACE_SOURCE: f"--space-is {query.space_is}"}
+            done.append(StatMap(one.path, one.kind, one.dataset, one.entities, metadata, error))
+            count(1)
     return tuple(done)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ibma_app.core.system.long_work import tell_progress
+
 _NOT_AT_ROOT = frozenset({"derivatives", "sourcedata", "code", "models", "stimuli"})
 _IMAGES = (".nii.gz", ".nii")
 
@@ -51,25 +53,27 @@ def list_images(
     images: list[str] = []
     folders: list[tuple[str, int]] = []
     pending: list[tuple[str, tuple[_Identity, ...]]] = [("", ())]
-    while pending:
-        below, above = pending.pop()
-        folder = root / below
-        try:
-            status = folder.stat()
-        except OSError:  # removed since it was listed
-            continue
-        here = (status.st_dev, status.st_ino)
-        if here in above or (here in skip and below):
-            continue
-        folders.append((below, status.st_mtime_ns))
-        for name, is_folder in _scan(folder):
-            if (not below and name in _NOT_AT_ROOT) or _is_other(name, prefixes):
+    with tell_progress(f"Looking for maps in {root}", None, of="folders") as found:
+        while pending:
+            below, above = pending.pop()
+            found(1)
+            folder = root / below
+            try:
+                status = folder.stat()
+            except OSError:  # removed since it was listed
                 continue
-            path = f"{below}/{name}" if below else name
-            if is_folder:
-                pending.append((path, (*above, here)))
-            elif name.endswith(extensions):
-                images.append(path)
+            here = (status.st_dev, status.st_ino)
+            if here in above or (here in skip and below):
+                continue
+            folders.append((below, status.st_mtime_ns))
+            for name, is_folder in _scan(folder):
+                if (not below and name in _NOT_AT_ROOT) or _is_other(name, prefixes):
+                    continue
+                path = f"{below}/{name}" if below else name
+                if is_folder:
+                    pending.append((path, (*above, here)))
+                elif name.endswith(extensions):
+                    images.append(path)
     return Listing(sorted(images), sorted(folders))
 
 

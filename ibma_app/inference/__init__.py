@@ -25,8 +25,11 @@ INFERENCES: tuple[str, ...] = (
 )
 """The menu, in order; the file of ``fdr-by`` is ``fdr_by.py`` and its record is ``INFERENCE``."""
 
-DEFAULT: tuple[str, ...] = ("fdr", "bonferroni")
-"""What ``--inference`` is where it is not given."""
+AUTO: tuple[str, ...] = ("fdr", "max-stat", "cluster-mass")
+"""What ``--inference auto``, the default, takes."""
+
+AUTO_FEW: tuple[str, ...] = ("fdr", "bonferroni")
+"""What it takes where the maps cannot be relabelled, or too few relabellings are distinct for the level."""
 
 
 def find_inference(name: str) -> "Inference":

@@ -171,7 +171,7 @@ def convert_maps(
         reasons=reasons,
         derived=tuple(derived),
         notes=_dof_notes(observation, needs),
-        signed="z" not in needs or not _unsigned(observation),
+        signed="z" not in needs or not is_unsigned(observation),
     )
 
 
@@ -240,7 +240,8 @@ def _turns_t_and_z(observation: Observation, needs: Collection[str]) -> bool:
     return back or z_from in (("t",), ("effect", "variance"))
 
 
-def _unsigned(observation: Observation) -> bool:
+def is_unsigned(observation: Observation) -> bool:
+    """Return whether z of it would be made of p without a sign."""
     return _sources(observation, "z") == ("p",) and observation.tail not in DIRECTED
 
 

@@ -15,6 +15,7 @@ from ibma_app.core.errors import DataError, IbmaError, Note, UsageError, merge_n
 from ibma_app.core.grid import Grid
 from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Observation
+from ibma_app.core.system.long_work import tell_progress
 from ibma_app.images.placement import place_notes
 from ibma_app.stream.hedges_g import Sample, describe_dof, describe_mixture, pool_variances
 from ibma_app.stream.memory_plan import NOTHING, Resampled, plan_memory
@@ -174,11 +175,13 @@ def stack_maps(
     ) as store:
         builder = _Builder(plan, store, len(observations))
         later = prepare_maps(observations, plan, memory_plan.readers, len(first))
-        for prepared in chain(_pop_each(first), later):
-            if isinstance(prepared, IbmaError):
-                builder.leave_out(prepared)
-            else:
-                builder.add(prepared)
+        with tell_progress("Reading maps", len(observations), of="maps") as count:
+            for prepared in chain(_pop_each(first), later):
+                if isinstance(prepared, IbmaError):
+                    builder.leave_out(prepared)
+                else:
+                    builder.add(prepared)
+                count(1)
         # now that the mask is known, and no longer estimated from the first map
         yield builder.finish(lambda voxels: plan_memory(replace(memory_needs, voxels=voxels), *limits).threads)
 

@@ -11,7 +11,6 @@ from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError, Note, merge_notes, tell
 from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import CaveatFacts, find_fact
-from ibma_app.core.methods import Inference, InferenceSettings
 from ibma_app.core.results import EstimatorResult, Finding, MapFlag, Results, WrittenFile
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.level_rules import require_content
@@ -23,11 +22,10 @@ from ibma_app.designs.tables import collect_covariates, stated_sample
 from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, parse_tests, read_contrast_file
 from ibma_app.images.atlas import read_atlases
 from ibma_app.images.known_atlases import choose_atlases, find_atlases
-from ibma_app.inference import find_inference
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import analysis_grid
 from ibma_app.stream.hedges_g import Sample, Stated, find_sample
-from ibma_app.stream.memory_plan import NOTHING, Resampled
+from ibma_app.stream.memory_plan import Resampled
 from ibma_app.stream.prepare import Plan
 from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.stack import Stack, stack_maps
@@ -37,6 +35,7 @@ from ibma_app.workflows.infer import infer_all
 from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_group
 from ibma_app.workflows.plan.choose_estimators import Choice, choose_estimators, modelled_advice, varying_groups
+from ibma_app.workflows.plan.choose_inferences import choose_inferences, describe_inferences, read_inference_settings
 from ibma_app.workflows.plan.find_inputs import Gathered, gather
 from ibma_app.workflows.run.log import RunRecord, as_ibma_error, log_outcome, run_folder
 from ibma_app.workflows.run.resources import make_checkpoints, open_workers, resources_for
@@ -122,39 +121,9 @@ class Run:
     records: Path  # where finished analyses are kept, relative to OUTPUT_DIR
     atlases: tuple[str | Atlas, ...] | None = None  # that name regions; None: as the space has them
 
-    @property
-    def settings(self) -> InferenceSettings:
-        """What every inference may want to know."""
-        return InferenceSettings(
-            alpha=self.options.alpha,
-            cluster_p=self.options.cluster_p,
-            min_extent=self.options.min_extent,
-            permutations=self.options.permutations,
-            seed=self.options.seed,
-            options=self.options.settings.get("inference", {}),
-        )
-
-    def inferences(self, choice: Choice) -> tuple[Inference, ...]:
-        """List the inferences on one estimator; auto leaves out what it has no residuals for."""
-        records = [find_inference(name) for name in dict.fromkeys(self.options.inference)]
-        automatic = self.options.estimator == ("auto",)
-        return tuple(
-            record
-            for record in records
-            if not (automatic and record.needs_smoothness and not choice.estimator.has_residuals)
-        )
-
     def atlases_of(self, analysis: Analysis, grid: Grid) -> tuple[Atlas, ...]:
         """List the atlases that name regions."""
         return find_atlases(self.atlases, analysis.entities.get("space")) if grid.placed else ()
-
-    def resampled(self, choices: Sequence[Choice], design: Design) -> Resampled:
-        """Return which of the estimators are resampled."""
-        if not any(find_inference(name).score for name in self.options.inference):
-            return NOTHING
-        estimators = [choice.estimator for choice in choices]
-        least_squares = {one.relabels is not None and not one.models_clusters for one in estimators}
-        return Resampled(True in least_squares, False in least_squares, design.matrix.shape[1])
 
 
 def combine_group(analysis: Analysis, run: Run) -> Results:
@@ -178,6 +147,13 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
     if not options.no_report:
         reports.write_group_page(run.output, results)
     return results
+
+
+def _resampled(choices: Sequence[Choice], design: Design) -> Resampled:
+    """Return which of the estimators are resampled."""
+    estimators = [choice.estimator for choice in choices if choice.resamples]
+    least_squares = {one.relabels is not None and not one.models_clusters for one in estimators}
+    return Resampled(True in least_squares, False in least_squares, design.matrix.shape[1])
 
 
 def _by_needs(choices: Sequence[Choice]) -> list[tuple[Choice, ...]]:
@@ -215,7 +191,7 @@ def _combine(
         smoothing=options.smoothing,
         samples=samples,
     )
-    resampled = run.resampled(choices, design)
+    resampled = _resampled(choices, design)
     with stack_maps(analysis.observations, plan, run.resources, tests=len(design.tests), resampled=resampled) as stack:
         design, sign_notes = _upper_tail(design, stack, analysis)
         sizes = [analysis.observations[row].sample_size for row in stack.kept] if analysis.unit == "study" else None
@@ -267,14 +243,15 @@ def _upper_tail(design: Design, stack: Stack, analysis: Analysis) -> tuple[Desig
 def prepare(
     analysis: Analysis, gathered: Gathered, tests: Mapping[str, TestSpec], options: Options
 ) -> tuple[Design, tuple[Choice, ...]]:
-    """Build an analysis's design and choose its estimators, before any map is read."""
+    """Build an analysis's design and choose its estimators and inferences, before any map is read."""
     key = f"{'study' if analysis.unit == 'study' else 'participant'}_id"
     covariates = collect_covariates(analysis.observations, gathered.table, key, gathered.table_path)
     design = build_design(
         analysis.observations, covariates, options.formula, tests, tail=options.tail,
         advice=lambda: modelled_advice(analysis), groupings=varying_groups(options),
     )  # fmt: skip
-    return design, choose_estimators(analysis, options, design)
+    choices = choose_estimators(analysis, options, design)
+    return design, tuple(choose_inferences(choice, analysis, design, options) for choice in choices)
 
 
 def _fit(
@@ -291,14 +268,14 @@ def _fit(
     resources = replace(run.resources, threads=min(run.resources.threads, stack.side_by_side))  # as memory allows
     name = choice.estimator.name
     log.info("Fitting %s (%s) on %d voxels.", name, choice.reason, stack.n_voxels)
-    with progress(stack.n_voxels, name) as step:
+    log.info("Inference on it: %s.", describe_inferences(choice))
+    with progress(stack.n_voxels, f"fitting {name}") as step:
         model = Model(choice.estimator, design, choice.settings)
         estimate = estimate_maps(stack, model, resources, lambda voxels: step("", voxels))
     common = sidecars.analysis_sidecar(analysis, design, stack.survey, choice, options.units, tell(warnings))
     common |= error_sidecar(model, estimate)
     log_dof(model, estimate)
-    inferences, atlases = run.inferences(choice), run.atlases_of(analysis, stack.grid)
-    seen = look_at_residuals(stack, model, estimate, inferences, resources)
+    seen = look_at_residuals(stack, model, estimate, choice.every_inference, resources)
     common |= seen.sidecar
     common |= sidecars.likely_same_samples(flags, [analysis.observations[row].unit_label for row in stack.kept])
     with open_writer(run.output, resources.threads) as writer:
@@ -316,7 +293,8 @@ def _fit(
         )
         earlier = earlier_files(target)
         files = write_maps(target, estimate, {"skewness": seen.skewness})
-        inferred = infer_all(target, stack, estimate, inferences, run.settings, atlases, resources)
+        settings, atlases = read_inference_settings(options), run.atlases_of(analysis, stack.grid)
+        inferred = infer_all(target, stack, estimate, settings, atlases, resources)
     files += [*inferred.files, WrittenFile("", "", "design", write_design(target, stack.survey))]
     left = _left_notes(earlier - {file.path for file in files}, name)
     notes = (*seen.notes, *dof_notes(model, estimate), *left, *_caveats(inferred.findings, name))
@@ -388,7 +366,7 @@ def _show(analyses: Sequence[Analysis], gathered: Gathered, tests: Mapping[str, 
             names.append("cannot be combined")
             record.failures[analysis.name] = error
         else:
-            names.append(", ".join(choice.estimator.name for choice in choices))
+            names.append(", ".join(f"{choice.estimator.name} ({describe_inferences(choice)})" for choice in choices))
             record.done.append(analysis.name)
     print_plan(analyses, names)
     log_outcome(record, "analyses", len(analyses))

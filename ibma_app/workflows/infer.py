@@ -50,13 +50,13 @@ def infer_all(
     target: Target,
     stack: Stack,
     estimate: Estimate,
-    inferences: Sequence[Inference],
     settings: InferenceSettings,
     atlases: Sequence[Atlas],
     resources: Resources,
 ) -> Inferred:
-    """Infer on every test, and write corrected maps, masks and cluster tables."""
-    smoothness = _smoothness(target, stack, estimate, inferences, resources)
+    """Make the inferences of the target's choice on every test; write corrected maps, masks and cluster tables."""
+    chosen = target.choice.inferences
+    smoothness = _smoothness(target, stack, estimate, target.choice.every_inference, resources)
     far_tail = target.choice.estimator.far_tail
     caveat = far_tail(target.choice.settings) if far_tail else ""
     files: list[WrittenFile] = []
@@ -64,6 +64,7 @@ def infer_all(
     findings = []
     for test in target.design.tests:
         field = make_field(target, estimate, test, smoothness)
+        inferences = chosen[test.name]
         null = _null(target, stack, test, inferences, settings, resources)
         name = test.name if target.named_tests else ""
         for inference in inferences:
@@ -153,7 +154,7 @@ def _null(
         )
     total = count_relabellings(target.model, test, settings)
     log.info("Resampling %s, test %s, for %s.", target.choice.estimator.name, test.name, ", ".join(scores))
-    with progress(total, f"resampling {test.name}") as step:
+    with progress(total, f"resampling {test.name}", "relabellings") as step:
         return score_resamples(stack, target.model, test, scores, settings, resources, lambda done: step("", done))
 
 

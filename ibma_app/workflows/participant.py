@@ -80,7 +80,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
         told = _Told()
         with (
             open_processes(options, resources, __name__) as pool,
-            progress(len(jobs), "participants") as step,
+            progress(len(jobs), "combining", "participants") as step,
         ):
             log.info("Combining %d participant(s), %d at a time.", len(jobs), min(pool.nprocs, len(jobs)))
             combine, each = combine_participant, resources.split()

@@ -76,7 +76,7 @@ def rebuild_reports(options: Options, words: Sequence[str] = ()) -> int:
         work = [PageJob(name, records, output, record.folder / "results", atlases) for name, records in pages.items()]
         resources = resources_for(options, len(work))
         made: dict[str, PageOutcome] = {}
-        with open_processes(options, resources, __name__) as pool, progress(len(work), "pages") as step:
+        with open_processes(options, resources, __name__) as pool, progress(len(work), "drawing", "pages") as step:
             for job, outcome in pool.run(rebuild_page, work):
                 step(job.name)
                 if isinstance(outcome, Exception):

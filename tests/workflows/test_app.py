@@ -63,7 +63,7 @@ def test_group_uses_the_participant_maps(both_levels: Path) -> None:
     for kind in kinds:
         assert f"{stem}_stat-{kind}_statmap.nii.gz" in names
         assert f"{stem}_stat-{kind}_statmap.json" in names
-    for inference in ("fdr", "bonferroni"):
+    for inference in ("fdr", "maxStat", "clusterMass"):
         for suffix in ("stat-log10p_statmap.nii.gz", "stat-z_statmap.nii.gz", "mask.nii.gz", "clusters.tsv"):
             assert f"{stem}_corr-{inference}_{suffix}" in names
     design = (both_levels / "group" / f"{stem}_design.tsv").read_text().splitlines()

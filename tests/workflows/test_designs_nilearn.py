@@ -114,7 +114,8 @@ def check_tutorial(out: Path, affine: np.ndarray) -> None:
 
 
 def test_tutorial_of_nine_conditions(tutorial: Path, tmp_path: Path, cli) -> None:
-    ran = cli(tutorial, tmp_path, "group", "--formula", FORMULA, "--contrast-file", tutorial.parent / "tests.json",
+    ran = cli(tutorial, tmp_path, "group", "--inference", "fdr", "bonferroni",
+              "--formula", FORMULA, "--contrast-file", tutorial.parent / "tests.json",
               "--config-file", write_config(tmp_path, POOLED), "--no-report")  # fmt: skip
     assert ran.code == 0, ran.stderr
     assert "assumes sphericity" in ran.stderr
@@ -135,7 +136,8 @@ def test_tutorial_named_by_desc(tutorial: Path, tmp_path: Path, cli, describe_da
     query = {"effect": {"suffix": "effect", "desc": "*", "stat": None}}
     (tmp_path / "filter.json").write_text(json.dumps(query))
     config = write_config(tmp_path, f'{POOLED}[inputs]\ncontrast = "desc"\n')
-    ran = cli(root, tmp_path / "out", "group", "--formula", FORMULA, "--contrast-file", tutorial.parent / "tests.json",
+    ran = cli(root, tmp_path / "out", "group", "--inference", "fdr", "bonferroni",
+              "--formula", FORMULA, "--contrast-file", tutorial.parent / "tests.json",
               "--bids-filter-file", tmp_path / "filter.json", "--config-file", config,
               "--no-report")  # fmt: skip
     assert ran.code == 0, ran.stderr

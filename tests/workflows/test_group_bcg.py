@@ -95,7 +95,8 @@ def test_moderator_equals_metafor(bcg: Path, tmp_path: Path, cli) -> None:
     (tmp_path / "studies.tsv").write_text("\n".join(rows) + "\n")
     config = tmp_path / "knha.toml"
     config.write_text('[estimator.reml]\ntest = "knha"\n')
-    ran = cli(bcg, tmp_path / "out", "group", "--formula", "1 + ablat", "--covariates", tmp_path / "studies.tsv",
+    ran = cli(bcg, tmp_path / "out", "group", "--inference", "fdr", "bonferroni",
+              "--formula", "1 + ablat", "--covariates", tmp_path / "studies.tsv",
               "--estimator", "reml", "--config-file", config, "--no-report")  # fmt: skip
     assert ran.code == 0, ran.stderr
     assert "center(ablat)" in ran.stderr, "an uncentred covariate beside a tested intercept"

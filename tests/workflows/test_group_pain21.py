@@ -105,7 +105,8 @@ def test_hedges_g_runs_and_is_in_one_unit(pain: Path, tmp_path: Path, cli) -> No
 
 def test_z_family_runs(pain: Path, tmp_path: Path, cli) -> None:
     names = ("stouffer", "stouffer-weighted", "stouffer-rfx", "fisher", "tippett")
-    ran = cli(pain, tmp_path, "group", "--estimator", *names, "--mask", "data", "--no-report")
+    words = ("--mask", "data", "--inference", "fdr", "bonferroni", "--no-report")
+    ran = cli(pain, tmp_path, "group", "--estimator", *names, *words)
     assert ran.code == 0, ran.stderr
     z = group_map(tmp_path, "stouffer", "z")
     maps = [np.squeeze(nib.load(p).get_fdata()) for p in sorted(pain.glob("study-*/*stat-z_statmap.nii.gz"))]

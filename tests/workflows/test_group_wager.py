@@ -73,7 +73,8 @@ def test_one_sample_t_equals_scipy(wager, tmp_path: Path, cli) -> None:
 
 def test_centred_regressor_equals_least_squares(wager, tmp_path: Path, cli) -> None:
     root, effects, table = wager
-    code, _, err = cli(root, tmp_path, "group", "--formula", "1 + center(success)", "--test", "success=center(success)",
+    code, _, err = cli(root, tmp_path, "group", "--inference", "fdr", "bonferroni",
+                       "--formula", "1 + center(success)", "--test", "success=center(success)",
                        "mean=intercept")  # fmt: skip
     assert code == 0, err
     mask = (np.isfinite(effects) & (effects != 0)).all(axis=0)

@@ -6,7 +6,6 @@ internal error, a traceback, a hang, half a GiB of memory or half a result.
 ``IBMA_FIRST_MUTATION`` from which on.
 """
 
-import importlib.util
 import os
 import re
 import shutil
@@ -31,20 +30,12 @@ KINDS = (
 )
 
 
-def load_neighbour(name: str) -> Any:
-    """Load another test's file: it makes inputs."""
-    spec = importlib.util.spec_from_file_location("neighbour", Path(__file__).parents[1] / name)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def inputs(tmp_path: Path, maker: Any, ibma_import: Any, cli: Any, describe_dataset: Any, write_statmap: Any) -> Any:
+def inputs(
+    tmp_path: Path, maker: Any, load_test: Any, ibma_import: Any, cli: Any, describe_dataset: Any, write_statmap: Any
+) -> Any:
     made = maker("small_inputs").Inputs
-    return made(tmp_path, maker, load_neighbour, ibma_import, cli, describe_dataset, write_statmap)
+    return made(tmp_path, maker, load_test, ibma_import, cli, describe_dataset, write_statmap)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from ibma_app.core.from_files import number_in, read_text, whole_number_in
 from ibma_app.importers.units import Scaling, percent, unknown
 
 LARGEST_DESIGN = 64 * 2**20  # bytes
-LONGEST_HISTORY = 2**20  # characters that are read, the newest
+LONGEST_HISTORY, LONGEST_COMMAND = 2**20, 2**16  # characters of a history that are read, the newest; of a command
 MOST_WEIGHTS = 10**5  # of a contrast
 # [user@host: date] {AFNI_version:system}; every piece is bounded, so that no text takes long
 _ENTRY = re.compile(r"\[([^\[\]\n]{1,500})\]\s*(?:\{[^{}]{0,500}\}\s*)?")
@@ -96,6 +96,8 @@ def stated_scaling(commands: list[str]) -> str:
 @lru_cache(maxsize=128)
 def _words(command: str) -> list[str]:
     """Split a command as a shell would; the list is not to be changed."""
+    if len(command) > LONGEST_COMMAND:  # shlex takes the square of a word's length
+        return command.split()
     try:
         return shlex.split(command)
     except ValueError:

@@ -265,3 +265,9 @@ def count_ties(scheme: Scheme) -> int:
         kept = ((nuisance @ nuisance[0].T) ** 2).sum(axis=(1, 2))
         same &= kept > nuisance.shape[1] * (1 - 1e-9)
     return max(int(np.count_nonzero(same)), 1)
+
+
+def find_smallest_p(model: Model, test: Test, settings: InferenceSettings) -> float:
+    """Find the smallest p that the relabellings of a test can reach, whatever its maps."""
+    scheme = plan_scheme(model, test, settings)
+    return count_ties(scheme) / scheme.relabellings.size

@@ -19,7 +19,7 @@ from ibma_app.core.errors import OutputError
 from ibma_app.core.labels import camel_case
 from ibma_app.core.system.standard_streams import write_error, write_out
 from ibma_app.estimators import AUTO
-from ibma_app.inference import DEFAULT
+from ibma_app.inference import AUTO as AUTO_INFERENCE
 from ibma_app.workflows.demo.files import read_maps, write_studies, write_subjects, write_truth
 from ibma_app.workflows.demo.recovery import FOUND, Check, Maps, check_participants, check_studies, check_subjects
 from ibma_app.workflows.demo.simulate import SPACE, Simulation, make_brain, simulate_studies, simulate_subjects
@@ -33,6 +33,7 @@ MARKER = ".ibma-demo"  # marks a folder as an earlier demonstration's, which may
 OURS = ("data", "results")  # what a rerun replaces
 SEED = 20
 STEPS = 6
+RESAMPLES = 1000  # instead of 5000: a demonstration is waited for
 TITLES = ("runs into subjects", "subjects into a group", "studies into a meta-analysis")
 MIXED, POOLED = AUTO["effect and variance"], AUTO["z and sample size"]  # auto takes MIXED of the subjects, too
 
@@ -152,6 +153,7 @@ def _plan_levels(folders: Folders, nprocs: int | None) -> tuple[Options, ...]:
         analysis_level="group",
         formula="1 + center(age)",
         test=("mean=intercept", "age=center(age)"),
+        permutations=RESAMPLES,
     )
     studies = Options(
         folders.data / "studies",
@@ -173,6 +175,8 @@ def _command(options: Options) -> str:
         words += ["--test", *options.test]
     if options.estimator != ("auto",):
         words += ["--estimator", *options.estimator]
+    if options.permutations == RESAMPLES:
+        words += ["--permutations", str(RESAMPLES)]
     return shlex.join(words)
 
 
@@ -211,12 +215,12 @@ def _read_participants(results: Path, name: str, subjects: Simulation) -> dict[s
 
 
 def _read(group: Path, name: str, estimator: str, kinds: tuple[str, ...], simulation: Simulation) -> Maps:
-    """Read maps of a group analysis; ``found`` is the mask of what the first of the default inferences finds."""
+    """Read maps of a group analysis; ``found`` is the mask of what the first inference of ``auto`` finds."""
     grid, stem = simulation.truth.grid, f"{name}_desc-{camel_case(estimator)}"
     statmaps = tuple(kind for kind in kinds if kind != FOUND)
     maps = read_maps(group, f"{stem}_stat-{{kind}}_statmap.nii.gz", statmaps, grid)
     if FOUND in kinds:
-        mask = f"corr-{camel_case(DEFAULT[0])}"
+        mask = f"corr-{camel_case(AUTO_INFERENCE[0])}"
         maps[FOUND] = read_maps(group, f"{stem}_{{kind}}_mask.nii.gz", (mask,), grid)[mask]
     return maps
 

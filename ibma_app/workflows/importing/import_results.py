@@ -168,7 +168,7 @@ def _write(placed: Sequence[Placed], options: ImportOptions) -> dict[str, IbmaEr
     notes: list[Note] = []
     failures: dict[str, IbmaError] = {}
     with open_output(options.output_dir) as output:
-        with progress(len(placed), "contrasts") as step:
+        with progress(len(placed), "importing", "contrasts") as step:
             for one in placed:
                 try:
                     ready = make_ready(one.contrast)

@@ -13,7 +13,8 @@ from ibma_app.core.errors import InputError, UsageError, did_you_mean
 from ibma_app.core.from_files import MOST_DOF, read_text
 from ibma_app.core.system.standard_streams import write_out
 from ibma_app.estimators import AUTO, ESTIMATORS, find_estimator
-from ibma_app.inference import DEFAULT, inference_settings
+from ibma_app.inference import AUTO as AUTO_INFERENCE
+from ibma_app.inference import inference_settings
 from ibma_app.stream.workers.dask_pool import check_dask
 from ibma_app.stream.workers.machine import parse_size
 from ibma_app.workflows.options.table import LEVELS, OPTIONS, RUNNING, Option, Options
@@ -22,7 +23,7 @@ DESCRIPTION = "Combine fMRI statistic maps, level by level: runs into subjects, 
 EPILOG = f"""examples:
   ibma-app derivatives/fitlins out participant
   ibma-app derivatives/fitlins out group --formula '1 + center(age)'
-  ibma-app studies out group --estimator {AUTO["effect and variance"]} {AUTO["effect"]} --inference {DEFAULT[0]}
+  ibma-app studies out group --estimator {AUTO["effect and variance"]} {AUTO["effect"]} --inference {AUTO_INFERENCE[0]}
 exit codes: 0 done, 1 some failed, 16 dataset structure, 18 nothing selected, 64 usage,
   65 values or metadata, 66 input missing, 73 output not writable, 74 I/O error
 """

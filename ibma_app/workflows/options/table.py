@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ibma_app.estimators import ESTIMATORS
-from ibma_app.inference import DEFAULT, INFERENCES
+from ibma_app.inference import AUTO, AUTO_FEW, INFERENCES
 
 LEVELS = ("participant", "group")
 INPUTS, COMBINING, TESTING, INFERRING, RUNNING = (
@@ -143,7 +143,10 @@ class Options:
     )  # fmt: skip
     contrast_file: Path | None = _option(None, TESTING, "the same as JSON", metavar="FILE")
 
-    inference: Texts = _option(DEFAULT, INFERRING, "one or more of these", choices=INFERENCES)
+    inference: Texts = _option(
+        ("auto",), INFERRING, "one or more of these", choices=("auto", *INFERENCES),
+        stated=f"auto: {' '.join(AUTO)}; with too few relabellings {' '.join(AUTO_FEW)}",
+    )  # fmt: skip
     alpha: float = _option(0.05, INFERRING, "level after correction", metavar="P")
     cluster_p: float = _option(0.001, INFERRING, "cluster-forming threshold", metavar="P")
     tail: str = _option("two-sided", INFERRING, "direction of t tests", choices=("two-sided", "positive", "negative"))

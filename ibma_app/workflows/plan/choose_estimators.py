@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, UsageError
-from ibma_app.core.methods import Estimator
+from ibma_app.core.methods import Estimator, Inference
 from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.estimators import AUTO, estimators_that, find_estimator
-from ibma_app.inference import find_inference, inferences_that
 from ibma_app.stream.convert import can_give
 from ibma_app.workflows.options.table import Options
 
@@ -20,12 +19,24 @@ FEW_MAPS = 5
 
 @dataclass(frozen=True)
 class Choice:
-    """An estimator with its settings, and the reason it runs."""
+    """An estimator with its settings, the reason it runs, and the inferences on it."""
 
     estimator: Estimator
     settings: Mapping[str, str]
     reason: str
     notes: tuple[str, ...] = ()
+    inferences: Mapping[str, tuple[Inference, ...]] = field(default_factory=dict)  # Test.name -> its inferences
+
+    @property
+    def every_inference(self) -> tuple[Inference, ...]:
+        """The inferences on any of the tests."""
+        found = {inference.name: inference for records in self.inferences.values() for inference in records}
+        return tuple(found.values())
+
+    @property
+    def resamples(self) -> bool:
+        """Whether any of the inferences does."""
+        return any(inference.score for inference in self.every_inference)
 
 
 def choose_estimators(analysis: Analysis, options: Options, design: Design) -> tuple[Choice, ...]:
@@ -48,7 +59,6 @@ def choose_estimators(analysis: Analysis, options: Options, design: Design) -> t
         estimator = find_estimator(name)
         _check_design(estimator, options, repeated=design.repeated, one_sample=design.one_sample)
         _check_maps(estimator, analysis, options)
-        _check_inferences(estimator, options)
         found.append(_choice(estimator, reason, analysis, options, design))
     return tuple(found)
 
@@ -221,20 +231,6 @@ def _or(names: Iterable[str]) -> str:
     """Join names as in a sentence: a, b or c."""
     *head, last = names
     return f"{', '.join(head)} or {last}" if head else last
-
-
-def _check_inferences(estimator: Estimator, options: Options) -> None:
-    """Refuse inferences that need what the estimator lacks; with ``auto`` they are left out."""
-    if options.estimator == ("auto",) or estimator.has_residuals:
-        return
-    for name in options.inference:
-        if find_inference(name).needs_smoothness:
-            raise UsageError(
-                f"--inference {name} needs the smoothness of the residuals, and there is none: --estimator "
-                f"{estimator.name} combines the maps without fitting a model that leaves residuals. Choose another "
-                f"inference ({', '.join(inferences_that(lambda record: not record.needs_smoothness))}), or an "
-                f"estimator with residuals ({', '.join(estimators_that(lambda record: record.has_residuals))})."
-            )
 
 
 def _check_maps(estimator: Estimator, analysis: Analysis, options: Options) -> None:

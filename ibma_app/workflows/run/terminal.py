@@ -11,15 +11,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ibma_app.core.statmap import Analysis
+from ibma_app.core.system.long_work import tell_progress
 from ibma_app.core.system.standard_streams import write_out
 
 
 @contextmanager
-def progress(total: int, what: str) -> Iterator[Callable[..., None]]:
-    """Show a bar on stderr while it is a terminal; give the function that moves it."""
+def progress(total: int, what: str, of: str = "") -> Iterator[Callable[..., None]]:
+    """Show a bar on stderr where it is a terminal, else log a line each minute; give the function that moves it."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        with tell_progress(what[:1].upper() + what[1:], total, of=of) as count:
+            yield lambda note="", advance=1: count(advance)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
 
         def step(note: str = "", advance: int = 1) -> None:

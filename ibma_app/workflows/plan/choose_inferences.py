@@ -1,0 +1,123 @@
+"""Which inferences an estimator gets on each test: those that are named, and those of ``auto``."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ibma_app.core.design import Design
+from ibma_app.core.errors import UsageError
+from ibma_app.core.methods import Inference, InferenceSettings
+from ibma_app.core.statmap import Analysis
+from ibma_app.estimators import estimators_that
+from ibma_app.inference import AUTO, AUTO_FEW, find_inference, inferences_that
+from ibma_app.stream.convert import is_unsigned
+from ibma_app.stream.estimate import Model
+from ibma_app.stream.resampling.relabelling import find_smallest_p
+from ibma_app.workflows.options.table import Options
+from ibma_app.workflows.plan.choose_estimators import Choice
+
+
+def read_inference_settings(options: Options) -> InferenceSettings:
+    """Collect what every inference may want to know."""
+    return InferenceSettings(
+        alpha=options.alpha,
+        cluster_p=options.cluster_p,
+        min_extent=options.min_extent,
+        permutations=options.permutations,
+        seed=options.seed,
+        options=options.settings.get("inference", {}),
+    )
+
+
+def choose_inferences(choice: Choice, analysis: Analysis, design: Design, options: Options) -> Choice:
+    """Add to an estimator the inferences on each test, before any map is read.
+
+    ``auto`` stands for the table ``AUTO`` of `ibma_app.inference`; for
+    ``AUTO_FEW`` where relabelling changes nothing (p without a sign), or the
+    smallest p that it can reach is above ``--alpha``, with a note. Names beside
+    ``auto`` are taken as they are. With ``--estimator auto``, inferences that
+    need residuals are left out where there are none.
+
+    Parameters
+    ----------
+    choice : Choice
+        An estimator without inferences.
+    analysis : Analysis
+    design : Design
+        Of its maps.
+    options : Options
+
+    Returns
+    -------
+    Choice
+
+    Raises
+    ------
+    UsageError
+        An inference needs residuals, and the named estimator leaves none.
+    """
+    tests = tuple(test.name for test in design.tests)
+    usual, few = (_find(_expand(options.inference, auto), choice, options) for auto in (AUTO, AUTO_FEW))
+    if usual == few:
+        return replace(choice, inferences=dict.fromkeys(tests, usual))
+    if "z" in choice.estimator.needs and any(is_unsigned(row) for row in analysis.observations):
+        note = f"Relabelling p maps without a sign changes nothing: {_instead()}."
+        return replace(choice, inferences=dict.fromkeys(tests, few), notes=(*choice.notes, note))
+    model, settings = Model(choice.estimator, design, choice.settings), read_inference_settings(options)
+    smallest = {test.name: find_smallest_p(model, test, settings) for test in design.tests}
+    lacking: dict[float, list[str]] = {}
+    for name, p in smallest.items():
+        if p > options.alpha:
+            lacking.setdefault(p, []).append(name)
+    notes = tuple(_say_few(p, names if len(names) < len(tests) else (), options) for p, names in lacking.items())
+    return replace(
+        choice,
+        inferences={name: few if p > options.alpha else usual for name, p in smallest.items()},
+        notes=(*choice.notes, *notes),
+    )
+
+
+def _expand(names: Sequence[str], auto: Sequence[str]) -> tuple[str, ...]:
+    """Put the names that ``auto`` stands for into its place."""
+    return tuple(dict.fromkeys(one for name in names for one in (auto if name == "auto" else (name,))))
+
+
+def _find(names: Sequence[str], choice: Choice, options: Options) -> tuple[Inference, ...]:
+    """Find the records; of residuals that there are not, none with ``--estimator auto``, else an error."""
+    records = tuple(find_inference(name) for name in dict.fromkeys(names))
+    if choice.estimator.has_residuals:
+        return records
+    for record in records:
+        if record.needs_smoothness and options.estimator != ("auto",):
+            raise UsageError(
+                f"--inference {record.name} needs the smoothness of the residuals, and there is none: --estimator "
+                f"{choice.estimator.name} combines the maps without fitting a model that leaves residuals. Choose "
+                f"another inference ({', '.join(inferences_that(lambda record: not record.needs_smoothness))}), or an "
+                f"estimator with residuals ({', '.join(estimators_that(lambda record: record.has_residuals))})."
+            )
+    return tuple(record for record in records if not record.needs_smoothness)
+
+
+def _instead() -> str:
+    left = [name for name in AUTO if name not in AUTO_FEW]
+    taken = [name for name in AUTO_FEW if name not in AUTO]
+    return f"--inference auto takes {' and '.join(taken)} in the place of {' and '.join(left)}"
+
+
+def _say_few(smallest: float, tests: Sequence[str], options: Options) -> str:
+    """Say that the relabellings do not do for the level."""
+    of = f"Test {', '.join(tests)}: the" if tests else "The"
+    why = f"with --permutations {options.permutations}" if smallest <= 1.0 / options.permutations else "of these maps"
+    return (
+        f"{of} smallest p that relabellings {why} can reach is {smallest:.3g}, above --alpha {options.alpha:g}: "
+        f"{_instead()}."
+    )
+
+
+def describe_inferences(choice: Choice) -> str:
+    """Name the inferences on an estimator, by test where they differ: ``fdr max-stat``."""
+    named: dict[str, list[str]] = {}
+    for test, records in choice.inferences.items():
+        named.setdefault(" ".join(record.name for record in records), []).append(test)
+    if len(named) == 1:
+        return next(iter(named))
+    return "; ".join(f"{', '.join(tests)}: {names}" for names, tests in named.items())
