@@ -1,5 +1,6 @@
 """Selects the maps of a level: runs for the participants, subjects or studies for the group."""
 
+import stat
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -117,8 +118,9 @@ def _without(entities: Mapping[str, str], *keys: str) -> tuple[tuple[str, str], 
 def is_here(path: Path) -> bool:
     """Return whether a file's content is here: it is no dangling link, and no git-annex pointer file."""
     try:
-        if path.stat().st_size >= 32768:  # git-annex: pointer files are smaller
-            return True
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size >= 32768:  # git-annex: pointer files are smaller
+            return True  # a pipe is there, and refused where maps are read
         with path.open("rb") as file:
             return not file.read(len(_POINTER)).startswith(_POINTER)
     except OSError:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ibma_app.core.from_files import read_json
+from ibma_app.core.from_files import read_json, read_text
 from ibma_app.dataset.entities import INDICES, split_name
 
 DESIGNS = "_design.tsv"  # of the names of design matrices (nilearn, FitLins)
@@ -184,9 +184,7 @@ def _indexed(entities: Mapping[str, str]) -> dict[str, str]:
 def _rows_less_rank(path: Path) -> int | None:
     """Return what a design matrix leaves; None where the table is no matrix of numbers."""
     try:
-        if path.stat().st_size > LARGEST_DESIGN:
-            return None
-        rows = path.read_text(encoding="utf-8-sig").split("\n")[1:]
+        rows = read_text(path, LARGEST_DESIGN).split("\n")[1:]
         matrix = np.array([row.split("\t") for row in rows if row.strip()], dtype=np.float64, ndmin=2)
     except (OSError, ValueError):
         return None
