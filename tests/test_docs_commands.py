@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -153,8 +154,6 @@ class Maker:
 
     def afni_nifti(self, below: str) -> None:
         """A NIfTI file of AFNI: labels and statistics stand in an extension of the header."""
-        import nibabel as nib
-
         attributes = (
             ("BRICK_LABS", "String", '"SetA_mean~SetA_Tstat"'),
             ("BRICK_STATAUX", "float", "1 3 1 22"),
@@ -184,8 +183,6 @@ class Maker:
 
     def table(self, names: tuple[str, ...], sizes: int = 16) -> None:
         """maps.tsv with effect and standard error of each study."""
-        import nibabel as nib
-
         rows = ["study_id\tpath\tkind\tcontrast\tsample_size\tdof"]
         affine = np.diag([4.0, 4, 4, 1])
         affine[:3, 3] = -6
@@ -217,6 +214,10 @@ def _usage(make: Maker) -> None:
             rows.append(f"sub-{sub:02d}\t{contrast}\t{stimulus}\t{repetition}\t{0.5 + 0.01 * sub + 0.02 * number}")
     (make.root / "conditions.tsv").write_text("\n".join(rows) + "\n")
     make.studies("studies")
+    published = make.describe(make.root / "published")
+    for study, contrast in (("a", "painGtRest"), ("b", "heatGtWarm"), ("c", "painGtRest"), ("d", "laserGtTouch")):
+        names = {"study": study, "space": SPACE, "contrast": contrast}
+        make.pair(published, names, {"DegreesOfFreedom": 18, "Units": "percent"})
 
 
 def _lab(make: Maker) -> None:
@@ -279,6 +280,7 @@ FILES = {
     "usage.md": (
         "OUTPUT_DIR/group/*test-fame_desc-ols_stat-t_*",
         "META_DIR/group/*contrast-pain_desc-reml_stat-tau2*",
+        f"POOLED_DIR/group/space-{SPACE}_desc-reml_stat-tau2_*",
     ),
     "quickstart-lab.md": ("results/group/*_desc-reml_stat-z_*", "results-age/group/*test-older*corr-tfce_mask*"),
     "quickstart-meta-analysis.md": (
@@ -356,6 +358,60 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path, cli, ibma_import, make
             assert ran.code == 0, f"{shlex.join(words)}\n{ran.stderr}"
     for pattern in FILES.get(page.name, ()):
         assert list(tmp_path.glob(pattern)), f"{pattern}: no such file"
+
+
+def _read(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj, dtype=np.float64)
+
+
+def test_examples_of_compute_pool_and_smoothing_give_the_right_values(
+    tmp_path, cli, maker, describe_dataset, write_statmap
+):
+    """The commands of docs/usage.md, word for word, on subjects with one map of each contrast."""
+    make = Maker(tmp_path, maker, describe_dataset, write_statmap)
+    _usage(make)
+    for path in (tmp_path / "BIDS_DIR").rglob("*_run-2_*"):
+        path.unlink()
+    for path in (tmp_path / "BIDS_DIR").rglob("*_run-1_*"):
+        path.rename(path.with_name(path.name.replace("_run-1", "")))
+    script = re.sub(r"\\\n", " ", "".join(blocks(ROOT / "docs" / "usage.md")))
+    chosen = [shlex.split(line) for line in script.splitlines() if re.search("--(compute|pool|smoothing) ", line)]
+    assert len(chosen) == 4
+    for number, words in enumerate(chosen):
+        words[2] += str(number)
+        ran = cli(*_fit(words, tmp_path, "usage.md")[1:], cwd=tmp_path)
+        assert ran.code == 0, ran.stderr
+
+    def effects(contrast: str) -> np.ndarray:
+        found = sorted((tmp_path / "BIDS_DIR").rglob(f"*contrast-{contrast}_stat-effect_statmap.nii.gz"))
+        return np.array([_read(path) for path in found])
+
+    def result(number: int, name: str) -> np.ndarray:
+        (path,) = tmp_path.glob(f"*_DIR{number}/group/{name}_statmap.nii.gz")
+        return _read(path)
+
+    stem = f"task-x_space-{SPACE}_contrast"
+    famous = (effects("iniff") + effects("imff")) / 2
+    np.testing.assert_allclose(result(0, f"{stem}-famous_desc-ols_stat-effect"), famous.mean(axis=0), atol=1e-6)
+    fading = effects("iniff") - effects("imff") - effects("iniuf") + effects("imuf")
+    np.testing.assert_allclose(result(0, f"{stem}-fading_desc-ols_stat-effect"), fading.mean(axis=0), atol=1e-6)
+    variance = fading.var(axis=0, ddof=1) / 8
+    np.testing.assert_allclose(result(0, f"{stem}-fading_desc-ols_stat-variance"), variance, rtol=1e-5)
+
+    assert (result(2, f"space-{SPACE}_desc-reml_stat-n") == 4).all()  # studies of three names are one analysis
+    assert (result(3, f"space-{SPACE}_desc-reml_stat-n") == 3).all()
+
+    from nilearn.image import smooth_img
+
+    def smoothed(values: np.ndarray) -> np.ndarray:
+        """By nilearn, in a box with room for the kernel: what is not covered is 0."""
+        image = nib.Nifti1Image(np.pad(values, 5).astype(np.float32), np.diag([4.0, 4, 4, 1]))
+        return smooth_img(image, 6).get_fdata()[5:-5, 5:-5, 5:-5]
+
+    whole, covered = smoothed(effects("iniff").mean(axis=0)), smoothed(np.ones((4, 5, 3)))
+    ours = result(1, f"{stem}-iniff_desc-ols_stat-effect")
+    np.testing.assert_allclose(ours, whole / covered, rtol=1e-4, atol=1e-5)
+    assert np.abs(whole).mean() < 0.8 * np.abs(ours).mean()  # what the page says of edges: all voxels here are near one
 
 
 def question_rows() -> list[Any]:

@@ -288,7 +288,7 @@ def _grid_sentence(settings: Mapping[str, Any]) -> str:
     smoothing = settings.get("smoothing")
     if smoothing:
         kernel = f"a Gaussian kernel of {format_number(smoothing)} mm FWHM"
-        text += f"{' ' if text else ''}Effect maps were smoothed with {kernel}."
+        text += f"{' ' if text else ''}Effect maps were smoothed with {kernel}, each within the voxels that it covers."
     return text
 
 
