@@ -1,7 +1,7 @@
 """The records of methods: each estimator and each inference is one, with settings and citations."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,24 @@ class Sentence:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class SignedSums:
+    """z of a test of one sample's mean, as a function of a sum over maps that change sign.
+
+    ``to_z(sums, own, tail) -> z``, from (M,), (R, M) and the test's tail, is z of the
+    estimator's ``fit`` where ``sums`` are those of ``sign * terms``; it rises with
+    them and, in two-sided tests, changes sign with them. It is a function of a module, for other processes.
+    """
+
+    terms: NDArray[np.float64]  # (K, B) 0 where a map does not cover
+    own: NDArray[np.float64]  # (R, B) what else z depends on at a voxel, whatever the signs
+    to_z: Callable[[NDArray[np.float64], NDArray[np.float64], str], NDArray[np.float64]]
+
+    def without_terms(self) -> "SignedSums":
+        """Return the function alone."""
+        return replace(self, terms=self.terms[:, :0], own=self.own[:, :0])
+
+
 @dataclass(frozen=True)
 class Estimator:
     """A way to combine maps, with all that the rest of the program needs to know about it.
@@ -115,6 +133,9 @@ class Estimator:
     tau2_method: str | None = None
     """Its z are those of `stats.mixed.fit_mixed` with this method and the setting ``test``: relabelled maps take a fast
     path."""
+    signed_sums: Callable[[Any, Design, Mapping[str, str]], SignedSums] | None = None
+    """Returns, from a `VoxelBlock`, its one-sample t or z as a function of the maps' signs, by which flips take a fast
+    path; not asked where ``clusters`` answers."""
     fixed_null: bool = False
     """It combines the maps' own z (or p) as standard normal under the null; flipping signs asks for their symmetry
     instead, and the methods text says so. Of what combines effects it is not true, be its test's null fixed or not."""

@@ -1,11 +1,22 @@
 """Fisher's combined p: evidence somewhere."""
 
+from collections.abc import Mapping
+
+import numpy as np
+
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator, Sentence
-from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate, tails_of
-from ibma_app.stats.combine import fisher
+from ibma_app.core.methods import Citation, Estimator, Sentence, SignedSums
+from ibma_app.estimators.from_kernels import (
+    Floats,
+    check_settings,
+    covered_of,
+    kind_of,
+    one_sample_estimate,
+    tails_of,
+)
+from ibma_app.stats.combine import fisher, fisher_sums, fisher_z
 
 
 def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
@@ -20,6 +31,18 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     z, covered = kind_of(block, "z"), covered_of(block)
     wanted = {tail for test in design.tests for tail in tails_of(test)}
     return one_sample_estimate(block, design, {tail: fisher(z, covered, tail) for tail in sorted(wanted)})
+
+
+def signed_sums(block: VoxelBlock, design: Design, settings: Mapping[str, str]) -> SignedSums:
+    """Return z as a function of the maps' signs, each of which exchanges the two tails of a map's p."""
+    covered = covered_of(block)
+    terms, constant = fisher_sums(kind_of(block, "z"), covered)
+    return SignedSums(terms, np.stack([covered.sum(axis=0).astype(np.float64), constant]), _to_z)
+
+
+def _to_z(sums: Floats, own: Floats, tail: str) -> Floats:
+    """Return z of Fisher's sums of both tails, from n and half of what they sum to."""
+    return fisher_z(own[1] + sums, own[1] - sums, own[0], tail)
 
 
 ESTIMATOR = Estimator(
@@ -37,6 +60,7 @@ ESTIMATOR = Estimator(
     ),
     takes_unsigned=True,
     weights="equal",
+    signed_sums=signed_sums,
     fixed_null=True,
     citations=(
         Citation(

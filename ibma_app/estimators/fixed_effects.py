@@ -7,7 +7,7 @@ import numpy as np
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate, TestEstimate
-from ibma_app.core.methods import Citation, Estimator, Sentence, Setting
+from ibma_app.core.methods import Citation, Estimator, Sentence, Setting, SignedSums
 from ibma_app.estimators.from_kernels import (
     Floats,
     check_settings,
@@ -22,7 +22,7 @@ from ibma_app.stats.basis import Frame
 from ibma_app.stats.contrasts import Tested
 from ibma_app.stats.meier import correct_tests
 from ibma_app.stats.mixed import fit_fixed
-from ibma_app.stats.tails import chi2_to_log10p
+from ibma_app.stats.tails import chi2_to_log10p, t_to_z
 
 _SETTINGS = {
     "test": Setting(
@@ -150,6 +150,27 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     )
 
 
+def signed_sums(block: VoxelBlock, design: Design, settings: Mapping[str, str]) -> SignedSums:
+    """Return z of one sample as a function of the maps' signs, on which neither error nor dof depend."""
+    covered, variance = covered_of(block), kind_of(block, "variance")
+    fitted = fit(block, design, **settings)
+    name = design.tests[0].name
+    squared = fitted.tests[name].variance
+    error, dof = np.sqrt(np.zeros(covered.shape[1]) if squared is None else squared), fitted.dof_of(name)
+    equal = check_settings("fixed-effects", _SETTINGS, settings)["weights"] == "equal"
+    weights = np.where(covered, 1.0 if equal else 1.0 / np.where(covered, variance, 1.0), 0.0)
+    total = weights.sum(axis=0)
+    sound = (total > 0) & (error > 0)
+    size = np.where(sound, total * error, 1.0)
+    terms = np.where(covered & sound, weights * kind_of(block, "effect") / size, 0.0)
+    return SignedSums(terms, (np.full(total.size, np.inf) if dof is None else dof)[None], _to_z)
+
+
+def _to_z(sums: Floats, own: Floats, tail: str) -> Floats:
+    """Return z of t from its dof."""
+    return t_to_z(sums, own[0])
+
+
 _FAR_TAIL = {
     "meier": (
         "where sampling variances have few dof, p far out in the tail are still too small (p of 1e-5 come up 7 times "
@@ -184,6 +205,7 @@ ESTIMATOR = Estimator(
     weights="variance",
     has_residuals=True,
     far_tail=far_tail,
+    signed_sums=signed_sums,
     citations=(
         Citation(
             "hedges1985",

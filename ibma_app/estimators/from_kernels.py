@@ -9,10 +9,11 @@ from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design, Test
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Estimate, TestEstimate
-from ibma_app.core.methods import Setting
+from ibma_app.core.methods import Setting, SignedSums
 from ibma_app.stats.basis import Frame, frame_design
 from ibma_app.stats.contrasts import Tested
 from ibma_app.stats.tails import f_to_z, t_to_z
+from ibma_app.stats.weighted import IDENTICAL
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -142,6 +143,35 @@ def tails_of(test: Test) -> set[str]:
         return {"two-sided"}
     turned = {"positive": "negative", "negative": "positive"}
     return {test.tail, turned.get(test.tail, test.tail)}
+
+
+def _z_of_weighted(sums: Floats, own: Floats, tail: str) -> Floats:
+    """Return z of sums of w z, from the root of the sum of w²."""
+    return sums / own[0]
+
+
+def sums_of_z(block: VoxelBlock, weights: Floats) -> SignedSums:
+    """Return Stouffer's z with weights (K,) as a function of the maps' signs."""
+    covered = covered_of(block)
+    terms = np.where(covered, weights[:, None] * kind_of(block, "z"), 0.0)
+    size = np.sqrt(np.maximum((weights[:, None] ** 2 * covered).sum(axis=0), np.finfo(np.float64).tiny))
+    return SignedSums(terms, size[None], _z_of_weighted)
+
+
+def _z_of_plain(sums: Floats, own: Floats, tail: str) -> Floats:
+    """Return z of t = mean over its standard error, from n and the sum of y²; 0 where that is rounding."""
+    n, squares = own
+    left = squares - sums**2 / np.maximum(n, 1.0)
+    sound = (n > 1) & (left > IDENTICAL * squares)
+    t = sums * np.sqrt(np.where(sound, (n - 1.0) / np.maximum(n, 1.0) / np.where(sound, left, 1.0), 0.0))
+    return t_to_z(t, n - 1.0)
+
+
+def sums_of_values(block: VoxelBlock, kind: str) -> SignedSums:
+    """Return the one-sample t of plain means of effects or z as a function of the maps' signs."""
+    covered = covered_of(block)
+    terms = np.where(covered, kind_of(block, kind), 0.0)
+    return SignedSums(terms, np.stack([covered.sum(axis=0).astype(np.float64), (terms**2).sum(axis=0)]), _z_of_plain)
 
 
 def one_sample_estimate(block: VoxelBlock, design: Design, z_of_tail: Mapping[str, Floats]) -> Estimate:

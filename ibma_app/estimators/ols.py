@@ -9,7 +9,7 @@ from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design, Test
 from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator, Sentence, Setting
+from ibma_app.core.methods import Citation, Estimator, Sentence, Setting, SignedSums
 from ibma_app.estimators.from_kernels import (
     check_settings,
     covered_of,
@@ -17,6 +17,7 @@ from ibma_app.estimators.from_kernels import (
     kind_of,
     left_dof,
     own_dof_estimates,
+    sums_of_values,
     test_estimates,
 )
 from ibma_app.stats.ols import fit_ols
@@ -172,6 +173,11 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     return Estimate(tests, robust.counts[0], identical=robust.identical)
 
 
+def signed_sums(block: VoxelBlock, design: Design, settings: Mapping[str, str]) -> SignedSums:
+    """Return z of the one-sample t as a function of the maps' signs."""
+    return sums_of_values(block, "effect")
+
+
 ESTIMATOR = Estimator(
     name="ols",
     title="ordinary least squares (random-effects GLM)",
@@ -196,6 +202,7 @@ ESTIMATOR = Estimator(
     weights="equal",
     has_residuals=True,
     relabels="effect",
+    signed_sums=signed_sums,
     citations=(
         Citation(
             "holmes1998",

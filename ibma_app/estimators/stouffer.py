@@ -1,12 +1,14 @@
 """Stouffer's z: evidence somewhere, every map counting the same."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import TAILS, Design
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator, Sentence
-from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate
+from ibma_app.core.methods import Citation, Estimator, Sentence, SignedSums
+from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate, sums_of_z
 from ibma_app.stats.combine import stouffer
 
 
@@ -19,6 +21,11 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     z = kind_of(block, "z")
     combined = stouffer(z, covered_of(block), np.ones(z.shape[0]))
     return one_sample_estimate(block, design, dict.fromkeys(TAILS, combined))
+
+
+def signed_sums(block: VoxelBlock, design: Design, settings: Mapping[str, str]) -> SignedSums:
+    """Return z as a function of the maps' signs."""
+    return sums_of_z(block, np.ones(covered_of(block).shape[0]))
 
 
 ESTIMATOR = Estimator(
@@ -34,6 +41,7 @@ ESTIMATOR = Estimator(
         ),
     ),
     weights="equal",
+    signed_sums=signed_sums,
     fixed_null=True,
     citations=(
         Citation(

@@ -1,12 +1,21 @@
 """A GLM on z: a consistent standardised effect, whatever the maps' units."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator, Sentence
-from ibma_app.estimators.from_kernels import check_settings, covered_of, frame_of, kind_of, left_dof, test_estimates
+from ibma_app.core.methods import Citation, Estimator, Sentence, SignedSums
+from ibma_app.estimators.from_kernels import (
+    check_settings,
+    covered_of,
+    frame_of,
+    kind_of,
+    left_dof,
+    sums_of_values,
+    test_estimates,
+)
 from ibma_app.stats.ols import fit_ols
 
 
@@ -25,6 +34,11 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     return Estimate(unitless, fitted.counts[0], dof=dof, identical=fitted.identical)
 
 
+def signed_sums(block: VoxelBlock, design: Design, settings: Mapping[str, str]) -> SignedSums:
+    """Return z of the one-sample t as a function of the maps' signs."""
+    return sums_of_values(block, "z")
+
+
 ESTIMATOR = Estimator(
     name="stouffer-rfx",
     title="random-effects GLM on z",
@@ -40,6 +54,7 @@ ESTIMATOR = Estimator(
     weights="equal",
     has_residuals=True,
     relabels="z",
+    signed_sums=signed_sums,
     citations=(
         Citation(
             "maumet2016",

@@ -1,13 +1,15 @@
 """Stouffer's z with weights sqrt(sample size)."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import TAILS, Design
 from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator, Sentence
-from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate
+from ibma_app.core.methods import Citation, Estimator, Sentence, SignedSums
+from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate, sums_of_z
 from ibma_app.stats.combine import stouffer
 
 
@@ -29,6 +31,11 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     return one_sample_estimate(block, design, dict.fromkeys(TAILS, combined))
 
 
+def signed_sums(block: VoxelBlock, design: Design, settings: Mapping[str, str]) -> SignedSums:
+    """Return z as a function of the maps' signs."""
+    return sums_of_z(block, np.sqrt(np.asarray(block.sample_size, dtype=np.float64)))
+
+
 ESTIMATOR = Estimator(
     name="stouffer-weighted",
     title="Stouffer's combined z weighted by the root of the sample size",
@@ -42,6 +49,7 @@ ESTIMATOR = Estimator(
         ),
     ),
     weights="sample_size",
+    signed_sums=signed_sums,
     fixed_null=True,
     citations=(
         Citation(

@@ -48,6 +48,31 @@ def _log_fisher(z: Floats, covered: Bools, sign: float, b: int) -> tuple[float, 
     return log_gamma_tail(float(n), total, math.lgamma(float(n)))
 
 
+@compiled
+def _fisher_sums(z: Floats, covered: Bools, terms: Floats, constant: Floats) -> None:
+    """Write half the difference of each map's -log p of both tails, and half the sum of all maps'."""
+    for i in range(z.shape[0]):
+        for b in range(z.shape[1]):
+            if covered[i, b]:
+                up, low = -log_normal_sf(z[i, b]), -log_normal_sf(-z[i, b])
+                terms[i, b] = 0.5 * (up - low)
+                constant[b] += 0.5 * (up + low)
+
+
+@compiled
+def _fisher_z(up: Floats, low: Floats, n: Floats, tail: int, out: Floats) -> None:
+    """Turn sums of -log p of both tails into z."""
+    for b in range(out.size):
+        if n[b] > 0.0:
+            log_gamma = math.lgamma(n[b])
+            above, below = (0.0, True), (0.0, True)
+            if up[b] > 0.0:
+                above = log_gamma_tail(n[b], up[b], log_gamma)
+            if low[b] > 0.0:
+                below = log_gamma_tail(n[b], low[b], log_gamma)
+            out[b] = _directed(above, below, tail)
+
+
 @inner
 def _log_tippett(z: Floats, covered: Bools, sign: float, b: int) -> tuple[float, bool]:
     """Return the log of Tippett's p = 1 - (1 - smallest p)^n, or of 1 - p when False."""
@@ -117,6 +142,31 @@ def fisher(z: Floats, covered: Bools, tail: str) -> Floats:
     """Return z of Fisher's combined p, (B,), in a tail; from z (K, B)."""
     values, where, out = _ready(z, covered)
     _combine_p(values, where, _FISHER, _TAILS[tail], out)
+    return out
+
+
+def fisher_sums(z: Floats, covered: Bools) -> tuple[Floats, Floats]:
+    """Split Fisher's sums of -log p, of z (K, B), into what turning a map's sign changes, and what it does not.
+
+    Returns
+    -------
+    terms : ndarray, shape (K, B)
+        Half the difference of a map's -log p in the upper and in the lower tail.
+    constant : ndarray, shape (B,)
+        Half the sum of both tails over the maps; the sum of ``sign * terms`` added gives the upper tail's, subtracted
+        the lower tail's.
+    """
+    values, where, constant = _ready(z, covered)
+    terms = np.zeros(values.shape)
+    _fisher_sums(values, where, terms, constant)
+    return terms, constant
+
+
+def fisher_z(up: Floats, low: Floats, n: Floats, tail: str) -> Floats:
+    """Return z of Fisher's combined p, (M,), in a tail; from the sums of -log p of both, and the numbers of maps."""
+    out = np.zeros(up.size)
+    sums = (np.ascontiguousarray(values, dtype=np.float64) for values in (up, low, n))
+    _fisher_z(*sums, _TAILS[tail], out)
     return out
 
 

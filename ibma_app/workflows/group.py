@@ -152,8 +152,9 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
 def _resampled(choices: Sequence[Choice], design: Design) -> Resampled:
     """Return which of the estimators are resampled."""
     estimators = [choice.estimator for choice in choices if choice.resamples]
-    least_squares = {one.relabels is not None and not one.models_clusters for one in estimators}
-    return Resampled(True in least_squares, False in least_squares, design.matrix.shape[1])
+    gathered = [one.relabels is not None and not one.models_clusters for one in estimators]
+    summed = [one.signed_sums is not None and design.one_sample for one in estimators]
+    return Resampled(any(gathered) or any(summed), not all(gathered), design.matrix.shape[1])
 
 
 def _by_needs(choices: Sequence[Choice]) -> list[tuple[Choice, ...]]:

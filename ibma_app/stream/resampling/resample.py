@@ -14,6 +14,7 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.methods import InferenceSettings, Score
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.resampling.checkpoints import digest
+from ibma_app.stream.resampling.fast_flips import FastFlips, gather_sums
 from ibma_app.stream.resampling.fast_mixed import FastMixed, takes_scan
 from ibma_app.stream.resampling.fast_ols import FastLeastSquares, gather_residuals
 from ibma_app.stream.resampling.fast_sandwich import FastSandwich, gather_clusters
@@ -105,6 +106,8 @@ def _choose_resampler(
             return FastSandwich(clusters, open_scoring(clusters.live))
     elif model.estimator.relabels is not None and (data := gather_residuals(stack, scheme)) is not None:
         return FastLeastSquares(data, scheme, open_scoring(data.live))
+    if (sums := gather_sums(stack, model, scheme)) is not None:
+        return FastFlips(sums, scheme, open_scoring(sums.live))
     refitter = Refitter(stack, model, scheme, resources.threads)
     scoring = open_scoring(np.flatnonzero(refitter.live))
     if refitter.n_live and takes_scan(model, scheme):
