@@ -65,6 +65,22 @@ IN_PLACE = {  # kind -> exit codes of a pipe in its place
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_maps_and_designs_that_are_pipes(inputs: Any, tmp_path: Path, *, beside: bool) -> None:
+    one = inputs.kinds["sidecar"]()
+    maps = sorted(one.target.parents[2].rglob("*_statmap.nii.gz"))
+    for path in maps:
+        if beside:  # a design of nilearn's that is none says nothing
+            os.mkfifo(path.parent / f"{path.name.partition('_space')[0]}_design.tsv")
+        else:
+            path.unlink()
+            os.mkfifo(path)
+    if beside:
+        taken(one, tmp_path / "out")
+    else:
+        refused(one, tmp_path / "out", maps[0].name, "pipe", codes=(66,))
+
+
 @pytest.mark.parametrize("what", ["pipe", "device"])
 @pytest.mark.parametrize("kind", IN_PLACE)
 def test_pipes_and_devices_are_not_waited_for(inputs: Any, tmp_path: Path, kind: str, what: str) -> None:
