@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from ibma_app.core.from_files import whole_number_in
 from ibma_app.core.labels import contrast_label, is_label, shorten
 
 LONG_NAMES: Mapping[str, str] = {
@@ -133,9 +134,8 @@ def _bad_label(key: str, label: str) -> str:
 
 def same_label(key: str, one: str, other: str) -> bool:
     """Return whether two labels are the same; indices such as ``run`` compare as numbers (1 is 01)."""
-    if key in INDICES and one.isdigit() and other.isdigit():
-        return int(one) == int(other)
-    return one == other
+    numbers = (whole_number_in(one), whole_number_in(other)) if key in INDICES else (None, None)
+    return one == other if None in numbers else numbers[0] == numbers[1]
 
 
 def order_entities(entities: Mapping[str, str]) -> dict[str, str]:

@@ -321,3 +321,22 @@ def test_a_cell_beyond_what_csv_takes(inputs: Any, tmp_path: Path) -> None:
         ran = one.run(here / "out")
         assert ran.code in codes, ran.stderr
         assert not ran.code or one.target.name in ran.stderr
+
+
+@pytest.mark.parametrize("text", ["²", "9" * 5000])
+def test_digits_that_are_no_numbers_of_the_command_line(
+    inputs: Any, tmp_path: Path, cli: Any, ibma_import: Any, text: str
+) -> None:
+    one = inputs.kinds["fsl-dof"]()
+    ran = ibma_import("fsl", one.target.parents[1], tmp_path / "out", "--contrast", text, "--participant-label", "01")
+    assert (ran.code, "internal" in ran.stderr) == (18, False)
+    (tmp_path / "loose").mkdir()
+    image = one.target.parent / "zstat²"
+    (one.target.parent / "tstat1.nii.gz").rename(tmp_path / "loose" / f"{image.name}.nii.gz")
+    ran = ibma_import("fsl", tmp_path / "loose", tmp_path / "out2", "--participant-label", "01")
+    assert ran.code == 0, ran.stderr
+    root = inputs.dataset(studies=False)
+    for option in ("--mem", "--permutations", "--nprocs", "--dof", "--alpha", "--min-extent", "--seed"):
+        ran = cli(root, tmp_path / "out3", "group", option, text)
+        assert (ran.code, "internal" in ran.stderr) == (64, False), (option, ran.stderr[-300:])
+        assert option in ran.stderr or option == "--mem"

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from ibma_app.core.errors import DataError
+from ibma_app.core.from_files import whole_number_in
 from ibma_app.core.study import NATIVE, ImportedContrast, ImportRequest, Study
 from ibma_app.images.read import read_grid
 from ibma_app.images.spaces import MNI, says_mni
@@ -36,7 +37,7 @@ def loose_key(path: Path) -> tuple[str, str] | None:
 def loose_in(folder: Path) -> list[tuple[str, str]]:
     """List the loose cope images of a folder."""
     keys = {key: None for path in sorted(folder.iterdir()) if path.is_file() and (key := loose_key(path))}
-    return sorted(keys, key=lambda key: [int(part) if part.isdigit() else 0 for part in re.split(r"(\d+)", key[1])])
+    return sorted(keys, key=lambda key: [whole_number_in(part) or 0 for part in re.split(r"(\d+)", key[1])])
 
 
 def no_statistic(before: str, after: str) -> str:
@@ -79,7 +80,7 @@ def read_loose(folder: Path, keys: list[tuple[str, str]], request: ImportRequest
         grid = read_grid(path)
         if request.for_study and grid.sform_code == 1 and not request.space:
             raise DataError(f"{path} lies in native (scanner) space; for a study, say which template: --space LABEL.")
-        number = int(after) if after.isdigit() else 0
+        number = whole_number_in(after) or 0
         dof = FeatFolder.dof_of(folder, folder.parent)
         contrasts.append(
             ImportedContrast(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ibma_app.core.errors import UsageError
+from ibma_app.core.from_files import whole_number_in
 
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 FALLBACK_MEMORY = 4 * 1024**3
@@ -28,8 +29,7 @@ def available_cores(root: Path = Path("/"), environ: Mapping[str, str] = os.envi
     limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     limits += [max(1, int(quota)) for quota in _cpu_quotas(root)]
     slurm = environ.get("SLURM_CPUS_PER_TASK") or environ.get("SLURM_CPUS_ON_NODE") or ""
-    if slurm.isdigit() and int(slurm) > 0:
-        limits.append(int(slurm))
+    limits += [cores] if (cores := _positive(slurm)) else []
     return min(limits)
 
 
@@ -82,7 +82,7 @@ def parse_size(text: str) -> int:
     UsageError
         The text is not a size above zero.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text, flags=re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(?:i?b)?\s*", text, flags=re.IGNORECASE)
     size = int(float(match[1]) * UNITS[match[2].lower()]) if match else 0
     if size <= 0:
         raise UsageError(f"{text!r} is not a size of memory. Write it as 8G, 500M or 2GiB.")
@@ -90,7 +90,7 @@ def parse_size(text: str) -> int:
 
 
 def _positive(text: str) -> int:
-    return int(text) if text.isdigit() else 0
+    return whole_number_in(text) or 0
 
 
 def _machine_memory(root: Path) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ibma_app.core.errors import DatasetError, NothingSelectedError, UsageError
-from ibma_app.core.from_files import read_json
+from ibma_app.core.from_files import read_json, whole_number_in
 from ibma_app.core.labels import contrast_label, find_clash, is_label, make_label
 from ibma_app.core.study import NATIVE, ImportedContrast, Study
 from ibma_app.dataset.entities import fit_labels, output_name
@@ -122,7 +122,7 @@ def _choose(candidates: Sequence[_Candidate], wanted: Sequence[str]) -> dict[int
 def _find(name: str, candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """Find the contrasts of this name, else of this number."""
     called = [one for one in candidates if one.is_called(name)]
-    return called or [one for one in candidates if name.isdecimal() and one.number == int(name)]
+    return called or [one for one in candidates if one.number == whole_number_in(name)]
 
 
 def _split(text: str, candidates: Sequence[_Candidate]) -> tuple[str, str | None]:
