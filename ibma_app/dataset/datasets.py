@@ -116,11 +116,12 @@ def find_table(datasets: Sequence[Dataset], bids_dir: Path, name: str) -> Path |
     """Find ``participants.tsv``, ``studies.tsv`` or their ``.json``.
 
     BIDS_DIR comes first, then each dataset, then the folder that holds ``study-<label>`` datasets, then
-    the datasets that these were made from (their DatasetLinks).
+    the datasets that these were made from (their DatasetLinks), then OUTPUT_DIR: its table is a copy.
     """
-    places = [_absolute(bids_dir), *(dataset.root for dataset in datasets)]
+    places = [_absolute(bids_dir), *(dataset.root for dataset in datasets if dataset.name)]
     places += [dataset.root.parent for dataset in datasets if dataset.root.name.startswith("study-")]
     places += [linked for dataset in datasets for linked in _linked(dataset)]
+    places += [dataset.root for dataset in datasets if not dataset.name]
     return next((place / name for place in places if (place / name).is_file()), None)
 
 

@@ -1,7 +1,9 @@
-"""Files of a dataset of imported results: its description, its table of participants or studies, earlier maps."""
+"""Files of a dataset of imported results: its description, earlier maps; and tables of participants or studies."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ibma_app.core.errors import OutputError
@@ -83,6 +85,53 @@ def update_rows(output: Output, table: str, rows: Mapping[str, Mapping[str, Any]
         return save_tsv(output, path.name, columns, ordered)
 
 
+def add_participants(output: Output, labels: Collection[str], source: Path | None) -> None:
+    """Add participants to OUTPUT_DIR's ``participants.tsv``, with what the input's table says of them.
+
+    Rows and columns that are there stay as they are.
+
+    Parameters
+    ----------
+    output : Output
+    labels : collection of str
+        Without prefix.
+    source : Path or None
+        The input's table.
+
+    Raises
+    ------
+    OutputError
+        When an existing table cannot be read, or is no table of participants.
+    """
+    key, prefix = KEYS["participants"]
+    path = output.root / "participants.tsv"
+    with lock_shared(output.root):
+        columns, present = _read_rows(path, key)
+        known = {str(row[key]).removeprefix(prefix) for row in present}
+        if known.issuperset(labels):
+            return
+        theirs: list[str] = []
+        rows: list[dict[str, Any]] = []
+        if source is not None and source != path:
+            with suppress(OutputError):  # told when it was looked for
+                theirs, rows = _read_rows(source, key)
+        said = {str(row[key]).removeprefix(prefix): row for row in rows}
+        new = [{**said.get(label, {}), key: f"{prefix}{label}"} for label in labels if label not in known]
+        columns = list(dict.fromkeys([*(columns or [key]), *theirs]))
+        described = _descriptions(source.with_suffix(".json")) if source else {}
+        _describe_columns(output, "participants", columns, described)
+        save_tsv(output, path.name, columns, sorted([*present, *new], key=lambda row: str(row[key])))
+
+
+def _descriptions(path: Path) -> Mapping[str, Any]:
+    """Return what a table's .json says of its columns; nothing where it cannot be read."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _read_rows(path: Path, key: str) -> tuple[list[str], list[dict[str, Any]]]:
     """Read a table as text; empty when there is none."""
     try:
@@ -98,7 +147,9 @@ def _read_rows(path: Path, key: str) -> tuple[list[str], list[dict[str, Any]]]:
     return columns, [row for row in rows if row.get(key) not in _MISSING]
 
 
-def _describe_columns(output: Output, table: str, columns: Sequence[str]) -> None:
+def _describe_columns(
+    output: Output, table: str, columns: Sequence[str], stated: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Describe the known columns in the table's .json; existing descriptions stay."""
     path = output.root / f"{table}.json"
     try:
@@ -110,7 +161,7 @@ def _describe_columns(output: Output, table: str, columns: Sequence[str]) -> Non
     if not isinstance(content, dict):
         return
     unknown = {"Description": "As the source has it"}
-    missing = {name: dict(COLUMNS.get(name, unknown)) for name in columns if name not in content}
+    missing = {name: stated.get(name, dict(COLUMNS.get(name, unknown))) for name in columns if name not in content}
     if missing:
         save_json(output, path.name, content | missing)
 

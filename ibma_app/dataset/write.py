@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.system.threads import WorkQueue, open_queue
 from ibma_app.dataset.output_dir import Output, replace_file
 from ibma_app.images import gzipped
-from ibma_app.images.write import encode_map
+from ibma_app.images.write import Meaning, encode_map
 
 WAITING = 2  # maps for each thread: what has not been written yet stays in memory
 
@@ -70,6 +71,7 @@ def save_statmap(
     *,
     fill: float = 0.0,
     dtype: DTypeLike = np.float32,
+    sidecar: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a map as NIfTI (gzip where the name says so), the same bytes each time.
 
@@ -77,6 +79,8 @@ def save_statmap(
     ----------
     output : Output
     below : str or Path
+    sidecar : mapping, optional
+        What its sidecar says: description and degrees of freedom stand in the header, too.
     vector, grid, fill, dtype
         As for `ibma_app.images.write.encode_map`.
 
@@ -87,9 +91,26 @@ def save_statmap(
     DataError
         When values are beyond what the type holds: too large, or all too small.
     """
-    image = encode_map(vector, grid, str(below), fill=fill, dtype=dtype)
+    meaning = _meaning(Path(below).name, sidecar or {})
+    image = encode_map(vector, grid, str(below), fill=fill, dtype=dtype, meaning=meaning)
     content = gzipped.compress(image) if str(below).endswith(".gz") else image
     return replace_file(output, below, lambda path: _write_bytes(path, content))
+
+
+def _meaning(name: str, sidecar: Mapping[str, Any]) -> Meaning:
+    """Say what a map's header says of its values: its kind by its name, the rest by its sidecar."""
+    found = re.search(r"_stat-([A-Za-z0-9]+)_", name)
+    kind, dof = found[1] if found else "", sidecar.get("DegreesOfFreedom")
+    known: tuple[float, ...] = ()
+    if isinstance(dof, int | float) and kind == "t":
+        known = (float(dof),)
+    elif isinstance(dof, int | float) and kind == "F" and sidecar.get("TestWeights"):
+        rows = sidecar["TestWeights"]
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        rank = np.linalg.matrix_rank([[row.get(column, 0.0) for column in columns] for row in rows])
+        known = (float(rank), float(dof))
+    words = str(sidecar.get("Description", ""))
+    return Meaning(kind, known, f"ibma-app: {words}" if words else "ibma-app")
 
 
 def _write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -138,7 +159,7 @@ class MapWriter:
         """
 
         def write() -> None:
-            save_statmap(self._output, below, vector, grid, fill=fill, dtype=dtype)
+            save_statmap(self._output, below, vector, grid, fill=fill, dtype=dtype, sidecar=sidecar)
             save_json(self._output, below.with_name(below.name.replace(".nii.gz", ".json")), sidecar)
 
         if self._queue is None:

@@ -1,6 +1,7 @@
 """The one writer of images: NIfTI-1, the same bytes each time."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,27 @@ SMALL = 1e-25  # where a map's largest value is below, the small ones of single 
 SMALLEST_SLOPE = -126  # power of two: single precision's last with all its digits
 
 
+INTENTS = {"t": 3, "F": 4, "z": 5, "p": 22, "log10p": 24}  # NIfTI's codes; programs take |log10 p|
+PARAMETERS = {"t": 1, "F": 2}  # degrees of freedom that the code promises
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the header says of a map's values."""
+
+    kind: str = ""  # "t", "effect", ...
+    dof: tuple[float, ...] = ()  # of t (one) and F (two); empty: they differ by voxel, or there are none
+    words: str = ""  # as much as there is room for: 79 bytes
+
+
 def encode_map(
-    vector: ArrayLike, grid: Grid, name: str, *, fill: float = 0.0, dtype: DTypeLike = np.float32
+    vector: ArrayLike,
+    grid: Grid,
+    name: str,
+    *,
+    fill: float = 0.0,
+    dtype: DTypeLike = np.float32,
+    meaning: Meaning = Meaning(),
 ) -> memoryview:
     """Make the bytes of a map's NIfTI file.
 
@@ -33,6 +53,9 @@ def encode_map(
     fill : float
         The value outside the mask (1 for p maps).
     dtype : {float32, int16, uint8}
+    meaning : Meaning
+        For the header: NIfTI's intent (of t and F only where their degrees of
+        freedom are the same everywhere) and description.
 
     Raises
     ------
@@ -59,7 +82,7 @@ def encode_map(
         )
     if np.issubdtype(cast.dtype, np.integer) and not np.array_equal(cast, values):
         raise ValueError(f"{name}: values that are no {np.dtype(dtype)}")
-    return _make_nifti(cast, grid, fill / slope, slope)
+    return _make_nifti(cast, grid, fill / slope, slope, meaning)
 
 
 def to_nibabel(volume: NDArray[Any], grid: Grid) -> Any:
@@ -98,7 +121,7 @@ def _slope(values: NDArray[Any], name: str) -> float:
     return slope
 
 
-def _make_nifti(vector: NDArray[Any], grid: Grid, fill: float, slope: float) -> memoryview:
+def _make_nifti(vector: NDArray[Any], grid: Grid, fill: float, slope: float, meaning: Meaning) -> memoryview:
     """Make the bytes of a NIfTI-1 image on a grid, whose voxels lie in the file's order from the start."""
     header = nib.Nifti1Header()
     header.set_data_shape(grid.shape)
@@ -112,6 +135,11 @@ def _make_nifti(vector: NDArray[Any], grid: Grid, fill: float, slope: float) -> 
     if not np.allclose(header.get_best_affine(), grid.affine, rtol=1e-5, atol=1e-4):
         header.set_sform(grid.affine, code=2)
     header["xyzt_units"] = grid.xyzt_units
+    if meaning.kind in INTENTS and len(meaning.dof) == PARAMETERS.get(meaning.kind, 0):
+        header.set_intent(INTENTS[meaning.kind], meaning.dof, name=meaning.kind)
+    elif len(meaning.kind) < 16:
+        header["intent_name"] = meaning.kind
+    header["descrip"] = meaning.words.encode("ascii", errors="replace")[:79]
     start = int(header.single_vox_offset)
     content = np.zeros(start + grid.mask.size * vector.dtype.itemsize, dtype=np.uint8)
     content[: len(header.binaryblock)] = np.frombuffer(header.binaryblock, dtype=np.uint8)

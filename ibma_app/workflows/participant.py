@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ibma_app.core.design import Design
-from ibma_app.core.errors import DataError, IbmaError, Note, merge_notes, tell
+from ibma_app.core.errors import DataError, IbmaError, Note, OutputError, merge_notes, tell
 from ibma_app.core.results import Results
 from ibma_app.core.statmap import Analysis
+from ibma_app.dataset.imported import add_participants
 from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.dataset.write import MapWriter
 from ibma_app.designs.build import one_sample_design
@@ -77,7 +78,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
         resources = resources_for(options, len(jobs))
         kept = record.folder / "results"
         example: Results | None = None
-        told = _Told()
+        told, combined = _Told(), list[str]()
         with (
             open_processes(options, resources, __name__) as pool,
             progress(len(jobs), "combining", "participants") as step,
@@ -99,6 +100,7 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
                     example = example or outcome.example
                     record.seconds[name] = outcome.seconds
                     told.warn(name, outcome.notes)
+                    combined += [job.label] if outcome.example else []
                     if outcome.failures:
                         record.failures[name] = _join(outcome.failures)
                     else:
@@ -106,11 +108,20 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
                 if record.failures and options.stop_on_first_crash:
                     break
         told.warn_of_others()
+        _list_participants(output, combined, None if options.covariates else gathered.table_path)
         reports.end_dataset(output, [example] if example else [], report=not options.no_report)
         log_outcome(record, "participants", len(jobs))
     if not options.no_report and record.done:
         log.info("Report: %s", options.output_dir / "report.html")
     return record.exit_code
+
+
+def _list_participants(output: Output, labels: Sequence[str], table: Path | None) -> None:
+    """Keep participants.tsv of OUTPUT_DIR up to date; what stands there and is no such table is only told."""
+    try:
+        add_participants(output, labels, table)
+    except OutputError as error:
+        log.warning("The participants are not listed: %s", error.message)
 
 
 def combine_participant(job: ParticipantJob) -> ParticipantOutcome:

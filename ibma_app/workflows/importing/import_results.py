@@ -220,8 +220,8 @@ def _write_contrast(output: Output, one: Placed, ready: ReadyMaps) -> None:
     for kind, values in ready.maps.items():
         entities = {**one.entities, "stat": kind}
         name, sidecar = output_name(entities, "statmap"), output_name(entities, "statmap", ".json")
-        save_statmap(output, one.folder / name, values, ready.grid, fill=ready.fill(kind))
         content = make_sidecar(one.contrast, kind, ready, one.software, output.root)
+        save_statmap(output, one.folder / name, values, ready.grid, fill=ready.fill(kind), sidecar=content)
         save_json(output, one.folder / sidecar, {**content, **({"Names": dict(one.names)} if one.names else {})})
         written += [name, sidecar]
     for name in remove_stale(output, one.folder, one.stem, written):
