@@ -17,10 +17,12 @@ from ibma_app.core.errors import DataError
 
 LARGEST_TEXT = 16 * 2**20  # bytes of a sidecar, a table, a design
 DEEPEST = 64  # levels of JSON
+LONGEST_DOI = 300  # characters
 LONGEST_INTEGER = 18  # digits: more are no count of anything
 MOST_PEOPLE = 1e7
 MOST_DOF = 1e9  # of a map; beyond it t is z to all digits
 _SHOWN = 40  # characters of a value in messages
+_DOI = re.compile(r"(?:(?:https?://)?(?:dx\.|www\.)?doi\.org/|doi:\s*)?(?P<doi>10\.\d{4,9}/[^\s<>\"]+)", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # one way to match: linear time
 
 
@@ -154,6 +156,12 @@ def whole_number_in(text: str) -> int | None:
     """Return the number that a text of at most 18 ASCII digits is; None for all else (``²`` is a digit to Python)."""
     text = text.strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_INTEGER else None
+
+
+def doi_in(text: str) -> str | None:
+    """Return the bare DOI that a text is, with or without ``doi:`` or an address before it; None for all else."""
+    found = _DOI.fullmatch(text.strip()) if len(text) <= LONGEST_DOI else None
+    return found["doi"] if found else None
 
 
 def read_dof(value: Any, file: Path | str, key: str) -> float:

@@ -51,6 +51,21 @@ class StatMap:
 
 
 @dataclass(frozen=True)
+class Publication:
+    """What to cite for a study, as far as its source says; "" where it does not."""
+
+    authors: str = ""
+    title: str = ""
+    doi: str = ""  # bare: 10.1000/xyz
+
+    @property
+    def text(self) -> str:
+        """One line for reference lists; "" where nothing is known."""
+        parts = [f"{part.rstrip('.')}." for part in (self.authors, self.title) if part]
+        return " ".join([*parts, *([f"https://doi.org/{self.doi}"] if self.doi else [])])
+
+
+@dataclass(frozen=True)
 class Observation:
     """One row of a design: all kinds of map of one contrast of a run, subject or study.
 
@@ -65,6 +80,7 @@ class Observation:
     sample_size: float | None = None
     units: str = "unknown"
     tail: str | None = None
+    publication: Publication | None = None  # of a study
     refused: str = ""  # why none of its maps is used: a sidecar states what cannot be
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
+from ibma_app.core.statmap import Publication
 
 NATIVE = "native"
 """The space of maps that were not brought to a template."""
@@ -39,6 +40,7 @@ class ImportedContrast:
     sources: tuple[str, ...] = ()  # files (or addresses) that were read
     notes: tuple[str, ...] = ()  # what the user should know about this contrast
     label: str | None = None  # the contrast's label in file names; None: made of the name
+    publication: Publication | None = None  # of the study
     number: int | None = None  # in its software (SPM\'s xCon, a cope); None: its place in the source
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, IbmaError, InputError
-from ibma_app.core.from_files import number_in, read_dof, read_sample_size, read_text
+from ibma_app.core.from_files import doi_in, number_in, read_dof, read_sample_size, read_text
 from ibma_app.core.grid import Grid
+from ibma_app.core.statmap import Publication
 from ibma_app.core.study import NATIVE, ImportedContrast, Importer, ImportRequest, Study
 from ibma_app.images.spaces import MNI, says_mni, template_label
 from ibma_app.importers.lazy import LazyMaps
@@ -32,7 +33,20 @@ MENU = "effect, variance, se (squared to variance), t, z, p, dof"
 _UNITS = ("study_id", "participant_id")
 _ENTITIES = {"study_id": "study", "participant_id": "sub", "session": "ses", "session_id": "ses", "task": "task",
              "run": "run", "desc": "desc"}  # fmt: skip
-_OURS = {*_ENTITIES, "path", "kind", "contrast", "sample_size", "dof", "units", "space", "tail"}
+_OURS = {
+    *_ENTITIES,
+    "path",
+    "kind",
+    "contrast",
+    "sample_size",
+    "dof",
+    "units",
+    "space",
+    "tail",
+    "doi",
+    "authors",
+    "title",
+}
 _TAILS = ("two-sided", "positive", "negative")
 MAX_TABLE = 16 * 2**20  # bytes
 MOST_ROWS = 20_000
@@ -73,7 +87,7 @@ def read(source: str, request: ImportRequest) -> Study:
     source : str
         TSV, or CSV by its name. ``path`` is relative to the table. Known
         columns: ``sample_size``, ``dof``, ``units``, ``space``, ``tail``,
-        ``session``, ``task``, ``run``, ``desc``; others become columns of
+        ``session``, ``task``, ``run``, ``desc``, ``doi``, ``authors``, ``title``; others become columns of
         studies.tsv where they are the same in all rows of a study.
     request : ImportRequest
 
@@ -254,6 +268,19 @@ def _grid_of(table: Path, files: Mapping[str, _Row]) -> Grid:
     return grid
 
 
+def _publication(table: Path, rows: list[_Row]) -> tuple[Publication | None, str, tuple[str, ...]]:
+    """Return what to cite for a study, its cell of doi, and a note where that is none."""
+    said = {name: next((row for row in rows if name in row.facts), None) for name in ("doi", "authors", "title")}
+    texts = {name: row.facts[name] if row else "" for name, row in said.items()}
+    doi = doi_in(texts["doi"])
+    notes: tuple[str, ...] = ()
+    if texts["doi"] and doi is None:
+        where = f"{table}, line {said['doi'].line if said['doi'] else ''}"
+        notes = (f"{where}: {texts['doi']!r} is no DOI (it begins with 10. and has a slash), and is not cited.",)
+    known = Publication(texts["authors"], texts["title"], doi or "")
+    return (known if known.text else None), doi or texts["doi"], notes
+
+
 def _contrast(table: Path, rows: list[_Row], extra: Mapping[str, Any]) -> ImportedContrast:
     """Describe the maps of one contrast."""
     from ibma_app.images.read import read_image
@@ -270,6 +297,7 @@ def _contrast(table: Path, rows: list[_Row], extra: Mapping[str, Any]) -> Import
         raise DataError(f"{table}, lines {', '.join(str(row.line) for row in rows)}: one contrast in several units "
                         f"({', '.join(sorted(units))}).")  # fmt: skip
     known = units.pop() if units else ""
+    publication, doi, notes = _publication(table, rows)
     return ImportedContrast(
         name=rows[0].contrast,
         maps=LazyMaps({kind: partial(map_of, row) for kind, row in files.items()}),
@@ -281,7 +309,9 @@ def _contrast(table: Path, rows: list[_Row], extra: Mapping[str, Any]) -> Import
         space=rows[0].space or (MNI if says_mni(grid) else ""),
         tail=files["p"].facts.get("tail") if "p" in files else None,
         entities=rows[0].entities,
-        columns=extra,
+        columns={**extra, **({"doi": doi} if doi else {})},
+        publication=publication,
+        notes=notes,
         derived={"variance": "the square of the standard error"} if any(row.kind == "se" for row in rows) else {},
         sources=tuple(str(row.path) for row in files.values()),
     )

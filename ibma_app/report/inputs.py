@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ibma_app.core.results import MapSurvey, Results
-from ibma_app.core.statmap import Observation
+from ibma_app.core.statmap import Observation, Publication
 from ibma_app.report.html import format_number
 from ibma_app.report.text.methods_section import share_of_maps
 
@@ -36,6 +36,7 @@ class MapRow:
     median_abs_effect: float | None
     median_variance: float | None
     uris: tuple[str, ...]
+    publication: Publication | None = None  # None: not known what to cite
     scaling: ScalingFact | None = None  # None: not stated in its sidecar
 
 
@@ -64,6 +65,7 @@ COLUMNS: dict[str, Callable[[tuple[MapRow, ...]], bool]] = {
     "cost": lambda rows: any(row.cost is not None for row in rows),
     "effect": lambda rows: any(row.median_abs_effect is not None for row in rows),
     "variance": lambda rows: any(row.median_variance is not None for row in rows),
+    "reference": lambda rows: any(row.publication is not None for row in rows),
     "derived": lambda rows: any(row.derived for row in rows),
 }
 """Column -> whether it is shown, given the rows."""
@@ -116,6 +118,7 @@ def _map_row(survey: MapSurvey, label: str, observation: Observation | None, res
         median_abs_effect=survey.median_abs_effect,
         median_variance=survey.median_variance,
         uris=survey.uris,
+        publication=observation.publication if observation else None,
         scaling=_scaling_fact(observation) if observation else None,
     )
 

@@ -11,13 +11,12 @@ Neuroinformatics 9:8, 2015.
 """
 
 import hashlib
-import itertools
 import logging
 import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,20 +27,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, IbmaError, InputError
-from ibma_app.core.from_files import read_json, whole_number_in
+from ibma_app.core.statmap import Publication
 from ibma_app.core.study import ImportedContrast, Importer, ImportRequest, Study
 from ibma_app.core.system.folders import temporary_folder
 from ibma_app.importers.fetch import NothingThereError, fetch_file, fetch_json, safe_name
 from ibma_app.importers.lazy import LazyMaps
 from ibma_app.importers.neurovault.images import VaultImage, group_images, image_number, read_image, space_of
+from ibma_app.importers.neurovault.json_files import collection_of, described, publication_of, publications_in, shallow
 
 LOGGER = logging.getLogger(__name__)
 HOME = "https://neurovault.org"
 VARIABLE = "IBMA_NEUROVAULT_URL"
 PAGE = 100
 MAX_PAGES = 1_000
-MAX_FILES = 20_000  # of a download
-MAX_JSON = 64 * 2**20  # bytes of a downloaded JSON file
 MAX_IMAGE = 2**32  # bytes of an image's file
 _NUMBER = re.compile(r"(?:https?://[^/]*neurovault\.org/(?:api/)?collections/|neurovault\.collection:)?(\d{1,9})/?")
 Find = Callable[[VaultImage], Path]
@@ -52,7 +50,7 @@ def recognises(source: str) -> bool:
     path = Path(source)
     try:
         if path.exists():
-            return any(True for _ in _described(path))
+            return any(True for _ in described(path))
     except (IbmaError, OSError, ValueError):
         return False
     return _NUMBER.fullmatch(source.strip()) is not None
@@ -78,10 +76,11 @@ def read(source: str, request: ImportRequest) -> Study:
     """
     path = Path(source)
     if path.exists():
-        facts = list(_described(path))
+        facts = list(described(path))
         if not facts:
             raise InputError(f"{source} holds no JSON of NeuroVault (collection and images, as its API gives them).")
-        where, number = source, _collection_of(facts)
+        where, number = source, collection_of(facts)
+        publications = publications_in(path)
         find = _finder(_local_files(path), request, number)
     else:
         match = _NUMBER.fullmatch(source.strip())
@@ -93,6 +92,7 @@ def read(source: str, request: ImportRequest) -> Study:
         number = match[1]
         where = f"{_base()}/collections/{number}/"
         facts = _list_images(number)
+        publications = _publications(number)
         find = _finder({}, request, number)
     judged = [read_image(one) for one in facts]
     listed = [one for one in judged if isinstance(one, str)]
@@ -101,7 +101,7 @@ def read(source: str, request: ImportRequest) -> Study:
     listed += more
     groups, more = group_images(images)
     listed += more
-    contrasts, more = _contrasts(groups, find, number, level)
+    contrasts, more = _contrasts(groups, find, number, level, publications)
     listed += more
     if not contrasts:
         why = " ".join(listed[:10]) or "It is empty."
@@ -139,45 +139,6 @@ def _list_images(number: str) -> list[Mapping[str, Any]]:
     return found
 
 
-def _described(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the images that JSON files describe: the API's pages, lists, or nilearn's file for each image."""
-    files = _shallow(path, ".json") if path.is_dir() else [path]
-    seen: set[int] = set()
-    for file in files:
-        if file.suffix != ".json":
-            continue
-        try:
-            content = read_json(file, MAX_JSON)
-        except (OSError, ValueError) as error:
-            if path.is_dir():
-                continue
-            raise DataError(f"{file} is no JSON ({str(error)[:80]}).") from error
-        for one in _images_in(content):
-            number = image_number(one)
-            if number not in seen:
-                seen.add(number)
-                yield one
-
-
-def _images_in(content: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield the records that look like images of NeuroVault."""
-    if isinstance(content, list):
-        for one in content:
-            yield from _images_in(one)
-    elif isinstance(content, dict):
-        if "map_type" in content and ("file" in content or "id" in content):
-            yield content
-        for key in ("results", "images"):
-            if isinstance(content.get(key), list):
-                yield from _images_in(content[key])
-
-
-def _collection_of(facts: list[Mapping[str, Any]]) -> str:
-    """Return the number of the collection that images are from, "" when they do not say one."""
-    numbers = {whole_number_in(str(one.get("collection_id"))) for one in facts} - {None}
-    return str(numbers.pop()) if len(numbers) == 1 else ""
-
-
 def _finder(local: Mapping[str, list[Path]], request: ImportRequest, number: str) -> Find:
     """Return the function that finds an image's file: beside its JSON, else fetched into the cache."""
     cache = request.cache
@@ -213,7 +174,7 @@ def _local_files(path: Path) -> dict[str, list[Path]]:
     """List the images of a download by their bare names; beside a JSON file: those of its own folder."""
     endings = (".nii", ".nii.gz", ".img", ".img.gz")
     if path.is_dir():
-        files = _shallow(path, *endings)
+        files = shallow(path, *endings)
     else:
         files = sorted(file for file in path.parent.iterdir() if file.name.endswith(endings) and file.is_file())
     found: dict[str, list[Path]] = {}
@@ -222,17 +183,20 @@ def _local_files(path: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _shallow(folder: Path, *endings: str) -> list[Path]:
-    """List the files of a folder and of the folders in it; no deeper: a home folder is not searched."""
-    every = itertools.chain(folder.glob("*"), folder.glob("*/*"))
-    files = (file for file in every if file.name.endswith(endings) and file.is_file())
-    return sorted(itertools.islice(files, MAX_FILES))
-
-
 def _names(image: VaultImage) -> list[str]:
     """Return the names that an image's file may have in a download: bare, since no path of the JSON is followed."""
     paths = [str(image.facts.get(key) or "") for key in ("relative_path", "absolute_path", "file")]
     return [*(re.split(r"[/\\]", name)[-1] for name in paths), f"image_{image.id}.nii.gz", f"{image.id}.nii.gz"]
+
+
+def _publications(number: str) -> dict[str, Publication]:
+    """Ask the server what to cite for a collection: nothing where it does not answer."""
+    try:
+        found = publication_of(fetch_json(f"{_base()}/api/collections/{number}/?format=json"))
+    except IbmaError as error:
+        LOGGER.debug("What to cite for NeuroVault's collection %s is not known: %s", number, error.message)
+        return {}
+    return {number: found} if found else {}
 
 
 def _address(image: VaultImage) -> str:
@@ -271,7 +235,11 @@ def _of_one_level(images: list[VaultImage], request: ImportRequest) -> tuple[lis
 
 
 def _contrasts(
-    groups: Mapping[tuple[str, str, str], Mapping[str, VaultImage]], find: Find, number: str, level: str | None
+    groups: Mapping[tuple[str, str, str], Mapping[str, VaultImage]],
+    find: Find,
+    number: str,
+    level: str | None,
+    publications: Mapping[str, Publication],
 ) -> tuple[list[ImportedContrast], list[str]]:
     """Describe every contrast; maps that cannot be read, or are copies of others, are listed."""
     contrasts: list[ImportedContrast] = []
@@ -300,7 +268,10 @@ def _contrasts(
         entity = own_key if several else f"neurovault{collection or number}"
         grid = next(iter(kept.values()))[1]
         own = {kind: image for kind, (image, _) in kept.items()}
-        contrasts.append(_contrast(contrast, own, grid=grid, find=find, level=level, entity=entity))
+        made = _contrast(contrast, own, grid=grid, find=find, level=level, entity=entity)
+        cited = publications.get(collection or number) or publications.get("")
+        columns = {"doi": cited.doi} if cited and cited.doi else {}
+        contrasts.append(replace(made, publication=cited, columns=columns))
     return contrasts, listed
 
 

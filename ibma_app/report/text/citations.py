@@ -35,7 +35,12 @@ def paste_texts(text: MethodsText, stem: str) -> tuple[PasteText, ...]:
     """
     return (
         _offer("Methods as Markdown", f"{stem}_methods.md", "text/markdown", methods_with_keys(text)),
-        _offer("References as BibTeX", f"{stem}_references.bib", "application/x-bibtex", bibtex(text.citations)),
+        _offer(
+            "References as BibTeX",
+            f"{stem}_references.bib",
+            "application/x-bibtex",
+            references(text),
+        ),
     )
 
 
@@ -64,6 +69,20 @@ def methods_with_keys(text: MethodsText) -> str:
 def bibtex(citations: Iterable[Citation]) -> str:
     """Write citations as BibTeX entries, UTF-8, in the order given."""
     return "\n".join(_entry(citation) for citation in citations)
+
+
+def references(text: MethodsText) -> str:
+    """Write what the methods cite, and the studies that were combined, as BibTeX; their authors as their source has."""
+    entries = [bibtex(text.citations)]
+    for label, publication in text.studies:
+        fields = {
+            "author": publication.authors and f"{{{_escape(publication.authors)}}}",
+            "title": f"{{{_escape(publication.title or f'Study {label}')}}}",
+            "doi": publication.doi,
+        }
+        lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
+        entries.append("\n".join([f"@misc{{study-{label},", *lines, "}", ""]))
+    return "\n".join(filter(None, entries))
 
 
 def _entry(citation: Citation) -> str:

@@ -14,6 +14,7 @@ from ibma_app.core.block import MIN_COVERAGE
 from ibma_app.core.design import Design
 from ibma_app.core.methods import Citation
 from ibma_app.core.results import EstimatorResult, Results
+from ibma_app.core.statmap import Publication
 from ibma_app.images.spaces import is_mni, masked_to_mni152
 from ibma_app.report.html import format_number
 from ibma_app.report.text.significance import and_, decision_paragraph
@@ -62,6 +63,7 @@ class MethodsText:
 
     paragraphs: tuple[str, ...]
     cited: tuple[tuple[Citation, ...], ...]  # by paragraph
+    studies: tuple[tuple[str, Publication], ...] = ()  # that were combined: label, and what to cite
 
     @property
     def citations(self) -> tuple[Citation, ...]:
@@ -70,8 +72,9 @@ class MethodsText:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The citations as lines of text."""
-        return tuple(citation.text for citation in self.citations)
+        """The citations as lines of text, those of the studies last."""
+        studies = (f"Study {label}: {publication.text}" for label, publication in self.studies)
+        return (*(citation.text for citation in self.citations), *studies)
 
 
 def methods_text(results: Results, version: str) -> MethodsText:
@@ -100,7 +103,8 @@ def methods_text(results: Results, version: str) -> MethodsText:
         (_software_paragraph(version), BIDS_CITATIONS),
     ]
     kept = [(text, cited) for text, cited in written if text]
-    return MethodsText(tuple(text for text, _ in kept), tuple(cited for _, cited in kept))
+    studies = {o.unit_label: o.publication for o in results.analysis.observations if o.publication is not None}
+    return MethodsText(tuple(text for text, _ in kept), tuple(cited for _, cited in kept), tuple(studies.items()))
 
 
 def space_of(results: Results) -> str | None:

@@ -182,6 +182,9 @@ def make_sidecar(contrast: ImportedContrast, kind: str, ready: ReadyMaps, softwa
         "SampleSize": _number(contrast.sample_size),
         "Tail": contrast.tail if kind == "p" else None,
         "Derived": ready.derived.get(kind),
+        "DOI": contrast.publication.doi if contrast.publication else None,
+        "Authors": contrast.publication.authors if contrast.publication else None,
+        "Title": contrast.publication.title if contrast.publication else None,
         "Notes": [*contrast.notes, *ready.notes] or None,
         "Software": {"Name": software, "ImportedBy": f"ibma-app {__version__}"},
     }

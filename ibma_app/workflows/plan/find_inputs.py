@@ -14,6 +14,7 @@ from ibma_app.core.errors import (
     NothingSelectedError,
     OutputError,
     UsageError,
+    tell,
 )
 from ibma_app.core.labels import is_label
 from ibma_app.core.statmap import Dataset, Observation, StatMap
@@ -24,6 +25,7 @@ from ibma_app.dataset.filters import read_filter_file, read_labels
 from ibma_app.dataset.observations import observe
 from ibma_app.dataset.query import Query, explain_nothing, find_statmaps
 from ibma_app.designs.formulas import used_variables
+from ibma_app.designs.publications import cite_studies
 from ibma_app.designs.tables import Table, check_sample_sizes, read_table, sample_sizes
 from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.compute_contrasts import compute_effects
@@ -90,6 +92,9 @@ def gather(options: Options) -> Gathered:
     if table is not None and key == "study_id":
         for note in check_sample_sizes(table, observations):
             log.warning("%s", note)
+    observations, uncited = cite_studies(observations, table)
+    for text in tell(uncited):
+        log.warning("%s", text)
     if _computes(options):
         observations = _add_computed(observations, options)
     if own:

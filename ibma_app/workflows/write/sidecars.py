@@ -10,7 +10,7 @@ from ibma_app.core.estimate import Estimate, Significance
 from ibma_app.core.inference_facts import sidecar_of
 from ibma_app.core.methods import Citation, Inference
 from ibma_app.core.results import MapFlag, MapSurvey
-from ibma_app.core.statmap import Analysis
+from ibma_app.core.statmap import Analysis, Publication
 from ibma_app.dataset.query import SPACE_SOURCE
 from ibma_app.workflows.plan.choose_estimators import Choice
 from ibma_app.workflows.run.log import software_versions
@@ -107,6 +107,12 @@ def analysis_sidecar(
         sidecar["SampleSize"] = size
     if analysis.unit == "study":
         sidecar["UnitsPolicy"] = units_policy
+    cited = {o.unit_label: o.publication for o in analysis.observations if o.publication is not None}
+    if cited:
+        sidecar["StudyReferences"] = [
+            {"Study": label, **{key: value for key, value in _keys(publication).items() if value}}
+            for label, publication in cited.items()
+        ]
     reference = _spatial_reference(analysis, survey)
     if reference:
         sidecar["SpatialReference"] = reference
@@ -115,6 +121,10 @@ def analysis_sidecar(
     sidecar["Derived"] = {row.label: list(row.derived) for row in survey if row.derived}
     sidecar["Software"] = software_versions()
     return sidecar
+
+
+def _keys(publication: Publication) -> dict[str, str]:
+    return {"DOI": publication.doi, "Authors": publication.authors, "Title": publication.title}
 
 
 def _spatial_reference(analysis: Analysis, survey: Sequence[MapSurvey]) -> str | None:

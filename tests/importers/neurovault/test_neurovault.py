@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ibma_app.core.errors import DataError, InputError, ReadWriteError
+from ibma_app.core.statmap import Publication
 from ibma_app.core.study import ImportRequest
 from ibma_app.importers import fetch
 from ibma_app.importers.neurovault.images import plain_key, read_image
@@ -124,7 +125,7 @@ def test_a_collection_by_its_number(vault, tmp_path, source):
         np.testing.assert_allclose(contrast.maps["effect"], effect, rtol=1e-6)
         np.testing.assert_allclose(contrast.maps["variance"], error**2, rtol=1e-6)
         np.testing.assert_allclose(contrast.maps["t"], t, rtol=1e-6)
-    assert sum("/api/" in path for path in vault.asked) == 2  # six images, three a page
+    assert sum("/images/?" in path for path in vault.asked) == 2  # six images, three a page
 
 
 def test_contrasts_of_one_study(vault):
@@ -344,7 +345,7 @@ def test_pages_are_those_that_the_server_names(vault):
 
     vault.answer = answer
     assert len(read("1425", ImportRequest(for_study=True)).contrasts) == 2
-    assert sum(path.startswith("/api/") for path in vault.asked) == 3
+    assert sum("/images/?" in path for path in vault.asked) == 3
 
     vault.answer = lambda path: json.dumps({"next": vault.base, "results": vault.images["1425"]}).encode()
     vault.asked.clear()
@@ -370,3 +371,40 @@ def test_several_collections_in_one_download(vault, tmp_path):
     with pytest.raises(InputError, match=r"Several files could be .*zstat\.nii"):
         read(str(tmp_path), ImportRequest(for_study=True))
     assert vault.asked == []
+
+
+PAPER = {
+    "id": 7, "name": "Pain and placebo", "authors": "Ada A,  Ben B", "DOI": "10.1000/paper", "preprint_DOI": None,
+    "number_of_images": 1, "url": "http://neurovault.org/collections/7/",
+}  # fmt: skip
+
+
+VOLUME = np.random.default_rng(5).normal(size=(12, 14, 12))
+
+
+def test_what_to_cite_is_asked_of_the_server(vault):
+    vault.add("7", "pain", "T map", VOLUME)
+    vault.files["/api/collections/7/"] = json.dumps(PAPER).encode()
+    (contrast,) = read("7", ImportRequest(for_study=True)).contrasts
+    assert contrast.publication == Publication("Ada A, Ben B", "Pain and placebo", "10.1000/paper")
+    assert contrast.columns == {"doi": "10.1000/paper"}
+
+
+@pytest.mark.parametrize("answer", [None, b"[]", b"no JSON", b'{"DOI": 3, "authors": null}', b'{"DOI": "in press"}'])
+def test_a_collection_that_says_nothing_is_imported_all_the_same(vault, answer):
+    vault.add("7", "pain", "T map", VOLUME)
+    if answer is not None:
+        vault.files["/api/collections/7/"] = answer
+    (contrast,) = read("7", ImportRequest(for_study=True)).contrasts
+    assert (contrast.publication, contrast.columns) == (None, {})
+
+
+def test_a_download_says_what_to_cite(tmp_path, vault):
+    facts = vault.add("7", "pain", "T map", VOLUME)
+    folder = tmp_path / "neurovault" / "collection_7"
+    folder.mkdir(parents=True)
+    (folder / "image_100_metadata.json").write_text(json.dumps(facts))
+    (folder / "image_100.nii.gz").write_bytes(image_bytes(VOLUME))
+    (folder / "collection_metadata.json").write_text(json.dumps({**PAPER, "DOI": None, "preprint_DOI": "10.1101/p"}))
+    (contrast,) = read(str(tmp_path / "neurovault"), ImportRequest(for_study=True)).contrasts
+    assert contrast.publication == Publication("Ada A, Ben B", "Pain and placebo", "10.1101/p")
