@@ -270,7 +270,7 @@ def _grid_of(table: Path, files: Mapping[str, _Row]) -> Grid:
 
 def _publication(table: Path, rows: list[_Row]) -> tuple[Publication | None, str, tuple[str, ...]]:
     """Return what to cite for a study, its cell of doi, and a note where that is none."""
-    said = {name: next((row for row in rows if name in row.facts), None) for name in ("doi", "authors", "title")}
+    said = {name: next((row for row in rows if name in row.facts), None) for name in _CITED}
     texts = {name: row.facts[name] if row else "" for name, row in said.items()}
     doi = doi_in(texts["doi"])
     notes: tuple[str, ...] = ()
