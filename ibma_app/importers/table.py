@@ -33,20 +33,8 @@ MENU = "effect, variance, se (squared to variance), t, z, p, dof"
 _UNITS = ("study_id", "participant_id")
 _ENTITIES = {"study_id": "study", "participant_id": "sub", "session": "ses", "session_id": "ses", "task": "task",
              "run": "run", "desc": "desc"}  # fmt: skip
-_OURS = {
-    *_ENTITIES,
-    "path",
-    "kind",
-    "contrast",
-    "sample_size",
-    "dof",
-    "units",
-    "space",
-    "tail",
-    "doi",
-    "authors",
-    "title",
-}
+_CITED = ("doi", "authors", "title")
+_OURS = {*_ENTITIES, *_CITED, "path", "kind", "contrast", "sample_size", "dof", "units", "space", "tail"}
 _TAILS = ("two-sided", "positive", "negative")
 MAX_TABLE = 16 * 2**20  # bytes
 MOST_ROWS = 20_000
