@@ -1,98 +1,16 @@
 """NeuroVault collections from a local server that speaks its JSON, and from downloads."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-import nibabel as nib
 import numpy as np
 import pytest
 
 from ibma_app.core.errors import DataError, InputError, ReadWriteError
-from ibma_app.core.statmap import Publication
 from ibma_app.core.study import ImportRequest
 from ibma_app.importers import fetch
 from ibma_app.importers.neurovault.images import plain_key, read_image
 from ibma_app.importers.neurovault.importer import read, recognises
-
-
-def image_bytes(values, affine=None):
-    return nib.Nifti1Image(
-        np.asarray(values, dtype=np.float32), np.diag([4.0, 4, 4, 1]) if affine is None else affine
-    ).to_bytes()
-
-
-class Vault:
-    """A server with collections; ``faults`` are statuses for the next requests."""
-
-    def __init__(self):
-        self.images, self.files, self.faults, self.asked = {}, {}, [], []
-        vault = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                vault.asked.append(self.path)
-                fault = vault.faults.pop(0) if vault.faults else None
-                if isinstance(fault, int):
-                    self.send_response(fault)
-                    self.send_header("Retry-After", "0")
-                    self.end_headers()
-                    return
-                body = vault.answer(self.path)
-                self.send_response(200 if body is not None else 404)
-                body = body or b""
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.base = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def answer(self, path):
-        parts = urlsplit(path)
-        steps = parts.path.strip("/").split("/")
-        if steps[:2] == ["api", "collections"] and len(steps) == 4:
-            if steps[2] not in self.images:
-                return None
-            query = parse_qs(parts.query)
-            offset, limit = int(query["offset"][0]), min(int(query["limit"][0]), 3)  # pages of three
-            every = self.images[steps[2]]
-            after = f"http://neurovault.org/api/?offset={offset + limit}" if offset + limit < len(every) else None
-            return json.dumps({"count": len(every), "next": after, "previous": None,
-                               "results": every[offset : offset + limit]}).encode()  # fmt: skip
-        return self.files.get(unquote(parts.path))
-
-    def add(self, collection, name, map_type, values, **facts):
-        number = sum(map(len, self.images.values())) + 100
-        file = f"/media/images/{collection}/{number}/{name}.nii"
-        self.files[file] = values if isinstance(values, bytes) else image_bytes(values)
-        facts = {
-            "id": number, "name": name, "map_type": map_type, "file": f"http://neurovault.org{file}",
-            "url": f"http://neurovault.org/images/{number}/", "collection_id": int(collection),
-            "image_type": "statistic_map", "number_of_subjects": 20, "analysis_level": "group", "modality": "fMRI-BOLD",
-            "not_mni": False, "is_thresholded": False, "is_valid": True, "statistic_parameters": None,
-            "target_template_image": "GenericMNI", "contrast_definition": None,
-            "cognitive_contrast_cogatlas": "None", "modify_date": "2016-01-27T21:47:42.236081Z", **facts,
-        }  # fmt: skip
-        self.images.setdefault(collection, []).append(facts)
-        return facts
-
-
-@pytest.fixture
-def vault(monkeypatch):
-    vault = Vault()
-    monkeypatch.setenv("IBMA_NEUROVAULT_URL", vault.base)
-    monkeypatch.setattr(fetch, "FIRST_WAIT", 0.0)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    yield vault
-    vault.server.shutdown()
-    vault.server.server_close()
 
 
 def maps(seed):
@@ -235,7 +153,7 @@ def test_what_is_listed_instead_of_imported(vault, facts, why):
     assert why in study.listed[0]
 
 
-def test_duplicates(vault):
+def test_duplicates(vault, image_bytes):
     effect, other, _ = maps(1)
     vault.add("7", "a_z", "Z map", effect)
     vault.add("7", "a copy of it", "Z map", effect)
@@ -371,40 +289,3 @@ def test_several_collections_in_one_download(vault, tmp_path):
     with pytest.raises(InputError, match=r"Several files could be .*zstat\.nii"):
         read(str(tmp_path), ImportRequest(for_study=True))
     assert vault.asked == []
-
-
-PAPER = {
-    "id": 7, "name": "Pain and placebo", "authors": "Ada A,  Ben B", "DOI": "10.1000/paper", "preprint_DOI": None,
-    "number_of_images": 1, "url": "http://neurovault.org/collections/7/",
-}  # fmt: skip
-
-
-VOLUME = np.random.default_rng(5).normal(size=(12, 14, 12))
-
-
-def test_what_to_cite_is_asked_of_the_server(vault):
-    vault.add("7", "pain", "T map", VOLUME)
-    vault.files["/api/collections/7/"] = json.dumps(PAPER).encode()
-    (contrast,) = read("7", ImportRequest(for_study=True)).contrasts
-    assert contrast.publication == Publication("Ada A, Ben B", "Pain and placebo", "10.1000/paper")
-    assert contrast.columns == {"doi": "10.1000/paper"}
-
-
-@pytest.mark.parametrize("answer", [None, b"[]", b"no JSON", b'{"DOI": 3, "authors": null}', b'{"DOI": "in press"}'])
-def test_a_collection_that_says_nothing_is_imported_all_the_same(vault, answer):
-    vault.add("7", "pain", "T map", VOLUME)
-    if answer is not None:
-        vault.files["/api/collections/7/"] = answer
-    (contrast,) = read("7", ImportRequest(for_study=True)).contrasts
-    assert (contrast.publication, contrast.columns) == (None, {})
-
-
-def test_a_download_says_what_to_cite(tmp_path, vault):
-    facts = vault.add("7", "pain", "T map", VOLUME)
-    folder = tmp_path / "neurovault" / "collection_7"
-    folder.mkdir(parents=True)
-    (folder / "image_100_metadata.json").write_text(json.dumps(facts))
-    (folder / "image_100.nii.gz").write_bytes(image_bytes(VOLUME))
-    (folder / "collection_metadata.json").write_text(json.dumps({**PAPER, "DOI": None, "preprint_DOI": "10.1101/p"}))
-    (contrast,) = read(str(tmp_path / "neurovault"), ImportRequest(for_study=True)).contrasts
-    assert contrast.publication == Publication("Ada A, Ben B", "Pain and placebo", "10.1101/p")
