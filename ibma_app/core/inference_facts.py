@@ -212,6 +212,29 @@ class ResamplingFacts:
 
 
 @dataclass(frozen=True)
+class CalibrationFacts:
+    """How often a test's p come up under the null: log10(measured / p) = intercept + slope * -log10 p."""
+
+    slope: float
+    intercept: float
+    refits: int
+    n_values: int  # p of all voxels and refits
+
+    def sidecar(self) -> dict[str, Any]:
+        """Return the key and value."""
+        return {
+            "Calibration": {
+                "Method": "parametric bootstrap under the null, pooled over voxels: "
+                "log10(measured p / p) = Intercept + Slope * -log10(p); p are raised by it, never lowered",
+                "Slope": self.slope,
+                "Intercept": self.intercept,
+                "Refits": self.refits,
+                "SimulatedP": self.n_values,
+            }
+        }
+
+
+@dataclass(frozen=True)
 class Fact:
     """A value that one method alone reports."""
 
@@ -246,6 +269,7 @@ Facts = (
     | RandomFieldFacts
     | ExtentFacts
     | ResamplingFacts
+    | CalibrationFacts
     | Fact
     | WarningFact
 )

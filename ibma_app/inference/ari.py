@@ -9,7 +9,7 @@ from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.inference_facts import ClusterFacts, Fact, NeighbourFacts
 from ibma_app.core.methods import Citation, ClusterColumn, Inference, InferenceSettings
 from ibma_app.inference.clusters import connectivity_setting, find_clusters, read_connectivity
-from ibma_app.inference.decide import check_level, decide, level_facts, passes, weakest_z
+from ibma_app.inference.decide import CALIBRATE, check_level, decide, level_facts, passes, weakest_z
 from ibma_app.stats.hommel import adjust_hommel, hommel_value, true_discoveries
 
 Floats = NDArray[np.float64]
@@ -113,7 +113,7 @@ INFERENCE = Inference(
         "clusters together with confidence {Confidence} %, where Simes' inequality holds; voxels of clusters with a "
         "bound above 0 are called significant."
     ),
-    settings={"connectivity": connectivity_setting(CONNECTIVITY)},
+    settings={"calibrate": CALIBRATE, "connectivity": connectivity_setting(CONNECTIVITY)},
     columns=(
         ClusterColumn(
             "tdp",

@@ -4,7 +4,7 @@ import numpy as np
 
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
-from ibma_app.inference.decide import check_level, decide
+from ibma_app.inference.decide import CALIBRATE, check_level, decide
 
 
 def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Significance:
@@ -20,6 +20,7 @@ INFERENCE = Inference(
     title="Bonferroni correction of the family-wise error rate",
     infer=infer,
     uses_far_tail=True,
+    settings={"calibrate": CALIBRATE},
     citations=(
         Citation(
             key="dunn1961",

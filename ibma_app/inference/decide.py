@@ -8,8 +8,15 @@ from numpy.typing import NDArray
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Significance
 from ibma_app.core.inference_facts import LevelFacts, ThresholdFacts
+from ibma_app.core.methods import Setting
 
 Floats = NDArray[np.float64]
+
+CALIBRATE = Setting(
+    (False, True),
+    "whether a mixed model's p are calibrated first: raised by how much too often they come up under the null",
+)
+"""Of what depends on p of single voxels and on nothing else; who calls `infer` gives it calibrated p."""
 
 SLACK = 1e-12
 """Relative slack of ``-log10 p >= -log10 alpha``: a p of exactly alpha passes despite rounding."""

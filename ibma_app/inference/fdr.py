@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
-from ibma_app.inference.decide import check_level, decide
+from ibma_app.inference.decide import CALIBRATE, check_level, decide
 
 
 def step_up(log10_p: NDArray[np.float64], log10_penalty: float = 0.0) -> NDArray[np.float64]:
@@ -49,6 +49,7 @@ INFERENCE = Inference(
     title="false discovery rate (Benjamini-Hochberg)",
     infer=infer,
     uses_far_tail=True,
+    settings={"calibrate": CALIBRATE},
     citations=(
         Citation(
             key="benjamini1995",

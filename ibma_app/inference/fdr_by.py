@@ -4,7 +4,7 @@ import numpy as np
 
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
-from ibma_app.inference.decide import check_level, decide
+from ibma_app.inference.decide import CALIBRATE, check_level, decide
 from ibma_app.inference.fdr import step_up
 
 
@@ -23,6 +23,7 @@ INFERENCE = Inference(
     title="false discovery rate under any dependence (Benjamini-Yekutieli)",
     infer=infer,
     uses_far_tail=True,
+    settings={"calibrate": CALIBRATE},
     citations=(
         Citation(
             key="benjamini2001",

@@ -180,7 +180,7 @@ def _combine(
     options = run.options
     needs = tuple(dict.fromkeys(need for choice in choices for need in choice.estimator.needs))
     samples = _samples(analysis, run.gathered, needs, options)
-    reads = dict.fromkeys(kind for choice in choices for kind in choice.estimator.reads)
+    reads = dict.fromkeys(kind for choice in choices for kind in choice.reads)
     opened = tuple("t" if samples and need in ("effect", "variance") else need for need in needs)
     grid, grid_notes = analysis_grid(analysis, file_or_word(options.grid), file_or_word(options.mask), opened)
     plan = Plan(

@@ -1,6 +1,7 @@
 """Inference on an estimate: what each method needs, what it finds, and the files it gets."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,18 +14,29 @@ from ibma_app.core.atlas import Atlas
 from ibma_app.core.design import Test
 from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate, Field, Null, Significance, Smoothness
-from ibma_app.core.inference_facts import CaveatFacts, NeighbourFacts, ResamplingFacts, find_fact, sidecar_of
+from ibma_app.core.inference_facts import (
+    CalibrationFacts,
+    CaveatFacts,
+    NeighbourFacts,
+    ResamplingFacts,
+    ThresholdFacts,
+    find_fact,
+    sidecar_of,
+)
 from ibma_app.core.methods import Inference, InferenceSettings
 from ibma_app.core.results import Finding, NullShape, WrittenFile
 from ibma_app.dataset.write import save_json, save_tsv
 from ibma_app.inference import inferences_that
 from ibma_app.inference.clusters import ClusterRow, apply_min_extent, table_columns, tabulate_clusters
 from ibma_app.inference.nulls import summarise_null
+from ibma_app.stats.calibration import calibrate, uncalibrate
 from ibma_app.stats.tails import z_to_log10p
+from ibma_app.stream.resampling.calibrate import calibrate_tests
 from ibma_app.stream.resampling.resample import count_relabellings, score_resamples
 from ibma_app.stream.residuals.smoothness import estimate_smoothness
 from ibma_app.stream.stack import Stack
 from ibma_app.stream.workers.resources import Resources
+from ibma_app.workflows.plan.choose_inferences import CALIBRATE
 from ibma_app.workflows.run.terminal import progress
 from ibma_app.workflows.write import sidecars
 from ibma_app.workflows.write.maps import Target
@@ -59,6 +71,7 @@ def infer_all(
     smoothness = _smoothness(target, stack, estimate, target.choice.every_inference, resources)
     far_tail = target.choice.estimator.far_tail
     caveat = far_tail(target.choice.settings) if far_tail else ""
+    calibrations = _calibrate(target, stack, estimate, settings, resources) if target.choice.calibrated else {}
     files: list[WrittenFile] = []
     clusters: dict[tuple[str, str], tuple[ClusterRow, ...]] = {}
     findings = []
@@ -68,18 +81,53 @@ def infer_all(
         null = _null(target, stack, test, inferences, settings, resources)
         name = test.name if target.named_tests else ""
         for inference in inferences:
-            significance = inference.infer(field, null if inference.score else None, settings)
-            if caveat and inference.uses_far_tail:
+            calibration = calibrations.get(test.name) if CALIBRATE in inference.settings else None
+            seen = field if calibration is None else _calibrated(field, calibration)
+            significance = inference.infer(seen, null if inference.score else None, settings)
+            if calibration is not None:
+                significance = _as_calibrated(significance, calibration)
+            elif caveat and inference.uses_far_tail:
                 significance = replace(significance, facts=(*significance.facts, CaveatFacts(caveat)))
             if settings.min_extent > 0:
                 neighbours = _connectivity(significance, settings)
                 significance = apply_min_extent(field, significance, settings.min_extent, connectivity=neighbours)
-            rows = _tabulate(field, inference, significance, estimate.tests[test.name].effect, atlases, settings)
+            rows = _tabulate(seen, inference, significance, estimate.tests[test.name].effect, atlases, settings)
             written = _write(target, test, inference, field, significance, estimate, rows, atlases)
             files += [WrittenFile(name, inference.name, kind, path) for kind, path in written.items()]
             clusters[test.name, inference.name] = rows
             findings.append(_finding(name, inference, significance, null))
     return Inferred(tuple(files), tuple(findings), clusters)
+
+
+def _calibrate(
+    target: Target, stack: Stack, estimate: Estimate, settings: InferenceSettings, resources: Resources
+) -> dict[str, CalibrationFacts]:
+    """Measure how often the p of each test come up under the null."""
+    log.info("Calibrating p of %s.", target.choice.estimator.name)
+    with progress(stack.n_voxels, "calibrating", "voxels") as step:
+        found = calibrate_tests(
+            stack, target.model, estimate, settings.seed, resources, lambda voxels: step("", voxels)
+        )
+    for name, one in found.items():
+        log.info("Test %s: p come up 10^(%.3f %+.3f * -log10 p) times as often.", name, one.intercept, one.slope)
+    return found
+
+
+def _calibrated(field: Field, calibration: CalibrationFacts) -> Field:
+    """Return a field with calibrated p; z stay."""
+    return replace(field, log10_p=calibrate(field.log10_p, calibration.intercept, calibration.slope))
+
+
+def _as_calibrated(significance: Significance, calibration: CalibrationFacts) -> Significance:
+    """State the calibration, and thresholds of p before it."""
+    intercept, slope = calibration.intercept, calibration.slope
+    facts = tuple(
+        ThresholdFacts(10.0 ** -uncalibrate(-math.log10(one.uncorrected_p), intercept, slope))
+        if isinstance(one, ThresholdFacts) and one.uncorrected_p
+        else one
+        for one in significance.facts
+    )
+    return replace(significance, facts=(*facts, calibration))
 
 
 def _finding(test: str, inference: Inference, significance: Significance, null: Null | None) -> Finding:

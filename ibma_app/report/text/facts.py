@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ibma_app.core.inference_facts import (
+    CalibrationFacts,
     CaveatFacts,
     ClusterFacts,
     ExtentFacts,
@@ -109,6 +110,14 @@ def _resampling(facts: ResamplingFacts) -> list[Labelled]:
     return rows
 
 
+def _calibration(facts: CalibrationFacts) -> list[Labelled]:
+    line = f"10^({facts.intercept:.3f} {facts.slope:+.3f} × -log10 p)"
+    return [
+        ("Calibrated by", f"{format_number(facts.refits)} refits of data simulated under the null"),
+        ("p raised by", f"{line} times, never lowered"),
+    ]
+
+
 def _fact(fact: Fact) -> list[Labelled]:
     if fact.value is None:
         return []
@@ -133,6 +142,7 @@ DESCRIBED: Mapping[type, Callable[[Any], list[Labelled]]] = {
     RandomFieldFacts: _random_field,
     ExtentFacts: _extent,
     ResamplingFacts: _resampling,
+    CalibrationFacts: _calibration,
     Fact: _fact,
     WarningFact: _warning,
 }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ibma_app.core.inference_facts import (
+    CalibrationFacts,
     ClusterFacts,
     LevelFacts,
     NeighbourFacts,
@@ -52,6 +53,7 @@ def decision_paragraph(results: Results) -> str:
         _describe(runs, ResamplingFacts, _relabelling_words),
         _describe(runs, ResamplingFacts, _counting_words),
         _symmetry_words(runs),
+        _describe(runs, CalibrationFacts, _calibration_words),
         _tail_words(runs),
         _describe(runs, ClusterFacts, _cluster_words),
     ]
@@ -167,6 +169,16 @@ def _counting_words(run: Ran, resampling: ResamplingFacts) -> str:
         "The estimator was fitted anew in each relabelling and the largest score of the mask kept; a corrected p is "
         "the share of relabellings whose largest score reaches the observed one, and the smallest that can be reached "
         f"is {format_number(resampling.smallest_p)}."
+    )
+
+
+def _calibration_words(run: Ran, facts: CalibrationFacts) -> str:
+    """State how p were calibrated."""
+    return (
+        "P values were calibrated by a parametric bootstrap: effects were drawn from normal distributions of mean 0 "
+        "with the maps' own sampling variances plus the estimated tau2, variances anew where their dof are known, and "
+        f"the model was fitted to them {format_number(facts.refits)} times. How much more often than it says a p "
+        "comes up, over all voxels, was fitted by a line in the logarithms, and p were raised by it (never lowered)."
     )
 
 

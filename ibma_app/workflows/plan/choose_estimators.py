@@ -27,11 +27,18 @@ class Choice:
     notes: tuple[str, ...] = ()
     inferences: Mapping[str, tuple[Inference, ...]] = field(default_factory=dict)  # Test.name -> its inferences
 
+    calibrated: bool = False  # whether p are calibrated for the inferences that take it
+
     @property
     def every_inference(self) -> tuple[Inference, ...]:
         """The inferences on any of the tests."""
         found = {inference.name: inference for records in self.inferences.values() for inference in records}
         return tuple(found.values())
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What is used beside the estimator's needs, where maps have it."""
+        return (*self.estimator.reads, *(("dof",) if self.calibrated else ()))
 
     @property
     def resamples(self) -> bool:
@@ -103,7 +110,7 @@ def modelled_advice(analysis: Analysis) -> str:
     if not able:
         return ""
     key = f"C({'study' if analysis.unit == 'study' else 'participant'}_id)"
-    return f"Leave {key} out of --formula and ask for --estimator {_or(able)}, which models what it stood for."
+    return f"Leave {key} out of --formula and ask for --estimator {or_(able)}, which models what it stood for."
 
 
 def _tell_of_dependence(names: Iterable[str], analysis: Analysis, design: Design) -> None:
@@ -113,7 +120,7 @@ def _tell_of_dependence(names: Iterable[str], analysis: Analysis, design: Design
         log.info(
             "auto took %s. How the maps of one %s depend on each other is modelled by --estimator %s, which auto never "
             "takes: ask for it by name%s.",
-            " and ".join(names), design.cluster_noun, _or(able),
+            " and ".join(names), design.cluster_noun, or_(able),
             f", and leave C({design.cluster_name}) out of --formula" if design.nuisance else "",
         )  # fmt: skip
 
@@ -121,7 +128,7 @@ def _tell_of_dependence(names: Iterable[str], analysis: Analysis, design: Design
 def _independent_words(estimator: Estimator, analysis: Analysis, design: Design) -> str:
     """Warn that an estimator takes maps for independent that a column says depend on each other."""
     able = _able(analysis, lambda record: record.takes_repeated and (record.takes_designs or design.one_sample))
-    advice = f" --estimator {_or(able)} takes them as dependent." if able else ""
+    advice = f" --estimator {or_(able)} takes them as dependent." if able else ""
     return (
         f"{estimator.name} takes all {len(design.matrix)} maps as independent, and by the column "
         f"{design.cluster_name!r} they are {design.n_clusters} {design.cluster_plural}: its p values are too small "
@@ -208,26 +215,26 @@ def _unit_words(analysis: Analysis, options: Options) -> str:
 def _check_design(estimator: Estimator, options: Options, *, repeated: bool, one_sample: bool) -> None:
     name = estimator.name
     if repeated and not estimator.takes_repeated:
-        able = _or(estimators_that(lambda record: record.takes_repeated))
+        able = or_(estimators_that(lambda record: record.takes_repeated))
         raise UsageError(
             f"Repeated measures take --estimator {able} only, not {name}: the sampling errors of one subject's maps "
             "are correlated, and how is not shared."
         )
     if not one_sample and not estimator.takes_designs:
-        able = _or(other for other in AUTO.values() if find_estimator(other).takes_designs)
+        able = or_(other for other in AUTO.values() if find_estimator(other).takes_designs)
         raise UsageError(
             f"--estimator {name} answers one question (is there an effect?) and takes no --formula but 1. "
             f"With designs use {able}."
         )
     if options.smoothing and not estimator.takes_smoothing:
-        able = _or(estimators_that(lambda record: record.takes_smoothing))
+        able = or_(estimators_that(lambda record: record.takes_smoothing))
         raise UsageError(
             f"--smoothing is for --estimator {able} only, not {name}: smoothing an effect changes its variance in a "
             "way that the variance map does not show."
         )
 
 
-def _or(names: Iterable[str]) -> str:
+def or_(names: Iterable[str]) -> str:
     """Join names as in a sentence: a, b or c."""
     *head, last = names
     return f"{', '.join(head)} or {last}" if head else last

@@ -13,7 +13,10 @@ from ibma_app.stream.convert import is_unsigned
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.resampling.relabelling import find_smallest_p
 from ibma_app.workflows.options.table import Options
-from ibma_app.workflows.plan.choose_estimators import Choice
+from ibma_app.workflows.plan.choose_estimators import Choice, or_
+
+CALIBRATE = "calibrate"
+"""The setting of inferences on p that mixed models may have calibrated."""
 
 
 def read_inference_settings(options: Options) -> InferenceSettings:
@@ -53,10 +56,13 @@ def choose_inferences(choice: Choice, analysis: Analysis, design: Design, option
     Raises
     ------
     UsageError
-        An inference needs residuals, and the named estimator leaves none.
+        An inference needs residuals, and the named estimator leaves none; or p are to be calibrated where that makes
+        no sense.
     """
     tests = tuple(test.name for test in design.tests)
     usual, few = (_find(_expand(options.inference, auto), choice, options) for auto in (AUTO, AUTO_FEW))
+    if options.settings.get("inference", {}).get(CALIBRATE):
+        choice = _calibrate(choice, usual, options)
     if usual == few:
         return replace(choice, inferences=dict.fromkeys(tests, usual))
     if "z" in choice.estimator.needs and any(is_unsigned(row) for row in analysis.observations):
@@ -74,6 +80,26 @@ def choose_inferences(choice: Choice, analysis: Analysis, design: Design, option
         inferences={name: few if p > options.alpha else usual for name, p in smallest.items()},
         notes=(*choice.notes, *notes),
     )
+
+
+def _calibrate(choice: Choice, inferences: Sequence[Inference], options: Options) -> Choice:
+    """Have p calibrated; a note where ``--estimator auto`` took what has nothing to calibrate, else an error."""
+    able = or_(inferences_that(lambda record: CALIBRATE in record.settings))
+    if not any(CALIBRATE in record.settings for record in inferences):
+        raise UsageError(
+            f"[inference] calibrate = true, and none of --inference {' '.join(options.inference)} rests on p of single "
+            f"voxels: resampling needs no calibration. Leave it out, or add {able}."
+        )
+    if choice.estimator.tau2_method is not None:
+        return replace(choice, calibrated=True)
+    why = (
+        f"p of {choice.estimator.name} are not calibrated: that is for mixed models, whose small p suffer from the "
+        "estimate of tau2"
+    )
+    if options.estimator == ("auto",):
+        return replace(choice, notes=(*choice.notes, f"{why}."))
+    mixed = or_(estimators_that(lambda record: record.tau2_method is not None))
+    raise UsageError(f"[inference] calibrate = true, but {why}. Leave it out, or use --estimator {mixed}.")
 
 
 def _expand(names: Sequence[str], auto: Sequence[str]) -> tuple[str, ...]:
