@@ -20,7 +20,7 @@ from clock import say
 
 HERE = Path(__file__).parent
 PACKAGES = ("ibma-app", "numpy", "scipy", "numba", "nilearn", "pymare", "pybids", "zlib-ng")
-NAMES = ("files", "growth", "estimators", "resampling", "indexing", "cold")
+NAMES = ("files", "growth", "estimators", "dependent", "resampling", "indexing", "cold")
 
 
 def machine(nimare: str | None) -> str:
@@ -68,6 +68,8 @@ def others(only: list[str], quick: bool) -> None:
     """Run the benchmarks that are scripts of their own."""
     if "estimators" in only and importlib.util.find_spec("pymare"):
         script("bench_estimators.py", *(("--voxels", "20000") if quick else ()))
+    if "dependent" in only:
+        script("bench_dependent.py", *(("--voxels", "20000") if quick else ()))
     if "resampling" in only:
         script("bench_resampling.py", "--maps", "20", "--mixed", "reml", "dl")
         if not quick:

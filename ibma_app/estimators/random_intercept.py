@@ -20,6 +20,8 @@ from ibma_app.estimators.from_kernels import (
 from ibma_app.stats.intercept_fit import count_within_and_between, fit_random_intercept
 
 FEW_BETWEEN = 5
+FEW_UNITS = 20
+"""Fewer, of which some lack maps, and Satterthwaite's dof are rough (docs/validation-dependent.md)."""
 
 
 def units_of(design: Design, settings: Mapping[str, str]) -> NDArray[np.int64]:
@@ -80,8 +82,15 @@ def _words_on_units(design: Design, units: NDArray[np.int64], between: int) -> l
             f"random-intercept takes maps of one {noun} to depend on each other, and {plural_of(noun)} of one "
             f"{design.cluster_noun} (column {design.cluster_name!r}) to be independent."
         )
+    sizes = np.bincount(units)
+    count = int(np.count_nonzero(sizes))
+    if between >= FEW_BETWEEN and count < FEW_UNITS and np.unique(sizes[sizes > 0]).size > 1:
+        notes.append(
+            f"random-intercept with {count} {plural_of(noun)}, not all with the same number of maps: degrees of "
+            "freedom are an approximation, and p is a little too small (up to 7 in 100 tests find at p < .05 what is "
+            "not there). Inferences that resample do not rest on them."
+        )
     if between < FEW_BETWEEN:
-        count = np.unique(units).size
         notes.append(
             f"random-intercept estimates the variance between {count} {plural_of(noun)}, {between} more than the "
             "formula takes up: it is hardly known, and tests between them rest on few degrees of freedom."

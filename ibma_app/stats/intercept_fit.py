@@ -34,6 +34,7 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 ROW, ROW_SOLVED = range(2)  # of `_Space.vectors`
+_FAR = 100.0  # ratio, over the maps of a unit, from which on residuals of least squares are too inexact
 
 
 class InterceptFit(NamedTuple):
@@ -238,6 +239,22 @@ def _identified(units: Units, k: int, rank: int) -> bool:
 
 
 @inner
+def _shift(y: Floats, b: int, k: int, columns: Floats, at: _Place, small: Floats, state: _State) -> None:
+    """Turn the residuals of least squares into those of the model at this ratio, and its coefficients likewise."""
+    for a in range(at.rank):
+        step = state.work.vectors[SOLVED, a]
+        small[VECTORS, 0, a] += step
+        for i in range(k):
+            y[b, i] -= step * columns[at.slot, a, i]
+    for a in range(at.rank):
+        total = 0.0
+        for i in range(k):
+            total += columns[at.slot, a, i] * y[b, i]
+        state.sums.whole[a] = total
+    sum_units(y, b, k, at.rank, state.units, state.sums)
+
+
+@inner
 def _fit_voxel(group: Group, frame: Frame, at: _Place, small: Floats, state: _State, fit: InterceptFit) -> None:
     """Fit one voxel at its ratio."""
     point = evaluate(at.ratio, state.units, state.sums, at.rank, at.left, state.work)
@@ -269,12 +286,18 @@ def _fit(data: Floats, group: Group, frame: Frame, workspace: Workspace, state: 
             for i in range(k):
                 y[b, i] = y[b, table.which[slot, i]]  # which[i] >= i
             rss, total = residual_sum(y, b, table.columns, slot, k, rank, small)
+            state.sums.whole[:rank] = 0.0
             sum_units(y, b, k, rank, units, state.sums)
             left, ratio, same = float(k - rank), 0.0, rss <= IDENTICAL * total
             if units.found[UNITS] < k and not same:
                 ratio = find_ratio(units, state.sums, rank, left, state.work)
             at = _Place(voxel, slot, rank, left, ratio)
-            if same or ratio == np.inf:
+            if ratio * units.found[UNITS] > _FAR * k and ratio < np.inf:
+                # little is left within units: what the model predicts is taken off first, or it would cancel
+                evaluate(ratio, units, state.sums, rank, left, state.work)
+                _shift(y, b, k, table.columns, at, small, state)
+                at = _Place(voxel, slot, rank, left, find_ratio(units, state.sums, rank, left, state.work))
+            if same or at.ratio == np.inf:
                 fit.identical[voxel] = True
                 _keep_effects(group, frame, at, small, fit)
             else:

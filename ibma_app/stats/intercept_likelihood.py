@@ -6,11 +6,11 @@ that the likelihood needs are sums over each unit: with a_i the basis' and t_i
 the residuals' sum over the n_i maps of unit i, both over sqrt(n_i), and
 h_i = 1 / (1 + r n_i),
 
-    M = Q'WQ = S + sum h_i a_i a_i',    b = Q'We = -sum (1 - h_i) a_i t_i,
+    M = Q'WQ = S + sum h_i a_i a_i',    b = Q'We = Q'e - sum (1 - h_i) a_i t_i,
     q = SSW + sum h_i t_i^2 - b'M^-1 b,
     -2 log L(r) = (n - p) log q + sum log(1 + r n_i) + log det M + constant,
 
-where e are the residuals of least squares (Q'e = 0), S and SSW are the products
+where e are the residuals of least squares (Q'e = 0; see `fit_random_intercept` for others), S and SSW are the products
 of what is left of Q and e within units, and sums over units of one size are
 added up beforehand (Patterson & Thompson 1971; Lindstrom & Bates 1988). One
 value of r then costs as much as there are sizes and columns, whatever the number
@@ -38,6 +38,7 @@ class Sums(NamedTuple):
     units: Floats  # (m,) t_i
     squares: Floats  # (S + 1,) sums of t_i^2 of each size; the last: SSW
     along: Floats  # (S, P) sums of a_i t_i
+    whole: Floats  # (P,) Q'e
 
 
 class Work(NamedTuple):
@@ -61,7 +62,7 @@ class Point(NamedTuple):
 def new_sums(units: Units) -> Sums:
     """Allocate for one voxel."""
     s, p = units.between.shape[:2]
-    return Sums(np.zeros(units.kinds.size), np.zeros(s + 1), np.zeros((s, p)))
+    return Sums(np.zeros(units.kinds.size), np.zeros(s + 1), np.zeros((s, p)), np.zeros(p))
 
 
 def new_work(n_columns: int) -> Work:
@@ -99,7 +100,7 @@ def best_on_grid(units: Units, sums: Sums, rank: int, left: float, work: Work) -
     for g in range(units.grid.size):
         total = sums.squares[sums.squares.size - 1]
         for a in range(rank):
-            right[RIGHT, a] = 0.0
+            right[RIGHT, a] = sums.whole[a]
         for s in range(units.found[SIZES]):
             h = 1.0 / (1.0 + units.grid[g] * units.sizes[s])
             total += h * sums.squares[s]
@@ -183,8 +184,7 @@ def _assemble(ratio: float, units: Units, sums: Sums, rank: int, work: Work) -> 
     """Write M and b with their derivatives."""
     squares, vectors = work.squares, work.vectors
     for a in range(rank):
-        for row in range(RIGHT, SOLVED):
-            vectors[row, a] = 0.0
+        vectors[RIGHT, a], vectors[RIGHT_SLOPE, a], vectors[RIGHT_CURVE, a] = sums.whole[a], 0.0, 0.0
         for b in range(rank):
             squares[INVERSE, a, b] = units.within[a, b]
             squares[SLOPE, a, b] = 0.0
@@ -234,17 +234,14 @@ def evaluate(ratio: float, units: Units, sums: Sums, rank: int, left: float, wor
 
 
 @inner
-def _between(ratio: float, step: float, low: float, high: float) -> float:
-    """Return the next ratio: by the step where it stays within the bracket, else the middle."""
-    new = ratio + step
-    if low < new < high:
-        return new
+def _middle(low: float, high: float) -> float:
+    """Return the middle of a bracket, by ratio where there is one."""
     return np.sqrt(low * high) if low > 0.0 else 0.5 * high
 
 
 @inner
 def find_ratio(units: Units, sums: Sums, rank: int, left: float, work: Work) -> float:
-    """Return the ratio where -2 log L is least, to 1e-10 of itself; infinite where there is no variance within units.
+    """Return the ratio where -2 log L is least, to 1e-11 of itself; infinite where there is no variance within units.
 
     The least of the grid is refined by Newton's steps within its cell, so that
     the larger of two maxima is found.
@@ -260,8 +257,11 @@ def find_ratio(units: Units, sums: Sums, rank: int, left: float, work: Work) -> 
             low = ratio
         else:
             high = ratio
-        new = _between(ratio, -at.slope / at.curve if at.curve > 0.0 else np.inf, low, high)
-        done = abs(new - ratio) <= 1e-10 * new
+        step = -at.slope / at.curve if at.curve > 0.0 else np.inf
+        newton = low < ratio + step < high
+        new = ratio + step if newton else _middle(low, high)
+        # the error left by one of Newton's steps is about its square
+        done = abs(new - ratio) <= (1e-6 if newton else 1e-12) * new
         ratio = new
         if done:
             break

@@ -15,7 +15,7 @@ from ibma_app.stats.compiled import inner
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-GRID = np.concatenate([[0.0], 10.0 ** np.linspace(-3.0, 4.0, 29)])  # ratios, times the mean size of a unit
+GRID = np.concatenate([[0.0], 10.0 ** np.linspace(-3.0, 4.0, 15)])  # ratios, times the mean size of a unit
 SIZES, UNITS, WITHIN = range(3)  # of `Units.found`
 _NOTHING = 1e-12  # squared length of a column within units that is rounding
 

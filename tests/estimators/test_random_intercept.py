@@ -75,5 +75,8 @@ def test_few_units_and_wider_clusters_are_warned_of():
     small = replace(DESIGN, matrix=MATRIX[rows], units=UNIT[rows], clusters=UNIT[rows])
     (note,) = check(small, {})
     assert "between 4 participants, 2 more than the formula takes up" in note
+    some = np.arange(M * N) % 7 != 3
+    (note,) = check(replace(DESIGN, matrix=MATRIX[some], units=UNIT[some], clusters=UNIT[some]), {})
+    assert "with 10 participants, not all with the same number of maps" in note
     (note,) = check(replace(DESIGN, clusters=UNIT // 2, cluster_name="cluster"), {})
     assert "participants of one cluster (column 'cluster') to be independent" in note
