@@ -60,6 +60,28 @@ class Covariate:
 
 
 @dataclass(frozen=True, eq=False)
+class Dependence:
+    """How the sampling errors (or z) of an analysis's maps are correlated."""
+
+    source: str  # "cluster" or "same-data" (estimated), or the name of a file
+    parts: NDArray[np.int64]  # (K,) 0 to m - 1: maps of different numbers are independent
+    correlation: NDArray[np.float64] | None = None  # (K, K); None: not estimated yet
+    shrunk: float = 0.0  # share taken off estimated correlations, so that they are positive definite
+
+    @property
+    def largest(self) -> float:
+        """The largest correlation of two maps."""
+        if self.correlation is None or len(self.correlation) < 2:
+            return 0.0
+        return float(self.correlation[~np.eye(len(self.correlation), dtype=bool)].max())
+
+    @property
+    def effective_maps(self) -> float:
+        """The number of independent maps whose mean z has the variance of these: K² / 1'R1."""
+        return 0.0 if self.correlation is None else float(len(self.correlation) ** 2 / self.correlation.sum())
+
+
+@dataclass(frozen=True, eq=False)
 class Design:
     """A full-rank design matrix, its tests, and which maps may be exchanged."""
 
@@ -82,6 +104,7 @@ class Design:
     """(K,) 0 to m - 1: maps of one number have an effect in common. Participants where they have several maps, whatever
     the clusters; else the clusters. None: none have."""
     unit_name: str = ""  # the column that names them
+    dependence: Dependence | None = None  # of sampling errors; None: they are independent
     groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # covariate -> (K,) the group of each map
     cells: tuple[Cell, ...] = ()  # empty: no factors, or too many cells to show
     covariates: tuple[Covariate, ...] = ()
@@ -91,6 +114,12 @@ class Design:
     def one_sample(self) -> bool:
         """Whether the design is an intercept alone."""
         return self.matrix.shape[1] == 1 and bool(np.all(self.matrix == 1.0))
+
+    @property
+    def error_correlation(self) -> NDArray[np.float64]:
+        """The correlation of the maps' sampling errors, (K, K)."""
+        known = None if self.dependence is None else self.dependence.correlation
+        return np.eye(len(self.matrix)) if known is None else known
 
     @property
     def n_clusters(self) -> int:

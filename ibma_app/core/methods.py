@@ -107,6 +107,8 @@ class Estimator:
     takes_designs: bool = True  # False: one-sample only
     takes_repeated: bool = False  # several maps of one subject or study
     models_clusters: bool = False  # its model says how the maps of one cluster (`Design.clusters`) depend on each other
+    takes_dependence: bool = False  # maps whose sampling errors are correlated (`Design.dependence`)
+    same_data: bool = False  # all maps are of the same data: their correlation is needed, and estimated
     takes_unsigned: bool = False  # z made of p without a sign
     gives: tuple[str, ...] = ()
     """Maps besides those of the test: of "tau2", "q", "i2", "h2", "sigma2", "icc", "omega2", "prediction"."""

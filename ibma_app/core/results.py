@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ibma_app.core.atlas import AtlasSource
-from ibma_app.core.design import Design
+from ibma_app.core.design import Dependence, Design
 from ibma_app.core.errors import Note
 from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import Facts
@@ -154,6 +154,7 @@ class EstimatorResult:
     survey: tuple[MapSurvey, ...] = ()  # likewise
     peaks: tuple[PeakEvidence, ...] = ()  # for the page; empty where no page is made
     facts: tuple[tuple[str, str], ...] = ()  # more on the fit, for the page: label and text
+    dependence: Dependence | None = None  # of its maps' sampling errors
 
     def path(self, kind: str, *, test: str = "", inference: str = "") -> Path | None:
         """The file of a kind; None when there is none."""

@@ -74,7 +74,7 @@ def read_table(path: Path, key: str, *, of_maps: bool = False) -> pd.DataFrame:
         When it is not such a table, lacks the key column or has two rows of one name.
     """
     path = Path(path)
-    table = _read_cells(path)
+    table = read_cells(path)
     if key not in table.columns:
         hint = "" if len(table.columns) > 1 else " Columns must be separated by tabs."
         msg = f"{path} has no column {key!r}; it has: {', '.join(table.columns)}.{hint}"
@@ -202,7 +202,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
-def _read_cells(path: Path) -> pd.DataFrame:
+def read_cells(path: Path) -> pd.DataFrame:
     """Read every cell as text."""
     try:
         # the first line is read as cells: pandas would rename duplicate columns

@@ -28,6 +28,8 @@ ESTIMATORS = (
     "stouffer",
     "stouffer-weighted",
     "stouffer-rfx",
+    "sdma-stouffer",
+    "sdma-gls",
     "fisher",
     "tippett",
 )

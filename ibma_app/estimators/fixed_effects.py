@@ -6,6 +6,7 @@ import numpy as np
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
+from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate, TestEstimate
 from ibma_app.core.methods import Citation, Estimator, Sentence, Setting, SignedSums
 from ibma_app.estimators.from_kernels import (
@@ -22,7 +23,29 @@ from ibma_app.stats.basis import Frame
 from ibma_app.stats.contrasts import Tested
 from ibma_app.stats.meier import correct_tests
 from ibma_app.stats.mixed import fit_fixed
+from ibma_app.stats.mixed_dependent import fit_fixed_dependent
 from ibma_app.stats.tails import chi2_to_log10p, t_to_z
+
+
+def default_test(design: Design) -> str:
+    """Return the test of a design where none is set: how Meier's correction reads where maps depend is not known."""
+    return "meier" if design.dependence is None else "z"
+
+
+def check(design: Design, settings: Mapping[str, str]) -> tuple[str, ...]:
+    """Refuse tests that take maps as independent where they are not.
+
+    Raises
+    ------
+    DataError
+    """
+    if design.dependence is None or settings["test"] == "z":
+        return ()
+    raise DataError(
+        f'test = "{settings["test"]}" of fixed-effects is for independent maps. With --dependence the test is "z", '
+        "which takes sampling variances as known: leave test under [estimator.fixed-effects] out."
+    )
+
 
 _SETTINGS = {
     "test": Setting(
@@ -35,6 +58,7 @@ _SETTINGS = {
             "z": "z, standard errors not rescaled",
             "t": "t, standard errors not rescaled",
         },
+        of_design=default_test,
     ),
     "weights": Setting(
         ("variance", "equal"),
@@ -125,11 +149,15 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     Estimate
         A single map passes through: its effect and its variance.
     """
-    chosen = check_settings("fixed-effects", _SETTINGS, settings)
+    chosen = check_settings("fixed-effects", _SETTINGS, settings, design)
     frame = frame_of(design)
     equal = chosen["weights"] == "equal"
     maps = kind_of(block, "effect"), kind_of(block, "variance"), covered_of(block)
-    fitted = fit_fixed(*maps, frame, "yes" if equal else "no")
+    if design.dependence is None:
+        fitted = fit_fixed(*maps, frame, "yes" if equal else "no")
+    else:
+        check(design, chosen)
+        fitted = fit_fixed_dependent(*maps, frame, design.error_correlation, "yes" if equal else "no")
     dof = summed_dof(block) if chosen["test"] == "t" else None
     if dof is not None:
         fitted.tested.estimable[:, dof <= 0] = False
@@ -204,6 +232,8 @@ ESTIMATOR = Estimator(
     gives=("q", "i2", "h2"),
     weights="variance",
     has_residuals=True,
+    takes_dependence=True,
+    check=check,
     far_tail=far_tail,
     signed_sums=signed_sums,
     citations=(

@@ -21,6 +21,7 @@ from ibma_app.estimators.from_kernels import (
     test_estimates,
 )
 from ibma_app.stats.mixed import fit_mixed
+from ibma_app.stats.mixed_dependent import fit_mixed_dependent
 from ibma_app.stats.tails import chi2_to_log10p
 from ibma_app.stats.tau2 import tau2_interval
 from ibma_app.stats.tau2_by_group import fit_by_group, group_rank
@@ -130,12 +131,15 @@ def check(design: Design, settings: Mapping[str, str]) -> tuple[str, ...]:
     Raises
     ------
     DataError
-        One group alone, or a group with too few maps.
+        One group alone, or a group with too few maps; what is for independent maps, of dependent ones.
     UsageError
         An interval of tau2 together with groups.
     """
     n_maps, groups = len(design.matrix), variance_groups(design, settings)
     notes = () if groups is None else _check_groups(design, settings, groups)
+    for name, none in (("tau2_ci", "no"), ("tau2_by", "")):
+        if design.dependence is not None and settings.get(name, none) != none:
+            raise DataError(f"{name} of mixed models is for independent maps: leave it or --dependence out.")
     if settings["test"] != "adhoc" or n_maps >= FEW_MAPS:
         return notes
     power = "is nearly powerless" if n_maps <= 5 else "costs power"
@@ -216,7 +220,7 @@ def prediction_interval(effect: Floats, variance: Floats, tau2: Floats, dof: Flo
 
 
 def fit_mixed_effects(block: VoxelBlock, design: Design, method: str, settings: dict[str, str]) -> Estimate:
-    """Fit a mixed-effects model at each voxel, as metafor's ``rma.uni``.
+    """Fit a mixed-effects model at each voxel, as metafor's ``rma.uni``; of dependent maps as ``rma.mv`` with V known.
 
     Parameters
     ----------
@@ -233,7 +237,10 @@ def fit_mixed_effects(block: VoxelBlock, design: Design, method: str, settings: 
         return _fit_groups(block, design, method, chosen)
     frame = frame_of(design)
     maps = kind_of(block, "effect"), kind_of(block, "variance"), covered_of(block)
-    fitted = fit_mixed(*maps, frame, method, chosen["test"])
+    if design.dependence is None:
+        fitted = fit_mixed(*maps, frame, method, chosen["test"])
+    else:
+        fitted = fit_mixed_dependent(*maps, frame, design.error_correlation, method, chosen["test"])
     tau2, q, i2, h2 = fitted.summary
     left = left_dof(fitted.counts)
     tests = test_estimates(design, frame, fitted.tested, None if chosen["test"] == "z" else left)
@@ -297,6 +304,7 @@ def record(name: str, title: str, fit: Callable[..., Estimate], *citations: Cita
         words=WORDS,
         weights="variance",
         has_residuals=True,
+        takes_dependence=True,
         far_tail=far_tail,
         variance_groups=variance_groups,
         if_groups_differ='tau2_by = "{column}"',

@@ -9,17 +9,21 @@ from ibma_app.core.design import TAILS, Design
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Citation, Estimator, Sentence, SignedSums
 from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate, sums_of_z
-from ibma_app.stats.combine import stouffer
+from ibma_app.stats.combine import stouffer, stouffer_dependent
 
 
 def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
-    """Combine z at each voxel as sum(z) / sqrt(n).
+    """Combine z at each voxel as sum(z) / sqrt(n); of maps that depend on each other as sum(z) / sqrt(1'R1).
 
     One-sample designs only; no effect and no variance. Settings: none.
     """
     check_settings("stouffer", {}, settings)
     z = kind_of(block, "z")
-    combined = stouffer(z, covered_of(block), np.ones(z.shape[0]))
+    weights, covered = np.ones(z.shape[0]), covered_of(block)
+    if design.dependence is None:
+        combined = stouffer(z, covered, weights)
+    else:
+        combined = stouffer_dependent(z, covered, weights, design.error_correlation)
     return one_sample_estimate(block, design, dict.fromkeys(TAILS, combined))
 
 
@@ -43,6 +47,7 @@ ESTIMATOR = Estimator(
     weights="equal",
     signed_sums=signed_sums,
     fixed_null=True,
+    takes_dependence=True,
     citations=(
         Citation(
             "stouffer1949",

@@ -10,11 +10,13 @@ from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Citation, Estimator, Sentence, SignedSums
 from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate, sums_of_z
-from ibma_app.stats.combine import stouffer
+from ibma_app.stats.combine import stouffer, stouffer_dependent
 
 
 def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     """Combine z at each voxel as sum(w z) / sqrt(sum(w²)), w the root of the sample size.
+
+    Of dependent maps it is divided by sqrt(w'Rw), R their correlation.
 
     One-sample designs only; no effect and no variance. Settings: none.
 
@@ -27,7 +29,11 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     sizes = None if block.sample_size is None else np.asarray(block.sample_size, dtype=np.float64)
     if sizes is None or not np.all(np.isfinite(sizes) & (sizes > 0)):
         raise DataError("Estimator stouffer-weighted needs the sample size of every map; use stouffer without.")
-    combined = stouffer(kind_of(block, "z"), covered_of(block), np.sqrt(sizes))
+    z, covered, weights = kind_of(block, "z"), covered_of(block), np.sqrt(sizes)
+    if design.dependence is None:
+        combined = stouffer(z, covered, weights)
+    else:
+        combined = stouffer_dependent(z, covered, weights, design.error_correlation)
     return one_sample_estimate(block, design, dict.fromkeys(TAILS, combined))
 
 
@@ -51,6 +57,7 @@ ESTIMATOR = Estimator(
     weights="sample_size",
     signed_sums=signed_sums,
     fixed_null=True,
+    takes_dependence=True,
     citations=(
         Citation(
             "stouffer1949",

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.stats.compiled import compiled, inner
+from ibma_app.stats.dependence import generalised_weights
 from ibma_app.stats.logtails import LOG_2, log1mexp, log_gamma_tail, log_normal_sf, z_of_log_sf, z_of_tail
+from ibma_app.stats.voxels import find_patterns
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -136,6 +138,42 @@ def stouffer(z: Floats, covered: Bools, weights: Floats) -> Floats:
     values, where, out = _ready(z, covered)
     _weighted_z(values, where, np.array(weights, dtype=np.float64), out)
     return out
+
+
+def stouffer_dependent(z: Floats, covered: Bools, weights: Floats, correlation: Floats) -> Floats:
+    """Return Stouffer's z of maps that are correlated, (B,): sum(w z) / sqrt(w'Rw) over the maps that cover.
+
+    Parameters
+    ----------
+    z : ndarray, shape (K, B)
+    covered : ndarray of bool, shape (K, B)
+    weights : ndarray, shape (K,) or (N, K)
+        In the latter case of each pattern of coverage, in the order of `find_patterns`; 0 where a map does not cover.
+    correlation : ndarray, shape (K, K)
+    """
+    if not covered.shape[1]:
+        return np.zeros(0)
+    first, slots = find_patterns(covered)
+    patterns = covered[:, first].T
+    rows = np.where(patterns, weights, 0.0)
+    spread = np.array([row @ correlation @ row for row in rows])
+    scale = np.where(spread > 0.0, 1.0 / np.sqrt(np.where(spread > 0.0, spread, 1.0)), 0.0)
+    total = np.zeros(z.shape[1])
+    for one, there, of_patterns in zip(z, covered, (rows * scale[:, None]).T, strict=True):
+        total += np.where(there, one, 0.0) * of_patterns[slots]
+    return total
+
+
+def stouffer_generalised(z: Floats, covered: Bools, correlation: Floats) -> Floats:
+    """Return 1'R^-1 z / sqrt(1'R^-1 1) over the maps that cover each voxel, (B,); see `generalised_weights`."""
+    if not covered.shape[1]:
+        return np.zeros(0)
+    first, _ = find_patterns(covered)
+    weights = np.zeros((first.size, len(correlation)))
+    for row, there in zip(weights, covered[:, first].T, strict=True):
+        if there.any():
+            row[there] = generalised_weights(correlation[np.ix_(there, there)])[0]
+    return stouffer_dependent(z, covered, weights, correlation)
 
 
 def fisher(z: Floats, covered: Bools, tail: str) -> Floats:

@@ -24,8 +24,8 @@ from ibma_app.stats.weighted import IDENTICAL, INVERSE, TWICE, VECTORS, Moments,
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-_KNAPP_HARTUNG, _AT_LEAST_ONE, _UNSCALED = range(3)
-_SCALES = {"knha": _KNAPP_HARTUNG, "adhoc": _AT_LEAST_ONE, "t": _UNSCALED, "z": _UNSCALED}
+_KNAPP_HARTUNG, _AT_LEAST_ONE, UNSCALED = range(3)
+SCALES = {"knha": _KNAPP_HARTUNG, "adhoc": _AT_LEAST_ONE, "t": UNSCALED, "z": UNSCALED}
 
 
 TAU2, Q, I2, H2 = range(4)
@@ -40,7 +40,7 @@ class MixedFit(NamedTuple):
     identical: Bools  # (B,)
 
 
-class _Choices(NamedTuple):
+class Choices(NamedTuple):
     """What is fitted."""
 
     random: bool  # tau2 is estimated: mixed effects
@@ -50,7 +50,7 @@ class _Choices(NamedTuple):
 
 
 @folded
-def _heterogeneity(fixed: Moments, dof: int, choices: _Choices, tau2: float) -> tuple[float, float]:
+def _heterogeneity(fixed: Moments, dof: int, choices: Choices, tau2: float) -> tuple[float, float]:
     """Return I2 and H2 (Higgins & Thompson 2002) as metafor has them."""
     if not choices.random:
         i2 = max(0.0, 100.0 * (fixed.q - dof) / fixed.q) if fixed.q > 0.0 else 0.0
@@ -60,7 +60,7 @@ def _heterogeneity(fixed: Moments, dof: int, choices: _Choices, tau2: float) -> 
 
 
 @inner
-def _plain_mean(flat: Floats, small: Floats, k: int, rank: int) -> None:
+def plain_mean(flat: Floats, small: Floats, k: int, rank: int) -> None:
     """Replace the weighted fit by equal weights, with the maps' variances propagated."""
     for a in range(rank):
         total = 0.0
@@ -75,8 +75,8 @@ def _plain_mean(flat: Floats, small: Floats, k: int, rank: int) -> None:
 
 
 @folded
-def _judge(
-    maps: Floats, fixed: Moments, dof: int, choices: _Choices, q: float, summary: Floats, voxel: int
+def judge(
+    maps: Floats, fixed: Moments, dof: int, choices: Choices, q: float, summary: Floats, voxel: int
 ) -> tuple[float, bool]:
     """Find the scale of the tests of one packed voxel whose tau2 is in ``summary``.
 
@@ -108,7 +108,7 @@ def _judge(
         return 1.0, False
     # identical effects make the Knapp-Hartung scale 0, which leaves no test, and are an accident of data where the
     # scale is at least 1; the other tests take the sampling variances at their word and stay estimable
-    if choices.scale == _UNSCALED:
+    if choices.scale == UNSCALED:
         return 1.0, False
     if q <= IDENTICAL * weighted_total(maps):
         return 0.0, True
@@ -122,7 +122,7 @@ def _fit(
     group: Group,
     frame: Frame,
     workspace: Workspace,
-    choices: _Choices,
+    choices: Choices,
     out: MixedFit,
 ) -> None:
     """Loop over voxels; tau2 is given."""
@@ -147,12 +147,12 @@ def _fit(
             fixed = moments(maps, small, rank, 0.0, TWICE)
             tau2 = summary[TAU2, voxel]
             q = moments(maps, small, rank, tau2, TWICE).q if fixed.sound and tau2 > 0.0 else fixed.q
-            scale, same = _judge(maps, fixed, k - rank, choices, q, summary, voxel)
+            scale, same = judge(maps, fixed, k - rank, choices, q, summary, voxel)
             identical[voxel] = same
             if scale < 0.0:
                 continue
             if choices.equal_weights:
-                _plain_mean(flat, small, k, rank)
+                plain_mean(flat, small, k, rank)
             test_voxel(tests, slot, small, rank, scale, tested, voxel)
 
 
@@ -163,7 +163,7 @@ def _fit_likely(
     group: Group,
     frame: Frame,
     workspace: Workspace,
-    choices: _Choices,
+    choices: Choices,
     out: MixedFit,
 ) -> None:
     """Loop over voxels as `_fit` does, and find each one's tau2 (ML, REML) while it is packed."""
@@ -189,7 +189,7 @@ def _fit_likely(
             q = fixed.q
             if k > rank:
                 summary[TAU2, voxel], q = likely_fit(maps, small, k, rank, choices.likely, fixed)
-            scale, same = _judge(maps, fixed, k - rank, choices, q, summary, voxel)
+            scale, same = judge(maps, fixed, k - rank, choices, q, summary, voxel)
             identical[voxel] = same
             if scale >= 0.0:
                 test_voxel(tests, slot, small, rank, scale, tested, voxel)
@@ -201,16 +201,14 @@ def _centred(effect: Floats, covered: Bools) -> Floats:
     return np.where(covered, effect - np.where(covered, effect, 0.0).sum(axis=0) / n, 0.0)
 
 
-def _fit_all(
-    effect: Floats, variance: Floats, covered: Bools, frame: Frame, choices: _Choices, method: str
-) -> MixedFit:
+def _fit_all(effect: Floats, variance: Floats, covered: Bools, frame: Frame, choices: Choices, method: str) -> MixedFit:
     """Allocate and fit, group after group.
 
     Through the origin (the columns span no constant) Q and tau2 are of the
     centred effects, as metafor has them; with a constant that makes no
     difference. The coefficients are of the effects themselves.
     """
-    out, workspace = _new_fit(frame, effect.shape[1]), new_workspace(frame)
+    out, workspace = new_fit(frame, effect.shape[1]), new_workspace(frame)
     for_tau2 = _centred(effect, covered) if frame.through_origin else effect
     for group in group_voxels(covered, frame):
         if method in LIKELY and for_tau2 is effect:
@@ -219,7 +217,7 @@ def _fit_all(
         if choices.random:
             estimate_tau2(for_tau2, variance, group, workspace, method, out.summary[TAU2])
         if for_tau2 is not effect:
-            aside = _new_fit(frame, effect.shape[1])
+            aside = new_fit(frame, effect.shape[1])
             aside.summary[:] = out.summary
             _fit(for_tau2, variance, group, frame, workspace, choices, aside)
         _fit(effect, variance, group, frame, workspace, choices, out)
@@ -228,7 +226,7 @@ def _fit_all(
     return out
 
 
-def _new_fit(frame: Frame, voxels: int) -> MixedFit:
+def new_fit(frame: Frame, voxels: int) -> MixedFit:
     """Allocate for B voxels."""
     return MixedFit(
         new_tested(frame.upper.size, voxels),
@@ -257,7 +255,7 @@ def fit_fixed(effect: Floats, variance: Floats, covered: Bools, frame: Frame, eq
     MixedFit
         Estimable from n = rank on: a single map passes through.
     """
-    choices = _Choices(False, _UNSCALED, equal_weights == "yes", -1)
+    choices = Choices(False, UNSCALED, equal_weights == "yes", -1)
     return _fit_all(effect, variance, covered, frame, choices, "")
 
 
@@ -279,7 +277,7 @@ def fit_mixed(effect: Floats, variance: Floats, covered: Bools, frame: Frame, me
     MixedFit
         Nothing is estimable where n <= rank.
     """
-    choices = _Choices(True, _SCALES[test], False, LIKELY.get(method, -1))
+    choices = Choices(True, SCALES[test], False, LIKELY.get(method, -1))
     return _fit_all(effect, variance, covered, frame, choices, method)
 
 
@@ -298,7 +296,7 @@ def fit_totals(effect: Floats, total: Floats, covered: Bools, frame: Frame, test
     MixedFit
         Nothing is estimable where n <= rank. Its summary is that of no further heterogeneity: tau2 is 0.
     """
-    out, workspace = _new_fit(frame, effect.shape[1]), new_workspace(frame)
+    out, workspace = new_fit(frame, effect.shape[1]), new_workspace(frame)
     for group in group_voxels(covered, frame):
-        _fit(effect, total, group, frame, workspace, _Choices(True, _SCALES[test], False, -1), out)
+        _fit(effect, total, group, frame, workspace, Choices(True, SCALES[test], False, -1), out)
     return out

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from ibma_app.stats.compiled import inner
 from ibma_app.stats.cr2 import TAKEN_UP
+from ibma_app.stats.jacobi import diagonalise
 from ibma_app.stats.two_variances import ACROSS, ALONG, INVERSE, Voxel
 
 Floats = NDArray[np.float64]
-
-_SWEEPS = 40
 
 
 class Parts(NamedTuple):
@@ -42,40 +41,6 @@ class Space(NamedTuple):
     score: Floats  # (n,)
     work: Floats  # (n,)
     weights: Floats  # (R, n)
-
-
-@inner
-def _rotate(matrix: Floats, vectors: Floats, n: int, p: int, q: int) -> None:
-    """Make one element off the diagonal 0 (Jacobi)."""
-    theta = (matrix[q, q] - matrix[p, p]) / (2.0 * matrix[p, q])
-    t = (1.0 if theta >= 0.0 else -1.0) / (abs(theta) + np.sqrt(theta * theta + 1.0))
-    c = 1.0 / np.sqrt(t * t + 1.0)
-    s = t * c
-    for i in range(n):
-        one, other = matrix[i, p], matrix[i, q]
-        matrix[i, p], matrix[i, q] = c * one - s * other, s * one + c * other
-    for i in range(n):
-        one, other = matrix[p, i], matrix[q, i]
-        matrix[p, i], matrix[q, i] = c * one - s * other, s * one + c * other
-        one, other = vectors[i, p], vectors[i, q]
-        vectors[i, p], vectors[i, q] = c * one - s * other, s * one + c * other
-
-
-@inner
-def _diagonalise(matrix: Floats, vectors: Floats, n: int) -> None:
-    """Turn a symmetric matrix into its eigenvalues, on the diagonal, and eigenvectors, in columns."""
-    for i in range(n):
-        for j in range(n):
-            vectors[i, j] = 1.0 if i == j else 0.0
-    for _ in range(_SWEEPS):
-        left = 0.0
-        for p in range(n):
-            for q in range(p + 1, n):
-                if abs(matrix[p, q]) > 1e-16 * np.sqrt(abs(matrix[p, p] * matrix[q, q])):
-                    left += 1.0
-                    _rotate(matrix, vectors, n, p, q)
-        if left == 0.0:
-            return
 
 
 @inner
@@ -126,7 +91,7 @@ def _adjust(x: Floats, forms: Floats, first: int, n: int, rank: int, space: Spac
                 for b in range(rank):
                     total -= columns[a, i] * forms[INVERSE, a, b] * columns[b, j]
             matrix[i, j], matrix[j, i] = total, total
-    _diagonalise(matrix, space.vectors, n)
+    diagonalise(matrix, space.vectors, n)
 
 
 @inner

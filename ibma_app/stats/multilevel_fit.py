@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.stats.basis import Frame
+from ibma_app.stats.clustered import order_maps
 from ibma_app.stats.compiled import compiled, folded, inner
 from ibma_app.stats.contrasts import Hypotheses, Tested, new_tested, test_voxel
 from ibma_app.stats.two_variances import (
@@ -102,26 +103,18 @@ def lay_clusters(group: Group, frame: Frame, clusters: Ints) -> Layers:
     clusters : ndarray of int, shape (K,)
     """
     table = group.patterns
-    n_patterns, n_maps = table.which.shape
+    n_patterns = len(table.which)
     found = Layers(
-        table.which.copy(),
-        table.columns.copy(),
-        np.zeros(n_patterns, dtype=np.int64),
-        np.zeros((n_patterns, n_maps + 1), dtype=np.int64),
+        *order_maps(table, clusters),
         np.zeros(n_patterns, dtype=np.bool_),
         np.zeros(n_patterns, dtype=np.bool_),
         np.zeros((n_patterns, frame.upper.size)),
     )
     for n in range(n_patterns):
         k, rank = int(table.maps[n]), int(table.rank[n])
-        order = np.argsort(clusters[table.which[n, :k]], kind="stable")
-        found.which[n, :k] = table.which[n, order]
-        found.columns[n, :, :k] = table.columns[n][:, order]
         own = clusters[found.which[n, :k]]
         first = np.flatnonzero(np.diff(own, prepend=-1))
         m = first.size
-        found.clusters[n] = m
-        found.starts[n, : m + 1] = np.append(first, k)
         if rank == 0 or k <= rank:
             continue
         basis = found.columns[n, :rank, :k].T

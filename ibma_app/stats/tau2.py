@@ -40,12 +40,12 @@ from ibma_app.stats.weighted import (
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-_DL, _HEDGES, _HUNTER_SCHMIDT, _SIDIK_JONKMAN = range(4)
-_MOMENTS = {
+_DL, _HEDGES, _HUNTER_SCHMIDT, SIDIK_JONKMAN = range(4)
+MOMENTS = {
     "dl": _DL,
     "hedges": _HEDGES,
     "hunter-schmidt": _HUNTER_SCHMIDT,
-    "sidik-jonkman": _SIDIK_JONKMAN,
+    "sidik-jonkman": SIDIK_JONKMAN,
 }
 LIKELY = {"ml": ML, "reml": REML}
 
@@ -66,7 +66,7 @@ def _hedges(maps: Floats, flat: Floats, small: Floats, k: int, rank: int) -> flo
 
 
 @inner
-def _variance_of_effects(flat: Floats, k: int) -> float:
+def variance_of_effects(flat: Floats, k: int) -> float:
     """Sidik and Jonkman's first guess: the variance of the effects about their mean."""
     mean = 0.0
     for i in range(k):
@@ -79,19 +79,19 @@ def _variance_of_effects(flat: Floats, k: int) -> float:
 
 
 @inner
-def _moment_of_voxel(maps: Floats, flat: Floats, small: Floats, k: int, rank: int, method: int) -> float:
+def moment_of_voxel(maps: Floats, flat: Floats, small: Floats, k: int, rank: int, method: int) -> float:
     """Return one voxel's moment estimate, before truncation at 0."""
     if method == _HEDGES:
         return _hedges(maps, flat, small, k, rank)
     weight_at = 0.0
-    if method == _SIDIK_JONKMAN:
-        weight_at = _variance_of_effects(flat, k)
+    if method == SIDIK_JONKMAN:
+        weight_at = variance_of_effects(flat, k)
         if weight_at <= 0.0:
             return 0.0
     m = moments(maps, small, rank, weight_at, ONCE)
     if not m.sound or m.q <= IDENTICAL * weighted_total(maps):
         return 0.0
-    if method == _SIDIK_JONKMAN:
+    if method == SIDIK_JONKMAN:
         return weight_at * m.q / (k - rank)
     if method == _DL:
         return (m.q - (k - rank)) / m.tr_p
@@ -99,7 +99,7 @@ def _moment_of_voxel(maps: Floats, flat: Floats, small: Floats, k: int, rank: in
 
 
 @inner
-def _solve_q(maps: Floats, small: Floats, rank: int, target: float) -> float:
+def solve_q(maps: Floats, small: Floats, rank: int, target: float) -> float:
     """Return tau2 >= 0 with Q(tau2) = target; 0 where Q(0) is smaller.
 
     1/Q is concave and increasing in tau2: a Newton step from anywhere lands
@@ -136,7 +136,7 @@ def _by_moments(effect: Floats, variance: Floats, group: Group, workspace: Works
                 lay_pattern(flat, small, columns, slot, k, rank)
             pack_voxel(flat, y, v, index, slot, b, k)
             if rank > 0 and k > rank:
-                tau2 = _moment_of_voxel(maps, flat, small, k, rank, method)
+                tau2 = moment_of_voxel(maps, flat, small, k, rank, method)
                 out[voxels[start + b]] = tau2 if tau2 > 0.0 and np.isfinite(tau2) else 0.0
 
 
@@ -158,7 +158,7 @@ def _by_roots(
                 lay_pattern(flat, small, columns, slot, k, rank)
             pack_voxel(flat, y, v, index, slot, b, k)
             if rank > 0 and k > rank:
-                tau2 = _solve_q(maps, small, rank, targets[k - rank])
+                tau2 = solve_q(maps, small, rank, targets[k - rank])
                 out[voxels[start + b]] = tau2 if np.isfinite(tau2) else 0.0
 
 
@@ -218,8 +218,8 @@ def estimate_tau2(
         Written at the group's voxels: at least 0; 0 where n <= rank and where
         effects are identical.
     """
-    if method in _MOMENTS:
-        _by_moments(effect, variance, group, workspace, _MOMENTS[method], out)
+    if method in MOMENTS:
+        _by_moments(effect, variance, group, workspace, MOMENTS[method], out)
     elif method in LIKELY:
         _by_likelihood(effect, variance, group, workspace, LIKELY[method], out)
     else:  # Morris' empirical Bayes equation has Paule and Mandel's root, Q(tau2) = K - P

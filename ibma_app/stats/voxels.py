@@ -51,7 +51,7 @@ def new_workspace(frame: Frame) -> Workspace:
 def _pattern_keys(covered: Bools) -> NDArray[np.uint64]:
     """Return a number for each voxel, (B,), that identifies its pattern of coverage.
 
-    Exact up to 64 maps; with more, a hash of 64 bits, which `_find_patterns`
+    Exact up to 64 maps; with more, a hash of 64 bits, which `find_patterns`
     checks.
     """
     keys = np.zeros(covered.shape[1], dtype=np.uint64)
@@ -66,7 +66,7 @@ def _pattern_keys(covered: Bools) -> NDArray[np.uint64]:
     return keys
 
 
-def _find_patterns(covered: Bools) -> tuple[Ints, Ints]:
+def find_patterns(covered: Bools) -> tuple[Ints, Ints]:
     """Return a voxel of each pattern, (N,), and the pattern of each voxel, (B,)."""
     if covered.all():
         return np.zeros(1, dtype=np.int64), np.zeros(covered.shape[1], dtype=np.int64)
@@ -86,7 +86,7 @@ def group_voxels(covered: Bools, frame: Frame) -> Iterator[Group]:
     """
     if not covered.shape[1]:
         return
-    first, slots = _find_patterns(covered)
+    first, slots = find_patterns(covered)
     p, k = frame.columns.shape
     most = max(1, _TABLE // (p * (k + LANES) + k + frame.rows.size))
     for start in range(0, first.size, most):

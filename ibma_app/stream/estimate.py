@@ -32,6 +32,12 @@ class Model:
         return None if known is None else known(self.design, self.settings)
 
     @property
+    def relabelled_together(self) -> NDArray[np.int64] | None:
+        """The cluster of each map, (K,), or the maps whose sampling errors depend on each other; None: each alone."""
+        known = self.design.dependence
+        return self.clusters if known is None else known.parts
+
+    @property
     def variance_groups(self) -> tuple[str, ...] | None:
         """The group of each map, (K,), where each group has a variance between maps of its own; else None."""
         known = self.estimator.variance_groups

@@ -49,12 +49,20 @@ LEAST_SPREADS = {"agreement": 0.03, "scale": 0.1}
 
 NAMED = 5  # maps named in a message
 
+REMEDY = "ask for --dependence cluster"
+"""What works with maps whose samples are named, whatever they hold."""
+
 SIGMA = 4.0  # mm, of the smoothing that is subtracted from a map to leave its fine detail
 RESEL = 8.0**3  # mm3, of fine detail at most; in small masks the limit is 5 standard deviations of chance
 FEWEST_MAPS = 4  # with three, the residuals of two maps are nearly each other's opposite
 
 
-def compare_maps(stack: Stack, sample_size: Sequence[float | None] | None = None) -> Similarity | None:
+def compare_maps(
+    stack: Stack,
+    sample_size: Sequence[float | None] | None = None,
+    clusters: NDArray[np.int64] | None = None,
+    remedy: str = REMEDY,
+) -> Similarity | None:
     """Correlate the maps of a stack, and flag those that stand out.
 
     Parameters
@@ -64,6 +72,10 @@ def compare_maps(stack: Stack, sample_size: Sequence[float | None] | None = None
         or at evenly spaced ones where there are many maps.
     sample_size : sequence of float or None, length K, optional
         Of studies: with it, studies that look like the same people are flagged, too.
+    clusters : ndarray of int, shape (K,), optional
+        Maps that are known to be of one sample.
+    remedy : str
+        What to do with studies of the same people.
 
     Returns
     -------
@@ -85,7 +97,11 @@ def compare_maps(stack: Stack, sample_size: Sequence[float | None] | None = None
     flags = list(_flags(found, scale, stack, quantity, labels))
     if sample_size is not None:
         same_map = {row for flag in flags if flag.kind == "duplicate" for row in flag.rows}
-        flags += [flag for flag in flag_same_samples(stack, sample_size) if not same_map.issuperset(flag.rows)]
+        flags += [
+            flag
+            for flag in flag_same_samples(stack, sample_size, clusters, remedy)
+            if not same_map.issuperset(flag.rows)
+        ]
     return Similarity(
         quantity=quantity,
         n_voxels=values.shape[1],
@@ -218,7 +234,12 @@ def _more(count: int) -> str:
     return f" (and {count - NAMED} more)" if count > NAMED else ""
 
 
-def flag_same_samples(stack: Stack, sample_size: Sequence[float | None]) -> tuple[MapFlag, ...]:
+def flag_same_samples(
+    stack: Stack,
+    sample_size: Sequence[float | None],
+    clusters: NDArray[np.int64] | None = None,
+    remedy: str = REMEDY,
+) -> tuple[MapFlag, ...]:
     """Flag studies that look like the same people, and maps that look like one map on several grids.
 
     Parameters
@@ -226,6 +247,10 @@ def flag_same_samples(stack: Stack, sample_size: Sequence[float | None]) -> tupl
     stack : Stack
         K maps of studies; their effects are compared, or z where there are none.
     sample_size : sequence of float or None, length K
+    clusters : ndarray of int, shape (K,), optional
+        Maps of one number are known to be one sample, and are not flagged.
+    remedy : str
+        What to do with samples that are named: "ask for ...".
 
     Returns
     -------
@@ -236,6 +261,8 @@ def flag_same_samples(stack: Stack, sample_size: Sequence[float | None]) -> tupl
         return ()
     chance = 5.0 / np.sqrt(stack.n_voxels * stack.grid.voxel_volume / RESEL)
     found = find_suspects(_correlate_detail(stack), sample_size, max(FLOOR, chance))
+    known = np.arange(stack.n_maps) if clusters is None else clusters
+    groups = tuple(group for group in found.groups if np.unique(known[list(group)]).size > 1)
     labels = [survey.label for survey in stack.survey]
     flags = []
     if found.copies:
@@ -244,14 +271,14 @@ def flag_same_samples(stack: Stack, sample_size: Sequence[float | None]) -> tupl
             f"beyond {SAME_MAP:g}): {_name(found.copies, labels, ' = ')}. Leave one out."
         )
         flags.append(MapFlag("duplicate", _rows(found.copies), text, found.copies))
-    if found.groups:
+    if groups:
         text = (
             "Studies look like the same people (correlation of the fine detail of their maps beyond "
-            f"{found.limit:.2f}): {_name(found.groups, labels, ', ')}. Taken as independent they overstate the "
-            "evidence: leave all but one of each out, or tell that they are one sample by a column cluster of "
-            "studies.tsv."
+            f"{found.limit:.2f}): {_name(groups, labels, ', ')}. Taken as independent they overstate the "
+            "evidence: leave all but one of each out, or give each set one label in a column cluster of studies.tsv "
+            f"and {remedy}."
         )
-        flags.append(MapFlag("sample", _rows(found.groups), text, found.groups))
+        flags.append(MapFlag("sample", _rows(groups), text, groups))
     return tuple(flags)
 
 

@@ -34,9 +34,16 @@ from ibma_app.workflows.choose_peaks import gather_peaks
 from ibma_app.workflows.infer import infer_all
 from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_group
-from ibma_app.workflows.plan.choose_estimators import Choice, choose_estimators, modelled_advice, varying_groups
+from ibma_app.workflows.plan.choose_estimators import (
+    Choice,
+    choose_estimators,
+    dependence_advice,
+    modelled_advice,
+    varying_groups,
+)
 from ibma_app.workflows.plan.choose_inferences import choose_inferences, describe_inferences, read_inference_settings
 from ibma_app.workflows.plan.find_inputs import Gathered, gather
+from ibma_app.workflows.plan.plan_dependence import dependence_facts, describe_dependence, settle_dependence
 from ibma_app.workflows.run.log import RunRecord, as_ibma_error, log_outcome, run_folder
 from ibma_app.workflows.run.resources import make_checkpoints, open_workers, resources_for
 from ibma_app.workflows.run.terminal import print_plan, progress
@@ -196,23 +203,30 @@ def _combine(
     with stack_maps(analysis.observations, plan, run.resources, tests=len(design.tests), resampled=resampled) as stack:
         design, sign_notes = _upper_tail(design, stack, analysis)
         sizes = [analysis.observations[row].sample_size for row in stack.kept] if analysis.unit == "study" else None
-        similarity = compare_maps(stack, sizes)
+        similarity = compare_maps(stack, sizes, design.clusters, dependence_advice(analysis))
         flags = similarity.flags if similarity else ()
         odd = (flag.text for flag in flags)
         texts = (*sign_notes, *_mask_notes(stack.grid), *odd)
         new = merge_notes((*map(Note, grid_notes), *stack.notes, *map(Note, texts)))
         _warn(tell(new), logged)
         notes = (*before, *new)
-        fitted = tuple(
-            replace(_fit(analysis, stack, design, choice, notes, flags, run), grid=stack.grid, survey=stack.survey)
-            for choice in choices
-        )
+        fitted = []
+        for choice in choices:
+            own, dependent_notes = settle_dependence(
+                stack, replace(design, dependence=choice.dependence), choice.estimator, choice.settings, notes
+            )
+            _warn(dependent_notes, logged)
+            told = (*notes, *map(Note, dependent_notes))
+            fitted.append(
+                replace(_fit(analysis, stack, own, choice, told, flags, run), grid=stack.grid, survey=stack.survey)
+            )
+            notes = told
         return Results(
             analysis=analysis,
             grid=stack.grid,
             design=design,
             survey=stack.survey,
-            estimators=fitted,
+            estimators=tuple(fitted),
             output_dir=options.output_dir,
             settings=_settings(analysis, options),
             notes=notes,
@@ -251,8 +265,11 @@ def prepare(
         analysis.observations, covariates, options.formula, tests, tail=options.tail,
         advice=lambda: modelled_advice(analysis), groupings=varying_groups(options),
     )  # fmt: skip
-    choices = choose_estimators(analysis, options, design)
-    return design, tuple(choose_inferences(choice, analysis, design, options) for choice in choices)
+    choices = choose_estimators(analysis, options, design, gathered.observations)
+    return design, tuple(
+        choose_inferences(choice, analysis, replace(design, dependence=choice.dependence), options)
+        for choice in choices
+    )
 
 
 def _fit(
@@ -274,7 +291,7 @@ def _fit(
         model = Model(choice.estimator, design, choice.settings)
         estimate = estimate_maps(stack, model, resources, lambda voxels: step("", voxels))
     common = sidecars.analysis_sidecar(analysis, design, stack.survey, choice, options.units, tell(warnings))
-    common |= error_sidecar(model, estimate)
+    common |= error_sidecar(model, estimate) | describe_dependence(design)
     log_dof(model, estimate)
     seen = look_at_residuals(stack, model, estimate, choice.every_inference, resources)
     common |= seen.sidecar
@@ -301,7 +318,12 @@ def _fit(
     notes = (*seen.notes, *dof_notes(model, estimate), *left, *_caveats(inferred.findings, name))
     _warn(notes, set())
     peaks = () if options.no_report else gather_peaks(target, stack, estimate, inferred.clusters)
-    return replace(estimator_result(choice, files, inferred.findings, notes), peaks=peaks, facts=seen.facts)
+    return replace(
+        estimator_result(choice, files, inferred.findings, notes),
+        peaks=peaks,
+        facts=(*seen.facts, *dependence_facts(design)),
+        dependence=design.dependence,
+    )
 
 
 def _caveats(findings: Sequence[Finding], name: str) -> tuple[str, ...]:

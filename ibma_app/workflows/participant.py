@@ -34,7 +34,17 @@ from ibma_app.workflows.write.saved_results import keep_results
 
 log = logging.getLogger(__name__)
 
-GROUP_ONLY = ("compute", "smoothing", "estimator", "formula", "covariates", "test", "contrast_file", "pool")
+GROUP_ONLY = (
+    "compute",
+    "smoothing",
+    "estimator",
+    "formula",
+    "covariates",
+    "test",
+    "contrast_file",
+    "pool",
+    "dependence",
+)
 NEEDS = ("effect", "variance", "dof")
 
 

@@ -326,6 +326,7 @@ def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: 
     settings = {**estimator.defaults(results.design), **result.settings}
     held = [words for words in estimator.words if words.holds(results.analysis.level, settings)]
     text = " ".join([f"Estimator: {estimator.title}.", *(words.text.format(units=units, **settings) for words in held)])
+    text += _dependence_sentence(result)
     in_words = {name for words in estimator.words for name in (*words.when, *words.unless)}
     listed = ", ".join(f"{name} = {value}" for name, value in settings.items() if name not in in_words)
     text += f" Settings: {listed}." if listed else ""
@@ -333,6 +334,23 @@ def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: 
     if numbers and reason:
         text += f" It was chosen automatically (--estimator auto): {reason.rstrip('.')}."
     return text
+
+
+def _dependence_sentence(result: EstimatorResult) -> str:
+    """Say how maps were taken to depend on each other; empty where they were taken as independent."""
+    known = result.dependence
+    if known is None or known.correlation is None:
+        return ""
+    how = {
+        "cluster": "of maps of one cluster were taken as correlated, by one correlation for each pair, estimated over "
+        "voxels from the residuals that the design leaves and corrected for their bias",
+        "same-data": "of all maps were taken as correlated as the maps are over voxels",
+    }.get(known.source, f"of maps were taken as correlated as {known.source} states")
+    shrunk = f" (shrunken by {known.shrunk:.1%} to be positive definite)" if known.shrunk else ""
+    return (
+        f" Sampling errors {how}{shrunk}: the largest correlation is {known.largest:.2f}, and the "
+        f"{len(known.correlation)} maps amount to {known.effective_maps:.1f} independent ones (K² / 1'R1)."
+    )
 
 
 def auto_reason(result: EstimatorResult) -> str:

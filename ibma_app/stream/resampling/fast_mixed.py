@@ -47,6 +47,7 @@ def takes_scan(model: Model, scheme: Scheme) -> bool:
     """Return whether relabellings can be scanned: for a t test beside an intercept in a mixed model of `METHODS`."""
     known, defaults = {"test", "tau2_ci"}, model.estimator.defaults(model.design)
     usual = all(name in known or defaults[name] == choice for name, choice in model.settings.items())
+    usual = usual and model.design.dependence is None
     centred = scheme.design.one_sample or not scheme.through_origin
     return model.estimator.tau2_method is not None and usual and centred and scheme.rows == 0
 

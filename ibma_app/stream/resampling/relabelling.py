@@ -168,7 +168,7 @@ def plan_scheme(model: Model, test: Test, settings: InferenceSettings) -> Scheme
         The number of relabellings (all distinct ones when there are no more), and the seed.
     """
     partition = partition_design(model.design.matrix, test.weights)
-    plan = _plan_rows if model.clusters is None else _plan_clusters
+    plan = _plan_rows if model.relabelled_together is None else _plan_clusters
     if model.variance_groups is not None:
         plan = _plan_signs
     relabellings, described, alike = plan(model, test, partition, settings)
@@ -209,7 +209,7 @@ def _plan_signs(model: Model, test: Test, partition: Partition, settings: Infere
 
 def _plan_clusters(model: Model, test: Test, partition: Partition, settings: InferenceSettings) -> _Plan:
     """Plan relabellings of whole clusters, or of blocks of clusters."""
-    design, clusters, kind = model.design, model.clusters, model.estimator.relabels
+    design, clusters, kind = model.design, model.relabelled_together, model.estimator.relabels
     assert clusters is not None
     everywhere = np.zeros(clusters.size, dtype=np.int64)
     blocks, whole = design.exchangeability, design.whole_blocks and design.exchangeability is not None

@@ -106,7 +106,8 @@ def _choose_resampler(
             return FastSandwich(clusters, open_scoring(clusters.live))
     elif model.estimator.relabels is not None and (data := gather_residuals(stack, scheme)) is not None:
         return FastLeastSquares(data, scheme, open_scoring(data.live))
-    if (sums := gather_sums(stack, model, scheme)) is not None:
+    independent = model.design.dependence is None
+    if independent and (sums := gather_sums(stack, model, scheme)) is not None:
         return FastFlips(sums, scheme, open_scoring(sums.live))
     refitter = Refitter(stack, model, scheme, resources.threads)
     scoring = open_scoring(np.flatnonzero(refitter.live))
@@ -122,7 +123,9 @@ def _identify(resampler: Resampler, grid: Grid, model: Model, scheme: Scheme, se
     chosen = (sorted(model.settings.items()), model.variance_groups)
     options = (chosen, settings.cluster_p, sorted(settings.options.items()))
     arrays = (partition.effective, partition.nuisance, relabellings.orders, relabellings.signs, design.matrix)
-    return digest(itertools.chain((names, options, grid.mask, grid.affine), arrays, resampler.data()))
+    known = None if model.design.dependence is None else model.design.dependence.correlation
+    depend = (model.relabelled_together, known)
+    return digest(itertools.chain((names, options, grid.mask, grid.affine), arrays, depend, resampler.data()))
 
 
 def count_relabellings(model: Model, test: Test, settings: InferenceSettings) -> int:

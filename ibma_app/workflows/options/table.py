@@ -123,6 +123,11 @@ class Options:
         0.0, COMBINING, "FWHM in mm; for estimators of effects that read no variances", metavar="FWHM"
     )
     estimator: Texts = _option(("auto",), COMBINING, "group level: one or more of these", choices=("auto", *ESTIMATORS))
+    dependence: str = _option(
+        "none", COMBINING,
+        "how sampling errors of maps are correlated: none, cluster, same-data or FILE (map_a, map_b, correlation)",
+        metavar="none|cluster|same-data|FILE",
+    )  # fmt: skip
     units: str = _option(
         "check", COMBINING, "what to do about the units of effects", choices=("check", "assume-same", "hedges-g")
     )

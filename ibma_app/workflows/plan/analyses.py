@@ -100,7 +100,11 @@ def plan_group(observations: Sequence[Observation], options: Options, formula_na
     _refuse_scattered_contrasts(groups, unit, observations)
     for text in tell_group_splits(groups, unit):
         log.warning("%s", text)
-    several = all(name != "auto" and find_estimator(name).takes_repeated for name in options.estimator)
+    stated = options.dependence != "none"
+    several = all(
+        name != "auto" and (find_estimator(name).takes_repeated or (stated and find_estimator(name).takes_dependence))
+        for name in options.estimator
+    )
     analyses = []
     for key, rows in groups.items():
         entities, notes = _name_entities(dict(key), rows, pooled, repeated)
@@ -260,7 +264,11 @@ def _part_duplicates(one: Observation, other: Observation, rows: Sequence[Observ
 def _several(differ: Sequence[str], rows: Sequence[Observation], unit: str) -> str:
     """Name the estimators that take several maps of one subject or study, and how they are pooled."""
     able = estimators_that(
-        lambda record: record.takes_repeated and all(can_give(row, need) for row in rows for need in record.needs)
+        lambda record: (
+            record.takes_repeated
+            and not record.same_data
+            and all(can_give(row, need) for row in rows for need in record.needs)
+        )
     )  # none of them needs sample sizes
     if not able:
         return ""

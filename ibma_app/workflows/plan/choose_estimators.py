@@ -1,16 +1,17 @@
 """Which estimators an analysis gets, and why: the choices of ``auto``, and checks of those that are named."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from ibma_app.core.design import Design
+from ibma_app.core.design import Dependence, Design
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.methods import Estimator, Inference
 from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.estimators import AUTO, estimators_that, find_estimator
 from ibma_app.stream.convert import can_give
 from ibma_app.workflows.options.table import Options
+from ibma_app.workflows.plan.plan_dependence import plan_dependence
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class Choice:
     reason: str
     notes: tuple[str, ...] = ()
     inferences: Mapping[str, tuple[Inference, ...]] = field(default_factory=dict)  # Test.name -> its inferences
-
+    dependence: Dependence | None = None  # of the maps' sampling errors, as the estimator takes it
     calibrated: bool = False  # whether p are calibrated for the inferences that take it
 
     @property
@@ -46,8 +47,10 @@ class Choice:
         return any(inference.score for inference in self.every_inference)
 
 
-def choose_estimators(analysis: Analysis, options: Options, design: Design) -> tuple[Choice, ...]:
-    """Pick (``auto``) or check (named) the estimators of one group analysis.
+def choose_estimators(
+    analysis: Analysis, options: Options, design: Design, everything: Sequence[Observation] = ()
+) -> tuple[Choice, ...]:
+    """Pick (``auto``) or check (named) the estimators of one group analysis; ``everything`` is of all analyses.
 
     Raises
     ------
@@ -64,9 +67,12 @@ def choose_estimators(analysis: Analysis, options: Options, design: Design) -> t
     found = []
     for name in dict.fromkeys(names):
         estimator = find_estimator(name)
-        _check_design(estimator, options, repeated=design.repeated, one_sample=design.one_sample)
+        dependence = plan_dependence(estimator, analysis, design, options, everything)
+        repeated = design.repeated and dependence is None
+        _check_design(estimator, options, repeated=repeated, one_sample=design.one_sample)
         _check_maps(estimator, analysis, options)
-        found.append(_choice(estimator, reason, analysis, options, design))
+        choice = _choice(estimator, reason, analysis, options, replace(design, dependence=dependence))
+        found.append(replace(choice, dependence=dependence))
     return tuple(found)
 
 
@@ -83,7 +89,7 @@ def _choice(estimator: Estimator, reason: str, analysis: Analysis, options: Opti
         )
     if estimator.caveat:
         notes.append(estimator.caveat)
-    if design.dependent and not design.repeated and not estimator.takes_repeated:
+    if design.dependent and not design.repeated and not estimator.takes_repeated and design.dependence is None:
         notes.append(_independent_words(estimator, analysis, design))
     if estimator.check is not None:
         try:
@@ -113,6 +119,12 @@ def modelled_advice(analysis: Analysis) -> str:
     return f"Leave {key} out of --formula and ask for --estimator {or_(able)}, which models what it stood for."
 
 
+def dependence_advice(analysis: Analysis) -> str:
+    """Say what to ask for where maps of one sample are named by a column of clusters."""
+    able = _able(analysis, lambda record: record.models_clusters and "variance" in record.needs)
+    return f"ask for {f'--estimator {or_(able)}, or for ' if able else ''}--dependence cluster"
+
+
 def _tell_of_dependence(names: Iterable[str], analysis: Analysis, design: Design) -> None:
     """Say which estimators model the dependence of maps, where ``auto`` took none of them."""
     able = _able(analysis, lambda record: record.models_clusters) if design.dependent else ()
@@ -127,8 +139,10 @@ def _tell_of_dependence(names: Iterable[str], analysis: Analysis, design: Design
 
 def _independent_words(estimator: Estimator, analysis: Analysis, design: Design) -> str:
     """Warn that an estimator takes maps for independent that a column says depend on each other."""
-    able = _able(analysis, lambda record: record.takes_repeated and (record.takes_designs or design.one_sample))
+    able = _able(analysis, lambda record: record.takes_repeated and not record.same_data)
     advice = f" --estimator {or_(able)} takes them as dependent." if able else ""
+    if estimator.takes_dependence:
+        advice += f" So does {estimator.name} with --dependence cluster."
     return (
         f"{estimator.name} takes all {len(design.matrix)} maps as independent, and by the column "
         f"{design.cluster_name!r} they are {design.n_clusters} {design.cluster_plural}: its p values are too small "
@@ -215,10 +229,10 @@ def _unit_words(analysis: Analysis, options: Options) -> str:
 def _check_design(estimator: Estimator, options: Options, *, repeated: bool, one_sample: bool) -> None:
     name = estimator.name
     if repeated and not estimator.takes_repeated:
-        able = or_(estimators_that(lambda record: record.takes_repeated))
+        able = or_(estimators_that(lambda record: record.takes_repeated and not record.same_data))
         raise UsageError(
             f"Repeated measures take --estimator {able} only, not {name}: the sampling errors of one subject's maps "
-            "are correlated, and how is not shared."
+            "are correlated, and how is not shared. --dependence says how, for those that take it."
         )
     if not one_sample and not estimator.takes_designs:
         able = or_(other for other in AUTO.values() if find_estimator(other).takes_designs)

@@ -59,6 +59,7 @@ def choose_inferences(choice: Choice, analysis: Analysis, design: Design, option
         An inference needs residuals, and the named estimator leaves none; or p are to be calibrated where that makes
         no sense.
     """
+    _refuse_to_relabel(choice, design, options)
     tests = tuple(test.name for test in design.tests)
     usual, few = (_find(_expand(options.inference, auto), choice, options) for auto in (AUTO, AUTO_FEW))
     if options.settings.get("inference", {}).get(CALIBRATE):
@@ -90,6 +91,8 @@ def _calibrate(choice: Choice, inferences: Sequence[Inference], options: Options
             f"[inference] calibrate = true, and none of --inference {' '.join(options.inference)} rests on p of single "
             f"voxels: resampling needs no calibration. Leave it out, or add {able}."
         )
+    if choice.dependence is not None:
+        raise UsageError("[inference] calibrate = true is for independent maps. Leave it or --dependence out.")
     if choice.estimator.tau2_method is not None:
         return replace(choice, calibrated=True)
     why = (
@@ -100,6 +103,19 @@ def _calibrate(choice: Choice, inferences: Sequence[Inference], options: Options
         return replace(choice, notes=(*choice.notes, f"{why}."))
     mixed = or_(estimators_that(lambda record: record.tau2_method is not None))
     raise UsageError(f"[inference] calibrate = true, but {why}. Leave it out, or use --estimator {mixed}.")
+
+
+def _refuse_to_relabel(choice: Choice, design: Design, options: Options) -> None:
+    """Refuse inferences that relabel maps all of which depend on each other."""
+    if design.dependence is None or design.dependence.parts.max() > 0:
+        return
+    named = [name for name in options.inference if name != "auto" and find_inference(name).score]
+    if named:
+        able = inferences_that(lambda record: record.score is None and not record.needs_smoothness)
+        raise UsageError(
+            f"--inference {' '.join(named)} relabels maps that are independent of each other, and all maps of "
+            f"{choice.estimator.name} depend on each other here. Choose another inference ({', '.join(able)})."
+        )
 
 
 def _expand(names: Sequence[str], auto: Sequence[str]) -> tuple[str, ...]:
