@@ -188,6 +188,32 @@ def test_page_opens_from_disk_without_complaint(browser, folder, tmp_path, page,
     assert (tmp_path / "page.png").stat().st_size > 5000
 
 
+BROKEN_WORDS = """(() => {
+    const found = [], walk = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+    while (walk.nextNode()) {
+        const node = walk.currentNode;
+        if (node.parentElement.closest("svg, script, style, code, pre")) continue;  // paths may break anywhere
+        for (const word of node.data.matchAll(/[A-Za-z]{2,24}/g)) {
+            const range = document.createRange();
+            range.setStart(node, word.index);
+            range.setEnd(node, word.index + word[0].length);
+            const boxes = [...range.getClientRects()].filter((one) => one.width);
+            const tops = new Set(boxes.map((one) => Math.round(one.top)));
+            if (tops.size > 1) found.push(word[0]);
+        }
+    }
+    return found;
+})()"""
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("width", [420, 360])
+def test_no_word_breaks_on_a_telephone(browser, folder, page, width):
+    browser.open(folder / page, width)
+    assert browser.evaluate(BROKEN_WORDS) == []
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def read_viewer(browser: Browser, index: int = 0) -> dict[str, Any]:
     return browser.evaluate(
         f"""(() => {{ const v = document.querySelectorAll(".viewer")[{index}];
