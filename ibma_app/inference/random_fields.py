@@ -80,7 +80,7 @@ def prepare_search(field: Field, inference: str, *, extents: bool = False) -> Se
     if field.smoothness is None:
         msg = (
             f"--inference {inference} needs the smoothness of the residuals, and there is none: this estimator "
-            "combines the maps without fitting a model that leaves residuals. Choose another inference."
+            "leaves no residuals that are independent from map to map. Choose another inference."
         )
         raise UsageError(msg)
     null, values = _null_field(field, extents=extents)

@@ -249,6 +249,18 @@ def test_a_column_cluster_tells_who_depends_on_whom(observe, write):
         build_design(twice, parted, "1 + session")
 
 
+def test_units_are_participants_with_several_maps_else_clusters(observe):
+    twice = [observe(str(i), ses=ses) for i in range(4) for ses in "12"]
+    data = collect_covariates(twice).assign(cluster=["x"] * 4 + ["y"] * 4)
+    design = build_design(twice, data, "1 + session")
+    assert (design.units.tolist(), design.unit_name) == ([0, 0, 1, 1, 2, 2, 3, 3], "participant_id")
+    assert (design.clusters.tolist(), design.cluster_name) == ([0] * 4 + [1] * 4, "cluster")
+    once = [observe(str(i)) for i in range(4)]
+    design = build_design(once, collect_covariates(once).assign(cluster=["x", "x", "y", "z"]))
+    assert (design.units.tolist(), design.unit_name) == ([0, 0, 1, 2], "cluster")
+    assert build_design(once, collect_covariates(once)).units is None
+
+
 def test_interaction_of_group_and_condition_is_within(observe, write):
     lines = "".join(f"{i:02d}\t{'ab'[i % 2]}\n" for i in range(8))
     table = read_table(write(f"participant_id\tgroup\n{lines}"), "participant_id")

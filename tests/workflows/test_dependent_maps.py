@@ -216,3 +216,42 @@ def test_whole_clusters_are_flipped(studies, tmp_path, cli):
     known = json.loads(path.read_text())["Inference"]
     assert known["Resamples"] == 128
     assert "clusters" in json.dumps(known)
+
+
+def test_studies_of_one_cluster_share_an_intercept(studies, tmp_path, cli):
+    """By the column cluster where studies have one map each; by study where they have several."""
+    root, effects = studies
+    named = dict(zip(STUDIES, "ppqqqrs", strict=True))
+    rows = "\n".join(f"study-{study}\t{label}" for study, label in named.items())
+    (root / "studies.tsv").write_text(f"study_id\tcluster\n{rows}\n")
+    asked = (*WORDS, "--estimator", "random-intercept")
+    ran = cli(root, tmp_path / "1", "group", *asked, "--contrast", "x")
+    assert ran.code == 0, ran.stderr
+    assert "Mixed model of 4 independent clusters" in ran.stderr
+    (root / "studies.tsv").unlink()
+    ran = cli(root, tmp_path / "2", "group", *asked, "--pool", "contrast")
+    assert ran.code == 0, ran.stderr
+    assert "Mixed model of 7 independent studies" in ran.stderr
+    for out, labels, y in (
+        (tmp_path / "1", [named[study] for study in STUDIES], [effects[study, "x"] for study in STUDIES]),
+        (tmp_path / "2", [s for s in STUDIES for _ in CONTRASTS], [effects[s, c] for s in STUDIES for c in CONTRASTS]),
+    ):
+        same = np.array(labels)[:, None] == np.array(labels)[None]
+        tau2, sigma2, effect, variance = (
+            read(out, kind, "randomIntercept") for kind in ("tau2", "sigma2", "effect", "variance")
+        )
+        for place in np.ndindex(SHAPE):
+            weights = np.linalg.inv(sigma2[place] * np.eye(len(labels)) + tau2[place] * same)
+            values = np.array([one[place] for one in y])
+            expected = weights.sum(axis=0) @ values / weights.sum()
+            np.testing.assert_allclose(effect[place], expected, rtol=2e-5, atol=1e-6)
+            np.testing.assert_allclose(variance[place], 1 / weights.sum(), rtol=2e-5)
+        assert (tau2 > 0).any()
+
+
+def test_random_field_theory_is_refused(visits, tmp_path, cli):
+    root, _ = visits
+    ran = cli(root, tmp_path / "1", "group", "--estimator", "random-intercept", "--formula", "1 + C(session)",
+              "--inference", "rft-voxel", "--no-report")  # fmt: skip
+    assert ran.code == 64
+    assert "random-intercept leaves no residuals that are independent from map to map" in ran.stderr

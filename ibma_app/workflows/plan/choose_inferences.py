@@ -132,7 +132,7 @@ def _find(names: Sequence[str], choice: Choice, options: Options) -> tuple[Infer
         if record.needs_smoothness and options.estimator != ("auto",):
             raise UsageError(
                 f"--inference {record.name} needs the smoothness of the residuals, and there is none: --estimator "
-                f"{choice.estimator.name} combines the maps without fitting a model that leaves residuals. Choose "
+                f"{choice.estimator.name} leaves no residuals that are independent from map to map. Choose "
                 f"another inference ({', '.join(inferences_that(lambda record: not record.needs_smoothness))}), or an "
                 f"estimator with residuals ({', '.join(estimators_that(lambda record: record.has_residuals))})."
             )
