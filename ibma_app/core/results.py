@@ -13,6 +13,9 @@ from ibma_app.core.inference_facts import Facts
 from ibma_app.core.methods import Estimator, Inference
 from ibma_app.core.statmap import Analysis
 
+INTERPOLATED = "interpolated to the analysis grid"
+"""Among what was derived of a map: it lies on another grid."""
+
 
 @dataclass(frozen=True)
 class MapSurvey:
@@ -125,7 +128,6 @@ class PeakEvidence:
     q_dof: int | None = None
     q_log10p: float | None = None
     i2: float | None = None  # percent
-    prediction: tuple[float, float] | None = None  # 95 % interval of a new study's effect
     sigma2: float | None = None  # variance within units, where tau2 is that between them
     cells: tuple[CellAtPeak, ...] = ()  # those whose mean can be estimated
 

@@ -166,8 +166,6 @@ def _forest_words(peaks: Sequence[PeakEvidence], result: EstimatorResult, *, mea
     if mean and peaks[0].combined.effect is not None:
         ends = " with its 95 % interval" if peaks[0].combined.variance is not None else ""
         words.append(f"Diamond: the combined effect{ends}.")
-    if any(peak.prediction for peak in peaks):
-        words.append("Prediction: where the true effect of a new study lies with 95 %.")
     if any(row.without is not None for row in maps):
         words.append("Right: the test refitted without the map of the row; the full line is the test with all maps.")
     told = (

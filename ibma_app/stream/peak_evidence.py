@@ -85,7 +85,6 @@ def read_peaks(
                 q_dof=None if estimate.q is None else _left_dof(block, model.design),
                 q_log10p=_at(estimate.q_log10p, at),
                 i2=_at(estimate.i2, at),
-                prediction=_prediction(estimate, alone.design, at),
                 sigma2=_at(estimate.sigma2, at),
                 cells=_cells(block, model),
             )
@@ -115,13 +114,6 @@ def _at(values: Floats | None, at: int) -> float | None:
 def _left_dof(block: VoxelBlock, design: Design) -> int:
     covered = block.covered[:, 0]
     return int(covered.sum() - np.linalg.matrix_rank(design.matrix[covered]))
-
-
-def _prediction(estimate: Estimate, alone: Design, at: int) -> tuple[float, float] | None:
-    if estimate.pilower is None or estimate.piupper is None or not alone.tests_mean(alone.tests[0]):
-        return None
-    low, high = float(estimate.pilower[at]), float(estimate.piupper[at])
-    return (low, high) if low < high else None
 
 
 def _combined(estimate: Estimate, test: Test, at: int) -> Combined:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ibma_app.core.block import COVERED, MIN_COVERAGE, Indices, Reasons
 from ibma_app.core.errors import DataError, DatasetError, IbmaError, Note
 from ibma_app.core.grid import Grid
+from ibma_app.core.results import INTERPOLATED
 from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.core.system.threads import in_order
 from ibma_app.images.kinds import check_kinds
@@ -281,7 +282,7 @@ def _bring_to_grid(index: int, observation: Observation, opened: Opened, plan: P
     arrays, reasons, derived = converted.arrays, converted.reasons, list(converted.derived)
     if not (aligned or turned):
         arrays, reasons = regrid(arrays, reasons, source, plan.grid)
-        derived.append("interpolated to the analysis grid")
+        derived.append(INTERPOLATED)
     if plan.smoothing:
         arrays["effect"] = smooth(arrays["effect"], reasons == COVERED, plan.smoothing, plan.grid)
         derived.append(f"effect smoothed with FWHM {plan.smoothing:g} mm")

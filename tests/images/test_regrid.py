@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nilearn.image import resample_img, smooth_img
+from scipy import ndimage
 
 from ibma_app.core.block import BACKGROUND, COVERED, EDGE, OUTSIDE
 from ibma_app.core.grid import Grid
@@ -110,6 +111,23 @@ def test_an_edge_neither_halves_an_effect_nor_bleeds(rng):
     assert not covered[4].any()  # 0.4 of it was covered
     assert set(np.unique(why[4])) <= {BACKGROUND, EDGE}
     assert (why[-1] == OUTSIDE).all() or not covered[-1].any()
+
+
+@pytest.mark.parametrize(
+    ("fwhm", "size", "shift", "share"),
+    [(2.0, 2.0, 1.0, 0.63), (3.0, 3.0, 0.0, 0.88)],  # half a voxel away; from 3 mm to 2 mm
+)
+def test_interpolated_variances_overstate(rng, fwhm, size, shift, share):
+    """What the methods text says of studies on other grids: 0.63 to 0.88 of the map's variance is left."""
+    shape = (48,) * 3
+    noise = ndimage.gaussian_filter(rng.standard_normal(shape), fwhm / np.sqrt(8 * np.log(2)), mode="wrap", truncate=6)
+    target = np.diag([2.0, 2.0, 2.0, 1.0])
+    target[:3, 3] = 2.0 + shift
+    arrays = {"effect": noise / noise.std(), "variance": np.ones(shape)}
+    source, grid = Grid.whole(np.diag([size, size, size, 1.0]), shape), Grid.whole(target, (44,) * 3)
+    found, _ = regrid(arrays, np.zeros(shape, dtype=np.uint8), source, grid)
+    np.testing.assert_allclose(found["variance"], 1.0, rtol=1e-12)
+    assert found["effect"].var() == pytest.approx(share, abs=0.04)
 
 
 def test_masks_go_to_the_nearest_voxel(rng):

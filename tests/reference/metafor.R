@@ -20,7 +20,7 @@ fit <- function(y, v, X, method, test, btt, weighted = TRUE) {
 tested <- function(y, v, X, method, test, btt, weighted = TRUE) {
   r <- fit(y, v, X, method, test, btt, weighted)
   out <- list(beta = as.vector(r$beta), se = r$se, F = r$QM / (if (test == "z") length(btt) else 1))
-  if (ncol(X) == 1 && all(X == 1) && test != "z" && method != "FE") {
+  if (ncol(X) == 1 && all(X == 1) && method != "FE") {
     p <- predict(r)
     out$pi <- c(p$pi.lb, p$pi.ub)
   }

@@ -49,7 +49,6 @@ def make_peak(n=6, *, effects=True, variances=True, fitted=False, test="intercep
         q_dof=n - 1 if variances else None,
         q_log10p=1.5 if variances else None,
         i2=61.25 if variances else None,
-        prediction=(-0.2, 1.2) if variances and not fitted else None,
     )
 
 
@@ -77,7 +76,7 @@ def test_numbers_of_a_peak_are_on_the_page(tmp_path, group_results, n):
     text = part_of(results)
     shown = values_in(text)
     half = stats.t.ppf(0.975, n - 1) * 0.09
-    for number in (0.5, 5.0, n - 1.0, 0.09, 0.3, 61.25, 12.5, -0.2, 1.2, 0.5 - half, 0.5 + half):
+    for number in (0.5, 5.0, n - 1.0, 0.09, 0.3, 61.25, 12.5, 0.5 - half, 0.5 + half):
         assert np.isclose(shown, number, rtol=1e-12).any(), number
     assert "p = 0.032" in text, "10 to the -1.5"
     for row in peak.maps:
@@ -107,7 +106,6 @@ def test_squares_and_diamond_are_where_the_numbers_are():
     half = stats.t.ppf(0.975, 4) * 0.09
     assert min(corners) == pytest.approx(np.polyval(at, 0.5 - half), abs=0.3)
     assert max(corners) == pytest.approx(np.polyval(at, 0.5 + half), abs=0.3)
-    assert len([shape for shape in plot.shapes if shape.style == "prediction"]) == 1
 
 
 def test_areas_of_squares_tell_weights():

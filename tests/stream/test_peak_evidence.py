@@ -58,10 +58,6 @@ def test_forest_is_metafors(stack_of, fit):
     assert peak.q_dof == n - 1 - fit["moderator"]
     if fit["method"] != "FE":
         assert peak.tau2 == pytest.approx(fit["tau2"], rel=NEAR)
-    if fit["prediction"]:
-        assert peak.prediction == pytest.approx(fit["prediction"], rel=NEAR)
-    elif fit["moderator"] or fit["method"] == "FE":
-        assert peak.prediction is None
     np.testing.assert_allclose([row.value for row in peak.maps], PINNED["y"], rtol=1e-7)
     np.testing.assert_allclose([row.weight for row in peak.maps], fit["weight"], rtol=NEAR)
     if fit["moderator"]:
@@ -83,10 +79,9 @@ def test_uncovered_map_is_not_told_of(stack_of):
     assert peak.maps[0].without.dof == 10
 
 
-def test_sign_turned_test_has_no_prediction_but_fitted_values(stack_of):
+def test_sign_turned_test_has_fitted_values(stack_of):
     peak, _ = evidence(bcg_stack(stack_of), "reml", one_sample(13, weight=-1.0))
     assert peak.combined.effect > 0
-    assert peak.prediction is None
     assert peak.maps[0].fitted == pytest.approx(-peak.combined.effect, rel=1e-9)
 
 

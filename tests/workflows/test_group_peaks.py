@@ -52,8 +52,10 @@ def test_forest_numbers_are_metafors(out: Path) -> None:
     part = peak_named(out, "Smallest z")
     words, table = values_in(part.split("<figure")[0]), values_in(part.split("<tbody>")[1].split("</tbody>")[0])
     # effects and variances reach the fit in single precision
-    for number in (REML["effect"], REML["tau2"], REML["Q"], REML["I2"], *REML["prediction"]):
+    for number in (REML["effect"], REML["tau2"], REML["Q"], REML["I2"]):
         assert np.isclose(words, number, rtol=5e-6, atol=0).any(), number
+    # where tau2 is small because the voxel was chosen, an interval for new effects says nothing: the maps have it
+    assert "redict" not in part.split("<table")[0]
     left = [one["effect"] for one in REML["without"]]
     for number in (*PINNED["y"], *np.sqrt(PINNED["v"]), *REML["weight"], *left):
         assert np.isclose(table, number, rtol=2e-5, atol=0).any(), number
@@ -71,7 +73,7 @@ def test_numbers_are_those_of_the_maps_there(out: Path, estimator: str, name: st
     z = volume("z")
     at = np.unravel_index(z.argmax() if name == "Largest z" else z.argmin(), z.shape)
     words = values_in(peak_named(out, name, estimator).split("<figure")[0])
-    for kind in ("z", "effect", "tau2", "q", "i2", "pilower", "piupper"):
+    for kind in ("z", "effect", "tau2", "q", "i2"):
         number = volume(kind)[at]
         if kind in ("tau2", "i2") and number == 0:
             continue  # told in words

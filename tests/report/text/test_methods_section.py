@@ -10,6 +10,7 @@ import pytest
 
 from ibma_app.core.grid import Grid
 from ibma_app.core.methods import Citation
+from ibma_app.core.results import INTERPOLATED
 from ibma_app.report.pages import write_analysis_page
 from ibma_app.report.text.citations import bibtex, merge_texts, paste_texts
 from ibma_app.report.text.methods_section import (
@@ -105,6 +106,16 @@ def test_participant_words(tmp_path, participant_results):
 def test_options_are_in_the_words(tmp_path, group_results, settings, said):
     results = group_results(tmp_path)
     assert said in words(replace(results, settings={**results.settings, **settings}))
+
+
+def test_variances_of_maps_on_other_grids(tmp_path, group_results):
+    results = group_results(tmp_path)
+    moved = replace(results.survey[0], derived=("variance from effect and t", INTERPOLATED))
+    text = words(replace(results, survey=(moved, *results.survey[1:])))
+    assert "the variance of the 1 map on other grids is about 0.63 to 0.88 of what is stated" in text
+    assert "on other grids" not in words(results)
+    alone = group_results(tmp_path, estimators=("stouffer-rfx",))
+    assert "0.63" not in words(replace(alone, survey=(moved, *alone.survey[1:])))
 
 
 @pytest.mark.parametrize("unit", ["study", "subject"])

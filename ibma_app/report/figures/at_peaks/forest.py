@@ -149,7 +149,7 @@ def _lay_out(peak: PeakEvidence, rows: Sequence[MapAtPeak], names: Sequence[str]
     right = 8.0 + 6.7 * max(SHORTEST, longest)
     values = [0.0, *(row.value for row in rows), *(row.fitted for row in rows if row.fitted is not None)]
     if below:
-        values += [*(interval_of(peak.combined) or ()), *(peak.prediction or ()), peak.combined.effect or 0.0]
+        values += [*(interval_of(peak.combined) or ()), peak.combined.effect or 0.0]
     low, high = min(values), max(values)
     room = high - low
     write = _choose_writer(peak, rows)
@@ -166,7 +166,7 @@ def _lay_out(peak: PeakEvidence, rows: Sequence[MapAtPeak], names: Sequence[str]
     ends = [
         end for one in (peak.combined, *lefts) if peak.combined.effect is not None for end in interval_of(one) or ()
     ]
-    more = 0.4 + (0.95 if below else 0.0) + (1.0 if below and peak.prediction else 0.0)
+    more = 0.4 + (0.95 if below else 0.0)
     return _Layout(
         names=right,
         values=axis,
@@ -259,7 +259,7 @@ def _left_shapes(peak: PeakEvidence, row: MapAtPeak, layout: _Layout, y: float) 
 
 
 def _combined_rows(peak: PeakEvidence, layout: _Layout, y: float) -> tuple[list[Shape], list[Label]]:
-    """Draw the combined effect as a diamond, and the prediction interval as a bar."""
+    """Draw the combined effect as a diamond."""
     effect, ends = peak.combined.effect, interval_of(peak.combined)
     axis, write = layout.values, layout.write
     assert effect is not None
@@ -269,12 +269,6 @@ def _combined_rows(peak: PeakEvidence, layout: _Layout, y: float) -> tuple[list[
         Label(layout.names, y + 4, "Combined", "end", "strong"),
         Label(layout.numbers, y + 4, _written(effect, ends, write), "end", "strong"),
     ]
-    if peak.prediction:
-        y += ROW
-        shapes += _whisker(axis, peak.prediction, y, "prediction")
-        low, high = peak.prediction
-        labels.append(Label(layout.names, y + 4, "Prediction", "end", "name"))
-        labels.append(Label(layout.numbers, y + 4, f"[{write(low)}, {write(high)}]", "end"))
     return shapes, labels
 
 
