@@ -84,7 +84,7 @@ def _cell_shapes(cell: CellAtPeak, inside: Sequence[tuple[float, str]], axis: Ax
         shapes = [Shape(dots([(axis.at(value), y) for value, _ in inside]), "dot small")]
     effect, ends = axis.at(cell.combined.effect or 0.0), interval_of(cell.combined)
     if ends is not None:
-        shapes.append(Shape(line(axis.clip(ends[0]), y + 8, axis.clip(ends[1]), y + 8), "prediction"))
+        shapes.append(Shape(line(axis.clip(ends[0]), y + 8, axis.clip(ends[1]), y + 8), "interval"))
     return [*shapes, Shape(diamond(effect - 5.0, effect, effect + 5.0, y + 8, 5.0), "combined")]
 
 
