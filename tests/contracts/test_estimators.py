@@ -293,8 +293,10 @@ def test_no_voxels(estimator):
 def test_settings_are_checked(estimator):
     with pytest.raises(UsageError, match="no setting"):
         estimator.fit(make_block(), ONE, nonsense="1")
-    for name in estimator.settings:
-        with pytest.raises(UsageError, match="choose from"):
+    for name, setting in estimator.settings.items():
+        # without choices it is a covariate that names groups
+        error, words = (UsageError, "choose from") if setting.choices else (DataError, "no groups of that name")
+        with pytest.raises(error, match=words):
             estimator.fit(make_block(), ONE, **{name: "nonsense"})
 
 

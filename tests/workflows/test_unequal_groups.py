@@ -97,7 +97,7 @@ def test_a_tau2_for_each_group(data: Path, tmp_path: Path, cli) -> None:
 @pytest.mark.parametrize(
     ("column", "words"),
     [
-        ("grous", r"tau2_by names 'grup'.*Did you mean group"),
+        ("grous", r"tau2_by names 'grous'.*Did you mean group"),
         ("lone", r"group '0' has 1 map\(s\), and its tau2 needs 2 or more"),
     ],
 )

@@ -47,7 +47,7 @@ def test_means_and_maps_of_cells():
     assert [name for _, name in dots] == list("acebdf")
     for x, name in dots:
         assert x == pytest.approx(np.polyval(at, VALUES[NAMES.index(name)]), abs=0.2)
-    bars = [re.findall(r"[ML]([-\d.]+) ", shape.d) for shape in plot.shapes if shape.style == "prediction"]
+    bars = [re.findall(r"[ML]([-\d.]+) ", shape.d) for shape in plot.shapes if shape.style == "interval"]
     half = stats.t.ppf(0.975, 4) * 0.2
     for bar, mean in zip(bars, (0.4, 1.3), strict=True):
         expected = [np.polyval(at, mean - half), np.polyval(at, mean + half)]
