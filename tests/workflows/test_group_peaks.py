@@ -55,7 +55,7 @@ def test_forest_numbers_are_metafors(out: Path) -> None:
     for number in (REML["effect"], REML["tau2"], REML["Q"], REML["I2"]):
         assert np.isclose(words, number, rtol=5e-6, atol=0).any(), number
     # where tau2 is small because the voxel was chosen, an interval for new effects says nothing: the maps have it
-    assert "redict" not in part.split("<table")[0]
+    assert "prediction" not in part.split("<table")[0].lower()
     left = [one["effect"] for one in REML["without"]]
     for number in (*PINNED["y"], *np.sqrt(PINNED["v"]), *REML["weight"], *left):
         assert np.isclose(table, number, rtol=2e-5, atol=0).any(), number
