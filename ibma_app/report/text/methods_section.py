@@ -5,18 +5,18 @@ as Markdown.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ibma_app.core.block import MIN_COVERAGE
 from ibma_app.core.design import Design
 from ibma_app.core.methods import Citation
-from ibma_app.core.results import INTERPOLATED, EstimatorResult, Results
+from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.core.statmap import Publication
 from ibma_app.images.spaces import is_mni, masked_to_mni152
 from ibma_app.report.html import format_number
+from ibma_app.report.text.grids import grid_sentence, interpolation_sentence
 from ibma_app.report.text.significance import and_, decision_paragraph
 from ibma_app.report.text.tests import describe_test
 
@@ -253,8 +253,8 @@ def _coverage_paragraph(results: Results) -> str:
         text,
         _share_sentence(results),
         _mask_sentence(results),
-        _grid_sentence(results.settings),
-        _interpolation_sentence(results),
+        grid_sentence(results.settings),
+        interpolation_sentence(results),
     )
     return " ".join(part for part in parts if part)
 
@@ -286,33 +286,6 @@ def _mask_sentence(results: Results) -> str:
     if mask == "template":
         return f"The analysis was restricted to TemplateFlow's brain mask of {space_of(results)}."
     return f"The analysis was restricted to the mask {Path(str(mask)).name}."
-
-
-def _grid_sentence(settings: Mapping[str, Any]) -> str:
-    """State resampling to a named grid, and smoothing."""
-    grid, text = settings.get("grid", "common"), ""
-    if grid == "mni2mm":
-        text = "Maps on other grids were resampled linearly to nilearn's MNI152 2 mm grid."
-    elif grid not in ("common", None, ""):
-        text = f"Maps on other grids were resampled linearly to that of {Path(str(grid)).name}."
-    smoothing = settings.get("smoothing")
-    if smoothing:
-        kernel = f"a Gaussian kernel of {format_number(smoothing)} mm FWHM"
-        text += f"{' ' if text else ''}Effect maps were smoothed with {kernel}, each within the voxels that it covers."
-    return text
-
-
-def _interpolation_sentence(results: Results) -> str:
-    """Say what interpolation does to variances; empty where no variance was used of a map on another grid."""
-    used = any("variance" in result.estimator.needs for result in results.estimators)
-    count = sum(INTERPOLATED in row.derived for row in results.survey)
-    if not (used and count):
-        return ""
-    return (
-        f"Interpolation averages the noise of neighbouring voxels, and a variance map does not follow: the variance of "
-        f"the {count} {'map' if count == 1 else 'maps'} on other grids is about 0.63 to 0.88 of what is stated (noise "
-        "with a FWHM of 2 to 3 of their voxels), so that they have too little weight."
-    )
 
 
 def _design_paragraph(design: Design, level: str) -> str:
