@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate, Field, Null, Significance
 from ibma_app.core.grid import Grid
+from ibma_app.core.inference_facts import Fact, WarningFact
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,9 @@ class Estimator:
     the covariate that names the groups. "": there is none."""
     check: Callable[[Design, Mapping[str, str]], tuple[str, ...]] | None = None
     """Refuses tests that it cannot answer with these settings (DataError); returns warnings."""
+    remark: Callable[[Estimate, Mapping[str, str]], tuple[Fact | WarningFact, ...]] | None = None
+    """Returns what a fit shows that bears on its standard errors with these settings: values for sidecar and page, and
+    warnings."""
     far_tail: Callable[[Mapping[str, str]], str] | None = None
     """Returns a caveat on small p with these settings, for inferences that depend on them, or ""."""
     tau2_method: str | None = None

@@ -9,6 +9,7 @@ from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Estimate
+from ibma_app.core.inference_facts import Fact, WarningFact
 from ibma_app.core.labels import find_clash, group_label
 from ibma_app.core.methods import Citation, Estimator, Sentence, Setting
 from ibma_app.estimators.from_kernels import (
@@ -22,7 +23,7 @@ from ibma_app.estimators.from_kernels import (
 )
 from ibma_app.stats.mixed import fit_mixed
 from ibma_app.stats.mixed_dependent import fit_mixed_dependent
-from ibma_app.stats.tails import chi2_to_log10p
+from ibma_app.stats.tails import chi2_to_log10p, t_to_z
 from ibma_app.stats.tau2 import tau2_interval
 from ibma_app.stats.tau2_by_group import fit_by_group, group_rank
 
@@ -79,6 +80,9 @@ WORDS = (
 )
 
 FEW_MAPS = 10
+STRONG_Z = 3.2905  # two-sided p of 0.001
+FEW_STRONG = 20  # voxels: of fewer no share is told
+MOSTLY = 0.8  # of the voxels; without any heterogeneity it is six in ten
 FEW_OF_GROUP = 5
 MOST_DOF = 1e10  # SciPy's t has no infinite dof
 _FAR_TAIL = {
@@ -206,6 +210,51 @@ VIECHTBAUER_2005 = Citation(
 )
 
 
+def remark(estimate: Estimate, settings: Mapping[str, str]) -> tuple[Fact | WarningFact, ...]:
+    """Tell where maps differ less than their own variances allow: Knapp and Hartung's scale is below 1 there.
+
+    Without tau2 the scale is Q over its degrees of freedom: it makes standard
+    errors smaller than those of fixed effects, unless the test is ``adhoc``.
+    """
+    q, tau2, dof = estimate.q, estimate.tau2, estimate.dof
+    if settings["test"] not in ("knha", "adhoc") or q is None or tau2 is None or dof is None:
+        return ()
+    fitted = dof > 0
+    below = fitted & (tau2 <= 0) & (q < dof)
+    scale = np.where(below, q / np.where(fitted, dof, 1.0), 1.0)
+    tests = [test for test in estimate.tests.values() if test.statistic_name == "t" and test.statistic is not None]
+    strong = [fitted & test.estimable & (np.abs(test.z) > STRONG_Z) for test in tests]
+    share, where, words = float(below.sum() / max(1, fitted.sum())), below, "the voxels"
+    fact = Fact("ShareOfVoxelsWithQBelowDof", round(share, 6), "Voxels where Q is below its dof", "{:.1%}")
+    significant = np.logical_or.reduce([np.zeros(fitted.shape, dtype=bool), *strong])
+    if np.count_nonzero(significant) >= FEW_STRONG and float(below[significant].mean()) > share:
+        share, where, words = float(below[significant].mean()), below & significant, "the voxels with p below 0.001"
+    if share < MOSTLY:
+        return (fact,)
+    narrow = float(np.median(np.sqrt(scale[where])))
+    text = (
+        f"in {100 * share:.0f} % of {words} maps differ less than their own variances allow (Q below its degrees of "
+        "freedom, tau2 0). Are the variances too large, or the maps not independent?"
+    )
+    if settings["test"] == "adhoc":
+        more = (
+            f" Standard errors there are those of fixed effects (with knha they would be {narrow:.2f} times as large)."
+        )
+        return fact, WarningFact(text + more)
+    kept = sum(
+        int(np.count_nonzero(np.abs(t_to_z(test.statistic[at] * np.sqrt(scale[at]), dof[at])) > STRONG_Z))
+        for test, at in zip(tests, strong, strict=True)
+        if test.statistic is not None
+    )
+    found = sum(int(at.sum()) for at in strong)
+    more = (
+        f" Knapp and Hartung's scale makes standard errors and intervals there {narrow:.2f} times (median) those of "
+        f'fixed effects. test = "adhoc" never goes below them: of {found} voxels with p below '
+        f"0.001, {kept} would keep it."
+    )
+    return fact, WarningFact(text + more)
+
+
 def prediction_interval(effect: Floats, variance: Floats, tau2: Floats, dof: Floats) -> tuple[Floats, Floats]:
     """Return the 95 % interval of a new study's true effect (Higgins et al. 2009): t with ``dof``, z with inf.
 
@@ -310,6 +359,7 @@ def record(name: str, title: str, fit: Callable[..., Estimate], *citations: Cita
         variance_groups=variance_groups,
         if_groups_differ='tau2_by = "{column}"',
         check=check,
+        remark=remark,
         gives=("tau2", "q", "i2", "h2", "prediction"),
         settings=SETTINGS,
         tau2_method=name,

@@ -295,6 +295,8 @@ def _fit(
     log_dof(model, estimate)
     seen = look_at_residuals(stack, model, estimate, choice.every_inference, resources)
     common |= seen.sidecar
+    if seen.notes:
+        common["Warnings"] = [*common.get("Warnings", ()), *seen.notes]
     common |= sidecars.likely_same_samples(flags, [analysis.observations[row].unit_label for row in stack.kept])
     with open_writer(run.output, resources.threads) as writer:
         target = Target(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.estimate import Estimate
+from ibma_app.core.inference_facts import WarningFact
 from ibma_app.core.methods import Inference
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.residuals.checks import Spread, compare_groups, residual_skewness, written
@@ -78,6 +79,12 @@ def look_at_residuals(
         facts.append(("Skewness of residuals, mean over the mask", f"{mean:.2g}"))
         if abs(mean) > LARGEST_SKEWNESS:
             notes.append(_skewness_note(mean, model))
+    for fact in model.estimator.remark(estimate, model.settings) if model.estimator.remark else ():
+        if isinstance(fact, WarningFact):
+            notes.append(f"{model.estimator.name}: {fact.text}")
+        else:
+            sidecar |= fact.sidecar()
+            facts.append((fact.label, fact.words.format(fact.value)))
     return Residuals(tuple(notes), sidecar, tuple(facts), skewness)
 
 
