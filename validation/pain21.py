@@ -64,6 +64,40 @@ def named(out: Path) -> list[list[str]]:
     return sidecar.get("LikelySameSample", [])
 
 
+def read_dependence(out: Path) -> dict[str, float]:
+    """Return what the sidecars say of the dependence of maps."""
+    path = next((out / "group").glob("*_desc-stouffer_stat-z_statmap.json"))
+    found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["Dependence"]
+    return found
+
+
+def draw(before: Path, after: Path, picture: Path) -> None:
+    """Draw what is significant in six axial slices: after in colours, before alone in grey."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    def read(out: Path, name: str) -> np.ndarray:
+        (path,) = (out / "group").glob(f"*_desc-stouffer_{name}.nii.gz")
+        return np.asarray(nib.load(path).dataobj, dtype=float)
+
+    once, kept = read(before, "corr-bonferroni_mask") > 0, read(after, "corr-bonferroni_mask") > 0
+    z, inside = read(after, "stat-z_statmap"), read(after, "stat-n_statmap") > 0
+    figure, axes = plt.subplots(1, 6, figsize=(9, 2))
+    for axis, at in zip(axes, np.linspace(0.25, 0.75, 6) * z.shape[2], strict=True):
+        k = int(at)
+        shade = np.where(inside[..., k], 0.93, 1.0)
+        shade = np.where(once[..., k] & ~kept[..., k], 0.6, shade)
+        rgb = np.repeat(shade[..., None], 3, axis=-1)
+        rgb[kept[..., k] & (z[..., k] > 0)] = (0.80, 0.25, 0.20)
+        rgb[kept[..., k] & (z[..., k] < 0)] = (0.20, 0.40, 0.75)
+        axis.imshow(rgb.swapaxes(0, 1), origin="lower", interpolation="nearest")
+        axis.axis("off")
+    figure.subplots_adjust(0, 0, 1, 1, 0.02, 0)
+    figure.savefig(picture, dpi=90)
+
+
 def read_z(maps: Path, out: Path) -> np.ndarray:
     """Read all studies' z where all cover, (K, V), as the program makes them of t."""
     (path,) = (out / "group").glob("*_desc-stouffer_stat-n_statmap.nii.gz")
@@ -183,8 +217,9 @@ ibma-app maps results-12 group --estimator stouffer stouffer-rfx --inference bon
     --exclude-study-label pain02 pain04 pain06 pain07 pain09 pain10 pain11 pain16 pain21
 ```
 
-The last two rows are no command yet, but arithmetic on the same z (`validation/pain21.py`): Stouffer's sum over the
-square root of the sum of all correlations, and a one-sample t test of 12 means.
+The last two rows are arithmetic on the same z (`validation/pain21.py`): Stouffer's sum over the square root of the sum
+of all correlations of residuals, corrected by -1/20 alone, and a one-sample t test of 12 means. The commands that know
+the samples are [below](#with-the-samples-named).
 
 - `stouffer` asks whether there is evidence anywhere, and as independent maps it finds {overstated:.0%} more voxels than
   their correlations allow.
@@ -206,6 +241,33 @@ ibma-app maps results-g group --units hedges-g --estimator ols --inference bonfe
 finds {free_ols:,} voxels without the column, and {robust_ols:,} with it ({robust_fdr:,} with `fdr`). The error is then
 estimated from 12 samples, some of which have four maps and some one, which leaves 8 degrees of freedom: for Bonferroni
 over a whole brain that is little.
+
+## With the samples named
+
+`--dependence cluster` estimates how the maps of each sample are correlated, and takes it into account; `--estimator
+multilevel` estimates a variance between samples and one between the maps of one, beside the sampling variances. Both
+read the column `cluster`, and with it the warning is silent:
+
+```bash
+ibma-app maps results-d group --estimator stouffer --dependence cluster --inference bonferroni --min-coverage 1
+ibma-app maps results-m group --units hedges-g --estimator reml multilevel --inference bonferroni fdr --min-coverage 1
+```
+
+| significant voxels | as if independent | with the samples |
+|---|---|---|
+| `stouffer`, Bonferroni | {all_stouffer:,} | {cluster_stouffer:,} |
+| Hedges' g, `reml` and `multilevel`, Bonferroni | {reml:,} | {multilevel:,} |
+| the same, FDR | {reml_fdr:,} | {multilevel_fdr:,} |
+
+The 21 maps amount to {effective:.1f} independent ones, and two of one sample correlate by up to {largest:.2f} (sidecar
+`Dependence`). These correlations are larger than those of the table above: the mean of all maps, which residuals are
+taken about, takes part of each sample's own error with it, and where four maps share a sample that is more than
+1/20 ([decision 0032](decisions/0032-dependence-of-maps.md)). `multilevel` speaks of other samples, not of these maps:
+that is why it finds less, and `stouffer` more.
+
+![Axial slices: what is significant as independent maps, and with the samples named](pain21-samples.png)
+
+Red and blue: significant (Bonferroni, .05) with the samples named. Grey: significant as independent maps only.
 """
 
 
@@ -232,6 +294,12 @@ def main() -> int:
         z = read_z(maps, scratch / "all")
         state_clusters(maps)
         run([maps, scratch / "robust", *standardised])
+        told = run([maps, scratch / "named", "group", "--estimator", "stouffer", "--dependence", "cluster", *same])
+        levels = ["--estimator", "reml", "multilevel", "--units", "hedges-g"]
+        run([maps, scratch / "levels", "group", *levels, *same])
+        dependence = read_dependence(scratch / "named")
+        if given.write:
+            draw(scratch / "all", scratch / "named", given.write.with_name("pain21-samples.png"))
         known, r = count_with_correlations(z)
         alarm = subjects_alarm(given.subjects.resolve(), scratch) if given.subjects else None
         numbers = {
@@ -241,6 +309,11 @@ def main() -> int:
             "robust_fdr": count(scratch / "robust", "ols", "fdr"), "robust_ols": count(scratch / "robust", "ols"),
             "all_stouffer": count(scratch / "all", "stouffer"), "all_rfx": count(scratch / "all", "stoufferRfx"),
             "one_stouffer": count(scratch / "one", "stouffer"), "one_rfx": count(scratch / "one", "stoufferRfx"),
+            "cluster_stouffer": count(scratch / "named", "stouffer"), "reml": count(scratch / "levels", "reml"),
+            "reml_fdr": count(scratch / "levels", "reml", "fdr"),
+            "multilevel": count(scratch / "levels", "multilevel"),
+            "multilevel_fdr": count(scratch / "levels", "multilevel", "fdr"),
+            "effective": dependence["EffectiveNumberOfMaps"], "largest": dependence["LargestCorrelation"],
         }  # fmt: skip
         found = named(scratch / "all"), named(scratch / "effect")
     wanted = [[f"pain{number:02d}" for number in group] for group in SAMPLES]
@@ -256,6 +329,9 @@ def main() -> int:
     broken = [] if ALIKE in said else ["the terminal names no studies"]
     broken += [] if found[1] == wanted else [f"named by effects: {found[1]}"]
     broken += [f"named by z: {group}" for group in found[0] if not any(set(group) <= set(own) for own in wanted)]
+    broken += ["samples that are named raise an alarm"] if ALIKE in told else []
+    broken += [] if numbers["cluster_stouffer"] < 0.7 * numbers["all_stouffer"] else ["dependence corrects nothing"]
+    broken += [] if numbers["multilevel_fdr"] < numbers["reml_fdr"] else ["two levels correct nothing"]
     broken += ["different people raise an alarm"] if alarm else []
     for claim in broken:
         sys.stderr.write(f"claim broken: {claim}\n")

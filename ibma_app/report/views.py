@@ -247,7 +247,7 @@ def _passed(maps: ResultMaps, first: InferenceNumbers | None, z: Floats) -> NDAr
 def _fit_pictures(maps: ResultMaps, results: Results, plan: SlicePlan, units: str) -> list[Picture]:
     """Coverage and heterogeneity: n, tau, I2."""
     inside, pictures = results.grid.mask, []
-    n, tau2, i2, icc = (maps.volume(kind) for kind in ("n", "tau2", "i2", "icc"))
+    n, tau2, i2, icc, omega2 = (maps.volume(kind) for kind in ("n", "tau2", "i2", "icc", "omega2"))
     if n is not None and inside.any():
         total = len(results.analysis.observations)
         text = f"Number of maps (of {total}) that cover each voxel. {NEUROLOGICAL}"
@@ -260,6 +260,7 @@ def _fit_pictures(maps: ResultMaps, results: Results, plan: SlicePlan, units: st
             break
         tau = np.sqrt(np.maximum(values, 0.0))
         units_of = _plural(results) if icc is None else plural_of(noun_of(results.design.unit_name))
+        units_of = units_of if omega2 is None else results.design.cluster_plural
         whom = f"{units_of} ({of})" if of else units_of
         text = f"tau, the standard deviation of true effects between {whom}. {NEUROLOGICAL}"
         scale = positive_scale(tau[inside], _with_units("tau", units))
@@ -270,6 +271,11 @@ def _fit_pictures(maps: ResultMaps, results: Results, plan: SlicePlan, units: st
         text = f"Intraclass correlation (icc): the share of the variance that lies between {which}. {NEUROLOGICAL}"
         scale = positive_scale(icc[inside], "icc", high=1.0)
         pictures.append(with_ending(draw_mosaic(plan, icc, scale, text), "stat-icc_slices"))
+    if omega2 is not None and inside.any():
+        omega = np.sqrt(np.maximum(omega2, 0.0))
+        text = f"omega, the standard deviation of true effects within {results.design.cluster_plural}. {NEUROLOGICAL}"
+        scale = positive_scale(omega[inside], _with_units("omega", units))
+        pictures.append(with_ending(draw_mosaic(plan, omega, scale, text), "stat-omega_slices"))
     if i2 is not None and inside.any():
         text = f"I², the share of the variation that sampling error does not explain. {NEUROLOGICAL}"
         scale = positive_scale(i2[inside], "I² (%)", high=100.0)

@@ -110,6 +110,14 @@ def test_what_rests_on_too_few_clusters_is_refused():
     assert MULTILEVEL.check(mean(), {"errors": "model"}) == ()
 
 
+def test_few_clusters_are_warned_of_where_covariates_are_tested():
+    matrix = np.column_stack([np.ones(K), np.arange(K)])
+    design = design_of(matrix, Test("x", np.eye(2)[1:]))
+    (note,) = MULTILEVEL.check(design, {"errors": "model"})
+    assert "from 6 clusters: they are hardly known" in note
+    assert MULTILEVEL.check(mean(), {"errors": "model"}) == ()
+
+
 def test_robust_and_model_errors_agree_on_average():
     """Where the model holds both errors are estimates of one variance: their means over many voxels agree."""
     rng = np.random.default_rng(8)
