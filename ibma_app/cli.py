@@ -67,6 +67,21 @@ def import_main(argv: Sequence[str] | None = None) -> int:
     return _guard(run, "ibma-import", verbose=_asks_for_traceback(words))
 
 
+def publish_main(argv: Sequence[str] | None = None) -> int:
+    """Run ``ibma-publish``."""
+    words = list(sys.argv[1:] if argv is None else argv)
+
+    def run() -> int:
+        from ibma_app.workflows.options.parse_publish import parse_publish
+
+        options = parse_publish(words)
+        from ibma_app.workflows.publish import run_publish
+
+        return run_publish(options)
+
+    return _guard(run, "ibma-publish", verbose=_asks_for_traceback(words))
+
+
 def _asks_for_traceback(words: Sequence[str]) -> bool:
     flags = [word for word in words if word in ("-v", "-vv", "-vvv", "--verbose")]
     return any(word.startswith("-vv") for word in flags) or len(flags) > 1
