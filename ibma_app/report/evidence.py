@@ -171,6 +171,8 @@ def _forest_words(peaks: Sequence[PeakEvidence], result: EstimatorResult, *, mea
     told = (
         "their effects are overestimates" if of_effects else "their z lie further from 0 than new data would put them"
     )
+    if any(peak.tau2 is not None for peak in peaks):
+        told += ", and how much maps differ there (τ², I², Q) is underestimated"
     some = peaks[0].combined.variance is not None or any(row.variance is not None for row in maps)
     bounds = ", and no interval allows for that choice" if some else ""
     words.append(f"The voxels were chosen for being extreme: {told}{bounds}.")

@@ -87,7 +87,7 @@ def test_numbers_of_a_peak_are_on_the_page(tmp_path, group_results, n):
     name = f"study-{most.row + 1:02d}"
     assert f"Leaving out {name} changes most" in text
     assert text.count('class="picture plot forest"') == text.count('class="picture plot funnel"') == 1
-    assert "overestimates" in text
+    assert "overestimates, and how much maps differ there (τ², I², Q) is underestimated, and no interval allows" in text
 
 
 def test_squares_and_diamond_are_where_the_numbers_are():

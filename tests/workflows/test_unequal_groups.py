@@ -55,6 +55,11 @@ def test_groups_are_told_and_the_advice_helps(data: Path, tmp_path: Path, cli) -
     again = cli(data, tmp_path / "two", "group", *wanted, "--config-file", config)
     assert again.code == 0, again.stderr
     assert "differ" not in again.stderr
+    # what does not resample rests on degrees of freedom that do not allow for it
+    small = (*BETWEEN, "--estimator", "ols", "--inference", "bonferroni", "--config-file", config, "--no-report")
+    third = cli(data, tmp_path / "three", "group", *small)
+    assert third.code == 0, third.stderr
+    assert "where few maps vary most, small p are too small (bonferroni" in third.stderr
     content = sidecar(tmp_path / "two", "*_test-p_desc-reml_corr-maxStat_mask.json")
     assert content["Inference"]["Scheme"] == "sign flips of residuals"
     assert (content["Tau2By"], content["MapsByGroup"]) == ("group", {"control": 14, "patient": 6})

@@ -35,7 +35,7 @@ class Spread:
 
 
 def compare_groups(stack: Stack, model: Model) -> tuple[Spread, ...]:
-    """Compare the variances of groups that a model takes as equal.
+    """Compare the variances of groups of maps.
 
     Residual variances are geometric means over voxels, freed from the bias that
     the logarithm has with few degrees of freedom (of normal noise); tau2 are
@@ -50,11 +50,12 @@ def compare_groups(stack: Stack, model: Model) -> tuple[Spread, ...]:
     Returns
     -------
     tuple of Spread
-        One for each of the design's groupings, where two groups or more leave degrees of freedom; () where the model's
-        errors do not take them as equal.
+        One for each of the design's groupings, where two groups or more leave degrees of freedom; () where groups have
+        their own tau2, and where maps are clustered.
     """
     estimator, design = model.estimator, model.design
-    if not estimator.if_groups_differ or model.clusters is not None or model.variance_groups is not None:
+    clustered = model.clusters is not None and np.unique(model.clusters).size < len(design.matrix)
+    if not estimator.if_groups_differ or clustered or model.variance_groups is not None:
         return ()
     found = []
     for column, labels in design.groupings.items():
