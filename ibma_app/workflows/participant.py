@@ -21,7 +21,7 @@ from ibma_app.stream.prepare import Plan
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.stream.workers.dask_pool import DaskPool
 from ibma_app.stream.workers.resources import Resources
-from ibma_app.workflows.options.table import Options, file_or_word
+from ibma_app.workflows.options.table import OPTIONS, Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_participants
 from ibma_app.workflows.plan.choose_estimators import Choice
 from ibma_app.workflows.plan.find_inputs import gather
@@ -74,7 +74,8 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
     """Combine the runs of every participant; return the exit code."""
     gathered = gather(options)
     jobs = plan_participants(gathered.observations, options)
-    ignored = [dest for dest in GROUP_ONLY if getattr(options, dest) not in (None, 0.0, ("auto",), "1")]
+    defaults = {option.dest: option.default for option in OPTIONS}
+    ignored = [dest for dest in GROUP_ONLY if getattr(options, dest) != defaults[dest]]
     if ignored:
         flags = ", ".join(f"--{dest.replace('_', '-')}" for dest in ignored)
         log.warning(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from ibma_app.core.errors import DatasetError, Note, NothingSelectedError, UsageError, merge_notes
 from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.dataset.entities import fit_labels, long_name, order_entities, short_name
-from ibma_app.estimators import estimators_that, find_estimator
+from ibma_app.estimators import AUTO, estimators_that, find_estimator
 from ibma_app.images.spaces import is_mni
 from ibma_app.stream.convert import can_give
 from ibma_app.workflows.options.table import Options
@@ -248,7 +248,9 @@ def _refuse_duplicates(rows: Sequence[Observation], unit: str, apart: set[str]) 
 def _part_duplicates(one: Observation, other: Observation, rows: Sequence[Observation], unit: str) -> str:
     """Say what helps where two maps of one subject or study meet in an analysis."""
     differ = sorted(k for k in {*one.entities, *other.entities} if one.entities.get(k) != other.entities.get(k))
-    others = "Keep one with --bids-filter-file, or name what tells them apart in --formula (repeated measures)."
+    query = {kind: {key: one.entities.get(key) for key in differ} for kind in sorted(one.statmaps)}
+    others = f"Keep one with --bids-filter-file FILE, where FILE holds {json.dumps(query)}"
+    others += f", or name what tells them apart in --formula (repeated measures){_modelled(one, other, differ, unit)}."
     if set(differ) - PLACES - {"desc"}:
         others += _several(differ, rows, unit)
     has_variance = all("variance" in row.statmaps or {"effect", "t"} <= set(row.statmaps) for row in (one, other))
@@ -259,6 +261,16 @@ def _part_duplicates(one: Observation, other: Observation, rows: Sequence[Observ
             f"with the same OUTPUT_DIR. Or: {others[0].lower()}{others[1:]}"
         )
     return others
+
+
+def _modelled(one: Observation, other: Observation, differ: Sequence[str], unit: str) -> str:
+    """Write the options that model two maps as repeated measures, where one entity tells them apart."""
+    key = differ[0] if len(differ) == 1 else ""
+    levels = sorted(label for label in (one.entities.get(key), other.entities.get(key)) if label)
+    if key in PLACES or len(levels) < 2:
+        return ""
+    name, row = long_name(key), "study_id" if unit == "study" else "participant_id"
+    return f': --formula "1 + {name} + C({row})" --test "other={name}[T.{levels[1]}]" --estimator {AUTO["effect"]}'
 
 
 def _several(differ: Sequence[str], rows: Sequence[Observation], unit: str) -> str:

@@ -213,9 +213,21 @@ def _automatic(
     lacking = [f"{row.label} ({', '.join(sorted(row.statmaps))})" for row in rows if not can_give(row, "z")]
     raise DataError(
         f"No estimator fits what was shared: {problem or 'effects are not shared by all'}, and these give no z: "
-        f"{'; '.join(lacking)} (e.g. {analysis.observations[0].path}). Add t or z maps, or state one unit with "
-        "--units assume-same."
+        f"{'; '.join(lacking)}. {_what_fits(analysis, with_effect=with_effect)}"
     )
+
+
+def _what_fits(analysis: Analysis, *, with_effect: bool) -> str:
+    """Say what helps where neither the effects nor the z of all maps combine."""
+    if with_effect:
+        return "Add t or z maps, or state one unit with --units assume-same."
+    rows = analysis.observations
+    with_z = [row for row in rows if can_give(row, "z")]
+    without = [row.unit_label for row in rows if not can_give(row, "z")]
+    if len(with_z) < 2:
+        return "Add t or z maps, or effects, of those that have none."
+    flag = "study" if analysis.unit == "study" else "participant"
+    return f"Add t or z maps of these, or leave them out: --exclude-{flag}-label {' '.join(sorted(set(without)))}."
 
 
 def _unit_words(analysis: Analysis, options: Options) -> str:
@@ -259,14 +271,21 @@ def _check_maps(estimator: Estimator, analysis: Analysis, options: Options) -> N
     if "effect" in estimator.needs:
         problem = units_problem(analysis, options)
         if problem:
-            raise DataError(
-                f"--estimator {estimator.name} combines effects, but {problem}. Say --units assume-same if you know "
-                "that they share one unit, --units hedges-g for standardised effects, or use the Z family "
-                f"(--estimator {AUTO['z']})."
-            )
+            raise DataError(f"--estimator {estimator.name} combines effects, but {problem}. {_one_unit(analysis)}")
     for row in analysis.observations:
         for need in estimator.needs:
             _check_need(estimator, row, need, options)
+
+
+def _one_unit(analysis: Analysis) -> str:
+    """Say what can be done about effects in several units, with the kinds of map that there are."""
+    rows, ways = analysis.observations, ["Say --units assume-same if you know that they share one unit"]
+    sized = analysis.unit == "study" and all(row.sample_size is not None for row in rows)
+    if sized and all(can_give(row, "t") or can_give(row, "z") for row in rows):
+        ways.append("--units hedges-g for standardised effects")
+    if all(can_give(row, "z") for row in rows):
+        ways.append(f"or use the Z family (--estimator {AUTO['z']})")
+    return f"{', '.join(ways)}."
 
 
 def _check_need(estimator: Estimator, row: Observation, need: str, options: Options) -> None:
@@ -284,7 +303,9 @@ def _check_need(estimator: Estimator, row: Observation, need: str, options: Opti
         return
     has = ", ".join(sorted(row.statmaps))
     remedies = {
-        "effect": f"Use the Z family (--estimator {AUTO['z']}), or add stat-effect maps.",
+        "effect": f"Use the Z family (--estimator {AUTO['z']}), or add stat-effect maps."
+        if can_give(row, "z")
+        else "Add stat-effect maps.",
         "variance": "Add a stat-variance map (or stat-t, from which it is derived), or use --estimator "
         f"{AUTO['effect']}.",
         "z": "Add a stat-z map (or stat-t, or effect and variance).",
