@@ -67,12 +67,15 @@ def shorten(label: str, longest: int) -> str:
 
 
 def find_clash(labelled: Iterable[tuple[str, Named]]) -> tuple[str, Named, Named] | None:
-    """Find the first label that two different names have; None where each label has one name."""
-    taken: dict[str, Named] = {}
+    """Find the first label that two different names have; None where each label has one name.
+
+    Labels that differ in case alone are one: many file systems take their files for one.
+    """
+    taken: dict[str, tuple[str, Named]] = {}
     for label, name in labelled:
-        other = taken.setdefault(label, name)
+        first, other = taken.setdefault(label.casefold(), (label, name))
         if other != name:
-            return label, other, name
+            return first, other, name
     return None
 
 

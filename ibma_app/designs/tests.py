@@ -124,7 +124,7 @@ def merge_tests(*groups: Sequence[TestSpec] | Mapping[str, TestSpec]) -> Mapping
         label, other, spec = clash
         msg = (
             f"The tests {other.name!r} ({other.origin}) and {spec.name!r} ({spec.origin}) "
-            f"would both be called test-{label}. Rename one."
+            f"would both be called test-{label} (upper and lower case tell no files apart). Rename one."
         )
         raise UsageError(msg)
     return dict(labelled)
@@ -172,7 +172,7 @@ def default_tests(columns: Sequence[str], nuisance: Sequence[str], tail: str) ->
     clash = find_clash(labelled)
     if clash:
         label, one, other = clash
-        msg = f"The columns {one!r} and {other!r} would both be called test-{label}."
+        msg = f"The columns {one!r} and {other!r} would both be called test-{label} (upper and lower case are one)."
         raise DataError(f"{msg} Name the tests with --test NAME=EXPR.")
     if unnamed := [column for label, column in labelled if not label]:
         msg = f"The column {unnamed[0]!r} has no letter or digit to name its test by."

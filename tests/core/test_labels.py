@@ -100,5 +100,6 @@ def test_long_labels_are_cut_and_stay_apart():
 
 def test_one_label_with_two_names_is_found():
     assert find_clash([("Smith2019", "Smith 2019"), ("b", "b"), ("Smith2019", "Smith 2019")]) is None
+    assert find_clash([("Smith", "Smith"), ("lee", "lee"), ("smith", "smith")]) == ("Smith", "Smith", "smith")
     names = ("Smith 2019", "Lee", "Smith-2019")
     assert find_clash([(make_label(name), name) for name in names]) == ("Smith2019", "Smith 2019", "Smith-2019")

@@ -86,7 +86,7 @@ def place(studies: Sequence[Study], options: ImportOptions) -> list[Placed]:
     _refuse_shared_labels(every)
     placed: dict[str, Placed] = {}
     for one in every:
-        twin = placed.setdefault(one.stem, one)
+        twin = placed.setdefault(one.stem.casefold(), one)
         if set(twin.contrast.sources) != set(one.contrast.sources):
             raise DatasetError(_explain_twins(twin, one))
     _warn_of_shared_contrasts(tuple(placed.values()), chosen_labels={label for label in chosen.values() if label})
@@ -140,15 +140,15 @@ def _number_twins(candidates: Sequence[_Candidate], chosen: Mapping[int, str | N
     for one in candidates:
         if chosen[id(one)] is None:
             owner = tuple(sorted(one.contrast.entities.items()))
-            twins[id(one.study), owner, one.contrast.space, one.contrast.name].append(one)
+            twins[id(one.study), owner, one.contrast.space, one.contrast.name.casefold()].append(one)
     for same in twins.values():
         if len({frozenset(one.contrast.sources) for one in same}) < 2:
             continue
-        label = contrast_label(same[0].contrast.name)
-        labels |= {id(one): f"{label}{one.number}" for one in same}
+        labels |= {id(one): f"{contrast_label(one.contrast.name)}{one.number}" for one in same}
+        called = dict.fromkeys(repr(one.contrast.name) for one in same)
         log.warning(
-            "%s: %d contrasts are called %r; their labels get their numbers: %s. Give others by --contrast %s=LABEL.",
-            same[0].study.source, len(same), same[0].contrast.name,
+            "%s: %d contrasts are called %s; their labels get their numbers: %s. Give others by --contrast %s=LABEL.",
+            same[0].study.source, len(same), " and ".join(called) + (" (case aside)" if len(called) > 1 else ""),
             ", ".join(str(labels[id(one)]) for one in same), same[0].number,
         )  # fmt: skip
     return labels
@@ -190,7 +190,8 @@ def _place_one(study: Study, contrast: ImportedContrast, label: str | None, opti
 
 def _explain_twins(one: Placed, other: Placed) -> str:
     """Write the message about two contrasts that would have one name."""
-    text = f"Two contrasts would be named {one.stem}: {one.contrast.name!r} ({one.source}) and "
+    case = "" if one.stem == other.stem else f" and {other.stem}, which differ in case alone"
+    text = f"Two contrasts would be named {one.stem}{case}: {one.contrast.name!r} ({one.source}) and "
     text += f"{other.contrast.name!r} ({other.source}). "
     if one.source != other.source and "sub" in one.entities:
         return f"{text}Import runs and sessions one by one, each with its --run N or --session-label L."
@@ -212,7 +213,8 @@ def _refuse_shared_labels(placed: Sequence[Placed]) -> None:
         label, name, other = clash
         raise DatasetError(
             f"{name!r} and {other!r} would both be {label}. Write them alike if they are one, else rename one (letters "
-            f"and digits must differ), or import one at a time with {OWNERS[label.partition('-')[0]]} LABEL."
+            "and digits must differ, by more than their case), or import one at a time with "
+            f"{OWNERS[label.partition('-')[0]]} LABEL."
         )
 
 
@@ -243,17 +245,33 @@ def refuse_other_names(placed: Sequence[Placed], options: ImportOptions) -> None
     ours = [[locate_source(source, options.output_dir) for source in one.contrast.sources] for one in placed]
     read: dict[Path, dict[str, dict[str, Any]]] = {}
     for one in placed:
+        _refuse_other_case(options.output_dir, one.folder)
         folder = options.output_dir / one.folder
         if folder not in read:
             read[folder] = {path.name: _read_sidecar(path) for path in sorted(folder.glob("*_statmap.json"))}
         others = (sidecar for sidecar in read[folder].values() if sidecar.get("Sources") not in ours)
         _refuse_other_owner(one, others, options)
         for name, earlier in read[folder].items():
-            if name.startswith(f"{one.stem}_stat-") and _is_other_contrast(one, earlier, options.output_dir):
+            if name.casefold().startswith(f"{one.stem}_stat-".casefold()) and _is_other_contrast(
+                one, earlier, options.output_dir
+            ):
                 raise DatasetError(
-                    f"{folder / name}: another contrast has this name already, {earlier['ContrastName']!r}, and "
+                    f"{folder / name}: another contrast has this name (case aside) already, "
+                    f"{earlier['ContrastName']!r}, and "
                     f"{one.contrast.name!r} would replace it. Give it a label: --contrast {one.contrast.name!r}=LABEL, "
                     "or remove the earlier maps."
+                )
+
+
+def _refuse_other_case(root: Path, folder: Path) -> None:
+    """Refuse a folder whose name differs from an earlier one's in case alone: many file systems take them for one."""
+    for part in (folder, *folder.parents[:-1]):
+        parent = root / part.parent
+        for there in parent.iterdir() if parent.is_dir() else ():
+            if there.name != part.name and there.name.casefold() == part.name.casefold():
+                raise DatasetError(
+                    f"{there} is there already, and {part} differs from it in case alone: many file systems take the two "
+                    "for one. Write the label as it is there, or choose another."
                 )
 
 

@@ -50,6 +50,7 @@ def plan_participants(observations: Sequence[Observation], options: Options) -> 
         words = tuple(map(long_name, over))
         analysis = Analysis("participant", "run", entities, tuple(rows), words, _sidecar_notes(rows))
         jobs[entities["sub"]].append(_fit_name(analysis, ROOM["participant"]))
+    _refuse_collisions([one for analyses in jobs.values() for one in analyses])
     for text in tell_participant_splits([one for analyses in jobs.values() for one in analyses], over):
         log.warning("%s", text)
     return {label: tuple(jobs[label]) for label in sorted(jobs)}
@@ -289,10 +290,14 @@ def _several(differ: Sequence[str], rows: Sequence[Observation], unit: str) -> s
 
 
 def _refuse_collisions(analyses: Sequence[Analysis]) -> None:
+    """Refuse names that are one, or differ in case alone, which many file systems take for one."""
     names: dict[str, Analysis] = {}
     for analysis in analyses:
-        if analysis.name in names:
-            first, second = names[analysis.name].observations[0], analysis.observations[0]
+        name = analysis.name.casefold()
+        if name in names and names[name].name != analysis.name:
+            raise DatasetError(_explain_case(names[name], analysis))
+        if name in names:
+            first, second = names[name].observations[0], analysis.observations[0]
             differs = [
                 k for k, v in first.entities.items() if second.entities.get(k) != v and k not in ("sub", "study")
             ]
@@ -301,4 +306,21 @@ def _refuse_collisions(analyses: Sequence[Analysis]) -> None:
                 f"Two analyses would be written under one name ({analysis.name}): of {first.path} and of "
                 f"{second.path}. Choose one with --bids-filter-file FILE, where FILE holds {json.dumps(query)}."
             )
-        names[analysis.name] = analysis
+        names[name] = analysis
+
+
+_OPTIONS = {"sub": "--participant-label", "ses": "--session-label", "task": "--task-id", "contrast": "--contrast"}
+
+
+def _explain_case(one: Analysis, other: Analysis) -> str:
+    """Word the error about two names that differ in case alone, and what to do."""
+    apart = [key for key, label in one.entities.items() if other.entities.get(key) != label]
+    options = [_OPTIONS.get(key, "") for key in apart]
+    text = (
+        f"The results {one.name} and {other.name} have names that differ in case alone ({one.observations[0].path} and "
+        f"{other.observations[0].path}), and many file systems take these for one. Rename the maps of one"
+    )
+    if not all(options):
+        return f"{text}."
+    chosen = [" ".join(f"{_OPTIONS[key]} {which.entities[key]}" for key in apart) for which in (one, other)]
+    return f"{text}, or combine them apart, each with an OUTPUT_DIR of its own: {chosen[0]}, then {chosen[1]}."
