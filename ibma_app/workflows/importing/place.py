@@ -270,8 +270,8 @@ def _refuse_other_case(root: Path, folder: Path) -> None:
         for there in parent.iterdir() if parent.is_dir() else ():
             if there.name != part.name and there.name.casefold() == part.name.casefold():
                 raise DatasetError(
-                    f"{there} is there already, and {part} differs from it in case alone: many file systems take the two "
-                    "for one. Write the label as it is there, or choose another."
+                    f"{there} is there already, and {part} differs from it in case alone: many file systems take "
+                    "the two for one. Write the label as it is there, or choose another."
                 )
 
 
