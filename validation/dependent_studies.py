@@ -1,6 +1,6 @@
 """Studies in clusters where there is no effect: do multilevel models and stated dependence keep their levels?
 
-``python validation/dependent_studies.py [--voxels 20000] [--sets 150] [--resamples 200] [--write FILE]`` simulates
+``python validation/dependent_studies.py [--voxels 20000] [--sets 100] [--resamples 100] [--write FILE]`` simulates
 effects and variances of studies of which several share a sample, counts the voxels with p < .05, and the data sets of
 smooth noise in which a corrected method finds anything. FILE is docs/validation-dependent.md, of which it writes the
 part from its own heading on. It exits with 1 when a claim of the page fails.
@@ -39,7 +39,7 @@ from ibma_app.workflows.plan.measure_dependence import measure_dependence  # noq
 HEADING = "## Studies of one sample\n"
 EXACT = (0.044, 0.056)  # what 5 % of 20,000 voxels may come out as where the test is exact
 METHODS = ("bonferroni", "max-stat", "cluster-mass")
-SIDE = 6  # of the cube of smooth noise, in voxels
+SIDE = 5  # of the cube of smooth noise, in voxels
 
 
 @dataclass(frozen=True)
@@ -276,8 +276,8 @@ def main() -> int:
     """Measure, print or write the section, and check the claims."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--voxels", type=int, default=20_000)
-    parser.add_argument("--sets", type=int, default=150)
-    parser.add_argument("--resamples", type=int, default=200)
+    parser.add_argument("--sets", type=int, default=100)
+    parser.add_argument("--resamples", type=int, default=100)
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     tables, broken = {}, []

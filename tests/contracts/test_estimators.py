@@ -39,6 +39,9 @@ MEASURES = (
     "piupper",
     "tau2_lower",
     "tau2_upper",
+    "omega2",
+    "i2_between",
+    "i2_within",
 )
 
 

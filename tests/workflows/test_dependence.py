@@ -204,3 +204,18 @@ def test_flips_of_dependent_maps_are_those_of_whole_parts(clustered, tmp_path, c
     observed = np.abs(z.sum(axis=0))
     p = (known[:, None, None, None] >= observed * (1 - 1e-6)).mean(axis=0)
     np.testing.assert_allclose(10.0 ** -nib.load(path).get_fdata(), p, rtol=1e-4)
+
+
+def test_pages_say_how_maps_depend(clustered, tmp_path, cli):
+    root, _, _ = clustered
+    words = ("--units", "assume-same", "--mask", "data", "--grid", "common", "--inference", "fdr", "--atlas", "none")
+    ran = cli(root, tmp_path / "1", "group", *words, "--estimator", "stouffer", "--dependence", "cluster")
+    assert ran.code == 0, ran.stderr
+    (page,) = (tmp_path / "1").glob("group_*.html")
+    first = page.read_text()
+    assert "Sampling errors of maps of one cluster were taken as correlated" in first
+    assert "Independent maps they amount to" in first
+    page.unlink()
+    again = cli(root, tmp_path / "1", "group", "--reports-only")
+    assert again.code == 0, again.stderr
+    assert "maps amount to" in page.read_text()
