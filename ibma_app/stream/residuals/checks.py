@@ -51,7 +51,7 @@ def compare_groups(stack: Stack, model: Model) -> tuple[Spread, ...]:
     -------
     tuple of Spread
         One for each of the design's groupings, where two groups or more leave degrees of freedom; () where groups have
-        their own tau2, and where maps are clustered.
+        their own tau2, where maps are clustered, and where no voxel is covered by all of them.
     """
     estimator, design = model.estimator, model.design
     clustered = model.clusters is not None and np.unique(model.clusters).size < len(design.matrix)
@@ -64,19 +64,22 @@ def compare_groups(stack: Stack, model: Model) -> tuple[Spread, ...]:
         if len(rows) < 2 or min(dof.values()) < 2:
             continue
         compare = _tau2 if estimator.variance_groups is not None else _residual_variances
-        values, ratio = compare(stack, model, column, rows, dof)
+        compared = compare(stack, model, column, rows, dof)
+        if compared is None:
+            continue
         sizes = {label: int(own.sum()) for label, own in rows.items()}
         of = "tau2" if estimator.variance_groups is not None else "residuals"
-        found.append(Spread(column, of, values, sizes, ratio))
+        found.append(Spread(column, of, compared[0], sizes, compared[1]))
     return tuple(found)
 
 
 _Rows = Mapping[str, NDArray[np.bool_]]
-_Compared = tuple[dict[str, float], float]
+_Compared = tuple[dict[str, float], float] | None
+"""The variance of each group, and the ratio of the largest and the smallest; None: no voxel is covered by all maps."""
 
 
 def _sample(stack: Stack) -> Iterator[VoxelBlock]:
-    """Read blocks of voxels all over the mask; those that all maps cover are returned, if there are any."""
+    """Read blocks of voxels all over the mask, of which those that all maps cover are returned."""
     starts = np.unique(np.linspace(0, max(stack.n_voxels - AT_ONCE, 0), SAMPLED).astype(np.int64))
     for start in starts.tolist():
         block = stack.read(start, start + AT_ONCE)
@@ -104,7 +107,7 @@ def _residual_variances(stack: Stack, model: Model, column: str, rows: _Rows, do
         for label, square in squares.items():
             totals[label] += float(np.log(square[sound]).sum())
     if not count:
-        return dict.fromkeys(rows, 0.0), 1.0
+        return None
     bias = {label: special.digamma(0.5 * left) - np.log(0.5 * left) for label, left in dof.items()}
     found = {label: float(np.exp(total / count - bias[label])) for label, total in totals.items()}
     return found, max(found.values()) / min(found.values())
@@ -121,7 +124,7 @@ def _tau2(stack: Stack, model: Model, column: str, rows: _Rows, dof: Mapping[str
         typical += float((1.0 / (1.0 / np.asarray(block.variance)).mean(axis=0)).sum())
         count += block.covered.shape[1]
     if not count:
-        return dict.fromkeys(rows, 0.0), 1.0
+        return None
     found = {label: total / count for label, total in totals.items()}
     of_maps = [tau2 + typical / count for tau2 in found.values()]
     return found, max(of_maps) / min(of_maps)

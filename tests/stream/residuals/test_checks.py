@@ -56,6 +56,15 @@ def test_models_that_let_groups_differ_are_not_asked(stack_of):
     assert compare_groups(stack, Model(find_estimator("ols"), two_groups((2, 10)))) == ()  # one degree of freedom
 
 
+def test_partial_coverage(stack_of):
+    y = np.random.default_rng(7).normal(size=(12, V)) * np.repeat([2.0, 1.0], (4, 8))[:, None]
+    y[3, : V // 2] = np.nan
+    (found,) = compare_groups(stack_of(MASK, effect=y), Model(find_estimator("ols"), two_groups((4, 8))))
+    assert found.values == pytest.approx({"p": 4.0, "q": 1.0}, rel=0.06)
+    y[5, V // 2 :] = np.nan  # now no voxel has all maps
+    assert compare_groups(stack_of(MASK, effect=y), Model(find_estimator("ols"), two_groups((4, 8)))) == ()
+
+
 def one_mean(n_maps):
     return Design(np.ones((n_maps, 1)), ("intercept",), (Test("mean", np.ones((1, 1))),))
 
