@@ -256,7 +256,9 @@ def main() -> int:
     power, prediction = measure_power(given.voxels), measure_prediction(given.voxels)
     page = as_markdown(cells, given.voxels) + far_markdown(far, far_voxels) + more_markdown(power, prediction)
     if given.write:
-        given.write.write_text(page, encoding="utf-8")
+        found = given.write.read_text(encoding="utf-8") if given.write.exists() else ""
+        _, title, calibrated = found.partition("\n## Calibrated p\n")  # of validation/calibration.py
+        given.write.write_text(page + title + calibrated, encoding="utf-8")
     else:
         sys.stdout.write(page)
     broken: list[object] = [c for c in cells if c.test == "adhoc" and c.low > LIMIT]

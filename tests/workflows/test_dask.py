@@ -11,7 +11,19 @@ import pytest
 
 pytest.importorskip("distributed", reason="needs Dask: pip install 'ibma-app[dask]'")
 
-GROUP = ("--estimator", "ols", "reml", "--inference", "max-stat", "tfce", "fdr", "--permutations", "60")
+GROUP = (
+    "--estimator",
+    "ols",
+    "reml",
+    "fixed-effects",
+    "fisher",
+    "--inference",
+    "max-stat",
+    "tfce",
+    "fdr",
+    "--permutations",
+    "60",
+)
 PATHS = os.pathsep.join(filter(None, sys.path))
 
 

@@ -80,7 +80,7 @@ def stop_after(relabellings):
     return logged
 
 
-@pytest.mark.parametrize("estimator", ["ols", "reml"])
+@pytest.mark.parametrize("estimator", ["ols", "reml", "fixed-effects"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_it_goes_on_with_the_same_numbers(resample, open_run, at_once, logged, estimator, threads):
     whole = resample(estimator)
