@@ -1,8 +1,8 @@
 """Family-wise error of mixed models whose p are calibrated, and whose p are not: what the option is worth.
 
-``python validation/calibration.py [--sets 150] [--write docs/validation-mixed-models.md]`` simulates data sets without any
-effect: studies of 10 to 60 people with estimated variances, tau2 that differs over the voxels. Each is fitted with
-`reml` and Knapp and Hartung's test, and p are calibrated as `[inference] calibrate = true` does. It exits with 1 when an
+``python validation/calibration.py [--sets 150] [--write docs/validation-mixed-models.md]`` simulates data sets without
+any effect: studies of 10 to 60 people, estimated variances, tau2 that differs over the voxels. Each is fitted with
+`reml` and the test knha, and p are calibrated as `[inference] calibrate = true` does. It exits with 1 when an
 inference on calibrated p errs in more sets than its level says. With ``--write``, the section of the page is replaced.
 """
 
@@ -111,7 +111,8 @@ def as_markdown(counts: dict[tuple[int, str, bool], int], n_sets: int) -> str:
 PAGE = """{title}
 
 Made by `python validation/calibration.py --write docs/validation-mixed-models.md`. `[inference] calibrate = true` with
-`reml` and `test = "knha"`: {n_sets} data sets of {n_voxels} independent voxels for each number of studies K, studies as above, a third of the
+`reml` and `test = "knha"`: {n_sets} data sets of {n_voxels} independent voxels for each number of studies K, studies
+as above, a third of the
 voxels each without, with moderate and with large tau2. The share of sets in which something is found at {alpha}
 where nothing is, and its 95 % interval.
 
