@@ -43,7 +43,7 @@ LONG_NAMES = {
 LARGEST_TABLE = 64 * 2**20  # bytes
 
 Table = pd.DataFrame  # for packages that pass tables on and do not import pandas
-TABLE_PATH, ROW_NAMES, ABSENT = "path", "names", "absent"
+TABLE_PATH, ROW_NAMES, ABSENT, LABELS = "path", "names", "absent", "labels"
 """Keys of ``DataFrame.attrs``: the file that covariates come from, what rows are called, which it does not have."""
 
 
@@ -143,6 +143,7 @@ def collect_covariates(
         names = _names_of(observations, key, of_maps=ROW_KEYS in table.attrs)
         result.attrs[ROW_NAMES] = names
         result.attrs[ABSENT] = [name for name, known in zip(names, there, strict=True) if not known]
+        result.attrs[LABELS] = list(map(str, table.index))
     return result
 
 
@@ -193,8 +194,26 @@ def require_complete(
             rowless = [row for row in lacking if row in covariates.attrs.get(ABSENT, ())]
             text = f"The covariate {name!r} is missing for {_listed(lacking)} in {where}"
             text += f" ({_listed(rowless)}: no row)" if rowless else ""
-            remedy = "Complete it, or leave them out with --participant-label or --study-label."
+            units = [one.unit_label for one, gone in zip(observations, missing, strict=True) if gone]
+            flag = "study" if "study" in observations[0].entities else "participant"
+            spoilt = _lost_zeros(covariates.attrs.get(LABELS, ()), units)
+            remedy = spoilt or (
+                f"Complete it, or leave them out: --exclude-{flag}-label {' '.join(sorted(dict.fromkeys(units)))}."
+            )
             raise DataError(f"{text}. {remedy}")
+
+
+def _lost_zeros(labels: Sequence[str], units: Sequence[str]) -> str:
+    """Say where a spreadsheet made numbers of a table's labels (1 or 1.0 of 01); "" where none did."""
+
+    def number(label: str) -> str:
+        return label.removesuffix(".0").lstrip("0")
+
+    spoilt = [(label, unit) for unit in units for label in labels if label != unit and number(label) == number(unit)]
+    if not spoilt or not all(label.removesuffix(".0").isdecimal() for label, _ in spoilt):
+        return ""
+    label, unit = spoilt[0]
+    return f"It calls them {label} instead of {unit} and so on, as spreadsheets make numbers of labels: write {unit}."
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -218,7 +237,7 @@ def read_cells(path: Path) -> pd.DataFrame:
         msg = f"{path} is empty; a table needs a line of column names."
         raise DataError(msg) from error
     except (ValueError, pd.errors.ParserError) as error:
-        msg = f"{path} is not a tab-separated table in UTF-8: {str(error).strip()}."
+        msg = f"{path} is not a tab-separated table in UTF-8: {str(error).strip()}. Save it as text (UTF-8) with tabs."
         raise DataError(msg) from error
     table = cells.iloc[1:].reset_index(drop=True)
     table.columns = pd.Index([str(name).strip() for name in cells.iloc[0]])
