@@ -15,7 +15,8 @@ from typing import Any
 
 from ibma_app.core.errors import DataError
 
-LARGEST_TEXT = 16 * 2**20  # bytes of a sidecar, a table, a design
+LARGEST_TEXT = 16 * 2**20  # bytes of a table, a header
+LARGEST_JSON = 4 * 2**20  # bytes of a sidecar, a description; what it becomes takes twenty times as much
 DEEPEST = 64  # levels of JSON
 LONGEST_DOI = 300  # characters
 LONGEST_INTEGER = 18  # digits: more are no count of anything
@@ -72,7 +73,7 @@ def read_text(path: Path, limit: int = LARGEST_TEXT, errors: str = "strict") -> 
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_json(path: Path, limit: int = LARGEST_TEXT, *, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
+def read_json(path: Path, limit: int = LARGEST_JSON, *, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
     """Read a JSON file; see `parse_json`.
 
     Raises
@@ -117,16 +118,19 @@ def _float(text: str) -> float | str:
 
 
 def _writable(value: Any, levels: int) -> Any:
-    """Replace halves of surrogate pairs in all texts."""
+    """Replace halves of surrogate pairs in all texts, in place."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode() if _has_surrogates(value) else value
     if not isinstance(value, dict | list):
         return value
     if not levels:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep")
-    if isinstance(value, list):
-        return [_writable(one, levels - 1) for one in value]
-    return {_writable(key, 0): _writable(one, levels - 1) for key, one in value.items()}
+    if isinstance(value, dict) and any(map(_has_surrogates, value)):
+        value = {_writable(key, 0): one for key, one in value.items()}
+    for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(one, str | dict | list):
+            value[key] = _writable(one, levels - 1)
+    return value
 
 
 def _has_surrogates(text: str) -> bool:

@@ -40,7 +40,7 @@ LONG_NAMES = {
 }
 """Short key of an entity -> its long BIDS name, where they differ."""
 
-LARGEST_TABLE = 64 * 2**20  # bytes
+LARGEST_TABLE, MOST_COLUMNS = 64 * 2**20, 20_000  # bytes of a table; biobanks have some thousand columns
 
 Table = pd.DataFrame  # for packages that pass tables on and do not import pandas
 TABLE_PATH, ROW_NAMES, ABSENT, LABELS = "path", "names", "absent", "labels"
@@ -225,8 +225,10 @@ def read_cells(path: Path) -> pd.DataFrame:
     """Read every cell as text."""
     try:
         # the first line is read as cells: pandas would rename duplicate columns
-        text = io.StringIO(read_text(path, LARGEST_TABLE))
-        cells = pd.read_csv(text, sep="\t", dtype=str, keep_default_na=False, header=None)
+        text = read_text(path, LARGEST_TABLE)
+        if (count := text.partition("\n")[0].count("\t") + 1) > MOST_COLUMNS:
+            raise ValueError(f"it has {count} columns, more than {MOST_COLUMNS}")
+        cells = pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False, header=None)
     except FileNotFoundError as error:
         msg = f"The table {path} does not exist."
         raise InputError(msg) from error

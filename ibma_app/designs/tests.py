@@ -1,6 +1,7 @@
 """Tests as the user names them: read from the command line or a file, resolved against a design."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,8 +185,7 @@ def default_tests(columns: Sequence[str], nuisance: Sequence[str], tail: str) ->
 
 def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build a JSON object, refusing a key that comes twice (json keeps the last silently)."""
-    keys = [key for key, _ in pairs]
-    twins = sorted({key for key in keys if keys.count(key) > 1})
+    twins = sorted(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
     if twins:
         msg = f"it has {', '.join(map(repr, twins))} twice"
         raise ValueError(msg)

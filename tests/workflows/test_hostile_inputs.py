@@ -115,7 +115,7 @@ def test_a_hundred_megabytes_of_text(inputs: Any, tmp_path: Path, kind: str) -> 
     ran = one.run(tmp_path / "out")
     if kind == "sidecar":  # concerns its map alone
         assert ran.code == 0
-        assert f"{one.target}: not valid JSON (it has more than 16 MiB" in ran.stderr
+        assert f"{one.target}: not valid JSON (it has more than 4 MiB" in ran.stderr
     else:
         assert ran.code in (64, 65, 66, 74), ran.stderr
         assert one.target.name in ran.stderr

@@ -11,7 +11,7 @@ from ibma_app.core.statmap import Publication
 from ibma_app.importers.neurovault.images import image_number
 
 MAX_FILES = 20_000  # of a download
-MAX_JSON = 64 * 2**20  # bytes of a downloaded JSON file
+MAX_JSON = 16 * 2**20  # bytes of a downloaded JSON file
 
 
 def described(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ibma_app.core.errors import DataError
 from ibma_app.core.from_files import number_in, parse_json
 
-MAX_TURTLE = 8 * 2**20  # bytes; thousands of peaks take one or two MiB
+MAX_TURTLE = 4 * 2**20  # bytes; thousands of peaks take one or two MiB
 _AGAIN = "Export or download the pack again."
 
 _TERMS = {

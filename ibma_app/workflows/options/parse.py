@@ -32,6 +32,9 @@ SETTING_TABLES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {  # keys, and the
     "output": {"tau2_ci": (True, False)},
 }
 
+LARGEST_CONFIG = 2**20  # bytes
+MOST_PARTS = 500  # of a dotted key: tomllib takes the square of them
+
 
 class Parser(argparse.ArgumentParser):
     """argparse, but with our exit code and the closest option."""
@@ -178,7 +181,10 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Options stand at the top or, as our own logs write them, under ``[options]``.
     """
     try:
-        document = tomllib.loads(read_text(path))
+        text = read_text(path, LARGEST_CONFIG)
+        if any(line.partition("=")[0].count(".") > MOST_PARTS for line in text.split("\n")):
+            raise ValueError(f"a key has more than {MOST_PARTS} parts")
+        document = tomllib.loads(text)
     except OSError as error:
         raise InputError(f"The configuration file {path} cannot be read: {error.strerror or error}.") from None
     except (ValueError, RecursionError) as error:  # tomllib's own errors, and what Python says of 5,000 digits
