@@ -27,6 +27,9 @@ SPACE_SOURCE = "SpaceSource"
 """Key of the metadata of maps whose space only the command line tells."""
 
 _EXTENSIONS = (".nii", ".nii.gz")
+NOT_UNASKED = ("corr", "algorithm")
+"""Entities of maps that are selected only where the filter file names them: corrected maps of group results, and
+HALFpipe's tests of heterogeneity and of missing values, which are no test of the contrast."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,20 @@ class Query:
     def of_kind(self, kind: str) -> dict[str, Any]:
         """Return the query of a kind: that of the filter file, completed by the defaults.
 
-        Corrected maps of group results (``corr-``) are selected only when the
-        filter file names them. Where it tells a kind by ``desc`` or another
+        Those of `NOT_UNASKED` are selected only when the filter file names
+        them. Where it tells a kind by ``desc`` or another
         suffix, names need no ``stat``.
         """
         asked = self.filters.get(kind, {})
         by_name = _is_label(asked.get("desc")) or asked.get("suffix", "statmap") != "statmap"
         stat = [kind, None] if by_name else kind
-        return {"suffix": "statmap", "extension": list(_EXTENSIONS), "stat": stat, "corr": None, **asked}
+        return {
+            "suffix": "statmap",
+            "extension": list(_EXTENSIONS),
+            "stat": stat,
+            **dict.fromkeys(NOT_UNASKED),
+            **asked,
+        }
 
     @property
     def kind_keys(self) -> frozenset[str]:
@@ -162,7 +171,7 @@ def explain_nothing(datasets: Sequence[Dataset], query: Query, exclude: Sequence
     keys = list(dict.fromkeys(key for one in queries.values() for key in one if key != "extension"))
     for index, key in enumerate(keys):
         by_kind = {kind: one[key] for kind, one in queries.items() if key in one}
-        if key == "corr" and not any(by_kind.values()):
+        if key in NOT_UNASKED and not any(by_kind.values()):
             continue
         steps.append((key, _describe(key, by_kind), _meets_some(queries, keys[: index + 1])))
     for key, labels in query.labels.items():
