@@ -39,7 +39,8 @@ Ints = NDArray[np.int64]
 TAU2, OMEGA2, Q, I2_BETWEEN, I2_WITHIN = range(5)
 _CLOSE = 1e-6  # last step, relative to the variances plus the smallest sampling variance: the error is its square
 _MOST = 200  # steps at one voxel; 6 are usual
-_TOTALS, _SHARES = (0.1, 0.6), (0.0, 0.5, 1.0)  # starts: parts of the effects' variance; the share between clusters
+_STARTS = ((0.0, 0.0), (0.1, 0.0), (0.1, 1.0), (0.6, 0.0), (0.6, 0.5), (0.6, 1.0))
+"""Parts of the effects' variance, and the share of it between clusters."""
 _ROUNDING = 1e-12  # of the likelihood
 _SAME = 1e-9  # relative difference of what two variances add to all contrasts, up to which they cannot be told apart
 
@@ -190,9 +191,9 @@ def _climb(
             length = min(length, -omega2 / to_omega)
         done = length == 1.0 and abs(to_tau) + abs(to_omega) <= _CLOSE * (tau2 + omega2 + smallest)
         while True:
-            new_tau, new_omega = max(tau2 + length * to_tau, 0.0), max(omega2 + length * to_omega, 0.0)
-            if length * to_tau == -tau2:
-                new_tau = 0.0
+            new_tau, new_omega = tau2 + length * to_tau, omega2 + length * to_omega
+            new_tau = new_tau if new_tau > _ROUNDING * tau2 else 0.0
+            new_omega = new_omega if new_omega > _ROUNDING * omega2 else 0.0
             new = _at(voxel, m, rank, free, new_tau, new_omega)
             if new.value <= point.value + _ROUNDING * (1.0 + abs(point.value)):
                 break
@@ -210,23 +211,16 @@ def _climb(
 def _start(voxel: Voxel, m: int, rank: int, free: Freedom, total: float) -> tuple[float, float]:
     """Return the likeliest of a few starts."""
     best, tau2, omega2 = np.inf, 0.0, 0.0
-    for i in range(len(_TOTALS) + 1):
-        for share in _SHARES:
-            if (
-                (i == 1 and share == 0.5)
-                or (share > 0.0 and not free.between)
-                or (share < 1.0 and not free.within)
-                or (i == 0 and share > 0.0)
-            ):
-                continue
-            size = 0.0 if i == 0 else _TOTALS[i - 1] * total
-            one, other = share * size, (1.0 - share) * size
-            if free.mean:
-                value = likelihood_of_mean(voxel.x[1], voxel.v, voxel.starts, m, one, other)
-            else:
-                value = likelihood(voxel, m, rank, one, other)
-            if value < best:
-                best, tau2, omega2 = value, one, other
+    for size, share in _STARTS:
+        if (share > 0.0 and not free.between) or (size > 0.0 and share < 1.0 and not free.within):
+            continue
+        one, other = share * size * total, (1.0 - share) * size * total
+        if free.mean:
+            value = likelihood_of_mean(voxel.x[1], voxel.v, voxel.starts, m, one, other)
+        else:
+            value = likelihood(voxel, m, rank, one, other)
+        if value < best:
+            best, tau2, omega2 = value, one, other
     return tau2, omega2
 
 
