@@ -15,6 +15,7 @@ from ibma_app.core.methods import InferenceSettings, Score
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.resampling.checkpoints import digest
 from ibma_app.stream.resampling.fast_flips import FastFlips, gather_sums
+from ibma_app.stream.resampling.fast_incomplete import FastIncomplete, takes_products
 from ibma_app.stream.resampling.fast_mixed import FastMixed, takes_scan
 from ibma_app.stream.resampling.fast_ols import FastLeastSquares, gather_residuals
 from ibma_app.stream.resampling.fast_sandwich import FastSandwich, gather_clusters
@@ -113,6 +114,8 @@ def _choose_resampler(
     scoring = open_scoring(np.flatnonzero(refitter.live))
     if refitter.n_live and takes_scan(model, scheme):
         return FastMixed(model, refitter, scoring)
+    if refitter.n_live and takes_products(model, scheme):
+        return FastIncomplete(refitter, scoring)
     return Refit(refitter, scoring)
 
 
