@@ -114,6 +114,12 @@ FILES = {
         "maps/study-*/*_stat-t_statmap.nii.gz",
         "results-moderator/group/*test-stronger*",
     ),
+    "quickstart-longitudinal.md": (
+        "results/group/*test-change_desc-randomIntercept_stat-F_*",
+        "results/group/*desc-randomIntercept_stat-icc_*",
+        "results-months/group/*test-faster*",
+        "results-robust/group/*test-change_desc-ols_stat-F_*",
+    ),
     "importing.md": ("results/group/*desc-stoufferRfx_stat-z_*", "results/group/*desc-reml_stat-tau2_*"),
     "pain21.md": ("results-g/group/*desc-ols_stat-effect_*", "results-12/group/*desc-stouffer_stat-z_*"),
 }

@@ -110,9 +110,9 @@ def observe(layout: Layout) -> list[Observation]:
     return rows
 
 
-def make_stack(layout: Layout, rng: np.random.Generator, side: int = SIDE) -> Stack:
-    """Draw maps of smooth noise off the image's edge; ``layout`` has ``rows()`` and ``draw(noise, rng)``."""
-    mask = np.zeros((side + 2 * BORDER,) * 3, dtype=bool)
+def make_stack(layout: Layout, rng: np.random.Generator) -> Stack:
+    """Draw maps of smooth noise off the image's edge."""
+    mask = np.zeros((SIDE + 2 * BORDER,) * 3, dtype=bool)
     mask[(slice(BORDER, -BORDER),) * 3] = True
     store, n_voxels = RowStore(), int(mask.sum())
     n_maps = len(layout.rows()[0])

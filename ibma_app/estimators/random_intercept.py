@@ -87,7 +87,7 @@ def _words_on_units(design: Design, units: NDArray[np.int64], between: int) -> l
     if between >= FEW_BETWEEN and count < FEW_UNITS and np.unique(sizes[sizes > 0]).size > 1:
         notes.append(
             f"random-intercept with {count} {plural_of(noun)}, not all with the same number of maps: degrees of "
-            "freedom are an approximation, and p is a little too small (up to 7 in 100 tests find at p < .05 what is "
+            "freedom are an approximation, and p is a little too small (up to 8 in 100 tests find at p < .05 what is "
             "not there). Inferences that resample do not rest on them."
         )
     if between < FEW_BETWEEN:

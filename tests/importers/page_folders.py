@@ -31,6 +31,18 @@ class Maker:
         (root / "participants.tsv").write_text("\n".join(rows) + "\n")
         return root
 
+    def visits(self, below: str, n: int = 10) -> None:
+        """Participants of two groups with up to three sessions, and visits.tsv with a row for each."""
+        root = self.subjects(below, contrasts=(), runs=False, n=n)
+        rows = ["participant_id\tsession\tmonths\tgroup"]
+        for sub in range(1, n + 1):
+            for session in (1, 2, 3)[: 2 if sub % 4 == 0 else 3]:
+                names = {"sub": f"{sub:02d}", "ses": str(session), "task": "faces", "contrast": "faces", "space": SPACE}
+                self.write(root, "effect", self.rng.normal(0.6, 1, (4, 5, 3)), **names)
+                months = 6 * (session - 1) + sub / 10
+                rows.append(f"sub-{sub:02d}\t{session}\t{months:.1f}\t{'patient' if sub % 2 else 'control'}")
+        (root / "visits.tsv").write_text("\n".join(rows) + "\n")
+
     def pair(self, root: Path, names: dict[str, str], sidecar: dict[str, Any]) -> None:
         """Effect and variance of one map, within the brain."""
         self.write(root, "effect", self.rng.normal(0.6, 1, (4, 5, 3)), metadata=sidecar, **names)
@@ -164,6 +176,7 @@ DATA: dict[str, Callable[[Maker], None]] = {
     "README.md": _readme,
     "usage.md": _usage,
     "quickstart-lab.md": _lab,
+    "quickstart-longitudinal.md": lambda make: make.visits("maps"),
     "quickstart-meta-analysis.md": _meta_analysis,
     "importing.md": _importing,
     "importing-afni.md": lambda make: make.afni_nifti("saccade.I_C.MNI.nii.gz"),

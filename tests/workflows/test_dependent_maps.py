@@ -144,6 +144,10 @@ def test_a_column_for_each_participant_is_answered_with_random_intercept(visits,
               "groups=C(group)[T.q]", "--no-report")  # fmt: skip
     assert ran.code == 65
     assert "Leave C(participant_id) out of --formula and ask for --estimator random-intercept" in ran.stderr
+    ran = cli(root, tmp_path / "1", "group", "--formula", "1 + C(session) + C(participant_id)", "--test",
+              "second=C(session)[T.2]", "--estimator", "random-intercept", "--no-report")  # fmt: skip
+    assert ran.code == 65
+    assert ran.stderr.count("Leave C(participant_id) out") == 1
     ran = cli(root, tmp_path / "2", "group", "--formula", "1 + C(session)*C(group)", "--test", "groups=C(group)[T.q]",
               "--estimator", "random-intercept", "--no-report")  # fmt: skip
     assert ran.code == 0, ran.stderr

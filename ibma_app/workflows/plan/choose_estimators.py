@@ -95,7 +95,8 @@ def _choice(estimator: Estimator, reason: str, analysis: Analysis, options: Opti
         try:
             notes += estimator.check(design, chosen)
         except DataError as error:
-            advice = modelled_advice(analysis) if design.nuisance and design.repeated else ""
+            other = design.nuisance and design.repeated and not estimator.models_clusters
+            advice = modelled_advice(analysis) if other else ""
             raise DataError(f"{error.message} {advice}".rstrip()) from error
     return Choice(estimator, chosen, reason, tuple(notes))
 
