@@ -206,6 +206,15 @@ def test_flips_of_dependent_maps_are_those_of_whole_parts(clustered, tmp_path, c
     np.testing.assert_allclose(10.0 ** -nib.load(path).get_fdata(), p, rtol=1e-4)
 
 
+def test_people_of_one_sample_are_counted_once(clustered, tmp_path, cli):
+    root, _, labels = clustered
+    rows = "\n".join(f"study-{number:02d}\ts{label}\t{20 + label}" for number, label in enumerate(labels))
+    (root / "studies.tsv").write_text(f"study_id\tcluster\tsample_size\n{rows}\n")
+    ran = cli(root, tmp_path / "1", "group", *WORDS, "--estimator", "stouffer", "--dependence", "cluster")
+    assert ran.code == 0, ran.stderr
+    assert sidecar(tmp_path / "1", "z", "stouffer")["SampleSize"] == 20 + 21 + 22 + 23 + 24
+
+
 def test_pages_say_how_maps_depend(clustered, tmp_path, cli):
     root, _, _ = clustered
     words = ("--units", "assume-same", "--mask", "data", "--grid", "common", "--inference", "fdr", "--atlas", "none")

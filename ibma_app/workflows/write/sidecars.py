@@ -108,7 +108,7 @@ def analysis_sidecar(
     if len(names) == 1:
         sidecar["ContrastName"] = names.pop()
     sidecar["Formula"] = design.formula
-    size = sample_size(analysis)
+    size = sample_size(analysis, design)
     if size is not None:
         sidecar["SampleSize"] = size
     if analysis.unit == "study":
@@ -145,17 +145,24 @@ def _spatial_reference(analysis: Analysis, survey: Sequence[MapSurvey]) -> str |
     return survey[0].uris[0]
 
 
-def sample_size(analysis: Analysis) -> float | int | None:
-    """Count the people behind a result: 1, the number of subjects, or the sum of the studies' sample sizes."""
+def sample_size(analysis: Analysis, design: Design) -> float | int | None:
+    """Count the people behind a result: 1, the number of subjects, or the sum of the studies' sample sizes.
+
+    Studies of one cluster share a sample: the largest of them counts.
+    """
     if analysis.level == "participant":
         return 1
     if analysis.unit == "subject":
         return len({observation.unit_label for observation in analysis.observations})
-    sizes = {o.unit_label: o.sample_size for o in analysis.observations}
-    known = [size for size in sizes.values() if size is not None]
+    sizes = [observation.sample_size for observation in analysis.observations]
+    known = [size for size in sizes if size is not None]
     if len(known) < len(sizes):
         return None
-    total = sum(known)
+    labels = [o.unit_label for o in analysis.observations] if design.clusters is None else design.clusters.tolist()
+    largest: dict[object, float] = {}
+    for label, size in zip(labels, known, strict=True):
+        largest[label] = max(size, largest.get(label, 0.0))
+    total = sum(largest.values())
     return int(total) if float(total).is_integer() else total
 
 
