@@ -98,3 +98,39 @@ def test_unknown_ones_are_one_warning_with_a_count(tmp_path, nilearn_folder, cli
     assert "3 maps: the degrees of freedom are unknown" in lines[0]
     assert "Likewise 9 maps: the degrees of freedom are unknown" in lines[1]
     assert sum("unknown" in text for text in sidecar(tmp_path / "out")["Warnings"]) == 1
+
+
+def test_assumed_ones_of_studies_are_one_warning_everywhere(tmp_path, write_statmap, describe_dataset, cli):
+    rng = np.random.default_rng(5)
+    root = describe_dataset(tmp_path / "in")
+    for study in range(7):
+        about = {"SampleSize": 20 + study % 2}
+        write_statmap(root, "t", rng.normal(size=SHAPE), study=f"s{study}", space="T1w", contrast="c", metadata=about)
+    words = ("--estimator", "stouffer", "--inference", "bonferroni", "--mask", "data")
+    ran = cli(root, tmp_path / "out", "group", *words)
+    assert ran.code == 0, ran.stderr
+    (line,) = [line for line in ran.stderr.splitlines() if "SampleSize - 1" in line]
+    assert "7 maps: degrees of freedom are taken from SampleSize - 1" in line
+    assert "(study-s0_contrast-c (19), study-s1_contrast-c (20), " in line
+    assert line.endswith("and 2 more)")
+    content = json.loads(next((tmp_path / "out" / "group").glob("*_stat-z_statmap.json")).read_text())
+    assert [text for text in content["Warnings"] if "SampleSize - 1" in text] == [line.removeprefix("warning: ")]
+    page = next((tmp_path / "out").glob("group_*.html")).read_text()
+    notes = page.split('id="notes"')[1].split("</section>")[0]
+    assert notes.count("SampleSize - 1") == 1
+
+
+def test_a_page_with_several_contrasts_says_each_kind_once(tmp_path, write_statmap, describe_dataset, cli):
+    rng = np.random.default_rng(5)
+    root = describe_dataset(tmp_path / "in")
+    for contrast in ("a", "b", "c"):
+        for run in ("1", "2"):
+            effect = rng.normal(size=SHAPE)
+            for kind, values in (("effect", effect), ("t", effect / rng.uniform(0.5, 1.5, size=SHAPE))):
+                write_statmap(root, kind, values, sub="01", run=run, contrast=contrast)
+    ran = cli(root, tmp_path / "out", "participant")
+    assert ran.code == 0, ran.stderr
+    assert sum("the degrees of freedom are unknown" in line for line in ran.stderr.splitlines()) == 1
+    notes = (tmp_path / "out" / "sub-01.html").read_text().split('id="notes"')[1].split("</section>")[0]
+    assert notes.count("the degrees of freedom are unknown") == 1
+    assert "6 maps: the degrees of freedom are unknown" in notes
