@@ -76,11 +76,13 @@ def test_a_dry_run_whose_table_nobody_sees_ends_well(shell, maps, tmp_path, redi
 @pytest.mark.parametrize(
     ("words", "code"), [(["nowhere", "out", "group"], 66), (["in", "out", "group", "--nonsense"], 64)]
 )
+@pytest.mark.slow
 @pytest.mark.parametrize("redirections", ["2>&-", pytest.param("2> /dev/full", marks=needs_full)])
 def test_an_error_that_cannot_be_printed_keeps_its_code(shell, words, code, redirections):
     assert shell("main", words, redirections).returncode == code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "redirections", ["<&- >&- 2>&-", "2>&1 | true", pytest.param("2> /dev/full", marks=needs_full)]
 )
