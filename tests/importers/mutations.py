@@ -1,5 +1,6 @@
 """Random changes of small valid files: odd numbers and words, cut and repeated pieces, other bytes."""
 
+import copy
 import json
 import re
 import zlib
@@ -76,7 +77,7 @@ def change_json(raw: bytes, rng: np.random.Generator) -> bytes:
             if not (isinstance(place[key], dict | list) and place[key]) or rng.random() < 0.2:
                 break
             place = place[key]
-        value = VALUES[rng.integers(len(VALUES))]
+        value = copy.deepcopy(VALUES[rng.integers(len(VALUES))])
         if isinstance(place, dict) and rng.random() < 0.15:
             place[str(value)[:50]] = place.pop(key)
         else:
