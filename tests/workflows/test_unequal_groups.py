@@ -93,7 +93,7 @@ def test_a_tau2_for_each_group(data: Path, tmp_path: Path, cli) -> None:
     assert content["Group"] == "patient"
     assert "of group patient" in content["Description"]
     page = next(out.glob("group_*.html")).read_text()
-    assert "Each group of group had a tau2 of its own" in page
+    assert "Each group of maps (by the column group) had a tau2 of its own" in page
     assert "Median tau², patient" in page or "Median tau² (unknown), patient" in page
     again = cli(data, out, "group", "--reports-only")
     assert again.code == 0, again.stderr
