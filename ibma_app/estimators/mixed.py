@@ -74,8 +74,8 @@ WORDS = (
     Sentence("Wald standard errors were tested with the normal distribution.", when={"test": "z"}),
     Sentence("The 95 % interval of tau2 is by the Q profile.", when={"tau2_ci": "yes"}),
     Sentence(
-        "Each group of maps (by the column {tau2_by}) had a tau2 of its own, estimated from its own maps by their rows of "
-        "the design.",
+        "Each group of maps (by the column {tau2_by}) had a tau2 of its own, estimated from its own maps by their rows "
+        "of the design.",
         unless={"tau2_by": ""},
     ),
 )
