@@ -18,6 +18,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # before numpy is imported
 
 import numpy as np  # noqa: E402
+from dependent_studies import HEADING  # noqa: E402
 from familywise_cells import ALPHA, IN_CELL, POOLED  # noqa: E402
 from repeated_layouts import BORDER, Noise, make_noise  # noqa: E402
 from repeated_measures import share_text  # noqa: E402
@@ -244,7 +245,9 @@ def main() -> int:
     hits = {cell: count_found(cell, given.sets, given.resamples) for cell in RESAMPLED}
     page = as_markdown(shares, hits, given)
     if given.write:
-        given.write.write_text(page, encoding="utf-8")
+        before = given.write.read_text(encoding="utf-8") if given.write.exists() else ""
+        _, heading, others = before.partition(HEADING)  # written by dependent_studies.py
+        given.write.write_text(page + (f"\n{heading}{others}" if heading else ""), encoding="utf-8")
     else:
         sys.stdout.write(page)
     broken = broken_claims(shares, hits, given.sets)

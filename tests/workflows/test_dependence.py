@@ -163,6 +163,17 @@ def test_one_map_twice_has_no_inverse(clustered, tmp_path, cli, write_statmap):
     assert ran.code == 0, ran.stderr
 
 
+def test_one_map_twice_is_shrunken_where_models_are_fitted(clustered, tmp_path, cli, write_statmap):
+    root, z, _ = clustered
+    write_statmap(root, "effect", 0.5 * z[0], study="99", contrast="x", space="MNI152NLin6Asym")
+    write_statmap(root, "variance", np.full(z[0].shape, 0.25), study="99", contrast="x", space="MNI152NLin6Asym")
+    ran = cli(root, tmp_path / "1", "group", *WORDS, "--estimator", "fixed-effects", "--dependence", "same-data")
+    assert ran.code == 0, ran.stderr
+    assert "some maps follow from others (the same map twice?), so that correlations are shrunken by 0.1%" in ran.stderr
+    assert sidecar(tmp_path / "1", "z", "fixedEffects")["Dependence"]["Shrinkage"] == pytest.approx(0.001, abs=2e-4)
+    assert np.isfinite(read(tmp_path / "1", "z", "fixedEffects")).all()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

@@ -13,7 +13,7 @@ from ibma_app.core.methods import Estimator
 from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.designs.map_pairs import correlate_pairs, read_map_pairs
 from ibma_app.estimators import estimators_that
-from ibma_app.stats.dependence import parts_of
+from ibma_app.stats.dependence import parts_of, shrink
 from ibma_app.stream.stack import Stack
 from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.plan.measure_dependence import measure_dependence
@@ -81,6 +81,13 @@ def settle_dependence(
     notes: tuple[str, ...] = ()
     if design.dependence.correlation is None:
         found, notes = measure_dependence(stack, design)
+        if found.source == "same-data" and "variance" in estimator.needs and found.correlation is not None:
+            kept, share = shrink(found.correlation)  # its inverse is needed
+            found = replace(found, correlation=kept, shrunk=share)
+            notes += () if share == 0.0 else (
+                f"{estimator.name} with --dependence same-data: some maps follow from others (the same map twice?), so "
+                f"that correlations are shrunken by {share:.1%}.",
+            )  # fmt: skip
         design = replace(design, dependence=found)
     if estimator.check is not None:
         known = {note.text for note in told}
