@@ -17,7 +17,9 @@ from ibma_app.core.errors import DataError
 
 LARGEST_TEXT = 16 * 2**20  # bytes of a table, a header
 LARGEST_JSON = 4 * 2**20  # bytes of a sidecar, a description; what it becomes takes twenty times as much
+LARGEST_TOML = 2**20  # bytes
 DEEPEST = 64  # levels of JSON
+MOST_PARTS = 500  # of a dotted key of TOML: Python's reader takes the square of them
 LONGEST_DOI = 300  # characters
 LONGEST_INTEGER = 18  # digits: more are no count of anything
 MOST_PEOPLE = 1e7
@@ -104,6 +106,25 @@ def parse_json(text: str, *, pairs: Callable[[list[tuple[str, Any]]], Any] = dic
     try:
         content = json.loads(text, parse_int=_integer, parse_float=_float, parse_constant=str, object_pairs_hook=pairs)
         return _writable(content, DEEPEST)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `read_text`; ValueError for what is no TOML too.
+    """
+    import tomllib
+
+    text = read_text(path, LARGEST_TOML)
+    if any(line.partition("=")[0].count(".") > MOST_PARTS for line in text.split("\n")):
+        raise ValueError(f"a key has more than {MOST_PARTS} parts")
+    try:
+        return tomllib.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

@@ -1,12 +1,12 @@
 """``about.toml``: what only the authors know of a result, written with blanks and read back."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ibma_app.core.errors import InputError, UsageError, did_you_mean
+from ibma_app.core.from_files import read_toml
 
 FILE = "about.toml"
 TEXTS = {
@@ -48,10 +48,10 @@ def read_about(path: Path | None) -> About:
     if path is None:
         return About()
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path)
     except OSError as error:
         raise InputError(f"--about {path} cannot be read: {error.strerror or error}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"--about {path} is not valid TOML: {error}.") from None
     return About(**{key: _value(key, value, path) for key, value in content.items()})
 

@@ -75,6 +75,18 @@ def test_only_regular_files_of_a_sensible_size_are_read(tmp_path):
     assert from_files.read_text(tmp_path / "latin", errors="replace") == "\ufffd\n"
 
 
+@pytest.mark.parametrize(
+    "text", ["a=" + "[" * 100_000, "a=" + "9" * 5000, "a." * 100_000 + "a=1", "a = \udcff", "a=1\na=2", "a", "a='\0'"],
+    ids=range(7),
+)  # fmt: skip
+def test_toml_of_all_kinds(tmp_path, text):
+    (tmp_path / "a.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=r"\S"):
+        from_files.read_toml(tmp_path / "a.toml")
+    (tmp_path / "a.toml").write_text("a.b = 1.5\n[c]\nd = ['x']\n")
+    assert from_files.read_toml(tmp_path / "a.toml") == {"a": {"b": 1.5}, "c": {"d": ["x"]}}
+
+
 def test_values_in_messages_are_short_and_plain():
     assert from_files.show("a\x1b[31m\0b") == repr("a\ufffd[31m\ufffdb")
     assert from_files.show(10**5000) == "a value without end"

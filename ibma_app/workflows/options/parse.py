@@ -4,13 +4,12 @@ import argparse
 import json
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ibma_app.core.errors import InputError, UsageError, did_you_mean
-from ibma_app.core.from_files import MOST_DOF, read_text
+from ibma_app.core.from_files import MOST_DOF, read_toml
 from ibma_app.core.system.standard_streams import write_out
 from ibma_app.estimators import AUTO, ESTIMATORS, find_estimator
 from ibma_app.inference import AUTO as AUTO_INFERENCE
@@ -31,9 +30,6 @@ SETTING_TABLES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {  # keys, and the
     "inputs": {"contrast": ()},
     "output": {"tau2_ci": (True, False)},
 }
-
-LARGEST_CONFIG = 2**20  # bytes
-MOST_PARTS = 500  # of a dotted key: tomllib takes the square of them
 
 
 class Parser(argparse.ArgumentParser):
@@ -181,13 +177,10 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Options stand at the top or, as our own logs write them, under ``[options]``.
     """
     try:
-        text = read_text(path, LARGEST_CONFIG)
-        if any(line.partition("=")[0].count(".") > MOST_PARTS for line in text.split("\n")):
-            raise ValueError(f"a key has more than {MOST_PARTS} parts")
-        document = tomllib.loads(text)
+        document = read_toml(path)
     except OSError as error:
         raise InputError(f"The configuration file {path} cannot be read: {error.strerror or error}.") from None
-    except (ValueError, RecursionError) as error:  # tomllib's own errors, and what Python says of 5,000 digits
+    except ValueError as error:
         hint = " Options beside tables of the same name stand under [options]." if "twice" in str(error) else ""
         raise UsageError(f"The configuration file {path} is not valid TOML: {error}.{hint}") from None
     options: dict[str, Any] = {}
