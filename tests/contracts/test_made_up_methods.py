@@ -299,7 +299,7 @@ def test_maps_are_those_that_the_estimator_gives(run):
 def test_tables_and_pictures_take_labels_from_the_record(run):
     ran = run("--estimator", "made-up-roots", "--inference", "made-up-bare", "made-up-cubes")
     table = next(ran.group.glob("*corr-madeUpBare_clusters.tsv")).read_text(encoding="utf-8").splitlines()
-    assert table[0].endswith("\tn_voxels\tregion\ttwice")
+    assert table[0].endswith("\tn_voxels\tregion\tcomposition\ttwice")
     size, twice = (float(table[1].split("\t")[table[0].split("\t").index(name)]) for name in ("n_voxels", "twice"))
     assert twice == 2 * size > 0
     assert ran.sidecar("corr-madeUpBare_clusters")["twice"] == {"Description": "Two times its size"}
@@ -330,7 +330,10 @@ def test_what_records_do_not_allow_is_refused_with_names_that_do(run):
 
 def test_smoothing_is_open_to_an_estimator_of_effects_alone(run):
     ran = run("--estimator", "made-up-median", "--inference", "made-up-sidak", "--smoothing", "6")
-    assert "Effect maps were smoothed with a Gaussian kernel of 6 mm FWHM." in ran.page
+    assert (
+        "Effect maps were smoothed with a Gaussian kernel of 6 mm FWHM, each within the voxels that it covers."
+        in ran.page
+    )
 
 
 def test_settings_of_the_configuration(run, tmp_path):

@@ -158,6 +158,8 @@ def test_z_to_t_inverts_t_to_z(dof):
 @pytest.mark.parametrize(("rows", "dof"), [(1.0, 0.8), (1.0, 7.0), (2.0, 3.3), (3.0, 12.0), (10.0, 500.0)])
 def test_z_to_f_inverts_f_to_z(rows, dof):
     z = np.array([-20.0, -3.0, -0.5, 0.0, 1e-3, 0.7, 2.0, 6.0, 19.99, 20.0, 25.0, 37.0])
+    if dof < 1:
+        z = z[z < 25]  # beyond, F is no number: the tail reaches 1e308 there
     f = z_to_f(z, rows, dof)
     assert (np.diff(f) > 0).all()
     # far below the median F is tiny, and z changes slowly with it

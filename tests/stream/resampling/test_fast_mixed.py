@@ -318,6 +318,6 @@ def test_other_designs_and_settings_take_the_general_path():
     assert not taken(estimator, origin, {})
     assert not taken(estimator, f_test, {})
     assert not taken(find_estimator("fixed-effects"), flips, {})
-    further = {**estimator.settings, "tau2_by": replace(estimator.settings["test"], choices=("", "group"))}
-    assert taken(replace(estimator, settings=further), flips, {"tau2_by": ""})
-    assert not taken(replace(estimator, settings=further), flips, {"tau2_by": "group"})
+    grouped = replace(flips, groupings={"group": ("a", "b") * (len(flips.matrix) // 2)})
+    assert taken(estimator, grouped, {"tau2_by": ""})
+    assert not taken(estimator, grouped, {"tau2_by": "group"})
