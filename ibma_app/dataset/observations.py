@@ -133,8 +133,12 @@ class _DofFinder:
         stated = self._stated(kinds)
         if stated is not None:
             return _Dof(stated, "sidecar")
-        designed = self.designs.dof(next(iter(kinds.values())).path)
+        path = next(iter(kinds.values())).path
+        designed = self.designs.dof(path)
         if designed is not None:
+            if self.default is not None and self.default != designed:
+                text = f"--dof {self.default:g} is not used: the design matrix beside the map says another number."
+                self.notes.append(Note(text, {path.name: f"{designed:g}"}))
             return _Dof(designed, "design")
         if self.default is not None:
             return _Dof(self.default, "--dof")

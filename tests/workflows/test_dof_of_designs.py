@@ -71,6 +71,16 @@ def test_it_is_the_number_that_a_sidecar_would_say(tmp_path, nilearn_folder, cli
         assert (tmp_path / "designs" / name).read_bytes() == (tmp_path / "sidecars" / name).read_bytes()
 
 
+def test_dof_of_the_command_line_does_not_replace_a_design_and_is_told(tmp_path, nilearn_folder, cli):
+    root = nilearn_folder()
+    for dof, told in ((36, False), (99, True)):
+        ran = cli(root, tmp_path / f"out{dof}", "participant", "--no-report", "--dof", dof)
+        assert ran.code == 0, ran.stderr
+        assert ("12 maps (36): --dof 99 is not used: the design matrix" in ran.stderr) == told
+    name = "sub-02/func/sub-02_task-a_contrast-aGtB_stat-z_statmap.nii.gz"
+    assert (tmp_path / "out36" / name).read_bytes() == (tmp_path / "out99" / name).read_bytes()
+
+
 def test_without_a_design_t_and_z_say_them(tmp_path, nilearn_folder, cli):
     root = nilearn_folder(rows=0)
     assert cli(root, tmp_path / "found", "participant", "--no-report").code == 0
