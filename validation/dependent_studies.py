@@ -248,8 +248,9 @@ The share of {voxels:,} independent voxels with p < .05, two-sided:
 
 `reml` takes all maps as independent. `multilevel` (t with as many dof as clusters less columns) is near 5 %, below it
 where there is no heterogeneity, and up to {worst} with 12 clusters, where the two variances are hardly known: its t
-does not know that they are estimates. With `errors = "sandwich"` Satterthwaite's dof do. Errors that are shared in a
-cluster go into tau2, as far as the model is concerned.
+does not know that they are estimates, and a warning says so. With `errors = "sandwich"` Satterthwaite's dof do, and for
+covariates of few clusters err on the safe side. Errors that are shared in a cluster go into tau2, as far as the model
+is concerned.
 
 ### Correlations that are stated or estimated
 

@@ -90,7 +90,7 @@ def _words_on_few(design: Design, settings: Mapping[str, str], count: int) -> tu
         return ()
     return (
         f"multilevel estimates its two variances from {count} {design.cluster_plural}: they are hardly known, and p of "
-        "covariates come out too small (7 % below .05 where nothing is there, with 12 clusters). errors = "
+        "covariates come out too small (over 6 % below .05 where nothing is there, with 12 clusters). errors = "
         '"sandwich" under [estimator.multilevel] errs on the safe side there.',
     )
 
