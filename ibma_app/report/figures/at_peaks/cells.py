@@ -114,7 +114,7 @@ def draw_scatter(peak: PeakEvidence, names: Sequence[str], quantity: str, design
     shapes, labels = shapes + more[0], labels + more[1]
     labels.append(Label(12.0, (UPPER + LOWER) / 2, quantity, "middle", "upright"))
     groups = [design.groups[row] if design.groups else "" for row in rows]
-    kinds = list(dict.fromkeys(sorted(groups)))
+    kinds = sorted(set(groups))
     marks = dict(zip(kinds, MARKS, strict=False)) if len(kinds) <= len(MARKS) else dict.fromkeys(kinds, MARKS[0])
     for row, at, value, group in zip(rows, x.tolist(), y.tolist(), groups, strict=True):
         place, title = (axis.at(at), heights.at(value)), names[row] if len(rows) <= NAMED else ""
