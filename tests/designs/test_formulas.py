@@ -1,5 +1,8 @@
 """Which variables a formula names, and what becomes of its columns."""
 
+import signal
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -95,3 +98,16 @@ def test_a_formula_that_expands_for_ever_is_ended(monkeypatch):
 )
 def test_the_formula_language_stays(formula):
     assert set(used_variables(formula, ("age", "g"))) <= {"age", "g"}
+
+
+def test_an_alarm_of_the_caller_stays():
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        used_variables("1 + center(age)", ("age",))
+        time.sleep(0.6)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+    assert rung == [1]
