@@ -16,9 +16,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from ibma_app.cli import publish_main
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-OURS = ("ibma-app", "ibma-import", "ibma-demo")
+OURS = ("ibma-app", "ibma-import", "ibma-publish", "ibma-demo")
 OTHERS = (
     "docker",
     "apptainer",
@@ -40,6 +42,7 @@ PARSED = {
     "apptainer": "needs an image: tests/packaging runs the lines with stand-ins, .ci/container with real engines",
     "python": "on_slurm.py needs a SLURM cluster",
     "ibma-import neurovault": "needs a network: tests/importers/neurovault runs it on a local server",
+    "ibma-publish --upload": "needs a network and an account: tests/publishing runs it on a local server",
 }
 """Commands that are parsed here instead of being run, and why."""
 
@@ -142,24 +145,30 @@ def _fit(words: Words, folder: Path, page: str) -> Words:
     return [*words, *more, *([] if "--permutations" in words else ["--permutations", "40"])]
 
 
-def _add_intensity(table: Path) -> None:
-    """Add the column that docs/quickstart-meta-analysis.md asks the reader to add."""
+def _add_column(table: Path, name: str, values: list[str]) -> None:
+    """Add the column that a page asks the reader to add."""
     head, *rows = table.read_text().splitlines()
-    table.write_text("\n".join([f"{head}\tintensity", *(f"{row}\t{40 + 7 * k}" for k, row in enumerate(rows))]) + "\n")
+    assert name not in head
+    assert len(rows) == len(values)
+    lines = [f"{head}\t{name}", *(f"{row}\t{value}" for row, value in zip(rows, values, strict=True))]
+    table.write_text("\n".join(lines) + "\n")
 
 
 def _is_parsed(words: Words) -> bool:
-    return words[0] in PARSED or " ".join(words[:2]) in PARSED
+    return any(name.split() == [word for word in words if word in name.split()] for name in PARSED)
 
 
 def _parse(words: Words) -> None:
     """Parse what is not run, by the program's own parser."""
     from ibma_app.workflows.options.parse import parse_demo, parse_options
     from ibma_app.workflows.options.parse_import import parse_import
+    from ibma_app.workflows.options.parse_publish import parse_publish
 
     program, *rest = words
     if program == "ibma-demo":
         assert parse_demo(rest)[0].name
+    elif program == "ibma-publish":
+        assert parse_publish(rest).upload
     elif program == "ibma-import":
         assert parse_import(rest).software == "neurovault"
     elif "/data" in rest:  # a container: what follows the image is the app's
@@ -181,15 +190,21 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path, cli, ibma_import, make
     make = folders.Maker(tmp_path, maker, describe_dataset, write_statmap)
     folders.DATA.get(page.name, folders.DATA["cluster.md"])(make)
     noted = note_commands(page, tmp_path)
+    programs = {"ibma-app": cli, "ibma-import": ibma_import, "ibma-publish": type(cli)(publish_main, tmp_path)}
+    if page.name == "publishing.md":
+        words = ("BIDS_DIR", "results", "group", "--estimator", "ols", "--inference", "fdr", "--no-report")
+        assert cli(*words, cwd=tmp_path).code == 0
     assert sum(words[0] in OURS for words in noted) >= sum(map(count_commands, scripts))
     for words in noted:
         if "results-moderator" in words:
-            _add_intensity(tmp_path / "maps" / "studies.tsv")
+            _add_column(tmp_path / "maps" / "studies.tsv", "intensity", [str(40 + 7 * k) for k in range(7)])
+        if "cluster" in words:
+            _add_column(tmp_path / "maps" / "studies.tsv", "cluster", [f"sample{number // 2}" for number in range(21)])
         if _is_parsed(words):
             _parse(words)
-        elif words[0] in ("ibma-app", "ibma-import"):
+        elif words[0] in programs:
             words = _fit(words, tmp_path, page.name) if words[0] == "ibma-app" else words
-            ran = (cli if words[0] == "ibma-app" else ibma_import)(*words[1:], cwd=tmp_path)
+            ran = programs[words[0]](*words[1:], cwd=tmp_path)
             assert ran.code == 0, f"{shlex.join(words)}\n{ran.stderr}"
     for pattern in FILES.get(page.name, ()):
         assert list(tmp_path.glob(pattern)), f"{pattern}: no such file"

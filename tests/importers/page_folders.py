@@ -106,9 +106,9 @@ class Maker:
         """maps.tsv with effect and standard error of each study."""
         rows = ["study_id\tpath\tkind\tcontrast\tsample_size\tdof"]
         affine = np.diag([4.0, 4, 4, 1])
-        affine[:3, 3] = -6
+        affine[:3, 3] = -14
         for name in names:
-            for kind, values in (("effect", self.rng.normal(0.6, 1, (4, 5, 3))), ("se", np.full((4, 5, 3), 0.7))):
+            for kind, values in (("effect", self.rng.normal(0.6, 1, (8, 8, 7))), ("se", np.full((8, 8, 7), 0.7))):
                 nib.Nifti1Image(values.astype(np.float32), affine).to_filename(self.root / f"{name}_{kind}.nii.gz")
                 rows.append(f"{name}\t{name}_{kind}.nii.gz\t{kind}\tpain > rest\t{sizes}\t{sizes - 1}")
         (self.root / "maps.tsv").write_text("\n".join(rows) + "\n")
@@ -168,6 +168,10 @@ def _nidm(make: Maker) -> None:
     make.group_results(nidm=("spm_example.nidm.zip", "two_contrasts.nidm.zip"))
 
 
+def _publishing(make: Maker) -> None:
+    make.subjects("BIDS_DIR", contrasts=("a",), runs=False)
+
+
 def _cluster(make: Maker) -> None:
     make.subjects("BIDS_DIR", contrasts=("a",), runs=True, n=2)
 
@@ -187,6 +191,7 @@ DATA: dict[str, Callable[[Maker], None]] = {
     "importing-table.md": lambda make: make.table(("pain04", "pain05", "pain06")),
     "pain21.md": _pain21,
     "cluster.md": _cluster,
+    "publishing.md": _publishing,
     "gallery.md": lambda make: None,
     "index.md": lambda make: None,
 }
