@@ -27,11 +27,14 @@ from null_maps import SIDE, TARGET, TAU2, Noise, design_of, draw_maps, make_stac
 from ibma_app.core.block import VoxelBlock  # noqa: E402
 from ibma_app.core.design import Design  # noqa: E402
 from ibma_app.core.estimate import Field, Null  # noqa: E402
+from ibma_app.core.grid import Grid  # noqa: E402
 from ibma_app.core.methods import Estimator, InferenceSettings  # noqa: E402
 from ibma_app.estimators import find_estimator  # noqa: E402
 from ibma_app.inference import find_inference  # noqa: E402
+from ibma_app.stats.calibration import calibrate  # noqa: E402
 from ibma_app.stats.tails import z_to_log10p  # noqa: E402
 from ibma_app.stream.estimate import Model, estimate_maps  # noqa: E402
+from ibma_app.stream.resampling.calibrate import calibrate_tests  # noqa: E402
 from ibma_app.stream.resampling.resample import score_resamples  # noqa: E402
 from ibma_app.stream.residuals.smoothness import estimate_smoothness  # noqa: E402
 from ibma_app.workflows.infer import make_field  # noqa: E402
@@ -54,19 +57,26 @@ def block_of(found: dict[str, np.ndarray]) -> VoxelBlock:
     return VoxelBlock(covered=covered, **values, **more)
 
 
+def fields_of(found: dict[str, np.ndarray], model: Model, seed: int, *, calibrated: bool = False) -> list[Field]:
+    """Fit data sets of independent voxels that lie side by side, and part them."""
+    fitted, tail = model.fit(block_of(found)).tests["test"], model.design.tests[0].tail
+    log10_p = np.where(fitted.estimable, z_to_log10p(fitted.z, tail), 0.0)
+    if calibrated:
+        line = Grid(np.eye(4), np.ones((fitted.z.size, 1, 1), dtype=bool))
+        stack = make_stack(found, kinds_of(model.estimator), line)
+        fact = calibrate_tests(stack, model, estimate_maps(stack, model), seed)["test"]
+        log10_p = calibrate(log10_p, fact.intercept, fact.slope)
+    sets = [slice(start, start + VOXELS) for start in range(0, fitted.z.size, VOXELS)]
+    return [Field(fitted.z[one], tail, fitted.estimable[one], TARGET.grid, log10_p[one]) for one in sets]
+
+
 def voxelwise(cell: Cell, design: Design, sets: int, first: int) -> np.ndarray:
     """Tell in which data sets of independent voxels each method that rests on p finds something, (M, sets)."""
-    rng = np.random.default_rng([first, *cell.title.encode()])
-    found = draw_maps(cell.maps, white(sets * VOXELS), rng, kinds_of(find_estimator(cell.estimator)))
-    fitted = find_estimator(cell.estimator).fit(block_of(found), design, **cell.settings).tests["test"]
-    tail = design.tests[0].tail
-    log10_p = np.where(fitted.estimable, z_to_log10p(fitted.z, tail), 0.0)
-    hits = np.zeros((len(VOXELWISE), sets), dtype=bool)
-    for number in range(sets):
-        there = slice(number * VOXELS, (number + 1) * VOXELS)
-        field = Field(fitted.z[there], tail, fitted.estimable[there], TARGET.grid, log10_p[there])
-        hits[:, number] = [find_inference(name).infer(field, None, SETTINGS).significant.any() for name in VOXELWISE]
-    return hits
+    rng, record = np.random.default_rng([first, *cell.title.encode()]), find_estimator(cell.estimator)
+    found = draw_maps(cell.maps, white(sets * VOXELS), rng, kinds_of(record))
+    fields = fields_of(found, Model(record, design, cell.settings), first)
+    methods = [find_inference(name) for name in VOXELWISE]
+    return np.array([[method.infer(one, None, SETTINGS).significant.any() for one in fields] for method in methods])
 
 
 def smoothed(cell: Cell, design: Design, number: int) -> list[bool]:
@@ -158,13 +168,13 @@ def find_voxelwise(finding: Finding, sets: int) -> np.ndarray:
     """Return the mean share of what `fdr` finds that is false, and of the active that it and `bonferroni` find."""
     model = Model(find_estimator(finding.estimator), design_of(finding.maps), finding.settings)
     active, rows = np.arange(VOXELS) < VOXELS // 10, []
-    for number in range(sets):
-        drawn = activated(finding, white(VOXELS), active, np.random.default_rng([number, finding.n]))
-        fitted = model.fit(block_of(drawn)).tests["test"]
-        log10_p = z_to_log10p(fitted.z, "two-sided")
-        field = Field(fitted.z, "two-sided", fitted.estimable, TARGET.grid, log10_p)
-        hit, sure = (find_inference(name).infer(field, None, SETTINGS).significant for name in ("fdr", "bonferroni"))
-        rows.append([np.mean(~active[hit]) if hit.any() else 0.0, hit[active].mean(), sure[active].mean()])
+    for first in range(0, sets, AT_ONCE):
+        count = min(AT_ONCE, sets - first)
+        rng = np.random.default_rng([first, finding.n])
+        drawn = activated(finding, white(count * VOXELS), np.tile(active, count), rng)
+        for field in fields_of(drawn, model, first, calibrated=finding.calibrated):
+            hit, sure = (find_inference(m).infer(field, None, SETTINGS).significant for m in ("fdr", "bonferroni"))
+            rows.append([np.mean(~active[hit]) if hit.any() else 0.0, hit[active].mean(), sure[active].mean()])
     return np.mean(rows, axis=0)
 
 
@@ -187,7 +197,7 @@ def find_smooth(finding: Finding, sets: int) -> np.ndarray:
 def measure_finding(finding: Finding, sets: int, cache: Cache) -> np.ndarray:
     """Return the false among those that `fdr` finds, and the power of `fdr`, `bonferroni` and `max-stat`."""
     found = cache.get(f"{finding.title}; voxelwise", partial(find_voxelwise, finding, sets))
-    if finding.n < FEWEST:
+    if finding.n < FEWEST or finding.calibrated:  # what resamples has no use for calibration
         return found
     return np.concatenate([found, cache.get(f"{finding.title}; smooth", partial(find_smooth, finding, sets))])
 
@@ -201,7 +211,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     sets = given.sets // 10 if given.quick else given.sets
-    some = max(sets // 4, AT_ONCE)
+    some = max(sets // 10, AT_ONCE)
     cache = Cache(given.cache, sets)
     null = {cell: measure_null(cell, sets, cache) for cell in CELLS}
     found = {one: measure_finding(one, some, cache) for one in FINDING}
