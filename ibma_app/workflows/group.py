@@ -203,7 +203,7 @@ def _combine(
     with stack_maps(analysis.observations, plan, run.resources, tests=len(design.tests), resampled=resampled) as stack:
         design, sign_notes = _upper_tail(design, stack, analysis)
         sizes = [analysis.observations[row].sample_size for row in stack.kept] if analysis.unit == "study" else None
-        similarity = compare_maps(stack, sizes, design.clusters, dependence_advice(analysis))
+        similarity = compare_maps(stack, sizes, design.clusters, dependence_advice(analysis, options))
         flags = similarity.flags if similarity else ()
         odd = (flag.text for flag in flags)
         texts = (*sign_notes, *_mask_notes(stack.grid), *odd)

@@ -239,3 +239,26 @@ def test_pages_say_how_maps_depend(clustered, tmp_path, cli):
     again = cli(root, tmp_path / "1", "group", "--reports-only")
     assert again.code == 0, again.stderr
     assert "maps amount to" in page.read_text()
+
+
+@pytest.mark.parametrize("units", [(), ("--units", "assume-same")])
+def test_advice_on_one_sample_works(clustered, tmp_path, cli, units):
+    """What the warning of studies that look like the same people says is done, word by word, and it is silent then."""
+    root, _, labels = clustered
+    (root / "studies.tsv").write_text(
+        "study_id\tsample_size\n" + "\n".join(f"study-{n:02d}\t{20 + label}" for n, label in enumerate(labels)) + "\n"
+    )
+    words = (*units, "--mask", "data", "--grid", "common", "--no-report", "--inference", "fdr")
+    first = cli(root, tmp_path / "1", "group", *words, "--estimator", "stouffer")
+    assert first.code == 0, first.stderr
+    assert "Studies look like the same people" in first.stderr
+    model = "--estimator multilevel" + ("" if units else " with --units hedges-g")
+    remedy = f"column cluster of studies.tsv and ask for {model}, or for --estimator stouffer --dependence cluster."
+    assert remedy in first.stderr
+    rows = "\n".join(f"study-{n:02d}\t{20 + label}\ts{label}" for n, label in enumerate(labels))
+    (root / "studies.tsv").write_text(f"study_id\tsample_size\tcluster\n{rows}\n")
+    for number, advice in enumerate((model.replace(" with", ""), "--estimator stouffer --dependence cluster")):
+        ran = cli(root, tmp_path / f"cured{number}", "group", *words, *advice.split())
+        assert ran.code == 0, ran.stderr
+        assert "look like the same people" not in ran.stderr
+        assert "as independent" not in ran.stderr

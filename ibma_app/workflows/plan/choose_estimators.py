@@ -90,7 +90,7 @@ def _choice(estimator: Estimator, reason: str, analysis: Analysis, options: Opti
     if estimator.caveat:
         notes.append(estimator.caveat)
     if design.dependent and not design.repeated and not estimator.takes_repeated and design.dependence is None:
-        notes.append(_independent_words(estimator, analysis, design))
+        notes.append(_independent_words(estimator, analysis, design, options))
     if estimator.check is not None:
         try:
             notes += estimator.check(design, chosen)
@@ -120,10 +120,22 @@ def modelled_advice(analysis: Analysis) -> str:
     return f"Leave {key} out of --formula and ask for --estimator {or_(able)}, which models what it stood for."
 
 
-def dependence_advice(analysis: Analysis) -> str:
+def dependence_advice(analysis: Analysis, options: Options) -> str:
     """Say what to ask for where maps of one sample are named by a column of clusters."""
     able = _able(analysis, lambda record: record.models_clusters and "variance" in record.needs)
-    return f"ask for {f'--estimator {or_(able)}, or for ' if able else ''}--dependence cluster"
+    (unitless, *_) = estimators_that(lambda record: record.takes_dependence and "z" in record.needs)
+    model = _with_units(able, analysis, options)
+    return f"ask for {f'{model}, or for ' if model else ''}--estimator {unitless} --dependence cluster"
+
+
+def _with_units(names: Sequence[str], analysis: Analysis, options: Options) -> str:
+    """Write estimators as options, with what effects of several units need besides; "" where nothing helps."""
+    if not names:
+        return ""
+    if units_problem(analysis, options) is None:
+        return f"--estimator {or_(names)}"
+    sizes = all(row.sample_size for row in analysis.observations)
+    return f"--estimator {or_(names)} with --units hedges-g" if sizes else ""
 
 
 def _tell_of_dependence(names: Iterable[str], analysis: Analysis, design: Design) -> None:
@@ -138,10 +150,11 @@ def _tell_of_dependence(names: Iterable[str], analysis: Analysis, design: Design
         )  # fmt: skip
 
 
-def _independent_words(estimator: Estimator, analysis: Analysis, design: Design) -> str:
+def _independent_words(estimator: Estimator, analysis: Analysis, design: Design, options: Options) -> str:
     """Warn that an estimator takes maps for independent that a column says depend on each other."""
     able = _able(analysis, lambda record: record.takes_repeated and not record.same_data)
-    advice = f" --estimator {or_(able)} takes them as dependent." if able else ""
+    words = _with_units(able, analysis, options)
+    advice = f" {words} takes them as dependent." if words else ""
     if estimator.takes_dependence:
         advice += f" So does {estimator.name} with --dependence cluster."
     return (
