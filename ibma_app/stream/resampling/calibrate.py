@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 REFITS = 25  # at least
 VALUES = 500_000  # simulated p of a test, at least: a small mask is refitted more often
 MOST_REFITS = 2_000
+AT_ONCE = 2**17  # values that are drawn at once: with many maps fewer voxels
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +96,10 @@ def calibrate_tests(
         tau2 = estimate.tau2_of(model.variance_groups, there)
         if tau2 is None:
             raise ValueError(f"{model.estimator.name} estimates no tau2.")
-        return _Tile(start, stack.read(start, start + size), tau2, tuple(found[there] for found in estimable))
+        block = stack.read(start, start + size)
+        if stack.samples is not None:  # variances of standardised effects are a formula's
+            block = replace(block, dof=None)
+        return _Tile(start, block, tau2, tuple(found[there] for found in estimable))
 
     def done(start: int, found: Integers) -> None:
         np.add(counts, found, out=counts)
@@ -114,8 +118,27 @@ def calibrate_tests(
 
 def _refit(shared: _Bootstrap, tile: _Tile) -> Integers:
     """Refit a tile; return how many p of each test reach each level, and how many there are, (C, levels + 1)."""
+    counts = np.zeros((len(shared.model.design.tests), LEVELS.size + 1), dtype=np.int64)
+    n_maps, n_voxels = tile.block.covered.shape
+    width = max(AT_ONCE // n_maps, 1)
+    for start in range(0, n_voxels, width):
+        there = slice(start, start + width)
+        estimable = tuple(found[there] for found in tile.estimable)
+        part = _Tile(tile.start + start, _cut(tile.block, there), tile.tau2[..., there], estimable)
+        _refit_part(shared, part, counts)
+    return counts
+
+
+def _cut(block: VoxelBlock, there: slice) -> VoxelBlock:
+    """Return some voxels of a block with effects and variances."""
+    dof = block.dof if block.dof is None or block.dof.shape[1] == 1 else block.dof[:, there]
+    effect, variance = np.asarray(block.effect)[:, there], np.asarray(block.variance)[:, there]
+    return VoxelBlock(covered=block.covered[:, there], effect=effect, variance=variance, dof=dof)
+
+
+def _refit_part(shared: _Bootstrap, tile: _Tile, counts: Integers) -> None:
+    """Refit some voxels of a tile, and add to the counts."""
     block, tests = tile.block, shared.model.design.tests
-    counts = np.zeros((len(tests), LEVELS.size + 1), dtype=np.int64)
     spread = np.sqrt(np.asarray(block.variance) + tile.tau2)
     for refit in range(shared.refits):
         numbers = np.random.Generator(np.random.Philox(key=np.array([shared.seed, refit], dtype=np.uint64),
@@ -128,7 +151,6 @@ def _refit(shared: _Bootstrap, tile: _Tile) -> Integers:
             log10_p = z_to_log10p(found.z[sound], test.tail)
             counts[row, :-1] += count_beyond(log10_p)
             counts[row, -1] += log10_p.size
-    return counts
 
 
 def _draw(block: VoxelBlock, numbers: np.random.Generator) -> Floats:

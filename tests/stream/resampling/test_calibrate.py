@@ -94,8 +94,10 @@ def test_each_test_of_a_design_has_its_own(stack_of, rng):
     assert found["mean"].slope != found["differ"].slope
 
 
-def test_tiles_of_another_size_draw_other_numbers_of_the_same_kind(stack, monkeypatch):
+def test_tiles_and_parts_of_another_size_draw_other_numbers_of_the_same_kind(stack, monkeypatch):
     usual = run(stack, model_of())
     monkeypatch.setattr(memory_plan, "BLOCK", 1024)
+    monkeypatch.setattr("ibma_app.stream.resampling.calibrate.AT_ONCE", 300 * K)
     other = run(stack, model_of())
+    assert other.n_values == usual.n_values
     assert other.slope == pytest.approx(usual.slope, abs=0.05)
