@@ -182,7 +182,27 @@ def explain_nothing(datasets: Sequence[Dataset], query: Query, exclude: Sequence
     rows = ("sub",) if query.level == "participant" else ("sub", "study")
     steps.append((rows[0], f"a {' or '.join(f'{row}-' for row in rows)} label", _has_entity(rows, None)))
     places = ", ".join(str(dataset.root) for dataset in datasets)
-    return f"No map is selected in {places}; of\n{explain_steps(candidates, steps)}"
+    other = "" if candidates else _other_formats(datasets, exclude)
+    return f"No map is selected in {places}; of\n{explain_steps(candidates, steps)}{other}"
+
+
+FORMATS = {
+    (".NII", ".NII.GZ", ".Nii", ".Nii.gz", ".nii.GZ"): "Write the ending in small letters: .nii or .nii.gz.",
+    (".img", ".img.gz"): "Convert Analyze images to NIfTI (nibabel, or FSL's fslchfiletype NIFTI_GZ).",
+    (".HEAD", ".BRIK", ".BRIK.gz"): "Bring AFNI's datasets in with ibma-import afni.",
+    (".mgz", ".mgh"): "Convert FreeSurfer's images to NIfTI (mri_convert).",
+    (".dscalar.nii", ".gii", ".func.gii"): "Maps on surfaces are not combined here.",
+}
+"""Endings of images that are not looked for, and what helps."""
+
+
+def _other_formats(datasets: Sequence[Dataset], exclude: Sequence[Path]) -> str:
+    """Say which images there are in other formats; "" where there are none."""
+    for endings, remedy in FORMATS.items():
+        found = [name for one in datasets for name in list_images(one.root, exclude=exclude, extensions=endings).images]
+        if found:
+            return f"\nThere are {len(found)} files such as {found[0]}. {remedy}"
+    return ""
 
 
 def _meets_some(queries: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> Callable[[Candidate], bool]:

@@ -258,3 +258,22 @@ def test_labels_that_a_spreadsheet_made_numbers_of_are_recognised(tmp_path, cli,
     rows = [f"{number:02d}\t{20 + number**2}" for number in range(1, 7)]  # the advice
     (root / "participants.tsv").write_text("\n".join(["participant_id\tage", *rows]) + "\n")
     assert cli(root, tmp_path / "out", *words).code == 0
+
+
+@pytest.mark.parametrize(
+    ("ending", "advice"),
+    [(".NII.GZ", "small letters"), (".img", "fslchfiletype"), (".BRIK", "ibma-import afni"), (".mgz", "mri_convert")],
+)
+def test_images_in_other_formats_are_said_to_be_there(tmp_path, cli, subjects, rng, ending, advice):
+    """Of no report but of their kind: a folder that looks full, and nothing is found in it."""
+    root = subjects(rng.normal(1, 1, (6, 4, 4, 3)))
+    for path in list(root.rglob("*.nii.gz")):
+        path.rename(path.with_name(path.name.replace(".nii.gz", ending)))
+    ran = cli(root, tmp_path / "out", "group", *QUICK)
+    assert ran.code == 18
+    assert "There are 6 files such as sub-01/func/sub-01_space-T1w_contrast-a_stat-effect_statmap" in ran.stderr
+    assert advice in ran.stderr
+    if ending == ".NII.GZ":  # the advice
+        for path in list(root.rglob("*.NII.GZ")):
+            path.rename(path.with_name(path.name.replace(".NII.GZ", ".nii.gz")))
+        assert cli(root, tmp_path / "out", "group", "--inference", "fdr", *QUICK).code == 0
