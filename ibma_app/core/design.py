@@ -67,6 +67,7 @@ class Dependence:
     parts: NDArray[np.int64]  # (K,) 0 to m - 1: maps of different numbers are independent
     correlation: NDArray[np.float64] | None = None  # (K, K); None: not estimated yet
     shrunk: float = 0.0  # share taken off estimated correlations, so that they are positive definite
+    shared_people: bool = False  # a file states numbers of people that maps share
 
     @property
     def largest(self) -> float:

@@ -27,6 +27,7 @@ class MapPair:
     a: str
     b: str
     correlation: float
+    shared_people: bool = False  # made of numbers of people
 
 
 def read_map_pairs(path: Path) -> tuple[MapPair, ...]:
@@ -59,7 +60,7 @@ def read_map_pairs(path: Path) -> tuple[MapPair, ...]:
         earlier = seen.setdefault(frozenset((a, b)), line)
         if earlier != line:
             raise DataError(f"{path}: lines {earlier} and {line} are of one pair, {show(a)} and {show(b)}. Keep one.")
-        pairs.append(MapPair(a, b, _correlation(row, path, line)))
+        pairs.append(MapPair(a, b, _correlation(row, path, line), "correlation" not in row))
     return tuple(pairs)
 
 

@@ -75,9 +75,11 @@ def test_dependence_of_a_file(clustered, tmp_path, cli):
     root, z, _ = clustered
     table = tmp_path / "pairs.tsv"
     table.write_text("map_a\tmap_b\tn_a\tn_b\tn_shared\nstudy-00\tstudy-01\t40\t90\t30\n02\tstudy-01\t20\t20\t10\n")
-    words = [*WORDS, "--estimator", "stouffer", "--dependence"]
+    words = [*(word for word in WORDS if word != "--no-report"), "--estimator", "stouffer", "--dependence"]
     ran = cli(root, tmp_path / "1", "group", *words, table)
     assert ran.code == 0, ran.stderr
+    (page,) = (tmp_path / "1").glob("group_*.html")
+    assert "overlapping subjects" in page.read_text()
     R = np.eye(12)
     R[0, 1] = R[1, 0] = R[1, 2] = R[2, 1] = 0.5
     np.testing.assert_allclose(

@@ -57,6 +57,16 @@ BIDS_CITATIONS = (
 )
 
 
+LIN_SULLIVAN = Citation(
+    "lin2009",
+    "Lin DY, Sullivan PF",
+    2009,
+    "Meta-analysis of genome-wide association studies with overlapping subjects",
+    "American Journal of Human Genetics 85(6), 862-872",
+    "10.1016/j.ajhg.2009.11.001",
+)
+
+
 @dataclass(frozen=True)
 class MethodsText:
     """Paragraphs to paste, and what each of them cites."""
@@ -97,7 +107,7 @@ def methods_text(results: Results, version: str) -> MethodsText:
         (_input_paragraph(results), ()),
         (_coverage_paragraph(results), ()),
         (_design_paragraph(results.design, results.analysis.level), ()),
-        *((_estimator_paragraph(result, results), result.estimator.citations) for result in results.estimators),
+        *((_estimator_paragraph(result, results), _cited_of(result)) for result in results.estimators),
         (decision_paragraph(results), tuple(decided.values())),
         (_atlas_paragraph(results), tuple(atlas.citation for atlas in results.atlases if atlas.citation)),
         (_software_paragraph(version), BIDS_CITATIONS),
@@ -328,6 +338,12 @@ def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: 
     return text
 
 
+def _cited_of(result: EstimatorResult) -> tuple[Citation, ...]:
+    """List the sources of an estimator, and of correlations that are made of numbers of people."""
+    overlap = result.dependence is not None and result.dependence.shared_people
+    return (*result.estimator.citations, *((LIN_SULLIVAN,) if overlap else ()))
+
+
 def _dependence_sentence(result: EstimatorResult) -> str:
     """Say how maps were taken to depend on each other; empty where they were taken as independent."""
     known = result.dependence
@@ -338,6 +354,8 @@ def _dependence_sentence(result: EstimatorResult) -> str:
         "voxels from the residuals that the design leaves and corrected for their bias",
         "same-data": "of all maps were taken as correlated as the maps are over voxels",
     }.get(known.source, f"of maps were taken as correlated as {known.source} states")
+    if known.shared_people:
+        how += " (of means of samples that share people, n_shared / sqrt(n_a n_b); Lin and Sullivan 2009)"
     shrunk = f" (shrunken by {known.shrunk:.1%} to be positive definite)" if known.shrunk else ""
     return (
         f" Sampling errors {how}{shrunk}: the largest correlation is {known.largest:.2f}, and the "

@@ -56,8 +56,9 @@ def plan_dependence(
             )
         return Dependence(source, design.clusters)
     path = Path(source)
-    matrix = correlate_pairs(read_map_pairs(path), analysis.observations, everything, path)
-    return Dependence(path.name, parts_of(matrix), matrix)
+    pairs = read_map_pairs(path)
+    matrix = correlate_pairs(pairs, analysis.observations, everything, path)
+    return Dependence(path.name, parts_of(matrix), matrix, shared_people=any(pair.shared_people for pair in pairs))
 
 
 def _together(design: Design) -> NDArray[np.int64]:
