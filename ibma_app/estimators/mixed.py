@@ -84,7 +84,7 @@ FEW_MAPS = 10
 STRONG_Z = 3.2905  # two-sided p of 0.001
 FEW_STRONG = 20  # voxels: of fewer no share is told
 MOSTLY = 0.8  # of the voxels; without any heterogeneity it is six in ten
-FEW_OF_GROUP = 5
+FEW_OF_GROUP = 15
 MOST_DOF = 1e10  # SciPy's t has no infinite dof
 _FAR_TAIL = {
     "knha": (
@@ -106,7 +106,8 @@ _FAR_TAIL = {
 
 _FAR_TAIL_BY_GROUP = (
     "t with a tau2 for each group has the degrees of freedom of all maps, where fewer tell the variance of the group "
-    "that varies most, so that small p are too small: use an inference that resamples"
+    "that varies most, so that small p are far too small (41 to 70 of 100 data sets without any effect had a voxel "
+    "below Bonferroni's p of 0.05 where tau2 differed nine-fold): use an inference that resamples"
 )
 
 
@@ -178,8 +179,9 @@ def _check_groups(design: Design, settings: Mapping[str, str], groups: tuple[str
     if not few:
         return ()
     return (
-        f"tau2_by = {column!r}: groups with fewer than {FEW_OF_GROUP} maps: {', '.join(few)}. Their tau2 is hardly "
-        "known.",
+        f"tau2_by = {column!r}: groups with few maps: {', '.join(few)}. With 5 and 10 maps in the group that varies "
+        "most, an inference that resamples erred in about 10 of 100 data sets without any effect instead of 5 where tau2 "
+        "differed nine-fold (with one tau2 for all in 80).",
     )
 
 

@@ -125,6 +125,6 @@ def test_groups_without_a_tau2_are_refused():
 
 
 def test_small_groups_are_warned_of():
-    assert check(grouped([10, 10])) == ()
-    (note,) = check(grouped([10, 4]))
-    assert "groups with fewer than 5 maps: b (4)" in note
+    assert check(grouped([15, 20])) == ()
+    (note,) = check(grouped([20, 10]))
+    assert "groups with few maps: b (10). With 5 and 10 maps" in note
