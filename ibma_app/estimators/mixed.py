@@ -179,9 +179,9 @@ def _check_groups(design: Design, settings: Mapping[str, str], groups: tuple[str
     if not few:
         return ()
     return (
-        f"tau2_by = {column!r}: groups with few maps: {', '.join(few)}. With 5 and 10 maps in the group that varies "
-        "most, an inference that resamples erred in about 10 of 100 data sets without any effect instead of 5 where tau2 "
-        "differed nine-fold (with one tau2 for all in 80).",
+        f"tau2_by = {column!r}: groups with few maps: {', '.join(few)}. With 5 and 10 maps in the group that "
+        "varies most, an inference that resamples erred in up to 10 of 100 data sets without any effect instead of 5 "
+        "where tau2 differed nine-fold (with one tau2 for all in 80).",
     )
 
 

@@ -22,8 +22,8 @@ LARGEST_RATIO = 2.0
 """Of the variances of two groups: beyond, with 10 against 30 maps, errors are six to eight times what they say."""
 
 LARGEST_SKEWNESS = 0.25
-"""Mean over the mask: beyond, flipping signs errs in up to twice as many data sets as it says, and soon in more (measured
-with 12, 20 and 40 maps: validation/unequal_groups.py)."""
+"""Mean over the mask: beyond, flipping signs errs in up to twice as many data sets as it says, and soon in more
+(measured with 12, 20 and 40 maps: validation/unequal_groups.py)."""
 
 FEW_MAPS = 10  # of a group
 
@@ -123,7 +123,7 @@ def _skewness_note(mean: float, model: Model) -> str:
         f"{model.estimator.name}: the maps' noise is skewed to the {side} (mean skewness of the residuals {mean:.2g}, "
         "stat-skewness). Flipping signs assumes that without an effect a map's values are as likely as their mirror "
         f"images. Here they are not: findings {too_many} come up more often than their p say (at a skewness of "
-        "0.35 in 7 to 12 of 100 data sets without any effect instead of 5, at 0.7 in 24), and t has the same fault. See "
-        "whether single maps make it; a test in the other direction (--tail) does not err, nor does a difference "
+        "0.35 in 7 to 12 of 100 data sets without any effect instead of 5, at 0.7 in 24), and t has the same fault. "
+        "See whether single maps make it; a test in the other direction (--tail) does not err, nor does a difference "
         "between groups of one size."
     )
