@@ -234,9 +234,9 @@ Groups: where a group of fewer maps, or one of two equal groups, varies more, te
 variable find something where nothing is, resampled or not: shuffling maps between groups mixes their variances. Where
 the larger group varies more they find too little. `errors = "sandwich"` for `ols` and `tau2_by` for mixed models take
 groups as they are; resampling then flips the signs of residuals. Where variances differ nine-fold and 5 or 10 maps of
-one group carry most of it, up to about 10 of 100 data sets are left instead of 5 (of 80 to 98 before), since the signs of so
-few residuals are all there is: notes say so. `bonferroni` with `tau2_by` has the degrees of freedom of all maps (as
-metafor has) and errs in 41 to 70 of 100: the page of such a run says so, too.
+one group carry most of it, up to about 10 of 100 data sets are left instead of 5 (of 80 to 98 before), since the signs
+of so few residuals are all there is: notes say so. `bonferroni` with `tau2_by` has the degrees of freedom of all maps
+(as metafor has) and errs in 41 to 70 of 100: the page of such a run says so, too.
 
 Noise: flipping signs takes it to be symmetric. With heavy tails that are (t with 4 degrees of freedom) nothing is
 amiss. With skewed noise errors come from the side of the short tail. At a skewness of 0.5 (in samples of 12 to 40 maps
