@@ -222,7 +222,7 @@ def test_maps_of_one_value(make_study, tmp_path: Path, infer, cli) -> None:
     for name in WITHOUT_RFT:
         assert not volume(out, name).any(), name
         assert not volume(out, name, "mask").any(), name
-    levels = (1.0, 2.0, 3.0, 1.5, 0.7, 2.2, 1.9, 2.8)  # each map has one value, they differ
+    levels = (1.1, 2.1, 3.1, 1.5, 0.7, 2.2, 1.9, 2.8)  # each map has one value, they differ
     flat = make_study([np.full(SHAPE, level) for level in levels])
     out = infer(flat, names=WITHOUT_RFT, out="flat")
     for name in RESAMPLED:  # all have one sign: no flip but the identity and its mirror image reaches it
