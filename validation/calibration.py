@@ -1,6 +1,6 @@
 """Family-wise error of mixed models whose p are calibrated, and whose p are not: what the option is worth.
 
-``python validation/calibration.py [--sets 150] [--write docs/validation-mixed-models.md]`` simulates data sets without
+``python validation/calibration.py [--sets 130] [--write docs/validation-mixed-models.md]`` simulates data sets without
 any effect: studies of 10 to 60 people, estimated variances, tau2 that differs over the voxels. Each is fitted with
 `reml` and the test knha, and p are calibrated as `[inference] calibrate = true` does. It exits with 1 when an
 inference on calibrated p errs in more sets than its level says. With ``--write``, the section of the page is replaced.
@@ -134,7 +134,7 @@ def broken(counts: dict[tuple[int, str, bool], int], n_sets: int) -> list[str]:
 def main() -> int:
     """Measure, print or write the section, and check its claim."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", type=int, default=150)
+    parser.add_argument("--sets", type=int, default=130)
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     counts = measure(given.sets)
