@@ -105,6 +105,8 @@ def refuse_no_statistic(kind: str, values: Values, what: str, texts: Sequence[st
     if inside.size < FEW:
         return
     if _whole(inside):
+        if kind == "effect" and inside.size == flat.size:
+            return  # neither mask nor regions: they have an outside
         _refuse_whole(kind, inside, f"{what} is no {kind} map: ")
     elif kind != "effect" and inside.size >= MANY and float(np.abs(inside).max()) <= 1.0:
         low, high = float(inside.min()), float(inside.max())

@@ -62,7 +62,8 @@ def test_effects_may_be_whole_numbers_but_no_labels(t, name, refused):
             refuse_no_statistic("effect", values, "map.nii")
     else:
         refuse_no_statistic("effect", values, "map.nii")
-    refuse_no_statistic("effect", np.full(SHAPE, 2.0), "map.nii")
+    for constant in (1.0, 2.0):  # a mask has an outside
+        refuse_no_statistic("effect", np.full(SHAPE, constant), "map.nii")
 
 
 @pytest.mark.parametrize(
