@@ -141,9 +141,9 @@ with 1 where its probability is below 0.001 in a cell, or below 0.01 in all cell
   repeated measures and groups of one variance.
 - `fdr` and `bonferroni` rest on p far out in the tail. With `ols`, `stouffer-rfx` and what combines z they are right.
   With mixed models (test `adhoc`, the default) they are careful with few maps, most of all where studies agree, and
-  right with 20; with 30 maps each cell is within what chance explains, but together they err in 6 to 7 of 100 data sets
-  instead of 5 (p of 1e-5 come up twice as often as they say: [mixed models](validation-mixed-models.md)). No page says
-  so yet; `max-stat` and `cluster-mass`, the other two defaults, do not depend on it.
+  right with 20; with 30 maps they err in 6 to 7 of 100 data sets instead of 5 (p of 1e-5 come up twice as often as they
+  say: [mixed models](validation-mixed-models.md)), which the page of a run with 25 maps or more says. `max-stat` and
+  `cluster-mass`, the other two defaults, do not depend on it.
 - Groups of unequal size whose variances differ break every method that takes them as alike, resampled or not. With
   `ols` the setting that the warning names (`errors = "sandwich"`) mends it; with mixed models (`tau2_by`) it mends what
   resamples, and `fdr` and `bonferroni` not, which the page of such a run says.

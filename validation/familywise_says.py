@@ -14,6 +14,12 @@ from null_maps import TARGET, design_of, draw_maps, smooth
 from ibma_app.cli import main as ibma_app
 
 KINDS = ("effect", "variance")
+FORMULAS = {
+    "mean": ("", ""),
+    "moderator": ("1 + x", "x"),
+    "groups": ("1 + C(x)", "C(x)[T.b]"),
+    "three groups": ("1 + C(x)", "C(x)[T.b], C(x)[T.c]"),
+}
 DESCRIPTION = {"Name": "null", "BIDSVersion": "1.10.0", "DatasetType": "derivative"}
 
 
@@ -27,7 +33,9 @@ def write_dataset(cell: Cell, root: Path) -> None:
     root.mkdir()
     (root / "dataset_description.json").write_text(json.dumps(DESCRIPTION))
     for row in range(maps.n):
-        label, x = f"{entity}-{row:02d}", "ab"[int(column[row])] if maps.first else column[row]
+        label, x = f"{entity}-{row:02d}", column[row]
+        if maps.first or maps.design == "three groups":
+            x = "ab"[int(column[row])] if maps.first else "abc"[row % 3]
         rows.append(f"{label}\t{found['sample_size'][row]:.0f}\t{x}")
         (root / label).mkdir()
         for kind in KINDS:
@@ -46,9 +54,8 @@ def sentences(cell: Cell) -> list[str]:
         data, out = Path(scratch) / "data", Path(scratch) / "out"
         write_dataset(cell, data)
         words = [data, out, "group", "--estimator", cell.estimator, "--mask", "data", "--permutations", "100", "-q"]
-        if cell.maps.design != "mean":
-            words += ["--formula", "1 + C(x)" if cell.maps.first else "1 + x"]
-            words += ["--test", "test=C(x)[T.b]" if cell.maps.first else "test=x"]
+        formula, test = FORMULAS[cell.maps.design]
+        words += ["--formula", formula, "--test", f"test={test}"] if formula else []
         if cell.settings:
             lines = [f'{key} = "{value}"' for key, value in cell.settings.items()]
             (Path(scratch) / "set.toml").write_text("\n".join([f"[estimator.{cell.estimator}]", *lines]) + "\n")

@@ -134,8 +134,8 @@ class Estimator:
     remark: Callable[[Estimate, Mapping[str, str]], tuple[Fact | WarningFact, ...]] | None = None
     """Returns what a fit shows that bears on its standard errors with these settings: values for sidecar and page, and
     warnings."""
-    far_tail: Callable[[Mapping[str, str]], str] | None = None
-    """Returns a caveat on small p with these settings, for inferences that depend on them, or ""."""
+    far_tail: Callable[[Design, Mapping[str, str]], str] | None = None
+    """Returns a caveat on small p of a design with these settings, for inferences that depend on them, or ""."""
     tau2_method: str | None = None
     """Its z are those of `stats.mixed.fit_mixed` with this method and the setting ``test``: relabelled maps take a fast
     path."""

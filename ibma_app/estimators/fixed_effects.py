@@ -216,7 +216,7 @@ _FAR_TAIL = {
 """What was measured of the p of single voxels (validation/fixed_effects.py), by the setting ``test``."""
 
 
-def far_tail(settings: Mapping[str, str]) -> str:
+def far_tail(design: Design, settings: Mapping[str, str]) -> str:
     """Say what small p are worth."""
     return _FAR_TAIL[settings["test"]]
 

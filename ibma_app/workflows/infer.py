@@ -70,7 +70,7 @@ def infer_all(
     chosen = target.choice.inferences
     smoothness = _smoothness(target, stack, estimate, target.choice.every_inference, resources)
     far_tail = target.choice.estimator.far_tail
-    caveat = far_tail(target.choice.settings) if far_tail else ""
+    caveat = far_tail(target.design, target.choice.settings) if far_tail else ""
     calibrations = _calibrate(target, stack, estimate, settings, resources) if target.choice.calibrated else {}
     files: list[WrittenFile] = []
     clusters: dict[tuple[str, str], tuple[ClusterRow, ...]] = {}
