@@ -142,6 +142,8 @@ class Estimator:
     signed_sums: Callable[[Any, Design, Mapping[str, str]], SignedSums] | None = None
     """Returns, from a `VoxelBlock`, its one-sample t or z as a function of the maps' signs, by which flips take a fast
     path; not asked where ``clusters`` answers."""
+    one_map_decides: bool = False
+    """Its z is that of a single map, which half of all sign flips leave as it is: resampling finds nothing."""
     fixed_null: bool = False
     """It combines the maps' own z (or p) as standard normal under the null; flipping signs asks for their symmetry
     instead, and the methods text says so. Of what combines effects it is not true, be its test's null fixed or not."""

@@ -35,6 +35,7 @@ ESTIMATOR = Estimator(
         ),
     ),
     weights="equal",
+    one_map_decides=True,
     fixed_null=True,
     citations=(
         Citation(

@@ -35,8 +35,8 @@ def choose_inferences(choice: Choice, analysis: Analysis, design: Design, option
     """Add to an estimator the inferences on each test, before any map is read.
 
     ``auto`` stands for the table ``AUTO`` of `ibma_app.inference`; for
-    ``AUTO_FEW`` where relabelling changes nothing (p without a sign), or the
-    smallest p that it can reach is above ``--alpha``, with a note. Names beside
+    ``AUTO_FEW`` where relabelling tells nothing (p without a sign, a z of one
+    map), or the smallest p that it can reach is above ``--alpha``, with a note. Names beside
     ``auto`` are taken as they are. With ``--estimator auto``, inferences that
     need residuals are left out where there are none.
 
@@ -66,9 +66,9 @@ def choose_inferences(choice: Choice, analysis: Analysis, design: Design, option
         choice = _calibrate(choice, usual, options)
     if usual == few:
         return replace(choice, inferences=dict.fromkeys(tests, usual))
-    if "z" in choice.estimator.needs and any(is_unsigned(row) for row in analysis.observations):
-        note = f"Relabelling p maps without a sign changes nothing: {_instead()}."
-        return replace(choice, inferences=dict.fromkeys(tests, few), notes=(*choice.notes, note))
+    why = _why_not(choice, analysis)
+    if why:
+        return replace(choice, inferences=dict.fromkeys(tests, few), notes=(*choice.notes, f"{why}: {_instead()}."))
     model, settings = Model(choice.estimator, design, choice.settings), read_inference_settings(options)
     smallest = {test.name: find_smallest_p(model, test, settings) for test in design.tests}
     lacking: dict[float, list[str]] = {}
@@ -81,6 +81,15 @@ def choose_inferences(choice: Choice, analysis: Analysis, design: Design, option
         inferences={name: few if p > options.alpha else usual for name, p in smallest.items()},
         notes=(*choice.notes, *notes),
     )
+
+
+def _why_not(choice: Choice, analysis: Analysis) -> str:
+    """Say why relabelling tells nothing, whatever the design; "" where it does."""
+    if "z" in choice.estimator.needs and any(is_unsigned(row) for row in analysis.observations):
+        return "Relabelling p maps without a sign changes nothing"
+    if choice.estimator.one_map_decides:
+        return f"{choice.estimator.name} rests on a single map, and half of all sign flips leave its z as it is"
+    return ""
 
 
 def _calibrate(choice: Choice, inferences: Sequence[Inference], options: Options) -> Choice:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -151,3 +152,18 @@ def test_the_log_keeps_auto_and_so_repeats_the_choice(make_study, cli, tmp_path)
     assert cli(root, tmp_path / "out", "group", "--no-report").code == 0
     options = next((tmp_path / "out" / "logs").glob("*/options.toml")).read_text()
     assert 'inference = ["auto"]' in options.replace("\n", "").replace("    ", "").replace(",]", "]")
+
+
+def test_what_rests_on_one_map_is_not_relabelled(make_study, cli, tmp_path):
+    """Half of the flips leave the largest z of a voxel as it is: resampled p are a half or more."""
+    root = make_study(10)
+    for path in root.rglob("*stat-effect_statmap.nii.gz"):
+        path.rename(path.with_name(path.name.replace("stat-effect", "stat-z")))
+    ran = cli(root, tmp_path / "out", "group", "--estimator", "tippett", "--no-report")
+    assert ran.code == 0, ran.stderr
+    assert corrections(tmp_path / "out") == FEW
+    assert "tippett rests on a single map" in ran.stderr
+    words = ["--estimator", "tippett", "--inference", "max-stat", "--tail", "positive", "--no-report"]
+    assert cli(root, tmp_path / "named", "group", *words).code == 0
+    corrected = nib.load(next((tmp_path / "named" / "group").glob("*corr-maxStat_stat-log10p*.nii.gz"))).get_fdata()
+    assert corrected.max() < -np.log10(0.49)
