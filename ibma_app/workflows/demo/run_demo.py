@@ -33,7 +33,7 @@ MARKER = ".ibma-demo"  # marks a folder as an earlier demonstration's, which may
 OURS = ("data", "results")  # what a rerun replaces
 SEED = 20
 STEPS = 6
-RESAMPLES = 1000  # instead of 5000: a demonstration is waited for
+RESAMPLES = 500  # instead of 5000: a demonstration is waited for
 TITLES = ("runs into subjects", "subjects into a group", "studies into a meta-analysis")
 MIXED, POOLED = AUTO["effect and variance"], AUTO["z and sample size"]  # auto takes MIXED of the subjects, too
 
