@@ -93,7 +93,7 @@ def test_metadata(built) -> None:
         doors = archive.read("ibma_app-1.2.3.dist-info/entry_points.txt").decode()
     assert about["License-Expression"] == "Apache-2.0"
     assert about["Description-Content-Type"] == "text/markdown"
-    assert re.findall(r"^(\S+) = ", doors, re.M) == ["ibma-app", "ibma-demo", "ibma-import"]
+    assert re.findall(r"^(\S+) = ", doors, re.M) == ["ibma-app", "ibma-demo", "ibma-import", "ibma-publish"]
 
 
 def test_the_wheel_installs_and_answers(built, tmp_path: Path) -> None:
