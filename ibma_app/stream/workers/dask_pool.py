@@ -27,6 +27,8 @@ Result = Any
 
 log = logging.getLogger(__name__)
 
+SILENT = logging.CRITICAL + 1  # an interrupted scheduler logs each task that it cannot report as critical
+
 HERE = "127.0.0.1"
 CHECK_EVERY = 5.0  # s between two requests for the list of workers
 REMIND_EVERY = 300.0  # s between two warnings that there are no workers
@@ -298,7 +300,7 @@ def open_dask(
     from distributed import Client
 
     for name in ("distributed", "asyncio"):  # what users need to know of lost workers is logged here
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).setLevel(SILENT)
     with contextlib.ExitStack() as opened:
         where: Any = address
         if address == "local":
@@ -351,7 +353,7 @@ def _start_cluster(nprocs: int, folder: str) -> Any:
             scheduler_kwargs={"dashboard": False},
             memory_limit=0,
             local_directory=folder,
-            silence_logs=logging.CRITICAL,
+            silence_logs=SILENT,
         )
 
 
