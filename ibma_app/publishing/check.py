@@ -64,6 +64,8 @@ def _of_nidm(selected: Sequence[Selected]) -> Iterator[str]:
 
 def _of_nimads(selected: Sequence[Selected]) -> Iterator[str]:
     for one in selected:
+        if one.test.is_f and one.unit == "subject":
+            yield f"{one.name}: an F test has no direction, so it has no images, only peaks."
         if one.unit == "study" and one.n_subjects is None:
             yield f"{one.results.analysis.name}: studies without sample size cannot be weighted by it."
         if not one.peaks and one.unit == "subject":

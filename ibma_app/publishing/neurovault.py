@@ -85,7 +85,8 @@ def collection_text(about: About, selected: Sequence[Selected]) -> str:
 
 
 def _images_of(one: Selected, about: About) -> Iterator[VaultImage]:
-    kinds = dict.fromkeys((one.statistic, "z", "effect", "variance"))
+    # z of an F test is that of its p: who pools Z maps would read directions into it
+    kinds = ("F",) if one.test.is_f else tuple(dict.fromkeys((one.statistic, "z", "effect", "variance")))
     words = about.contrasts.get(one.name) or one.title
     for kind in kinds:
         source = one.path(kind)

@@ -92,6 +92,18 @@ def test_what_is_there(pack):
     assert statistic["contrast_definition"] == "faces > houses: mean"
 
 
+def test_what_has_no_direction_is_no_z_map(pack):
+    """An F test's z is that of its p: pooled as a Z map, it would be an effect with a sign."""
+    with (pack / "neurovault/images.tsv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream, delimiter="\t") if row["name"].startswith(_named("any"))]
+    assert [row["map_type"] for row in rows] == ["F map"]
+    (study,) = json.loads((pack / "nimads/studyset.json").read_text())["studies"]
+    images = {one["id"]: [image["value_type"] for image in one["images"]] for one in study["analyses"]}
+    assert images[_named("any")] == []
+    assert sorted(images[_named("mean")]) == ["beta", "t", "varcope", "z"]
+    assert f"{_named('any')}: an F test has no direction" in (pack / "CHECK.md").read_text()
+
+
 def test_same_bytes(output, pack, tmp_path):
     assert publish_main([str(output), str(tmp_path), "-q"]) == 0
     assert _files(tmp_path) == _files(pack)
@@ -193,7 +205,7 @@ def test_dry_run_writes_the_blanks_alone(output, tmp_path, capsys):
     assert publish_main([str(output), str(tmp_path / "pack"), "--dry-run", "--upload", "neurovault"]) == 0
     shown = capsys.readouterr().out
     assert "POST /api/collections/ " in shown
-    assert shown.count("POST /api/collections/{collection}/images/") == 10
+    assert shown.count("POST /api/collections/{collection}/images/") == 9
     assert [path.name for path in (tmp_path / "pack").iterdir()] == ["about.toml"]
     text = (tmp_path / "pack/about.toml").read_text().replace('title = ""', 'title = "Faces"', 1)
     (tmp_path / "pack/about.toml").write_text(text.replace("authors = []", 'authors = ["A. B."]'))
