@@ -26,7 +26,6 @@ Job = Any
 Result = Any
 
 log = logging.getLogger(__name__)
-
 SILENT = logging.CRITICAL + 1  # an interrupted scheduler logs each task that it cannot report as critical
 HERE = "127.0.0.1"
 CHECK_EVERY = 5.0  # s between two requests for the list of workers
