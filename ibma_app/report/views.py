@@ -15,7 +15,7 @@ from ibma_app.images.spaces import lies_in_mni152
 from ibma_app.report.evidence import view_evidence
 from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_glass, draw_mosaic
 from ibma_app.report.figures.null_distributions import draw_null
-from ibma_app.report.figures.picture import Picture, positive_scale, signed_scale, with_ending
+from ibma_app.report.figures.picture import Picture, positive_scale, scale_of_z, signed_scale, with_ending
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.figures.quantiles import draw_quantiles, find_quantiles
 from ibma_app.report.figures.surface import draw_surface
@@ -145,6 +145,7 @@ def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *,
         "statistic": next((name for name in ("F", "t") if maps.path(name) is not None), "z"),
         "tail": row.tail,
         "two_sided": row.tail == "two-sided",
+        "signed": not maps.test.is_f,
         "units": "" if maps.path("effect") is None else units,
         "peaks": find_peaks(maps),
         "inferences": inferences,
@@ -189,7 +190,7 @@ def _test_pictures(
     found = passed is not None and bool(passed.any())
     words = f"{first.title}, {format_number(first.n_significant)} voxels" if first else ""
     least = float(np.abs(z[passed]).min()) if passed is not None and found else None
-    cut = signed_scale(z[results.grid.mask], "z", least)
+    cut = scale_of_z(z[results.grid.mask], least, signed=not maps.test.is_f)
     scale = replace(cut, threshold=None)  # the same colours with and without threshold
     seen = np.where(passed, z, 0.0) if passed is not None and found else z
     shown = f"where significant ({words})" if found else "over the whole mask, not thresholded"
@@ -241,7 +242,7 @@ def _passed(maps: ResultMaps, first: InferenceNumbers | None, z: Floats) -> NDAr
         return (mask > 0) & maps.grid.mask
     if first.z_threshold is None:
         return None
-    return (np.abs(z) >= first.z_threshold) & maps.grid.mask
+    return ((z if maps.test.is_f else np.abs(z)) >= first.z_threshold) & maps.grid.mask
 
 
 def _fit_pictures(maps: ResultMaps, results: Results, plan: SlicePlan, units: str) -> list[Picture]:

@@ -176,6 +176,9 @@ def test_every_test_and_estimator_has_its_part(group_page):
     part = page.text.split("Test: any")[1].split("Clusters")[0]
     assert "smallest z" not in part
     assert "Effect where significant" not in part
+    assert "Threshold z" in part
+    assert "where z ≥" in part
+    assert "|z|" not in part
 
 
 def test_pages_are_self_contained(group_page, tmp_path, participant_results, save):

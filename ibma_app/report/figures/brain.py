@@ -138,7 +138,7 @@ def draw_mosaic(
 
 def draw_glass(grid: Grid, volume: Floats, scale: Scale, caption: str, *, mni: bool) -> Picture:
     """Draw maximum-intensity projections, inside nilearn's glass brain where the space has one."""
-    shown = np.where(grid.mask & (np.abs(volume) >= (scale.threshold or 0.0)), volume, 0.0)
+    shown = np.where(grid.mask & scale.passes(volume), volume, 0.0)
     if mni:
         try:
             uri = _glass_png(grid, shown, scale)
@@ -161,7 +161,7 @@ def _glass_png(grid: Grid, volume: Floats, scale: Scale) -> str:
     import matplotlib.pyplot as plt
     from nilearn.plotting import plot_glass_brain
 
-    image = to_nibabel(volume, grid)
+    image = to_nibabel(volume if scale.signed else np.maximum(volume, 0.0), grid)
     figure = plt.figure(figsize=(9.4, 2.5))
     try:
         with warnings.catch_warnings():
@@ -171,11 +171,11 @@ def _glass_png(grid: Grid, volume: Floats, scale: Scale) -> str:
                 display_mode="lyrz",
                 figure=figure,
                 threshold=scale.threshold or 1e-6 * scale.high,
-                cmap="RdBu_r",
-                vmin=-scale.high,
+                cmap=scale.colours,
+                vmin=scale.low,
                 vmax=scale.high,
                 plot_abs=False,
-                symmetric_cbar=True,
+                symmetric_cbar=scale.signed,
                 colorbar=False,
                 annotate=True,
             )
@@ -193,7 +193,7 @@ def _glass_png(grid: Grid, volume: Floats, scale: Scale) -> str:
 
 
 def _draw_projections(grid: Grid, volume: Floats, scale: Scale, caption: str) -> Picture:
-    """Project the value farthest from 0 along each axis of the grid."""
+    """Project the value farthest from 0 (of one direction: the largest) along each axis of the grid."""
     canonical = to_world_axes(volume, grid.affine)
     mask = to_world_axes(grid.mask, grid.affine)
     size = world_steps(grid.affine)
@@ -202,7 +202,7 @@ def _draw_projections(grid: Grid, volume: Floats, scale: Scale, caption: str) ->
     unit = min(240.0 / max(span[0] for span in spans), 230.0 / max(span[1] for span in spans))
     panels, labels, x = [], [], 0.0
     for (name, axis, _), (wide, high) in zip(views, spans, strict=True):
-        farthest = np.expand_dims(np.abs(canonical).argmax(axis=axis), axis)
+        farthest = np.expand_dims((np.abs(canonical) if scale.signed else canonical).argmax(axis=axis), axis)
         flat = np.take_along_axis(canonical, farthest, axis).squeeze(axis).T[::-1]
         seen = np.asarray(mask.any(axis=axis)).T[::-1]
         pixels = scale.index(flat, seen & (flat != 0))

@@ -10,6 +10,9 @@ from ibma_app.report.html import data_uri, encode_png
 
 Floats = NDArray[np.float64]
 
+SIGNED, ONE_WAY = "RdBu_r", "viridis"
+"""Colour maps of values with two directions, and with one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scale:
@@ -17,10 +20,26 @@ class Scale:
 
     low: float
     high: float
-    palette: NDArray[np.uint8]  # (256, 4)
+    colours: str  # matplotlib's name of the colour map
     label: str  # quantity and units
-    threshold: float | None = None  # |values| below it are not shown
+    threshold: float | None = None  # values below it (of a signed scale: |values|) are not shown
     clips: tuple[bool, bool] = (False, False)  # values lie below low, above high
+
+    @property
+    def palette(self) -> NDArray[np.uint8]:
+        """The colours, (256, 4)."""
+        return palette_of(self.colours)
+
+    @property
+    def signed(self) -> bool:
+        """Whether values have two directions, each with its colour."""
+        return self.low < 0 < self.high and self.colours == SIGNED
+
+    def passes(self, values: Floats) -> NDArray[np.bool_]:
+        """Where values reach the threshold."""
+        if self.threshold is None:
+            return np.ones(values.shape, dtype=np.bool_)
+        return (np.abs(values) if self.signed else values) >= self.threshold
 
     def index(self, values: Floats, shown: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """Palette entries of values; 0 where they are not shown."""
@@ -94,7 +113,7 @@ def signed_scale(values: Floats, label: str, threshold: float | None = None) -> 
     # nothing is clipped where the largest value is hardly larger
     top = largest if largest <= 1.05 * top or top <= 0 else top
     clips = (bool(np.any(values < -top)), bool(np.any(values > top)))
-    return Scale(-top, top, palette_of("RdBu_r"), label, threshold, clips)
+    return Scale(-top, top, SIGNED, label, threshold, clips)
 
 
 def positive_scale(values: Floats, label: str, low: float | None = 0.0, high: float | None = None) -> Scale:
@@ -105,14 +124,25 @@ def positive_scale(values: Floats, label: str, low: float | None = 0.0, high: fl
     top = float(np.percentile(finite, 98)) if high is None and finite.size else high
     if top is None or top <= bottom:
         top = largest if largest > bottom else bottom + 1.0
-    return Scale(bottom, top, palette_of("viridis"), label, None, (smallest < bottom, largest > top))
+    return Scale(bottom, top, ONE_WAY, label, None, (smallest < bottom, largest > top))
+
+
+def scale_of_z(values: Floats, threshold: float | None = None, *, signed: bool) -> Scale:
+    """A scale of z: in two colours, or, for F tests, whose z has no direction, in one from 0 on."""
+    if signed:
+        return signed_scale(values, "z", threshold)
+    scale = positive_scale(values, "z of F (no direction)")
+    if threshold is None or scale.high >= 1.5 * threshold:
+        return replace(scale, threshold=threshold)
+    return replace(
+        scale, high=1.5 * threshold, threshold=threshold, clips=(scale.clips[0], bool(np.any(values > 1.5 * threshold)))
+    )
 
 
 def draw_bar(scale: Scale, y: float, width: float) -> ColourBar:
     """Draw the colour bar, without the values that the threshold hides."""
     values = np.linspace(scale.low, scale.high, 255)
-    shown = np.abs(values) >= (scale.threshold or 0.0)
-    pixels = scale.index(values, shown)[None, :]
+    pixels = scale.index(values, scale.passes(values))[None, :]
     length = min(260.0, 0.6 * width)
     marks = [(0.0, scale.low), (0.5, (scale.low + scale.high) / 2), (1.0, scale.high)]
     ticks = []

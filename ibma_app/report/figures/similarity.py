@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.results import MapFlag, Results, Similarity
-from ibma_app.report.figures.picture import ColourBar, Panel, Scale, draw_bar, palette_of
+from ibma_app.report.figures.picture import SIGNED, ColourBar, Panel, Scale, draw_bar
 from ibma_app.report.figures.plot import Axis, Label, Plot, Shape, dots, draw_heights, line
 from ibma_app.report.html import data_uri, encode_png, format_number
 from ibma_app.report.inputs import short_labels
@@ -89,7 +89,7 @@ def draw_matrix(found: Similarity, labels: Sequence[str]) -> Matrix:
     cell = 36.0 if size <= WRITTEN else max(4.0, min(18.0, 480.0 / size))
     known = values[np.isfinite(values)]
     top = max(0.1, np.ceil(10 * float(np.abs(known).max(initial=0.0))) / 10)
-    scale = Scale(-top, top, palette_of("RdBu_r"), "correlation")
+    scale = Scale(-top, top, SIGNED, "correlation")
     if size == n_maps <= NAMED_ROWS:
         odd = {row for flag in found.flags for row in flag.rows}
         names = [(row, _shorten(label), "tick odd" if row in odd else "tick") for row, label in enumerate(labels)]

@@ -109,14 +109,14 @@ def _draw(values: dict[str, Floats], scale: Scale) -> str:
             axes: Any = figure.add_axes((index / 4, 0.0, 0.25, 1.0), projection="3d")
             plot_surf_stat_map(
                 surf_mesh=meshes["inflated"].parts[side],
-                stat_map=np.nan_to_num(values[side]),
+                stat_map=np.nan_to_num(values[side] if scale.signed else np.maximum(values[side], 0.0)),
                 threshold=1e-6 * scale.high,
                 avg_method="median",  # a mean would fade the border towards 0
                 bg_map=meshes["depth"].data.parts[side].reshape(-1),
                 hemi=side,
                 view=view,
-                cmap="RdBu_r",
-                vmin=-scale.high,
+                cmap=scale.colours,
+                vmin=scale.low,
                 vmax=scale.high,
                 colorbar=False,
                 axes=axes,

@@ -25,7 +25,7 @@ from ibma_app.report.figures.embed import (
     quantise,
     quantise_logs,
 )
-from ibma_app.report.figures.picture import Scale, palette_of, positive_scale, signed_scale
+from ibma_app.report.figures.picture import Scale, palette_of, positive_scale, scale_of_z, signed_scale
 from ibma_app.report.maps import ResultMaps
 from ibma_app.report.numbers import InferenceNumbers, critical_values
 
@@ -62,6 +62,7 @@ class Viewer:
     config: str  # JSON
     note: str  # a remark for the reader
     interval: str  # what ± stands for; "": there is none
+    height: str  # what the threshold is compared with: "|z|", or "z" where it has no direction
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ class _Parts:
     shown: list[dict[str, Any]]
     half: dict[str, Any] | None
     top: float
+    signed: bool  # z has a direction
     start: list[float]
     mask: bytes
     backdrop: bytes | None = None
@@ -155,7 +157,8 @@ def _embed(maps: ResultMaps, inferences: Sequence[InferenceNumbers], grid: Grid,
     z, effect, n = thinned("z"), thinned("effect"), thinned("n")
     assert z is not None  # checked by view_maps
     unit = "" if units == "unknown" else units
-    layers = [_pack_map("z", z, signed_scale(z, "z", _least(z, inferences, thinned)))]
+    signed = not maps.test.is_f
+    layers = [_pack_map("z", z, scale_of_z(z, _least(z, inferences, thinned), signed=signed))]
     half = None
     if effect is not None:
         label = f"effect ({unit or 'units unknown'})"
@@ -174,10 +177,11 @@ def _embed(maps: ResultMaps, inferences: Sequence[InferenceNumbers], grid: Grid,
         if passed is not None and row.n_significant and np.any(passed > 0):
             label = f"{row.name}, {row.n_significant:,} voxels"
             shown.append({"name": row.name, "label": label, "content": pack_bits(passed > 0)})
-    sizes = np.abs(z)
+    sizes = np.abs(z) if signed else z
     first = np.argwhere(grid.mask)[int(np.argmax(sizes))]
     start = (grid.affine @ np.append(first, 1.0))[:3]
-    return _Parts(layers, shown, half, float(sizes.max()), start.tolist(), pack_bits(grid.mask))
+    top = max(float(sizes.max()), 0.0)
+    return _Parts(layers, shown, half, top, signed, start.tolist(), pack_bits(grid.mask))
 
 
 def _least(z: Floats, inferences: Sequence[InferenceNumbers], read: Read) -> float | None:
@@ -197,7 +201,7 @@ def _pack_map(key: str, values: Floats, scale: Scale, units: str = "") -> dict[s
         "units": units,
         "low": scale.low,
         "high": scale.high,
-        "palette": "RdBu_r" if scale.low < 0 else "viridis",
+        "palette": scale.colours,
         **_with_codes(codes),
     }
 
@@ -224,13 +228,15 @@ def _place(parts: _Parts, embedded: EmbeddedBlocks, grid: Grid, stride: int) -> 
         "shown": [placed(part) for part in parts.shown],
         "half": placed(parts.half) if parts.half else None,
         "top": parts.top,
+        "signed": parts.signed,
         "start": parts.start,
         "backdrop": ({**_describe_template(), "block": embedded.put(parts.backdrop)} if parts.backdrop else None),
     }
     ordinal = {1: "", 2: "second", 3: "third", 4: "fourth"}.get(stride, f"{stride}th")
     note = f"To keep the page small, the viewer has every {ordinal} voxel along each axis. " if stride > 1 else ""
     interval = "± is the 95 % interval of the effect, for one voxel named beforehand." if parts.half else ""
-    return Viewer(json.dumps(config, ensure_ascii=True, allow_nan=False), note, interval)
+    height = "|z|" if parts.signed else "z"
+    return Viewer(json.dumps(config, ensure_ascii=True, allow_nan=False), note, interval, height)
 
 
 def _describe_box(grid: Grid) -> dict[str, Any]:

@@ -218,7 +218,7 @@ class Viewer {
     const scale = 254 / (map.high - map.low);
     const overlay = (voxel, pixels, offset) => {
       const v = this.index[voxel];
-      if (v < 0 || (flags && !flags[v]) || Math.abs(z.codes[v]) < least) return;
+      if (v < 0 || (flags && !flags[v]) || (threshold && this.height(z.codes[v]) < least)) return;
       const entry = 3 * Math.round(Math.min(Math.max((codes[v] * map.step - map.low) * scale, 0), 254));
       pixels[offset] = colours[entry];
       pixels[offset + 1] = colours[entry + 1];
@@ -277,11 +277,16 @@ class Viewer {
     canvas.parentElement.querySelector(".at").textContent = `${plane.name} = ${writeMm(this.at[plane.through])} mm`;
   }
 
+  /* What the threshold is compared with: z of F tests has no direction. */
+  height(z) {
+    return this.config.signed ? Math.abs(z) : z;
+  }
+
   legend(map, threshold) {
     const bar = this.part("scale"), pen = bar.getContext("2d"), image = pen.createImageData(255, 1);
     for (let entry = 0; entry < 255; entry++) {
       const value = map.low + ((map.high - map.low) * entry) / 254;
-      const hidden = map === this.z && Math.abs(value) < threshold;
+      const hidden = map === this.z && threshold && this.height(value) < threshold;
       for (let part = 0; part < 3; part++) image.data[4 * entry + part] = map.colours[3 * entry + part];
       image.data[4 * entry + 3] = hidden ? 0 : 255;
     }

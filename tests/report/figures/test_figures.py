@@ -11,7 +11,7 @@ from ibma_app.core.design import Design, Test
 from ibma_app.core.grid import Grid
 from ibma_app.report.figures.brain import draw_glass, draw_mosaic, plan_slices
 from ibma_app.report.figures.charts import draw_design
-from ibma_app.report.figures.picture import positive_scale, signed_scale
+from ibma_app.report.figures.picture import positive_scale, scale_of_z, signed_scale
 from ibma_app.report.html import encode_png, format_number, sort_key, split_words
 
 
@@ -79,6 +79,21 @@ def test_scales():
     assert signed_scale(np.zeros(5), "z").high == 1.0
     constant = positive_scale(np.full(4, 7.0), "n", low=0.0, high=7.0)
     assert (constant.low, constant.high) == (0.0, 7.0)
+
+
+def test_z_of_f_has_one_colour_and_no_threshold_below_zero(grid_maker):
+    z = np.array([-4.0, -1.0, 0.5, 2.0, 3.0])
+    scale, both = scale_of_z(z, 2.0, signed=False), scale_of_z(z, 2.0, signed=True)
+    assert (scale.low, scale.high, scale.label, scale.clips) == (0.0, 3.0, "z of F (no direction)", (True, False))
+    assert scale.passes(z).tolist() == [False, False, False, True, True]
+    assert both.passes(z).tolist() == [True, False, False, True, True]
+    assert not np.array_equal(scale.palette, both.palette)
+    grid = grid_maker((4, 4, 4), 3.0, hole=False)
+    volume = np.zeros(grid.shape)
+    volume[0, 0, 0], volume[0, 0, 3] = -4.0, 3.0
+    drawn = pixels(draw_glass(grid, volume, scale, "", mni=False).panels[1].uri)
+    assert (drawn[..., 3] > 0).sum() == 1  # the negative one, which is no evidence, is not shown
+    assert np.array_equal(drawn[0, 0], scale.palette[255])
 
 
 def test_glass_brain_falls_back_to_projections(grid_maker):

@@ -119,7 +119,10 @@ def test_numbers_in_the_page_are_those_of_the_maps(group):
         for part in config["shown"]:
             passed = on_disk(result.path("mask", test=test.name, inference=part["name"]), grid) > 0
             assert np.array_equal(page.flags(part["block"], grid.n_voxels), passed)
-        assert np.isclose(config["top"], np.abs(on_disk(result.path("z", test=test.name), grid)).max(), rtol=1e-12)
+        z = on_disk(result.path("z", test=test.name), grid)
+        assert np.isclose(config["top"], (z if test.is_f else np.abs(z)).max(), rtol=1e-12)
+        assert config["signed"] is not test.is_f
+        assert (config["maps"][0]["low"] < 0) is not test.is_f  # z of F has no direction: one colour
 
 
 def test_half_widths_are_those_of_t_intervals(group):
