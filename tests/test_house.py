@@ -30,11 +30,11 @@ HOMES = {  # where a heavy import may stand, as prefixes of paths inside the pac
     "jinja2": ("report/",),
     "markupsafe": ("report/",),
     "formulaic": ("designs/",),
-    "pandas": ("designs/", "dataset/", "report/"),
+    "pandas": ("designs/", "dataset/", "firstlevel/", "report/"),
     "nibabel": ("images/",),
     "h5py": ("importers/spm/matlab.py",),
     "rdflib": ("importers/", "publishing/nidm"),
-    "nilearn": ("images/", "report/"),
+    "nilearn": ("firstlevel/", "images/", "report/"),
     "sklearn": (),  # nilearn's, not ours
 }
 PACKAGING = ("__pycache__", "__init__.py", "__main__.py", "py.typed")  # what Python asks for
