@@ -55,7 +55,9 @@ class Timing:
     @property
     def frame_times(self) -> Floats:
         """When each used volume was acquired, s: (T,), on the clock of the events."""
-        return self.start_time + self.repetition_time * (self.dropped + np.arange(self.n_volumes))
+        volumes = self.dropped + np.arange(self.n_volumes, dtype=np.float64)
+        times: Floats = self.start_time + self.repetition_time * volumes
+        return times
 
 
 @dataclass(frozen=True, eq=False)
