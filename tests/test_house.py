@@ -322,6 +322,8 @@ def _menu_of_others(inside: str) -> set[str]:
     menus = {"estimators/": set(INFERENCES), "inference/": set(ESTIMATORS)}
     if inside in ("importers/fsl/loose.py", "images/kinds.py"):  # names of files that randomise and PALM write
         return {*ESTIMATORS, *INFERENCES} - {"tfce"}
+    if inside == "firstlevel/records.py":  # a model of the noise of one run has the name of an estimator
+        return {*ESTIMATORS, *INFERENCES} - {"ols"}
     return next((menu for room, menu in menus.items() if inside.startswith(room)), {*ESTIMATORS, *INFERENCES})
 
 
