@@ -276,12 +276,12 @@ def ibma_import(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ran]:
 
 @pytest.fixture(scope="session")
 def maker() -> Callable[[str], Any]:
-    """Return ``maker(name)``: the module <name>.py of tests/importers, which makes folders as other software does."""
+    """Return ``maker(name)``: the module <name>.py of the tests, which makes inputs as other software does."""
     loaded: dict[str, Any] = {}
 
     def load(name: str) -> Any:
         if name not in loaded:
-            (path,) = (ROOT / "tests" / "importers").rglob(f"{name}.py")
+            (path,) = (ROOT / "tests").rglob(f"{name}.py")
             spec = importlib.util.spec_from_file_location(f"made_by_{name}", path)
             assert spec is not None
             assert spec.loader is not None
