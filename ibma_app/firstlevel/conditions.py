@@ -7,7 +7,7 @@ import numpy as np
 from ibma_app.core.errors import DataError
 from ibma_app.firstlevel.confounds import ChosenConfounds, choose_confounds
 from ibma_app.firstlevel.records import Regressor, RunContrast, RunModel, RunSettings, RunTables, Timing
-from ibma_app.firstlevel.tables import event_numbers
+from ibma_app.firstlevel.run_tables import event_numbers
 
 TRIAL_TYPE, MODULATION = "trial_type", "modulation"
 ONLY = "event"  # the condition of tables without trial_type

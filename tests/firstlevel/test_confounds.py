@@ -6,7 +6,7 @@ import pytest
 
 from ibma_app.core.errors import DataError
 from ibma_app.firstlevel.confounds import choose_confounds, drop_short_segments
-from ibma_app.firstlevel.tables import read_confounds, read_confounds_metadata
+from ibma_app.firstlevel.run_tables import read_confounds, read_confounds_metadata
 
 N = 60
 

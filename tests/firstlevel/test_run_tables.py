@@ -4,7 +4,7 @@ import pytest
 
 from ibma_app.core.errors import DataError, InputError
 from ibma_app.firstlevel.conditions import condition_regressors, list_conditions
-from ibma_app.firstlevel.tables import read_events
+from ibma_app.firstlevel.run_tables import read_events
 
 
 def _events(tmp_path, text: str):
