@@ -14,6 +14,7 @@ from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.images.spaces import lies_in_mni152
 from ibma_app.report.evidence import view_evidence
 from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_glass, draw_mosaic
+from ibma_app.report.figures.cuts import find_cuts
 from ibma_app.report.figures.null_distributions import draw_null
 from ibma_app.report.figures.picture import Picture, positive_scale, scale_of_z, signed_scale, with_ending
 from ibma_app.report.figures.plot import Plot
@@ -136,7 +137,6 @@ def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *,
     row = describe_test(maps.test, results.design.columns)
     units = effect_units(maps, results)
     inferences, space = count_significant(maps, results), space_of(results)
-    plan = sheet.plan(results.grid, space)
     unpictured = "" if pictured else "No pictures: the page shows those of its first tests only; the maps are on disk."
     return {
         "anchor": anchor,
@@ -149,7 +149,7 @@ def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *,
         "units": "" if maps.path("effect") is None else units,
         "peaks": find_peaks(maps),
         "inferences": inferences,
-        "pictures": _test_pictures(maps, results, plan, inferences, units) if pictured else [],
+        "pictures": _test_pictures(maps, results, sheet, inferences, units) if pictured else [],
         "viewer": view_maps(maps, inferences, sheet.embedded, units, space) if pictured else None,
         "unpictured": unpictured,
         "inference": view_inference(maps, pictured=pictured),
@@ -177,7 +177,7 @@ def view_inference(maps: ResultMaps, *, pictured: bool) -> dict[str, Any]:
 def _test_pictures(
     maps: ResultMaps,
     results: Results,
-    plan: SlicePlan,
+    sheet: Sheet,
     inferences: Sequence[InferenceNumbers],
     units: str,
 ) -> list[Picture]:
@@ -185,13 +185,15 @@ def _test_pictures(
     z, effect = maps.volume("z"), maps.volume("effect")
     if z is None or not results.grid.n_voxels:
         return []
+    plan = sheet.plan(results.grid, space_of(results))
     first = inferences[0] if inferences else None
     passed = _passed(maps, first, z)
     found = passed is not None and bool(passed.any())
     words = f"{first.title}, {format_number(first.n_significant)} voxels" if first else ""
     least = float(np.abs(z[passed]).min()) if passed is not None and found else None
     cut = scale_of_z(z[results.grid.mask], least, signed=not maps.test.is_f)
-    scale = replace(cut, threshold=None)  # the same colours with and without threshold
+    scale = replace(cut, threshold=None)
+    through = sheet.plan(results.grid, space_of(results), _cuts(maps, inferences, z))
     seen = np.where(passed, z, 0.0) if passed is not None and found else z
     shown = f"where significant ({words})" if found else "over the whole mask, not thresholded"
     if first is not None and not found:
@@ -207,17 +209,24 @@ def _test_pictures(
         pictures += [with_ending(surface, corr, "stat-z_surface")] if surface else []
     if passed is not None and found:
         text = f"z where significant ({words}). {NEUROLOGICAL}"
-        pictures.append(with_ending(draw_mosaic(plan, z, cut, text, passed), corr, "stat-z_slices"))
+        pictures.append(with_ending(draw_mosaic(through, z, cut, text, passed), corr, "stat-z_slices"))
     pictures.append(with_ending(draw_mosaic(plan, z, scale, f"z, not thresholded. {NEUROLOGICAL}"), "stat-z_slices"))
     if effect is not None:
         label = _with_units("effect", units)
-        effects = signed_scale(effect[results.grid.mask], label)
         if passed is not None and found:
             text = f"Effect where significant ({words}). {NEUROLOGICAL}"
-            pictures.append(with_ending(draw_mosaic(plan, effect, effects, text, passed), corr, "stat-effect_slices"))
+            drawn = draw_mosaic(through, effect, signed_scale(effect[passed], label), text, passed)
+            pictures.append(with_ending(drawn, corr, "stat-effect_slices"))
         text = f"Effect, not thresholded. {NEUROLOGICAL}"
+        effects = signed_scale(effect[results.grid.mask], label, outliers=True)
         pictures.append(with_ending(draw_mosaic(plan, effect, effects, text), "stat-effect_slices"))
     return pictures
+
+
+def _cuts(maps: ResultMaps, inferences: Sequence[InferenceNumbers], z: Floats) -> tuple[float, ...]:
+    """Choose slices through what any inference found, so that pictures of all of them show the same ones."""
+    found = [passed for one in inferences if (passed := _passed(maps, one, z)) is not None]
+    return find_cuts(maps.grid, np.logical_or.reduce(found), z) if found else ()
 
 
 def _stem(maps: ResultMaps, kind: str) -> str:
@@ -318,7 +327,7 @@ def _participant_pictures(maps: ResultMaps, results: Results, sheet: Sheet, unit
         volume = maps.volume(kind)
         if volume is not None and inside.any():
             text = f"{words}, not thresholded. {NEUROLOGICAL}"
-            drawn = draw_mosaic(plan, volume, signed_scale(volume[inside], label), text)
+            drawn = draw_mosaic(plan, volume, signed_scale(volume[inside], label, outliers=kind == "effect"), text)
             pictures.append(with_ending(drawn, f"stat-{kind}_slices"))
     return [*pictures, *_fit_pictures(maps, results, plan, units)]
 

@@ -49,6 +49,7 @@ class SlicePlan:
     tile: tuple[float, float]  # width, height in the picture's units
     backdrop: tuple[Panel, ...]
     mni: bool
+    cut: bool = False  # the slices were chosen by what they show
 
 
 class Sheet:
@@ -58,14 +59,15 @@ class Sheet:
         self.plans: list[SlicePlan] = []
         self.embedded = EmbeddedBlocks()
 
-    def plan(self, grid: Grid, space: str | None) -> SlicePlan:
-        """Return the plan for a grid, making it when it is new."""
+    def plan(self, grid: Grid, space: str | None, cuts: Sequence[float] = ()) -> SlicePlan:
+        """Return the plan for a grid, making it when it is new; ``cuts`` are the heights of its slices in mm."""
         mni = lies_in_mni152(grid, space)
         for plan in self.plans:
             same = plan.mni == mni and plan.grid.matches(grid)
-            if same and np.array_equal(plan.grid.mask, grid.mask):
+            cut = plan.levels == tuple(cuts) if cuts else not plan.cut
+            if same and cut and np.array_equal(plan.grid.mask, grid.mask):
                 return plan
-        self.plans.append(plan_slices(grid, f"backdrop{len(self.plans)}", mni=mni))
+        self.plans.append(plan_slices(grid, f"backdrop{len(self.plans)}", mni=mni, cuts=cuts))
         return self.plans[-1]
 
 
@@ -76,11 +78,11 @@ def load_template() -> tuple[Floats, Floats]:
     return template.volume.astype(np.float64), np.asarray(np.linalg.inv(template.affine), dtype=np.float64)
 
 
-def plan_slices(grid: Grid, key: str = "backdrop", *, mni: bool = False) -> SlicePlan:
+def plan_slices(grid: Grid, key: str = "backdrop", *, mni: bool = False, cuts: Sequence[float] = ()) -> SlicePlan:
     """Choose axial slices through the mask, and draw the background of the maps.
 
-    Pixels are voxels (nearest neighbour) unless the grid is rotated: no shown
-    value is interpolated.
+    With ``cuts`` (mm, rising) the slices are those. Pixels are voxels (nearest
+    neighbour) unless the grid is rotated: no shown value is interpolated.
     """
     voxels = np.argwhere(grid.mask if grid.mask.any() else np.ones(grid.shape, dtype=bool))
     mm = voxels @ grid.affine[:3, :3].T + grid.affine[:3, 3]
@@ -88,7 +90,7 @@ def plan_slices(grid: Grid, key: str = "backdrop", *, mni: bool = False) -> Slic
     n_levels = int(round((high[2] - low[2]) / step[2])) + 1
     margin = 0.06 if n_levels > N_TILES else 0.0  # the outermost slices hold little
     chosen = np.linspace(margin, 1 - margin, min(N_TILES, n_levels)) * (n_levels - 1)
-    levels = low[2] + step[2] * np.unique(np.rint(chosen))
+    levels = np.asarray(cuts) if cuts else low[2] + step[2] * np.unique(np.rint(chosen))
     n_rows = -(-len(levels) // TILES_PER_ROW)
     columns = -(-len(levels) // n_rows)
 
@@ -105,6 +107,7 @@ def plan_slices(grid: Grid, key: str = "backdrop", *, mni: bool = False) -> Slic
         tile=(scale * width, scale * height),
         backdrop=(),
         mni=mni,
+        cut=bool(cuts),
     )
     edges = (xs[0] - step[0] / 2, xs[-1] + step[0] / 2, ys[0] - step[1] / 2, ys[-1] + step[1] / 2)
     backdrop = _template_rows(plan, edges) if mni else _mask_rows(plan)
@@ -171,7 +174,7 @@ def _glass_png(grid: Grid, volume: Floats, scale: Scale) -> str:
                 display_mode="lyrz",
                 figure=figure,
                 threshold=scale.threshold or 1e-6 * scale.high,
-                cmap=scale.colours,
+                cmap=scale.colour_map,
                 vmin=scale.low,
                 vmax=scale.high,
                 plot_abs=False,

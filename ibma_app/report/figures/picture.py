@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,15 @@ Floats = NDArray[np.float64]
 
 SIGNED, ONE_WAY = "RdBu_r", "viridis"
 """Colour maps of values with two directions, and with one."""
+
+PALEST = 0.35
+"""Where the colours of a signed scale begin at its threshold, between white (0) and the darkest (1)."""
+
+GAP = 61
+"""Entries of a signed colour bar, of 255, between its two thresholds."""
+
+OUTLYING = 3.0
+"""Times the 99.9th percentile: a map's largest values are clipped where they lie beyond, and it has no threshold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +37,23 @@ class Scale:
 
     @property
     def palette(self) -> NDArray[np.uint8]:
-        """The colours, (256, 4)."""
-        return palette_of(self.colours)
+        """The colours, (256, 4), from the threshold to the largest value."""
+        return _palette_from(self.colours, self._hidden, signed=self.signed)
+
+    @property
+    def colour_map(self) -> Any:
+        """The colours as a matplotlib colour map from ``low`` to ``high``."""
+        from matplotlib.colors import ListedColormap
+
+        return ListedColormap(self.palette[1:] / 255.0)
+
+    @property
+    def _hidden(self) -> float:
+        """The share of the scale (of a signed one: of each half) that the threshold hides."""
+        if self.threshold is None or self.high <= max(self.low, 0.0):
+            return 0.0
+        base = 0.0 if self.signed else self.low
+        return float(np.clip((self.threshold - base) / (self.high - base), 0.0, 0.999))
 
     @property
     def signed(self) -> bool:
@@ -90,6 +115,21 @@ def with_ending(picture: Picture, *parts: str) -> Picture:
     return replace(picture, figure="_".join(part for part in parts if part))
 
 
+@functools.lru_cache(maxsize=64)
+def _palette_from(name: str, hidden: float, *, signed: bool) -> NDArray[np.uint8]:
+    """Return a palette whose colours begin where nothing is hidden any more."""
+    if hidden == 0.0:
+        return palette_of(name)
+    import matplotlib
+
+    at = np.linspace(-1.0 if signed else 0.0, 1.0, 255)
+    seen = np.clip((np.abs(at) - hidden) / (1.0 - hidden), 0.0, 1.0)
+    share = 0.5 + 0.5 * np.sign(at) * (PALEST + (1.0 - PALEST) * seen) if signed else seen
+    colours = np.zeros((256, 4), dtype=np.uint8)
+    colours[1:] = np.rint(255 * matplotlib.colormaps[name](share)).astype(np.uint8)
+    return colours
+
+
 @functools.cache
 def palette_of(name: str) -> NDArray[np.uint8]:
     """Return a matplotlib colour map as a palette (256, 4) whose first entry is transparent."""
@@ -100,56 +140,81 @@ def palette_of(name: str) -> NDArray[np.uint8]:
     return colours
 
 
-def signed_scale(values: Floats, label: str, threshold: float | None = None) -> Scale:
-    """A scale symmetric about 0, up to the 98th percentile of absolute values.
+def signed_scale(values: Floats, label: str, threshold: float | None = None, *, outliers: bool = False) -> Scale:
+    """A scale symmetric about 0, up to the largest absolute value.
 
     Red and blue can be distinguished with all common forms of colour vision.
+
+    Parameters
+    ----------
+    values : ndarray
+    label : str
+        Quantity and units.
+    threshold : float, optional
+        Of absolute values: colours begin there.
+    outliers : bool
+        Values may be far beyond all others, as effects are at the edge of a brain: the scale ends at the 99.9th
+        percentile then.
     """
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
-    top = float(np.percentile(sizes, 98)) if sizes.size else 1.0
-    if threshold is not None:
-        top = max(top, 1.5 * threshold)
-    largest = float(sizes.max()) if sizes.size else top
-    # nothing is clipped where the largest value is hardly larger
-    top = largest if largest <= 1.05 * top or top <= 0 else top
+    top = _top(sizes, outliers=outliers) if sizes.size else max(1.0, threshold or 0.0)
     clips = (bool(np.any(values < -top)), bool(np.any(values > top)))
     return Scale(-top, top, SIGNED, label, threshold, clips)
 
 
+def _top(sizes: Floats, *, outliers: bool) -> float:
+    """The largest value; of values with outliers the 99.9th percentile, where the largest is far beyond."""
+    largest, high = float(sizes.max()), float(np.percentile(sizes, 99.9))
+    return high if outliers and largest > OUTLYING * high > 0 else largest
+
+
 def positive_scale(values: Floats, label: str, low: float | None = 0.0, high: float | None = None) -> Scale:
-    """A scale from ``low`` (None: the smallest value) to ``high`` (None: the 98th percentile)."""
+    """A scale from ``low`` (None: the smallest value) to ``high`` (None: the largest, outliers aside)."""
     finite = values[np.isfinite(values)]
     smallest, largest = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     bottom = smallest if low is None else low
-    top = float(np.percentile(finite, 98)) if high is None and finite.size else high
+    top = _top(finite, outliers=True) if high is None and finite.size else high
     if top is None or top <= bottom:
         top = largest if largest > bottom else bottom + 1.0
     return Scale(bottom, top, ONE_WAY, label, None, (smallest < bottom, largest > top))
 
 
 def scale_of_z(values: Floats, threshold: float | None = None, *, signed: bool) -> Scale:
-    """A scale of z: in two colours, or, for F tests, whose z has no direction, in one from 0 on."""
+    """A scale of z up to the largest: in two colours, or, for F tests, whose z has no direction, in one."""
     if signed:
         return signed_scale(values, "z", threshold)
-    scale = positive_scale(values, "z of F (no direction)")
-    if threshold is None or scale.high >= 1.5 * threshold:
-        return replace(scale, threshold=threshold)
-    return replace(
-        scale, high=1.5 * threshold, threshold=threshold, clips=(scale.clips[0], bool(np.any(values > 1.5 * threshold)))
-    )
+    largest = float(values.max(initial=0.0))
+    return replace(positive_scale(values, "z of F (no direction)", high=largest or None), threshold=threshold)
 
 
 def draw_bar(scale: Scale, y: float, width: float) -> ColourBar:
-    """Draw the colour bar, without the values that the threshold hides."""
-    values = np.linspace(scale.low, scale.high, 255)
+    """Draw the colour bar, from the threshold to the largest value."""
+    if scale.threshold is None:
+        values = np.linspace(scale.low, scale.high, 255)
+        marks = [(0.0, scale.low), (0.5, (scale.low + scale.high) / 2), (1.0, scale.high)]
+    elif scale.signed:
+        half = np.linspace(scale.threshold, scale.high, (255 - GAP) // 2)
+        values = np.concatenate([-half[::-1], np.zeros(GAP), half])
+        edge = half.size / 255
+        marks = [(0.0, scale.low), (edge, -scale.threshold), (1.0 - edge, scale.threshold), (1.0, scale.high)]
+    else:
+        values = np.linspace(scale.threshold, scale.high, 255)
+        marks = [(0.0, scale.threshold), (0.5, (scale.threshold + scale.high) / 2), (1.0, scale.high)]
     pixels = scale.index(values, scale.passes(values))[None, :]
     length = min(260.0, 0.6 * width)
-    marks = [(0.0, scale.low), (0.5, (scale.low + scale.high) / 2), (1.0, scale.high)]
     ticks = []
     for share, value in marks:
         text = f"{value:.3g}".replace("-", "−")
-        text = "≤ " + text if share == 0.0 and scale.clips[0] else text
-        text = "≥ " + text if share == 1.0 and scale.clips[1] else text
+        text = "≤ " + text if value == scale.low and scale.clips[0] else text
+        text = "≥ " + text if value == scale.high and scale.clips[1] else text
         ticks.append((12.0 + share * length, text))
     uri = data_uri(encode_png(pixels, scale.palette))
-    return ColourBar(uri, 12.0, y, length, tuple(ticks), scale.label)
+    return ColourBar(uri, 12.0, y, length, tuple(ticks), f"{scale.label}{_shown_from(scale)}")
+
+
+def _shown_from(scale: Scale) -> str:
+    """The threshold in words."""
+    if scale.threshold is None:
+        return ""
+    quantity = "|z|" if scale.signed else "z"
+    return f", shown from {quantity} = {scale.threshold:.3g}"

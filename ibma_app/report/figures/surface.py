@@ -115,7 +115,7 @@ def _draw(values: dict[str, Floats], scale: Scale) -> str:
                 bg_map=meshes["depth"].data.parts[side].reshape(-1),
                 hemi=side,
                 view=view,
-                cmap=scale.colours,
+                cmap=scale.colour_map,
                 vmin=scale.low,
                 vmax=scale.high,
                 colorbar=False,

@@ -6,7 +6,7 @@ gets every second, third, ... voxel and says so.
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +30,6 @@ from ibma_app.report.maps import ResultMaps
 from ibma_app.report.numbers import InferenceNumbers, critical_values
 
 Floats = NDArray[np.float64]
-Read = Callable[[str, str], Floats | None]
 
 WHOLE_BYTES = 6_000_000
 """Of a group page: viewers get every voxel as long as all fit into this size."""
@@ -158,11 +157,11 @@ def _embed(maps: ResultMaps, inferences: Sequence[InferenceNumbers], grid: Grid,
     assert z is not None  # checked by view_maps
     unit = "" if units == "unknown" else units
     signed = not maps.test.is_f
-    layers = [_pack_map("z", z, scale_of_z(z, _least(z, inferences, thinned), signed=signed))]
+    layers = [_pack_map("z", z, scale_of_z(z, signed=signed))]
     half = None
     if effect is not None:
         label = f"effect ({unit or 'units unknown'})"
-        layers.append(_pack_map("effect", effect, signed_scale(effect, label), unit))
+        layers.append(_pack_map("effect", effect, signed_scale(effect, label, outliers=True), unit))
         variance = thinned("variance")
         if variance is not None:
             whole = np.zeros(maps.grid.shape)
@@ -176,18 +175,13 @@ def _embed(maps: ResultMaps, inferences: Sequence[InferenceNumbers], grid: Grid,
         passed = thinned("mask", row.name)
         if passed is not None and row.n_significant and np.any(passed > 0):
             label = f"{row.name}, {row.n_significant:,} voxels"
-            shown.append({"name": row.name, "label": label, "content": pack_bits(passed > 0)})
+            least = float(np.abs(z[passed > 0]).min())
+            shown.append({"name": row.name, "label": label, "least": least, "content": pack_bits(passed > 0)})
     sizes = np.abs(z) if signed else z
     first = np.argwhere(grid.mask)[int(np.argmax(sizes))]
     start = (grid.affine @ np.append(first, 1.0))[:3]
     top = max(float(sizes.max()), 0.0)
     return _Parts(layers, shown, half, top, signed, start.tolist(), pack_bits(grid.mask))
-
-
-def _least(z: Floats, inferences: Sequence[InferenceNumbers], read: Read) -> float | None:
-    """The smallest |z| that is significant by the first inference: colours of the pictures depend on it."""
-    passed = read("mask", inferences[0].name) if inferences else None
-    return float(np.abs(z[passed > 0]).min()) if passed is not None and np.any(passed > 0) else None
 
 
 def _pack_map(key: str, values: Floats, scale: Scale, units: str = "") -> dict[str, Any]:

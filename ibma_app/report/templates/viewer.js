@@ -8,6 +8,7 @@ const PLANES = [ // axes to the right and up, axis through; what each edge is
   { right: 0, up: 2, through: 1, name: "y", left: "L", rightmost: "R" },
   { right: 0, up: 1, through: 2, name: "z", left: "L", rightmost: "R" },
 ];
+const PALEST = 0.35; // where colours begin at a threshold, as in report/figures/picture.py
 const MASK_GREY = [128, 135, 144, 70]; // of the mask where there is no template, as in the still pictures
 const viewers = new Map(); // element -> its Viewer, or the promise of it
 
@@ -215,11 +216,12 @@ class Viewer {
     const { config, z } = this, map = this.maps[Number(this.part("map").value)];
     const chosen = Number(this.part("shown").value), flags = chosen ? this.shown[chosen - 1].flags : null;
     const threshold = Number(this.part("threshold").value), least = threshold / z.step, { codes, colours } = map;
-    const scale = 254 / (map.high - map.low);
+    const from = map === z ? Math.max(threshold, chosen ? this.shown[chosen - 1].least : 0) : 0;
+    const entryOf = this.colouring(map, from);
     const overlay = (voxel, pixels, offset) => {
       const v = this.index[voxel];
       if (v < 0 || (flags && !flags[v]) || (threshold && this.height(z.codes[v]) < least)) return;
-      const entry = 3 * Math.round(Math.min(Math.max((codes[v] * map.step - map.low) * scale, 0), 254));
+      const entry = 3 * entryOf(codes[v] * map.step);
       pixels[offset] = colours[entry];
       pixels[offset + 1] = colours[entry + 1];
       pixels[offset + 2] = colours[entry + 2];
@@ -239,8 +241,17 @@ class Viewer {
       const above = paint(this.volume, config, plane, this.at, config.steps, overlay);
       this.compose(canvas, plane, [[below, Boolean(backdrop)], [above, false]]); // pixels of maps stay voxels
     });
-    this.legend(map, threshold);
+    this.legend(map, threshold, from, entryOf);
     this.read();
+  }
+
+  /* Return the entry of a value's colour: colours begin where the map is shown from, as in the still pictures. */
+  colouring(map, from) {
+    const signed = map.low < 0 && map.high > 0, high = Math.max(map.high, from + 1e-9);
+    if (!from) return (value) => Math.round(Math.min(Math.max((254 * (value - map.low)) / (map.high - map.low), 0), 254));
+    const share = (size) => Math.min(Math.max((size - from) / (high - from), 0), 1);
+    if (!signed) return (value) => Math.round(254 * share(value));
+    return (value) => Math.round(127 + Math.sign(value) * 127 * (PALEST + (1 - PALEST) * share(Math.abs(value))));
   }
 
   /* Lay the layers of a slice on each other, and the crosshair over them. */
@@ -282,12 +293,12 @@ class Viewer {
     return this.config.signed ? Math.abs(z) : z;
   }
 
-  legend(map, threshold) {
+  legend(map, threshold, from, entryOf) {
     const bar = this.part("scale"), pen = bar.getContext("2d"), image = pen.createImageData(255, 1);
     for (let entry = 0; entry < 255; entry++) {
       const value = map.low + ((map.high - map.low) * entry) / 254;
-      const hidden = map === this.z && threshold && this.height(value) < threshold;
-      for (let part = 0; part < 3; part++) image.data[4 * entry + part] = map.colours[3 * entry + part];
+      const hidden = from && this.height(value) < from;
+      for (let part = 0; part < 3; part++) image.data[4 * entry + part] = map.colours[3 * entryOf(value) + part];
       image.data[4 * entry + 3] = hidden ? 0 : 255;
     }
     bar.width = 255;
@@ -295,7 +306,7 @@ class Viewer {
     pen.putImageData(image, 0, 0);
     this.part("low").textContent = write(map.low, 3);
     this.part("high").textContent = write(map.high, 3);
-    this.part("quantity").textContent = map.label;
+    this.part("quantity").textContent = from ? `${map.label}, shown from ${write(from, 3)}` : map.label;
     this.part("level").textContent = threshold.toFixed(2);
   }
 

@@ -9,9 +9,10 @@ import pytest
 
 from ibma_app.core.design import Design, Test
 from ibma_app.core.grid import Grid
-from ibma_app.report.figures.brain import draw_glass, draw_mosaic, plan_slices
+from ibma_app.report.figures.brain import Sheet, draw_glass, draw_mosaic, plan_slices
 from ibma_app.report.figures.charts import draw_design
-from ibma_app.report.figures.picture import positive_scale, scale_of_z, signed_scale
+from ibma_app.report.figures.cuts import find_cuts
+from ibma_app.report.figures.picture import draw_bar, positive_scale, scale_of_z, signed_scale
 from ibma_app.report.html import encode_png, format_number, sort_key, split_words
 
 
@@ -73,12 +74,54 @@ def test_oblique_grids_are_cut_too():
 def test_scales():
     values = np.concatenate([np.linspace(-1, 1, 1000), [50.0]])
     scale = signed_scale(values, "z")
-    assert scale.high == -scale.low == pytest.approx(1.0, abs=0.03)
-    assert scale.clips[1]
-    assert signed_scale(values, "z", threshold=3.0).high >= 3.0
+    assert (scale.low, scale.high, scale.clips) == (-50.0, 50.0, (False, False))
+    robust = signed_scale(values, "effect", outliers=True)  # one voxel at the edge does not fade all others
+    assert robust.high == pytest.approx(1.0, abs=0.03)
+    assert robust.clips == (False, True)
+    assert positive_scale(np.abs(values), "tau").high == pytest.approx(1.0, abs=0.03)
     assert signed_scale(np.zeros(5), "z").high == 1.0
     constant = positive_scale(np.full(4, 7.0), "n", low=0.0, high=7.0)
     assert (constant.low, constant.high) == (0.0, 7.0)
+
+
+def test_colours_run_from_the_threshold_to_the_largest_value():
+    z = np.array([-12.0, -3.0, 0.0, 3.0, 12.0])
+    scale = signed_scale(z, "z", 3.0)
+    colours = scale.palette[scale.index(z, scale.passes(z))].astype(int)
+    whole = signed_scale(z, "z").palette.astype(int)
+    assert np.array_equal(colours[[0, 4]], whole[[1, 255]])  # the darkest blue and red, at the largest values
+    assert colours[2, 3] == 0  # hidden
+    assert colours[3, 0] - colours[3, 2] > 30  # at the threshold already red, not white
+    assert colours[1, 2] - colours[1, 0] > 20
+    bar = draw_bar(scale, 0.0, 940.0)
+    assert [text for _, text in bar.ticks] == ["−12", "−3", "3", "12"]
+    assert bar.label == "z, shown from |z| = 3"
+    shown = pixels(bar.uri)[0]
+    assert (shown[:, 3] > 0).sum() == 194  # nothing between the thresholds
+    assert np.allclose(255 * shown[-1], whole[255])
+    one_way = draw_bar(scale_of_z(np.abs(z), 3.0, signed=False), 0.0, 940.0)
+    assert [text for _, text in one_way.ticks] == ["3", "7.5", "12"]
+
+
+def test_cuts_go_through_clusters():
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[2, 3] = -40.0
+    grid = Grid(affine, np.ones((12, 12, 40), dtype=bool))
+    z, found = np.zeros(grid.shape), np.zeros(grid.shape, dtype=bool)
+    for place, size, peak in (((2, 2, 5), 2, 6.0), ((8, 8, 20), 4, -9.0), ((2, 8, 21), 2, 5.0)):
+        box = tuple(slice(start, start + size) for start in place)
+        found[box], z[box] = True, np.sign(peak) * 4.0
+        z[place] = peak
+    cuts = find_cuts(grid, found, z)
+    # the peaks of the first two; the slice of the second, at 20, does not show the third, whose own does
+    assert {-30.0, 0.0, 2.0} <= set(cuts)
+    assert all(found[:, :, round((cut + 40) / 2)].any() for cut in cuts)
+    assert find_cuts(grid, np.zeros(grid.shape, dtype=bool), z) == ()
+    sheet = Sheet()
+    through = sheet.plan(grid, None, cuts)
+    assert through.levels == cuts
+    assert sheet.plan(grid, None).levels != cuts  # pictures of the whole mask keep their own
+    assert sheet.plan(grid, None, cuts) is through
 
 
 def test_z_of_f_has_one_colour_and_no_threshold_below_zero(grid_maker):
