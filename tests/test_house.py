@@ -18,7 +18,8 @@ MAX_FUNCTION = 60  # without its docstring
 DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "stuff"}
 
 HOMES = {  # where a heavy import may stand, as prefixes of paths inside the package
-    "bids": ("dataset/index.py",),
+    "bids": ("dataset/index.py", "firstlevel/model/"),
+    "bsmschema": ("firstlevel/model/",),
     "templateflow": ("stream/grid_and_mask.py",),
     "dask": ("stream/workers/dask_pool.py",),
     "distributed": ("stream/workers/dask_pool.py",),
