@@ -23,6 +23,15 @@ from ibma_app.stats.intercept_likelihood import (
     new_work,
     sum_units,
 )
+from ibma_app.stats.intercept_small import (
+    ROW,
+    ROW_SOLVED,
+    Moments,
+    corrected_f,
+    corrected_row,
+    find_moments,
+    new_moments,
+)
 from ibma_app.stats.intercept_units import UNITS, WITHIN, Units, lay_units, new_units
 from ibma_app.stats.ols import residual_sum
 from ibma_app.stats.partition import unit_indicators
@@ -33,7 +42,6 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
-ROW, ROW_SOLVED = range(2)  # of `_Space.vectors`
 _FAR = 100.0  # ratio, over the maps of a unit, from which on residuals of least squares are too inexact
 
 
@@ -71,11 +79,13 @@ class _Space(NamedTuple):
 class _State(NamedTuple):
     """Everything that is worked with."""
 
+    corrected: bool  # Kenward & Roger's tests; else Satterthwaite's
     clusters: Ints  # (K,) the unit of each map
     units: Units
     sums: Sums
     work: Work
     space: _Space
+    moments: Moments
 
 
 @inner
@@ -196,20 +206,25 @@ def _f_test(
 
 
 @inner
-def _test(
-    group: Group, frame: Frame, c: int, point: Point, at: _Place, work: Work, space: _Space, fit: InterceptFit
-) -> None:
+def _test(group: Group, frame: Frame, c: int, point: Point, at: _Place, state: _State, fit: InterceptFit) -> None:
     """Write one test of one voxel."""
-    first, rows = frame.starts[c], group.patterns.rows
-    effect, variance, values = 0.0, 0.0, fit.tested.values
-    if frame.upper[c]:
-        statistic, dof = _f_test(rows, first, frame.starts[c + 1] - first, point, at, work, space)
+    first, rows, space = frame.starts[c], group.patterns.rows, state.space
+    effect, variance, values, size = 0.0, 0.0, fit.tested.values, frame.starts[c + 1] - frame.starts[c]
+    if frame.upper[c] and state.corrected:
+        statistic, dof = corrected_f(rows[at.slot], first, size, space.effects, at.rank, state.work, state.moments)
+        statistic *= at.left / point.q
+        sound = statistic >= 0.0
+    elif frame.upper[c]:
+        statistic, dof = _f_test(rows, first, size, point, at, state.work, space)
         sound = statistic >= 0.0
     else:
         for i in range(at.rank):
             space.vectors[ROW, i] = rows[at.slot, first, i]
             effect += rows[at.slot, first, i] * space.effects[i]
-        variance, dof = _row_dof(point, at, work, space)
+        if state.corrected:
+            variance, dof = corrected_row(space.vectors, at.rank, state.work, state.moments)
+        else:
+            variance, dof = _row_dof(point, at, state.work, space)
         variance *= point.q / at.left
         sound = variance > 0.0
         statistic = effect / np.sqrt(variance)
@@ -262,9 +277,11 @@ def _fit_voxel(group: Group, frame: Frame, at: _Place, small: Floats, state: _St
     fit.tau2[at.voxel] = at.ratio * point.q / at.left
     for a in range(at.rank):
         state.space.effects[a] = small[VECTORS, 0, a] + state.work.vectors[SOLVED, a]
+    if state.corrected:
+        find_moments(point, at.left, at.rank, state.work, state.moments)
     for c in range(frame.upper.size):
         if group.patterns.estimable[at.slot, c]:
-            _test(group, frame, c, point, at, state.work, state.space, fit)
+            _test(group, frame, c, point, at, state, fit)
 
 
 @compiled
@@ -319,13 +336,16 @@ def count_within_and_between(matrix: Floats, clusters: Ints) -> tuple[int, int]:
     return len(matrix) - rank, rank - matrix.shape[1]
 
 
-def fit_random_intercept(values: Floats, covered: Bools, frame: Frame, clusters: Ints) -> InterceptFit:
+def fit_random_intercept(
+    values: Floats, covered: Bools, frame: Frame, clusters: Ints, *, corrected: bool = False
+) -> InterceptFit:
     """Fit a linear model with a random intercept for each unit at each voxel, by REML.
 
     The variance ratio is where the restricted likelihood is largest, of several
     maxima the larger one, 0 included. Tests have Satterthwaite degrees of
     freedom (Satterthwaite 1946; Fai & Cornelius 1996) by the observed
-    information, as lmerTest has them (Kuznetsova, Brockhoff & Christensen 2017).
+    information, as lmerTest has them (Kuznetsova, Brockhoff & Christensen 2017); or
+    Kenward & Roger's covariance, dof and scaled F, as pbkrtest has them.
 
     Parameters
     ----------
@@ -336,6 +356,8 @@ def fit_random_intercept(values: Floats, covered: Bools, frame: Frame, clusters:
         From `frame_design`.
     clusters : ndarray of int, shape (K,)
         The unit of each map, 0 to m - 1.
+    corrected : bool
+        Kenward & Roger's tests; else Satterthwaite's.
 
     Returns
     -------
@@ -358,7 +380,7 @@ def fit_random_intercept(values: Floats, covered: Bools, frame: Frame, clusters:
     units = new_units(clusters, p)
     size = int(np.diff(frame.starts).max(initial=1))
     space = _Space(np.zeros(p), np.zeros((2, p)), np.zeros((size, size)), np.zeros((size, size)), np.zeros(size))
-    state = _State(clusters, units, new_sums(units), new_work(p), space)
+    state = _State(corrected, clusters, units, new_sums(units), new_work(p), space, new_moments(p, size))
     workspace = new_workspace(frame)
     for group in group_voxels(covered, frame):
         order = np.argsort(group.slots, kind="stable")

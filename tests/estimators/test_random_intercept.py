@@ -9,7 +9,7 @@ from scipy import special, stats
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design, Test
 from ibma_app.core.errors import DataError
-from ibma_app.estimators.random_intercept import ESTIMATOR, check, fit, units_of
+from ibma_app.estimators.random_intercept import ESTIMATOR, check, fit, remark, units_of
 
 M, N = 10, 3
 UNIT, VISIT = np.repeat(np.arange(M), N), np.tile(np.arange(N), M)
@@ -20,6 +20,9 @@ DESIGN = Design(
     MATRIX, ("intercept", "visit", "group"), (SLOPE, GROUP, ANY), formula="1 + visit + group", repeated=True,
     clusters=UNIT, cluster_name="participant_id", units=UNIT, unit_name="participant_id",
 )  # fmt: skip
+
+
+KENWARD_ROGER = {"dof": "kenward-roger"}
 
 
 @pytest.fixture
@@ -46,6 +49,34 @@ def test_maps_and_z(block):
     inside = (np.arange(40) < 20) & (estimate.tau2 > 0)
     np.testing.assert_allclose(estimate.tests["group"].dof[inside], M - 2, rtol=1e-6)
     np.testing.assert_allclose(estimate.tests["slope"].dof[inside], M * N - M - 1, rtol=1e-6)
+
+
+def test_kenward_roger_errs_less(block):
+    plain, corrected = fit(block, DESIGN), fit(block, DESIGN, **KENWARD_ROGER)
+    np.testing.assert_array_equal(plain.tau2, corrected.tau2)
+    missing = np.arange(40) >= 20
+    for name in ("slope", "group"):
+        one, other = plain.tests[name], corrected.tests[name]
+        np.testing.assert_array_equal(one.effect, other.effect)
+        assert (other.variance >= one.variance * (1 - 1e-9)).all()
+        assert (other.variance[missing] > 1.001 * one.variance[missing]).any()
+    # of complete data where the variances are inside their range both are the textbook's
+    inside = ~missing & (plain.tau2 > 0)
+    for name in ("slope", "group"):
+        np.testing.assert_allclose(corrected.tests[name].dof[inside], plain.tests[name].dof[inside], rtol=1e-6)
+        np.testing.assert_allclose(corrected.tests[name].z[inside], plain.tests[name].z[inside], rtol=1e-6)
+
+
+def test_no_variance_between_units_is_remarked(block):
+    estimate = fit(block, DESIGN)
+    share = (estimate.tau2 == 0).mean()
+    (fact,) = remark(estimate, {"dof": "satterthwaite"})
+    assert fact.sidecar() == {"ShareOfVoxelsWithTau2Zero": pytest.approx(share, abs=1e-6)}
+    none = replace(estimate, tau2=np.where(np.arange(40) % 2, estimate.tau2, 0.0))
+    _, warning = remark(none, {"dof": "satterthwaite"})
+    assert "of the voxels maps of one unit do not correlate" in warning.text
+    assert "up to 7.5" in warning.text
+    assert "up to 6.1" in remark(none, KENWARD_ROGER)[1].text
 
 
 def test_units_are_those_of_the_design():
@@ -78,5 +109,7 @@ def test_few_units_and_wider_clusters_are_warned_of():
     some = np.arange(M * N) % 7 != 3
     (note,) = check(replace(DESIGN, matrix=MATRIX[some], units=UNIT[some], clusters=UNIT[some]), {})
     assert "with 10 participants, not all with the same number of maps" in note
+    assert 'dof = "kenward-roger" under [estimator.random-intercept]' in note
+    assert not check(replace(DESIGN, matrix=MATRIX[some], units=UNIT[some], clusters=UNIT[some]), KENWARD_ROGER)
     (note,) = check(replace(DESIGN, clusters=UNIT // 2, cluster_name="cluster"), {})
     assert "participants of one cluster (column 'cluster') to be independent" in note

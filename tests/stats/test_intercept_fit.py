@@ -14,11 +14,12 @@ from ibma_app.stats.intercept_fit import count_within_and_between, fit_random_in
 CASES = json.loads((Path(__file__).parents[1] / "reference" / "lmertest.json").read_text())["cases"]
 
 
-def fit(y, matrix, units, tests, covered=None):
+def fit(y, matrix, units, tests, covered=None, *, corrected=False):
     y = np.ascontiguousarray(np.asarray(y, dtype=float).reshape(len(matrix), -1))
     covered = np.ones(y.shape, dtype=bool) if covered is None else covered
     rows = [(np.atleast_2d(np.asarray(one, dtype=float)), np.ndim(one) == 2) for one in tests]
-    return fit_random_intercept(y, covered, frame_design(matrix, rows), np.asarray(units, dtype=np.int64))
+    frame, units = frame_design(matrix, rows), np.asarray(units, dtype=np.int64)
+    return fit_random_intercept(y, covered, frame, units, corrected=corrected)
 
 
 def whole_likelihood(ratio, y, matrix, units):
@@ -197,3 +198,22 @@ def test_ill_scaled_columns():
     one, two = (fit(y, columns, units, [[0, 1, 0], [0, 0, 1]]) for columns in (matrix, years))
     np.testing.assert_allclose(two.tested.values, one.tested.values, rtol=1e-8)
     np.testing.assert_allclose(two.dof, one.dof, rtol=1e-7)
+
+
+CORRECTED = json.loads((Path(__file__).parents[1] / "reference" / "pbkrtest.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize(("case", "pinned"), list(zip(CASES, CORRECTED, strict=True)), ids=[c["name"] for c in CASES])
+def test_pbkrtest(case, pinned):
+    matrix, units = np.array(case["X"], dtype=float), np.array(case["unit"]) - 1
+    tests = [one["rows"] if "F" in one else one["rows"][0] for one in case["tests"]]
+    found = fit(case["y"], matrix, units, tests, corrected=True)
+    for c, (rows, one) in enumerate(zip(tests, pinned["tests"], strict=True)):
+        assert found.tested.estimable[c, 0]
+        values = found.tested.values[c, :, 0]
+        statistic = values[STATISTICS] if np.ndim(rows) == 2 else values[STATISTICS] ** 2
+        np.testing.assert_allclose(statistic, one["F"], rtol=2e-6)
+        np.testing.assert_allclose(found.dof[c, 0], one["dof"], rtol=1e-6)
+        if np.ndim(rows) == 1:
+            np.testing.assert_allclose(values[VARIANCES], one["variances"], rtol=1e-6)
+            assert one["scaling"] == pytest.approx(1.0, abs=1e-8)
