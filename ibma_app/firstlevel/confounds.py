@@ -94,6 +94,17 @@ def choose_confounds(
     return ChosenConfounds(columns, tuple(sorted(scrubbed)), bool(high_pass or named))
 
 
+def complete_columns(columns: Mapping[str, Floats], scrubbed: set[int], where: str) -> dict[str, Floats]:
+    """Return columns without gaps: the start of derivatives filled, volumes that are left out at the mean.
+
+    Raises
+    ------
+    DataError
+        A column has no number in a volume that is used.
+    """
+    return {name: _filled(values, name, scrubbed, where) for name, values in columns.items()}
+
+
 def outlier_volumes(columns: Iterable[Floats]) -> set[int]:
     """Return the volumes that columns of 0 and 1 mark."""
     return {int(volume) for column in columns for volume in np.flatnonzero(np.nan_to_num(column) != 0)}

@@ -149,21 +149,22 @@ def read_delays(value: Any, where: str, faults: Faults) -> tuple[int, ...]:
     return tuple(int(one) for one in numbers if one is not None)
 
 
-def name_response(model: str, *, derivative: bool, dispersion: bool) -> str:
-    """Name a hemodynamic response as nilearn does."""
-    if model == "fir":
-        return model
-    return model + " + derivative" * derivative + " + dispersion" * dispersion
-
-
-def response_of(instruction: Instruction, faults: Faults) -> str:
-    """Name the response of a Convolve; nilearn has no dispersion without the derivative."""
+def response_name(instruction: Instruction) -> str:
+    """Name the response of a Convolve as nilearn does."""
     arguments = instruction.arguments
-    hrf = name_response(
-        arguments.get("Model", "spm"),
-        derivative=arguments.get("Derivative", False),
-        dispersion=arguments.get("Dispersion", False),
+    name = str(arguments.get("Model", "spm"))
+    if name == "fir":
+        return name
+    return (
+        name
+        + " + derivative" * arguments.get("Derivative", False)
+        + " + dispersion" * arguments.get("Dispersion", False)
     )
-    if hrf not in HRFS:
-        faults.add(f"{instruction.path}.Dispersion", f"the response {hrf!r} is unknown: it needs Derivative too.")
-    return hrf
+
+
+def check_response(instruction: Instruction, faults: Faults) -> None:
+    """Refuse responses that there are not: a dispersion without the derivative, a FIR without delays."""
+    if response_name(instruction) not in HRFS:
+        faults.add(f"{instruction.path}.Dispersion", "is true without Derivative, which it needs here.")
+    if instruction.arguments.get("Model") == "fir" and "FirDelays" not in instruction.arguments:
+        faults.add(f"{instruction.path}.FirDelays", "is missing: the delays of fir in volumes, such as [0, 1, 2, 3].")

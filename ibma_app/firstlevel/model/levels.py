@@ -1,10 +1,10 @@
 """What the nodes of each level can do, and what transformations leave of the names of variables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ibma_app.core.from_files import show
 from ibma_app.firstlevel.model.faults import Faults, choose_from
-from ibma_app.firstlevel.model.instructions import response_of
+from ibma_app.firstlevel.model.instructions import check_response
 from ibma_app.firstlevel.model.node_contrasts import in_x, write_name
 from ibma_app.firstlevel.model.stats_model import INTERCEPT, Instruction, Node
 
@@ -28,24 +28,39 @@ def check_node(node: Node, faults: Faults) -> None:
 def _check_instructions(node: Node, faults: Faults) -> None:
     """Check what transformations do to the names of variables, one after the other."""
     gone: dict[str, Instruction] = {}
+    convolved: tuple[str, ...] = ()
     for one in node.instructions:
-        for index, name in enumerate(one.inputs):
-            if name in gone:
-                made = gone[name]
-                what = f"{name}.* of it" if made.name == "Factor" else f"{', '.join(made.arguments['Output'])} of it"
-                text = f"{show(name)} is no more: {made.path} ({made.name}) has made {what}."
-                faults.add(f"{one.path}.Input[{index}]", text)
-        for name in one.arguments.get("Output", ()):
-            gone.pop(name, None)
-        if one.name == "Factor":
-            gone |= dict.fromkeys(one.inputs, one)
-        if one.name == "Rename" and one.arguments.get("Output"):
-            gone |= {name: one for name in one.inputs if name not in one.arguments["Output"]}
-        if one.name == "Convolve":
-            response_of(one, faults)
+        _check_inputs(one, gone, convolved, faults)
+        outputs = one.arguments.get("Output", ())
+        gone = {name: made for name, made in gone.items() if name not in outputs}
+        if one.name in ("Factor", "Rename"):
+            gone |= {name: one for name in one.inputs if name not in outputs}
+        elif one.name == "Convolve":
+            check_response(one, faults)
+            convolved += one.inputs
     for index, name in enumerate(node.x):
-        if name in gone and gone[name].name == "Factor":
-            faults.add(f"{node.path}.Model.X[{index}]", f"{show(name)} is no more after Factor. Write {name}.*")
+        if name in gone:
+            faults.add(f"{node.path}.Model.X[{index}]", f"{show(name)} is no more: {_made_of(name, gone[name])}.")
+
+
+def _check_inputs(
+    instruction: Instruction, gone: Mapping[str, Instruction], convolved: Sequence[str], faults: Faults
+) -> None:
+    """Check that the variables of a transformation are still there, and not convolved yet."""
+    for index, name in enumerate(instruction.inputs):
+        if name in gone:
+            text = f"{show(name)} is no more: {_made_of(name, gone[name])}."
+            faults.add(f"{instruction.path}.Input[{index}]", text)
+    touched = (*instruction.inputs, *instruction.arguments.get("Target", ()))
+    late = [name for name in touched if in_x(name, convolved)]
+    if late and instruction.name not in ("Copy", "Rename"):
+        text = f"{instruction.name} of {show(late[0])} comes after its Convolve. Put it before."
+        faults.add(f"{instruction.path}.Name", text)
+
+
+def _made_of(name: str, instruction: Instruction) -> str:
+    made = f"{name}.*" if instruction.name == "Factor" else ", ".join(instruction.arguments.get("Output", ()))
+    return f"{instruction.path} ({instruction.name}) has made {made} of it"
 
 
 def _check_run(node: Node, faults: Faults) -> None:

@@ -1,0 +1,259 @@
+"""The model of one run, made of a model's Run node and the run's tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from ibma_app.core.errors import DataError, did_you_mean
+from ibma_app.firstlevel.conditions import column_names, late_and_early
+from ibma_app.firstlevel.confounds import OUTLIERS, complete_columns, outlier_volumes
+from ibma_app.firstlevel.design import CONSTANT
+from ibma_app.firstlevel.model.stats_model import INTERCEPT, Contrast, Node
+from ibma_app.firstlevel.model.transformations import apply_instructions
+from ibma_app.firstlevel.model.variables import EventVariable, Variables, as_numbers, read_variables
+from ibma_app.firstlevel.records import Floats, Regressor, RunContrast, RunModel, RunTables, Timing
+
+PREFIX = "trial_type."
+"""What models put before the levels of ``trial_type``; in designs these have the condition's name, as in nilearn."""
+
+
+def model_of_node(
+    node: Node, tables: RunTables, timing: Timing, names: Mapping[str, str], source: str = "options"
+) -> RunModel:
+    """Make a run's model of a Run node.
+
+    Parameters
+    ----------
+    node : Node
+        Of level Run.
+    tables : RunTables
+    timing : Timing
+    names : mapping
+        ``events`` and ``confounds``: the files, for messages.
+    source : str
+        For the sidecar's ``Model``.
+
+    Raises
+    ------
+    DataError
+        What the tables lack; the message has the path in the model.
+    """
+    variables = apply_instructions(read_variables(tables, names["events"]), node.instructions, timing)
+    variables = _respond(variables, node)
+    columns = columns_of(variables)
+    chosen, unmatched = _choose(node, columns, variables)
+    regressors, notes = _regressors(variables, chosen, node, names["events"])
+    scrubbed = outlier_volumes(tables.confounds[name] for name in chosen if _marks(name, variables))
+    plain, more = _plain_columns(variables, chosen, timing, scrubbed, names)
+    short = {name: short_name(name, columns) for name in columns}
+    contrasts, missing = _contrasts(node, columns, chosen, short, variables)
+    if node.high_pass is None and not any(name.startswith("cosine") for name in plain):
+        lacking = "neither cosine* in X nor Options.HighPassFilterCutoffHz"
+        notes.append(f"{node.path}.Model: the design has no high-pass: {lacking}.")
+    named = tuple(_renamed(one, short) for one in regressors)
+    return RunModel(
+        regressors=named,
+        columns=plain,
+        contrasts=contrasts,
+        missing=missing,
+        scrubbed=tuple(sorted(scrubbed)),
+        high_pass=node.high_pass if node.high_pass is not None else 0.0,
+        confounds=tuple(name for name in plain if name in variables.confounds),
+        source=source,
+        notes=(*variables.notes, *unmatched, *notes, *more, *late_and_early(named, timing)),
+    )
+
+
+def columns_of(variables: Variables) -> dict[str, str]:
+    """List the columns that a design can have, and the variable that each is of."""
+    columns: dict[str, str] = {}
+    for name in variables.events:
+        hrf, delays = variables.responses.get(name, ("", None))
+        columns |= dict.fromkeys(column_names(name, hrf, delays or ()), name)
+    return {**{name: name for name in variables.confounds if name not in columns}, **columns}
+
+
+def short_name(column: str, columns: Mapping[str, str]) -> str:
+    """Name a column as designs do: levels of ``trial_type`` by the condition alone, unless another has that name."""
+    bare = column.removeprefix(PREFIX)
+    return bare if bare and bare not in columns else column
+
+
+def _respond(variables: Variables, node: Node) -> Variables:
+    """Mark the variables of ``Model.HRF`` as convolved."""
+    responses = dict(variables.responses)
+    events = dict(variables.events)
+    for response in node.responses:
+        for pattern in response.variables:
+            for name in variables.match(pattern):
+                if name not in events:
+                    raise DataError(f"{response.path}: {name} is a value for each volume; events alone are convolved.")
+                events[name] = as_numbers(name, events[name], response.path)
+                responses[name] = (response.hrf, response.fir_delays)
+    return replace(variables, events=events, responses=responses)
+
+
+def _choose(node: Node, columns: Mapping[str, str], variables: Variables) -> tuple[list[str], list[str]]:
+    """Choose the columns of X, in its order; say what stands for none.
+
+    Raises
+    ------
+    DataError
+        X names a column that there is not.
+    """
+    chosen: dict[str, None] = {}
+    notes = []
+    for index, pattern in enumerate(node.x):
+        if pattern == INTERCEPT:
+            continue
+        found = [name for name in columns if name == pattern or fnmatchcase(name, pattern)]
+        where = f"{node.path}.Model.X[{index}]"
+        if not found and any(sign in pattern for sign in "*?["):
+            notes.append(f"{where}: {pattern} stands for no column of this run.")
+        elif not found and variables.is_level(pattern):
+            notes.append(f"{where}: the run has no events of {pattern}; it has no such column.")
+        elif not found:
+            events = ", ".join(variables.events)
+            hint = did_you_mean([pattern], columns)
+            raise DataError(f"{where}: there is no column {pattern}.{hint} Events give: {events}.")
+        chosen |= dict.fromkeys(found)
+    return list(chosen), notes
+
+
+def _regressors(
+    variables: Variables, chosen: Sequence[str], node: Node, where: str
+) -> tuple[list[Regressor], list[str]]:
+    """Make the regressors of the events that are convolved."""
+    regressors, notes = [], []
+    for name, (hrf, delays) in variables.responses.items():
+        made = column_names(name, hrf, delays or ())
+        wanted = tuple(column for column in made if column in chosen)
+        if name not in variables.events or not wanted:
+            continue
+        kept, lost = _real_events(name, variables.events[name], variables.durations, where)
+        notes += lost
+        shortened = _shorten(hrf, made, wanted, node)
+        regressors.append(Regressor(name, kept.onsets, kept.durations, kept.values, shortened, delays))
+    order = {name: place for place, name in enumerate(chosen)}
+    regressors.sort(key=lambda one: min(order.get(column, len(order)) for column in _all_columns(one)))
+    return regressors, notes
+
+
+def _all_columns(regressor: Regressor) -> tuple[str, ...]:
+    return column_names(regressor.name, regressor.hrf or "", regressor.fir_delays or ())
+
+
+def _shorten(hrf: str, made: Sequence[str], wanted: Sequence[str], node: Node) -> str:
+    """Return the response whose columns are in X: derivatives may stay out of it.
+
+    Raises
+    ------
+    DataError
+        X has a derivative without the response itself, or some of the delays.
+    """
+    parts = hrf.split(" + ")
+    if tuple(wanted) != tuple(made[: len(wanted)]) or (hrf == "fir" and len(wanted) < len(made)):
+        lacking = ", ".join(column for column in made if column not in wanted)
+        raise DataError(f"{node.path}.Model.X: has {', '.join(wanted)} without {lacking}. Name all of them.")
+    return hrf if hrf == "fir" else " + ".join(parts[: len(wanted)])
+
+
+def _real_events(name: str, variable: EventVariable, stated: Floats, where: str) -> tuple[EventVariable, list[str]]:
+    """Keep the events that have an amplitude and a duration: Factor leaves 0 where an event is of another level.
+
+    Parameters
+    ----------
+    name : str
+    variable : EventVariable
+    stated : ndarray, shape (E,)
+        Durations of the events table: these must be there, whereas durations of reactions that did not come are not.
+    where : str
+
+    Raises
+    ------
+    DataError
+        A duration is negative, or missing in the table.
+    """
+    numbers = np.asarray(variable.values, dtype=np.float64)
+    empty = np.isnan(numbers)
+    timeless = np.isnan(variable.durations) & ~empty & (numbers != 0)
+    kept = ~empty & (numbers != 0) & ~timeless
+    notes = []
+    if empty.any():
+        notes.append(f"{where}: {int(empty.sum())} event(s) have no value of {name} (n/a) and are left out.")
+    if timeless.any() and np.array_equal(variable.durations, stated, equal_nan=True):
+        onset = variable.onsets[timeless][0]
+        raise DataError(f"{where}: the event at {onset:g} s has no duration (n/a); give a number (0: no duration).")
+    if timeless.any():
+        notes.append(f"{where}: {int(timeless.sum())} event(s) of {name} have no duration (n/a) and are left out.")
+    if (variable.durations[kept] < 0).any():
+        raise DataError(f"{where}: an event of {name} has a negative duration ({variable.durations[kept].min():g} s).")
+    return EventVariable(variable.onsets[kept], variable.durations[kept], numbers[kept]), notes
+
+
+def _marks(name: str, variables: Variables) -> bool:
+    """Return whether a column marks one volume that is left out."""
+    return name in variables.confounds and name.startswith(OUTLIERS)
+
+
+def _plain_columns(
+    variables: Variables, chosen: Sequence[str], timing: Timing, scrubbed: set[int], names: Mapping[str, str]
+) -> tuple[dict[str, Floats], list[str]]:
+    """Make the columns that are not convolved: confounds, and events as boxcars."""
+    plain: dict[str, Floats] = {}
+    notes = []
+    for name in chosen:
+        if name in variables.events and name not in variables.responses:
+            variable = as_numbers(name, variables.events[name], "Model.X")
+            kept, lost = _real_events(name, variable, variables.durations, names["events"])
+            plain[name] = boxcar(kept, timing.frame_times)
+            notes += [*lost, f"{name} is not convolved: its events are boxcars in the design."]
+    asked = [name for name in chosen if name in variables.confounds and not _marks(name, variables)]
+    plain |= complete_columns({name: variables.confounds[name] for name in asked}, scrubbed, names.get("confounds", ""))
+    return plain, notes
+
+
+def boxcar(variable: EventVariable, frame_times: Floats) -> Floats:
+    """Return the summed amplitudes of the events that last while a volume is acquired, (T,)."""
+    begun = frame_times[:, None] >= variable.onsets
+    lasting = begun & (frame_times[:, None] < variable.onsets + variable.durations)
+    column: Floats = lasting @ variable.values
+    return column
+
+
+def _contrasts(
+    node: Node, columns: Mapping[str, str], chosen: Sequence[str], short: Mapping[str, str], variables: Variables
+) -> tuple[tuple[RunContrast, ...], dict[str, str]]:
+    """Make the contrasts of a run, and say which it lacks."""
+    kept, missing = [], {}
+    for contrast in (*_dummies(node, chosen, variables), *node.contrasts):
+        lacking = [name for name in contrast.conditions if name != INTERCEPT and name not in chosen]
+        if lacking:
+            missing[contrast.name] = f"the run has no events of {', '.join(lacking)}"
+            continue
+        named = [CONSTANT if name == INTERCEPT else short[name] for name in contrast.conditions]
+        rows = tuple(dict(zip(named, row, strict=True)) for row in contrast.weights)
+        kept.append(RunContrast(contrast.name, rows, "F" if contrast.test == "F" else "t"))
+    return tuple(kept), missing
+
+
+def _dummies(node: Node, chosen: Sequence[str], variables: Variables) -> list[Contrast]:
+    """Write out the dummy contrasts: of the columns that are listed, else of all that come of events."""
+    if node.dummies is None:
+        return []
+    of_events = [name for name in chosen if name not in variables.confounds]
+    listed = of_events if node.dummies.conditions is None else list(node.dummies.conditions)
+    return [Contrast(name, (name,), ((1.0,),), node.dummies.test, node.dummies.path) for name in listed]
+
+
+def _renamed(regressor: Regressor, short: Mapping[str, str]) -> Regressor:
+    """Give a regressor the name that its columns have in the design."""
+    name = short.get(regressor.name, regressor.name)
+    if regressor.hrf == "fir":
+        first = column_names(regressor.name, "fir", regressor.fir_delays or (0,))[0]
+        name = regressor.name.removeprefix(PREFIX) if short.get(first, first) != first else regressor.name
+    return Regressor(
+        name, regressor.onsets, regressor.durations, regressor.amplitudes, regressor.hrf, regressor.fir_delays
+    )
