@@ -136,6 +136,9 @@ class Estimator:
     warnings."""
     far_tail: Callable[[Design, Mapping[str, str]], str] | None = None
     """Returns a caveat on small p of a design with these settings, for inferences that depend on them, or ""."""
+    one_variance: Callable[[Design, Mapping[str, str]], bool] | None = None
+    """Returns whether, with these settings, independent maps share one variance about the design, which its t and F
+    compare effects with: among subjects effects are standardised by it. None: never."""
     tau2_method: str | None = None
     """Its z are those of `stats.mixed.fit_mixed` with this method and the setting ``test``: relabelled maps take a fast
     path."""

@@ -173,6 +173,11 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     return Estimate(tests, robust.counts[0], identical=robust.identical)
 
 
+def one_variance(design: Design, settings: Mapping[str, str]) -> bool:
+    """Return whether errors are pooled."""
+    return clusters_of(design, settings) is None
+
+
 def signed_sums(block: VoxelBlock, design: Design, settings: Mapping[str, str]) -> SignedSums:
     """Return z of the one-sample t as a function of the maps' signs."""
     return sums_of_values(block, "effect")
@@ -203,6 +208,7 @@ ESTIMATOR = Estimator(
     has_residuals=True,
     relabels="effect",
     signed_sums=signed_sums,
+    one_variance=one_variance,
     citations=(
         Citation(
             "holmes1998",

@@ -10,8 +10,7 @@ from ibma_app.core.atlas import Atlas
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError, Note, merge_notes, tell
 from ibma_app.core.grid import Grid
-from ibma_app.core.inference_facts import CaveatFacts, find_fact
-from ibma_app.core.results import EstimatorResult, Finding, MapFlag, Results, WrittenFile
+from ibma_app.core.results import EstimatorResult, MapFlag, Results, WrittenFile
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.level_rules import require_content
 from ibma_app.dataset.output_dir import Output, open_output
@@ -22,6 +21,7 @@ from ibma_app.designs.tables import collect_covariates, stated_sample
 from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, parse_tests, read_contrast_file
 from ibma_app.images.atlas import read_atlases
 from ibma_app.images.known_atlases import choose_atlases, find_atlases
+from ibma_app.stream.effect_sizes import find_effect_sizes
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import analysis_grid
 from ibma_app.stream.hedges_g import Sample, Stated, find_sample
@@ -48,14 +48,13 @@ from ibma_app.workflows.run.log import RunRecord, as_ibma_error, log_outcome, ru
 from ibma_app.workflows.run.resources import make_checkpoints, open_workers, resources_for
 from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
+from ibma_app.workflows.write.group_notes import caveat_notes, left_notes, mask_notes
 from ibma_app.workflows.write.maps import Target, earlier_files, estimator_result, write_design, write_maps
 from ibma_app.workflows.write.residual_notes import look_at_residuals
 from ibma_app.workflows.write.robust_errors import dof_notes, error_sidecar, log_dof
 from ibma_app.workflows.write.saved_results import keep_results
 
 log = logging.getLogger(__name__)
-
-LARGEST_BRAIN = 2500.0  # cm3, meninges included
 
 
 def run_group(options: Options, words: Sequence[str] = ()) -> int:
@@ -206,7 +205,7 @@ def _combine(
         similarity = compare_maps(stack, sizes, design.clusters, dependence_advice(analysis, options))
         flags = similarity.flags if similarity else ()
         odd = (flag.text for flag in flags)
-        texts = (*sign_notes, *_mask_notes(stack.grid), *odd)
+        texts = (*sign_notes, *mask_notes(stack.grid), *odd)
         new = merge_notes((*map(Note, grid_notes), *stack.notes, *map(Note, texts)))
         _warn(tell(new), logged)
         notes = (*before, *new)
@@ -312,12 +311,13 @@ def _fit(
             named_tests=bool(run.tests) or not design.one_sample,
         )
         earlier = earlier_files(target)
-        files = write_maps(target, estimate, {"skewness": seen.skewness})
+        sizes = find_effect_sizes(stack, model, estimate) if analysis.unit == "subject" else {}
+        files = write_maps(target, estimate, {"skewness": seen.skewness}, sizes)
         settings, atlases = read_inference_settings(options), run.atlases_of(analysis, stack.grid)
         inferred = infer_all(target, stack, estimate, settings, atlases, resources)
     files += [*inferred.files, WrittenFile("", "", "design", write_design(target, stack.survey))]
-    left = _left_notes(earlier - {file.path for file in files}, name)
-    notes = (*seen.notes, *dof_notes(model, estimate), *left, *_caveats(inferred.findings, name))
+    left = left_notes(earlier - {file.path for file in files}, name)
+    notes = (*seen.notes, *dof_notes(model, estimate), *left, *caveat_notes(inferred.findings, name))
     _warn(notes, set())
     peaks = () if options.no_report else gather_peaks(target, stack, estimate, inferred.clusters)
     return replace(
@@ -325,34 +325,6 @@ def _fit(
         peaks=peaks,
         facts=(*seen.facts, *dependence_facts(design)),
         dependence=design.dependence,
-    )
-
-
-def _caveats(findings: Sequence[Finding], name: str) -> tuple[str, ...]:
-    """Say which inferences do not quite keep the level that they print."""
-    told: dict[str, list[str]] = {}
-    for finding in findings:
-        if (caveat := find_fact(finding.facts, CaveatFacts)) is not None:
-            told.setdefault(caveat.text, []).append(finding.inference.name)
-    return tuple(f"{name} with {', '.join(dict.fromkeys(of))}: {text}." for text, of in told.items())
-
-
-def _mask_notes(grid: Grid) -> tuple[str, ...]:
-    """Warn of a mask that is larger than any brain: voxels outside of it cost statistical power."""
-    volume = grid.n_voxels * grid.voxel_volume / 1000.0
-    if volume <= LARGEST_BRAIN:
-        return ()
-    return (f"The mask has {volume:.0f} cm3, more than a brain: the maps are not masked. Give --mask FILE.",)
-
-
-def _left_notes(left: set[Path], name: str) -> tuple[str, ...]:
-    """Name the files that an earlier run with another design or other inferences left."""
-    if not left:
-        return ()
-    example = min(left).name
-    return (
-        f"{len(left)} file(s) of an earlier run of {name} on these maps are still in group/ (e.g. {example}). This run "
-        "did not write them: they belong to another design or inference. Remove them, or use another OUTPUT_DIR.",
     )
 
 

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +63,14 @@ def test_one_sample_t_equals_scipy(wager, tmp_path: Path, cli) -> None:
         ("t", expected.statistic),
         ("effect", values.mean(axis=0)),
         ("log10p", -np.log10(expected.pvalue)),
+        ("g", expected.statistic / np.sqrt(30) * special.gamma(14.5) / np.sqrt(14.5) / special.gamma(14.0)),
     ):
         whole = np.zeros(mask.shape)
         whole[mask] = wanted
         assert_same(group_map(tmp_path, kind), whole, mask)
+    lower, upper = (group_map(tmp_path, kind)[mask][::4000] * np.sqrt(30) for kind in ("glower", "gupper"))
+    for limit, p in ((lower, 0.975), (upper, 0.025)):  # of float32 files
+        np.testing.assert_allclose(stats.nct.cdf(expected.statistic[::4000], 29, limit), p, atol=1e-6)
     sidecar = next((tmp_path / "group").glob("*desc-ols_stat-t_statmap.json"))
     assert json.loads(sidecar.read_text())["DegreesOfFreedom"] == 29
 

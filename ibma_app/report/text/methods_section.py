@@ -18,6 +18,7 @@ from ibma_app.images.spaces import is_mni, masked_to_mni152
 from ibma_app.report.html import format_number
 from ibma_app.report.text.grids import grid_sentence, interpolation_sentence
 from ibma_app.report.text.significance import and_, decision_paragraph
+from ibma_app.report.text.sizes import size_citations, size_paragraph
 from ibma_app.report.text.tests import describe_test
 
 UNITS_WORDS = {
@@ -108,6 +109,7 @@ def methods_text(results: Results, version: str) -> MethodsText:
         (_coverage_paragraph(results), ()),
         (_design_paragraph(results.design, results.analysis.level), ()),
         *((_estimator_paragraph(result, results), _cited_of(result)) for result in results.estimators),
+        (size_paragraph(results), size_citations(results)),
         (decision_paragraph(results), tuple(decided.values())),
         (_atlas_paragraph(results), tuple(atlas.citation for atlas in results.atlases if atlas.citation)),
         (_software_paragraph(version), BIDS_CITATIONS),

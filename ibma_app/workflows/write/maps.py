@@ -22,6 +22,7 @@ from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.output_dir import Output
 from ibma_app.dataset.write import MapWriter, save_json, save_tsv
 from ibma_app.stats.tails import z_to_log10p
+from ibma_app.stream.effect_sizes import EffectSize
 from ibma_app.stream.estimate import Model
 from ibma_app.workflows.plan.choose_estimators import Choice
 from ibma_app.workflows.write import sidecars
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 Vector = NDArray[np.generic]
 
 NOTHING: Mapping[str, Vector | None] = {}
+NO_SIZES: Mapping[str, EffectSize] = {}
 
 SMALLEST_P = float(np.finfo(np.float32).smallest_subnormal)
 """What the files of p can hold; a p of 0 would be taken for an empty voxel."""
@@ -78,11 +80,17 @@ def earlier_files(target: Target) -> set[Path]:
     return {path for path in folder.glob("*") if pattern.fullmatch(path.name)} if folder.is_dir() else set()
 
 
-def write_maps(target: Target, estimate: Estimate, more: Mapping[str, Vector | None] = NOTHING) -> list[WrittenFile]:
+def write_maps(
+    target: Target,
+    estimate: Estimate,
+    more: Mapping[str, Vector | None] = NOTHING,
+    sizes: Mapping[str, EffectSize] = NO_SIZES,
+) -> list[WrittenFile]:
     """Write every map of an estimate, with its sidecar, by the target's writer: files exist once it has finished."""
     files = _write_groups(target, estimate)
     others = ((None, kind, values, 0.0) for kind, values in more.items() if values is not None)
-    for test, kind, values, fill in chain(_maps(target.design, estimate, target.analysis.level), others):
+    listed = chain(_maps(target.design, estimate, target.analysis.level), others, _sizes(target.design, sizes))
+    for test, kind, values, fill in listed:
         dof = sidecars.constant_dof(estimate, test)
         name = test.name if test else ""
         path = target.path("statmap", ".nii.gz", test=name, stat=kind)
@@ -149,6 +157,15 @@ def _maps(design: Design, estimate: Estimate, level: str) -> Iterator[tuple[Test
         }
         yield from ((None, kind, values, 0.0) for kind, values in shared.items() if values is not None)
         yield from _prediction(design, estimate)
+
+
+def _sizes(design: Design, sizes: Mapping[str, EffectSize]) -> Iterator[tuple[Test | None, str, Vector, float]]:
+    """List the standardised effects of the tests that have one, and their intervals."""
+    for test in design.tests:
+        if (size := sizes.get(test.name)) is not None:
+            yield test, size.kind, size.value, 0.0
+            yield test, f"{size.kind}lower", size.lower, 0.0
+            yield test, f"{size.kind}upper", size.upper, 0.0
 
 
 def _prediction(design: Design, estimate: Estimate) -> Iterator[tuple[Test | None, str, Vector, float]]:

@@ -44,6 +44,12 @@ DESCRIPTIONS = {
     "skewness": "Skewness of the residuals (symmetric noise has 0)",
     "pilower": f"Lower bound of the 95 % prediction interval of a new effect {PREDICTION_HOLDS}",
     "piupper": f"Upper bound of the 95 % prediction interval of a new effect {PREDICTION_HOLDS}",
+    "g": "Hedges' g: effect over the standard deviation of maps about their means, small-sample factor included",
+    "glower": "Lower end of the exact 95 % interval (noncentral t) of the population's standardised effect",
+    "gupper": "Upper end of the exact 95 % interval (noncentral t) of the population's standardised effect",
+    "eta2": "Partial eta squared: share of the variance that the tested columns explain",
+    "eta2lower": "Lower end of the exact 95 % interval (noncentral F) of the population's partial eta squared",
+    "eta2upper": "Upper end of the exact 95 % interval (noncentral F) of the population's partial eta squared",
     "tau2lower": "Lower bound of the 95 % confidence interval of tau squared (Q-profile)",
     "tau2upper": "Upper bound of the 95 % confidence interval of tau squared (Q-profile)",
 }
