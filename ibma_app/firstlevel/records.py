@@ -21,7 +21,7 @@ HRFS = (
 )
 """Hemodynamic responses, by nilearn's names."""
 
-NOISE_MODELS = ("auto", "ar", "ar1", "ols")
+NOISE_MODELS = ("ar", "ar1", "ols")
 """Models of the noise: see `ibma_app.firstlevel.noise`."""
 
 
@@ -31,7 +31,7 @@ class RunSettings:
 
     hrf: str = "spm"
     fir_delays: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)  # volumes, for the HRF ``fir``
-    noise: str = "auto"
+    noise: str = "ar"
     high_pass: float = 1 / 128  # Hz; 0: none. Where the confounds have fMRIPrep's cosines, these are it
     confounds: tuple[str, ...] = ("motion24",)  # a strategy, or columns (wildcards allowed)
     scrub_fd: float | None = None  # mm: volumes of more framewise displacement are left out
