@@ -104,7 +104,7 @@ def _describe(
         rows = slice(start, start + ROWS)
         values = series[rows].astype(np.float64)
         used = values[:, kept]
-        finite: NDArray[np.bool_] = np.isfinite(values).all(axis=1)
+        finite = np.isfinite(values.sum(axis=1))
         with np.errstate(all="ignore"):  # rows that are not finite are none of ours
             centre = np.where(finite, used.mean(axis=1), 0.0)
             values = np.where(finite[:, None], values - centre[:, None], 0.0)
