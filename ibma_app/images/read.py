@@ -70,8 +70,8 @@ def read_header(path: Path) -> Header:
         It does not say where its voxels lie, or promises more than any statistic map holds.
     """
     header_file, _ = image_files(path)
-    nifti = _nifti_header(header_file, read_contents(header_file, HEADER_BYTES))
-    return _describe(path, _open_other(path) if nifti is None else nifti)
+    nifti = nifti_header(header_file, read_contents(header_file, HEADER_BYTES))
+    return describe_header(path, _open_other(path) if nifti is None else nifti)
 
 
 def read_grid(path: Path) -> Grid:
@@ -114,7 +114,7 @@ def read_image(path: Path, index: int | None = None) -> Image:
         As in `read_header`; several volumes and no index, or values that are no real numbers.
     """
     header_file, data_file = image_files(path)
-    nifti = _nifti_header(header_file, read_contents(header_file, HEADER_BYTES))
+    nifti = nifti_header(header_file, read_contents(header_file, HEADER_BYTES))
     if nifti is None:
         return _read_other(path, _open_other(path), index)
     lowest = int(nifti["sizeof_hdr"]) + 4 if header_file == data_file else 0
@@ -140,7 +140,7 @@ def decode_image(begin: Callable[[int], bytes], where: Path) -> Image:
     def contents(limit: int) -> bytes:
         return unpack(where, begin(packed_length(limit)), limit)
 
-    nifti = _nifti_header(where, contents(HEADER_BYTES))
+    nifti = nifti_header(where, contents(HEADER_BYTES))
     if nifti is None:
         raise _no_image(where)
     return _read_nifti(where, nifti, None, int(nifti["sizeof_hdr"]) + 4, contents)
@@ -167,13 +167,13 @@ def read_extension(path: Path, code: int) -> bytes | None:
     """
     raw = read_contents(path, HEADER_BYTES)
     try:
-        nifti = _nifti_header(path, raw)
+        nifti = nifti_header(path, raw)
     except ReadWriteError:
         return None
     if nifti is None:
         return None
     order, at = "little" if nifti.endianness == "<" else "big", int(nifti["sizeof_hdr"])
-    end = min(_offset(path, nifti, at + 4), LARGEST_EXTENSIONS)
+    end = min(data_offset(path, nifti, at + 4), LARGEST_EXTENSIONS)
     raw = read_contents(path, end)[:end]
     if not raw[at : at + 1].strip(b"\0"):
         return None
@@ -188,7 +188,7 @@ def read_extension(path: Path, code: int) -> bytes | None:
     return None
 
 
-def _nifti_header(path: Path, raw: bytes) -> Any | None:
+def nifti_header(path: Path, raw: bytes) -> Any | None:
     """Read a NIfTI-1 or NIfTI-2 header of either byte order; None for what may be of another format."""
     sizes = {int.from_bytes(raw[:4], order) for order in ("little", "big")}
     if 540 in sizes and raw[4:7] in (b"n+2", b"ni2") and len(raw) >= 540:
@@ -241,7 +241,7 @@ def _open_other(path: Path) -> Any:
     return image
 
 
-def _describe(path: Path, found: Any) -> Header:
+def describe_header(path: Path, found: Any, largest: int = LARGEST) -> Header:
     """Put what a NIfTI header, or an image that nibabel opened, says into words of ours."""
     is_nifti = isinstance(found, nib.Nifti1Header)
     header = found if is_nifti else found.header
@@ -255,7 +255,7 @@ def _describe(path: Path, found: Any) -> Header:
         raise ReadWriteError(f"{path} has a damaged header ({error}). {AGAIN}.") from None
     if not shape or min(shape) < 1:
         raise ReadWriteError(f"{path} holds no voxels: its header gives the shape {shape}. {AGAIN}.")
-    if promised > LARGEST or math.prod(shape[:3]) * each > LARGEST_VOLUME:
+    if promised > largest or math.prod(shape[:3]) * each > LARGEST_VOLUME:
         size = f"{promised / 2**30:.3g} GiB"
         raise DataError(f"{path} would fill {size} (its header says shape {shape}); no statistic map is that large.")
     if not (np.abs(affine) < FAR).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:  # NaN is not less, either
@@ -313,7 +313,7 @@ def _choose(path: Path, header: Header, index: int | None) -> int:
     return index or 0
 
 
-def _offset(path: Path, nifti: Any, lowest: int) -> int:
+def data_offset(path: Path, nifti: Any, lowest: int) -> int:
     """Read where the voxels begin in their file."""
     offset = float(nifti["vox_offset"])
     if not math.isfinite(offset) or offset > LARGEST:
@@ -323,11 +323,11 @@ def _offset(path: Path, nifti: Any, lowest: int) -> int:
 
 def _read_nifti(path: Path, nifti: Any, index: int | None, lowest: int, contents: Callable[[int], bytes]) -> Image:
     """Read one volume of a NIfTI image whose header is read."""
-    header = _describe(path, nifti)
+    header = describe_header(path, nifti)
     index = _choose(path, header, index)
     dtype, count = nifti.get_data_dtype(), math.prod(header.grid.shape)
-    _check_type(path, dtype)
-    offset = _offset(path, nifti, lowest)
+    check_type(path, dtype)
+    offset = data_offset(path, nifti, lowest)
     end = (index + 1) * count * dtype.itemsize
     raw = contents(offset + end)
     if len(raw) < offset + end:
@@ -337,7 +337,7 @@ def _read_nifti(path: Path, nifti: Any, index: int | None, lowest: int, contents
         )
     start = offset + index * count * dtype.itemsize
     values = np.frombuffer(raw, dtype=dtype, count=count, offset=start).reshape(header.grid.shape, order="F")
-    slope, intercept = _scale(path, nifti)
+    slope, intercept = scale_factors(path, nifti)
     return Image(_as_float(path, values, slope, intercept), header.grid, _smallest(dtype, slope), header.odd_sizes)
 
 
@@ -347,7 +347,7 @@ def _smallest(dtype: np.dtype[Any], slope: float) -> float:
     return max(abs(slope) * least, SMALLEST)
 
 
-def _scale(path: Path, header: Any) -> tuple[float, float]:
+def scale_factors(path: Path, header: Any) -> tuple[float, float]:
     """Read the scale factors; (1, 0) where there are none."""
     try:
         slope, intercept = header.get_slope_inter()
@@ -356,7 +356,7 @@ def _scale(path: Path, header: Any) -> tuple[float, float]:
     return (1.0, 0.0) if slope is None else (float(slope), float(intercept or 0.0))
 
 
-def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
+def check_type(path: Path, dtype: np.dtype[Any]) -> None:
     """Refuse values that are no real numbers."""
     if dtype.kind not in "fiub":
         raise DataError(f"{path} holds {dtype} values; a statmap holds one real number per voxel.")
@@ -364,7 +364,7 @@ def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
 
 def _as_float(path: Path, values: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
     """Make native floats of what the file holds; double precision unless single says it all."""
-    _check_type(path, values.dtype)
+    check_type(path, values.dtype)
     scaled = (slope, intercept) != (1.0, 0.0)
     small = values.dtype.kind == "f" and values.dtype.itemsize <= 4 and not scaled
     # In the file's order and, where its numbers are ours, without a copy: picking voxels comes next anyway.
@@ -374,7 +374,7 @@ def _as_float(path: Path, values: NDArray[Any], slope: float, intercept: float) 
 
 def _read_other(path: Path, image: Any, index: int | None) -> Image:
     """Read one volume of an image that nibabel opened."""
-    header = _describe(path, image)
+    header = describe_header(path, image)
     index = _choose(path, header, index)
     try:
         values = np.asanyarray(image.dataobj)
