@@ -160,8 +160,8 @@ def read_series_mask(path: Path, grid: Grid) -> NDArray[np.bool_]:
     header = read_series_header(path)
     if not grid.matches(header.grid):
         raise DataError(
-            f"{path}: the mask (shape {header.grid.shape}) and the BOLD (shape {grid.shape}) are not on one grid. Give the "
-            "mask of the same space and resolution."
+            f"{path}: the mask (shape {header.grid.shape}) and the BOLD (shape {grid.shape}) are not on one grid. "
+            "Give the mask of the same space and resolution."
         )
     inside = np.ones(grid.shape, dtype=bool)
     for values in _volumes(header, 0, header.n_volumes):
@@ -181,7 +181,7 @@ def smoother(grid: Grid, fwhm: float) -> Callable[[NDArray[Any]], NDArray[Any]]:
     def smooth(volume: NDArray[Any]) -> NDArray[Any]:
         values = np.nan_to_num(volume.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         for axis, sigma in enumerate(sigmas):
-            values = gaussian_filter1d(values, float(sigma), axis=axis, mode="constant")
+            values = gaussian_filter1d(values, float(sigma), axis=axis)
         return values
 
     return smooth
