@@ -7,6 +7,7 @@ from ibma_app.core.system.folders import absolute_path
 from ibma_app.workflows.group import run_group
 from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.participant import run_participant
+from ibma_app.workflows.plan.show_model import show_model
 from ibma_app.workflows.reports_only import rebuild_reports
 from ibma_app.workflows.run.log import messages
 
@@ -21,4 +22,5 @@ def run_level(options: Options, words: Sequence[str] = ()) -> int:
     with messages(options):
         if options.reports_only:
             return rebuild_reports(options, words)
+        show_model(options)
         return LEVELS[options.analysis_level](options, words)

@@ -26,8 +26,9 @@ EPILOG = f"""examples:
 exit codes: 0 done, 1 some failed, 16 dataset structure, 18 nothing selected, 64 usage,
   65 values or metadata, 66 input missing, 73 output not writable, 74 I/O error
 """
+MODEL_OF_OPTIONS = "default"  # of --model: what the options mean
 SETTING_TABLES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {  # keys, and their valid values where they are few
-    "inputs": {"contrast": ()},
+    "inputs": {"contrast": (), "keep": ()},
     "output": {"tau2_ci": (True, False)},
 }
 
@@ -120,6 +121,8 @@ def parse_options(argv: Sequence[str]) -> Options:
     if "config_file" in given:
         configured, settings = read_config(given["config_file"])
         given = configured | given
+    if given.get("model", MODEL_OF_OPTIONS) != MODEL_OF_OPTIONS:
+        given, settings = _apply_model(given, settings, given["analysis_level"])
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     options = Options(**values, settings=settings)
     _check(options)
@@ -147,11 +150,27 @@ def make_options(bids_dir: Path, output_dir: Path, level: str, given: Mapping[st
             hint = did_you_mean([name], known)
             raise UsageError(f"There is no option {name}.{hint} Options: {', '.join(sorted(known))}.")
         values[name] = _called_value(known[name], value)
+    if values.get("model") not in (None, MODEL_OF_OPTIONS):
+        values, settings = _apply_model(values, values.pop("settings", {}), level)
+        values["settings"] = settings
     options = Options(bids_dir, output_dir, level, **values)
     _check(options)
     if options.dask is not None:
         check_dask(options.dask)
     return options
+
+
+def _apply_model(
+    given: Mapping[str, Any], settings: Mapping[str, Any], level: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Let a model fill in what is not given."""
+    from ibma_app.workflows.options.from_model import apply_model
+
+    if level not in LEVELS:
+        raise UsageError(f"The level is {' or '.join(LEVELS)}, not {level!r}.")
+    options, tables = apply_model(given, settings, level)
+    _check_settings(tables, Path(given["model"]))
+    return options, tables
 
 
 def _called_value(option: Option, value: Any) -> Any:
@@ -319,7 +338,7 @@ def _make_absolute(option: Option, value: Any) -> Any:
     if option.dest == "derivatives":
         name, equals, path = value.rpartition("=")
         return f"{name}{equals}{Path(path).absolute()}"
-    is_file = option.dest in ("mask", "grid", "dask") and Path(value).is_file()
+    is_file = option.dest in ("mask", "grid", "dask", "model") and Path(value).is_file()
     return str(Path(value).absolute()) if isinstance(value, Path) or is_file else value
 
 

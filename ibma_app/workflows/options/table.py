@@ -138,6 +138,13 @@ class Options:
     )  # fmt: skip
     grid: str = _option("common", COMBINING, "for maps on several grids: common, mni2mm or FILE", metavar="GRID")
 
+    model: str | None = _option(
+        None, TESTING, "BIDS Stats Model, for all levels; default: print the model that the options mean",
+        short="-m", metavar="FILE|default", stated="none",
+    )  # fmt: skip
+    node: str | None = _option(
+        None, TESTING, "the model's node, where it has several of this level", metavar="NAME", stated="the only one"
+    )
     formula: str = _option("1", TESTING, "the design, e.g. '1 + age + C(group)'", metavar="TEXT")
     covariates: Path | None = _option(
         None, TESTING, "another table for the formula", metavar="FILE", stated="participants.tsv / studies.tsv"

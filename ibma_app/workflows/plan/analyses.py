@@ -44,10 +44,11 @@ def plan_participants(observations: Sequence[Observation], options: Options) -> 
         )
     _check_spaces(owned, "sub")
     over = _combined_over(owned, options)
+    carried = {"run", *(key for one in owned for key in one.entities)}
     jobs: dict[str, list[Analysis]] = defaultdict(list)
     for key, rows in _group(owned, leave_out=over).items():
         entities = order_entities(dict(key))
-        words = tuple(map(long_name, over))
+        words = tuple(long_name(key) for key in over if key in carried)
         analysis = Analysis("participant", "run", entities, tuple(rows), words, _sidecar_notes(rows))
         jobs[entities["sub"]].append(_fit_name(analysis, ROOM["participant"]))
     _refuse_collisions([one for analyses in jobs.values() for one in analyses])
