@@ -83,9 +83,11 @@ def choose_confounds(
     marked += [name for name in table if name.startswith("non_steady_state")]
     scrubbed = outlier_volumes(table[name] for name in marked)
     if "scrubbing" in asked:
-        scrubbed |= _high(table, FD, scrub_fd or SCRUB_FD, where) | _high(table, DVARS, SCRUB_DVARS, where)
+        scrubbed |= high_volumes(table, FD, scrub_fd or SCRUB_FD, where) | high_volumes(
+            table, DVARS, SCRUB_DVARS, where
+        )
     elif scrub_fd is not None:
-        scrubbed |= _high(table, FD, scrub_fd, where)
+        scrubbed |= high_volumes(table, FD, scrub_fd, where)
     n_volumes = len(next(iter(table.values()), ()))
     if scrubs:
         scrubbed = drop_short_segments(scrubbed, n_volumes, SHORTEST_SEGMENT)
@@ -162,7 +164,7 @@ def _combined_components(table: Mapping[str, Floats], metadata: Mapping[str, Any
     return found
 
 
-def _high(table: Mapping[str, Floats], column: str, threshold: float, where: str) -> set[int]:
+def high_volumes(table: Mapping[str, Floats], column: str, threshold: float, where: str) -> set[int]:
     """Return the volumes where a column exceeds a threshold."""
     if column not in table:
         raise DataError(f"{where}: scrubbing needs the column {column}, which the table lacks.")

@@ -7,20 +7,29 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ibma_app.core.errors import DataError, did_you_mean
-from ibma_app.firstlevel.conditions import column_names, late_and_early
-from ibma_app.firstlevel.confounds import OUTLIERS, complete_columns, outlier_volumes
+from ibma_app.firstlevel.conditions import TRIAL_TYPE, column_names, late_and_early
+from ibma_app.firstlevel.confounds import (
+    FD,
+    HIGH_PASS,
+    OUTLIERS,
+    SHORTEST_SEGMENT,
+    complete_columns,
+    drop_short_segments,
+    high_volumes,
+    outlier_volumes,
+)
 from ibma_app.firstlevel.design import CONSTANT
 from ibma_app.firstlevel.model.stats_model import INTERCEPT, Contrast, Node
 from ibma_app.firstlevel.model.transformations import apply_instructions
 from ibma_app.firstlevel.model.variables import EventVariable, Variables, as_numbers, read_variables
-from ibma_app.firstlevel.records import Floats, Regressor, RunContrast, RunModel, RunTables, Timing
+from ibma_app.firstlevel.records import Floats, Regressor, RunContrast, RunModel, RunSettings, RunTables, Timing
 
 PREFIX = "trial_type."
 """What models put before the levels of ``trial_type``; in designs these have the condition's name, as in nilearn."""
 
 
 def model_of_node(
-    node: Node, tables: RunTables, timing: Timing, names: Mapping[str, str], source: str = "options"
+    node: Node, tables: RunTables, timing: Timing, settings: RunSettings, names: Mapping[str, str], source: str = ""
 ) -> RunModel:
     """Make a run's model of a Run node.
 
@@ -30,6 +39,8 @@ def model_of_node(
         Of level Run.
     tables : RunTables
     timing : Timing
+    settings : RunSettings
+        ``scrub_fd`` is used: the rest of the design is the model's.
     names : mapping
         ``events`` and ``confounds``: the files, for messages.
     source : str
@@ -45,11 +56,11 @@ def model_of_node(
     columns = columns_of(variables)
     chosen, unmatched = _choose(node, columns, variables)
     regressors, notes = _regressors(variables, chosen, node, names["events"])
-    scrubbed = outlier_volumes(tables.confounds[name] for name in chosen if _marks(name, variables))
+    scrubbed = _scrubbed(variables, chosen, settings, names.get("confounds", "the confounds"))
     plain, more = _plain_columns(variables, chosen, timing, scrubbed, names)
     short = {name: short_name(name, columns) for name in columns}
     contrasts, missing = _contrasts(node, columns, chosen, short, variables)
-    if node.high_pass is None and not any(name.startswith("cosine") for name in plain):
+    if node.high_pass is None and not any(name.startswith(HIGH_PASS) for name in plain):
         lacking = "neither cosine* in X nor Options.HighPassFilterCutoffHz"
         notes.append(f"{node.path}.Model: the design has no high-pass: {lacking}.")
     named = tuple(_renamed(one, short) for one in regressors)
@@ -59,10 +70,11 @@ def model_of_node(
         contrasts=contrasts,
         missing=missing,
         scrubbed=tuple(sorted(scrubbed)),
+        hrf=", ".join(dict.fromkeys(one.hrf or "" for one in named)) or None,
         high_pass=node.high_pass if node.high_pass is not None else 0.0,
         confounds=tuple(name for name in plain if name in variables.confounds),
         source=source,
-        notes=(*variables.notes, *unmatched, *notes, *more, *late_and_early(named, timing)),
+        notes=(*_lost(variables, names["events"]), *unmatched, *notes, *more, *late_and_early(named, timing)),
     )
 
 
@@ -110,6 +122,8 @@ def _choose(node: Node, columns: Mapping[str, str], variables: Variables) -> tup
             continue
         found = [name for name in columns if name == pattern or fnmatchcase(name, pattern)]
         where = f"{node.path}.Model.X[{index}]"
+        if not found and pattern.startswith((HIGH_PASS, *OUTLIERS)):
+            continue  # short runs have no cosines, and most have no outliers
         if not found and any(sign in pattern for sign in "*?["):
             notes.append(f"{where}: {pattern} stands for no column of this run.")
         elif not found and variables.is_level(pattern):
@@ -193,6 +207,27 @@ def _real_events(name: str, variable: EventVariable, stated: Floats, where: str)
     return EventVariable(variable.onsets[kept], variable.durations[kept], numbers[kept]), notes
 
 
+def _lost(variables: Variables, where: str) -> list[str]:
+    """Say how many rows of the events are no events, or none of a column."""
+    rows = variables.lost.get("onset", 0) + variables.lost.get(TRIAL_TYPE, 0)
+    notes = [f"{where}: {rows} row(s) without onset or trial_type (n/a) are no events."] if rows else []
+    others = {name: count for name, count in variables.lost.items() if name not in ("onset", TRIAL_TYPE)}
+    return notes + [
+        f"{where}: {count} row(s) without {name} (n/a) are none of its levels." for name, count in others.items()
+    ]
+
+
+def _scrubbed(variables: Variables, chosen: Sequence[str], settings: RunSettings, where: str) -> set[int]:
+    """Return the volumes that are left out: those that columns of X mark, and those of much motion."""
+    marked = [variables.confounds[name] for name in chosen if _marks(name, variables)]
+    scrubbed = outlier_volumes(marked)
+    if settings.scrub_fd is None:
+        return scrubbed
+    scrubbed |= high_volumes(variables.confounds, FD, settings.scrub_fd, where)
+    n_volumes = len(next(iter(variables.confounds.values()), ()))
+    return drop_short_segments(scrubbed, n_volumes, SHORTEST_SEGMENT)
+
+
 def _marks(name: str, variables: Variables) -> bool:
     """Return whether a column marks one volume that is left out."""
     return name in variables.confounds and name.startswith(OUTLIERS)
@@ -231,10 +266,13 @@ def _contrasts(
     for contrast in (*_dummies(node, chosen, variables), *node.contrasts):
         lacking = [name for name in contrast.conditions if name != INTERCEPT and name not in chosen]
         if lacking:
-            missing[contrast.name] = f"the run has no events of {', '.join(lacking)}"
+            bare = ", ".join(name.removeprefix(PREFIX) for name in lacking)
+            missing[contrast.name] = f"the run has no events of {bare}"
             continue
         named = [CONSTANT if name == INTERCEPT else short[name] for name in contrast.conditions]
-        rows = tuple(dict(zip(named, row, strict=True)) for row in contrast.weights)
+        rows = tuple(
+            {name: weight for name, weight in zip(named, row, strict=True) if weight} for row in contrast.weights
+        )
         kept.append(RunContrast(contrast.name, rows, "F" if contrast.test == "F" else "t"))
     return tuple(kept), missing
 

@@ -147,18 +147,18 @@ def _merge(variables: Variables, instruction: Instruction, name: str, after: Map
     """Put what a transformation gave in the place of what it took."""
     events = {one: kept for one, kept in variables.events.items() if one not in after}
     confounds = {one: kept for one, kept in variables.confounds.items() if one not in after}
-    factors, notes = dict(variables.factors), list(variables.notes)
+    factors, lost = dict(variables.factors), dict(variables.lost)
     if instruction.name == "Factor":
         events.pop(name, None)
         missing = f"{name}{instruction.arguments.get('Sep', SEPARATOR)}{NO_LEVEL}"
         after = {one: kept for one, kept in after.items() if one != missing}
         factors[name] = tuple(after)
-        lost = int((variables.events[name].values == "").sum()) if variables.events[name].is_text else 0
-        if lost:
-            notes.append(f"{lost} event(s) have no {name} (n/a), and are no events of its columns.")
+        empty = int((variables.events[name].values == "").sum()) if variables.events[name].is_text else 0
+        if empty:
+            lost[name] = empty
     if instruction.name == "Rename":
         events.pop(name, None)
         confounds.pop(name, None)
     events |= {one: kept for one, kept in after.items() if isinstance(kept, EventVariable)}
     confounds |= {one: kept for one, kept in after.items() if not isinstance(kept, EventVariable)}
-    return replace(variables, events=events, confounds=confounds, factors=factors, notes=tuple(notes))
+    return replace(variables, events=events, confounds=confounds, factors=factors, lost=lost)

@@ -38,7 +38,7 @@ class Variables:
     durations: Floats  # (E,) of the events table
     responses: Mapping[str, tuple[str, tuple[int, ...] | None]] = field(default_factory=dict)  # name -> HRF, delays
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # variable that is no more -> its levels here
-    notes: tuple[str, ...] = ()
+    lost: Mapping[str, int] = field(default_factory=dict)  # "onset", or a factor -> rows that have none
 
     def match(self, pattern: str) -> list[str]:
         """List the variables that a name or a pattern stands for, those of events first."""
@@ -68,8 +68,7 @@ def read_variables(tables: RunTables, where: str) -> Variables:
         if name not in ("onset", "duration")
     }
     events = {name: EventVariable(onsets, durations, values) for name, values in texts.items()}
-    notes = (f"{where}: {lost} row(s) without onset (n/a) are no events.",) if lost else ()
-    return Variables(events, tables.confounds, durations, notes=notes)
+    return Variables(events, tables.confounds, durations, lost={"onset": lost} if lost else {})
 
 
 def _numbers(cells: Sequence[Any]) -> Floats:

@@ -197,14 +197,14 @@ def read_software(node: Node, where: str) -> tuple[dict[str, Any], dict[str, Any
                 raise DataError(f"{path}: is {show(value)}.{choose_from(weights, [str(value)])}")
             settings["estimator"] = {PARTICIPANT: {"weights": value}}
         elif node.level == "Run" and key != "Smoothing":
-            settings.setdefault("run", {})[_snake(key)] = value
+            settings.setdefault("run", {})[snake(key)] = value
         else:
-            option = known[_snake(key)]
+            option = known[snake(key)]
             options[option.dest] = _typed(option, value, path)
     return options, settings
 
 
-def _snake(key: str) -> str:
+def snake(key: str) -> str:
     """Return the name of an option that models write in camel case: ``ClusterP`` -> ``cluster_p``."""
     letters = [f"_{sign.lower()}" if sign.isupper() and place else sign.lower() for place, sign in enumerate(key)]
     return "".join(letters).replace("_f_d", "_fd")

@@ -11,10 +11,11 @@ from ibma_app.firstlevel.model.read_model import make_model
 from ibma_app.firstlevel.model.run_model import boxcar, model_of_node
 from ibma_app.firstlevel.model.transformations import apply_instructions
 from ibma_app.firstlevel.model.variables import EventVariable, read_variables
-from ibma_app.firstlevel.records import RunTables, Timing
+from ibma_app.firstlevel.records import RunSettings, RunTables, Timing
 from ibma_app.firstlevel.run_tables import read_events
 
 TIMING = Timing(2.0, 60, 1.0, "StartTime")
+SETTINGS = RunSettings()
 NAMES = {"events": "events.tsv", "confounds": "confounds.tsv"}
 EVENTS = {
     "onset": ("0", "10", "20", "30", "40"),
@@ -43,7 +44,7 @@ def run_node(flanker, *instructions, **changes):
 
 
 def test_the_model_of_a_run(flanker):
-    model = model_of_node(run_node(flanker), tables(), TIMING, NAMES)
+    model = model_of_node(run_node(flanker), tables(), TIMING, SETTINGS, NAMES)
     assert [(one.name, one.hrf) for one in model.regressors] == [("congruent", "spm"), ("incongruent", "spm")]
     np.testing.assert_array_equal(model.regressors[0].onsets, [0, 20])
     np.testing.assert_array_equal(model.regressors[0].durations, [2, 1.5])
@@ -54,14 +55,14 @@ def test_the_model_of_a_run(flanker):
         ("go", ({"incongruent": 0.5, "congruent": 0.5},)),
     ]
     assert (model.high_pass, model.scrubbed, model.missing) == (0.0, (), {})
-    assert model.notes == ("1 event(s) have no trial_type (n/a), and are no events of its columns.",)
+    assert model.notes == ("events.tsv: 1 row(s) without onset or trial_type (n/a) are no events.",)
 
 
 def test_a_run_without_a_condition_lacks_its_contrasts(flanker):
     events = {**EVENTS, "trial_type": ("congruent",) * 5}
-    model = model_of_node(run_node(flanker), tables(events), TIMING, NAMES)
+    model = model_of_node(run_node(flanker), tables(events), TIMING, SETTINGS, NAMES)
     assert [one.name for one in model.regressors] == ["congruent"]
-    assert model.missing == dict.fromkeys(("inVcon", "go"), "the run has no events of trial_type.incongruent")
+    assert model.missing == dict.fromkeys(("inVcon", "go"), "the run has no events of incongruent")
     assert model.contrasts == ()
 
 
@@ -76,7 +77,7 @@ def test_reaction_times_as_durations(flanker):
         {"Name": "Convolve", "Model": "glover", "Derivative": True, "Input": ["trial_type.*", "rt_reg.rt"]},
         X=[1, "trial_type.*", "rt_reg.rt", "cosine*"],
     )
-    model = model_of_node(node, tables(), TIMING, NAMES)
+    model = model_of_node(node, tables(), TIMING, SETTINGS, NAMES)
     reaction = model.regressors[-1]
     assert [one.name for one in model.regressors] == ["congruent", "incongruent", "rt_reg.rt"]
     assert [one.hrf for one in model.regressors] == ["glover + derivative", "glover + derivative", "glover"]
@@ -151,7 +152,7 @@ def test_transformations_are_those_of_pybids(place, flanker):
 
 def test_variables_that_are_not_convolved_are_boxcars(flanker):
     node = run_node(flanker, X=[1, "trial_type.*", "gain", "cosine*"])
-    model = model_of_node(node, tables(), TIMING, NAMES)
+    model = model_of_node(node, tables(), TIMING, SETTINGS, NAMES)
     column = model.columns["gain"]
     assert column[[0, 4, 5, 9, 10, 14, 15, 20]].tolist() == [1, 0, 2, 0, 3, 0, 4, 0]  # an impulse lasts for no volume
     assert "gain is not convolved: its events are boxcars in the design." in model.notes
@@ -162,9 +163,13 @@ def test_variables_that_are_not_convolved_are_boxcars(flanker):
 
 def test_outliers_are_left_out_and_high_pass_is_the_models(flanker):
     node = run_node(flanker, X=[1, "trial_type.*", "motion_outlier*"], Options={"HighPassFilterCutoffHz": 0.01})
-    model = model_of_node(node, tables(), TIMING, NAMES)
+    model = model_of_node(node, tables(), TIMING, SETTINGS, NAMES)
     assert (model.scrubbed, tuple(model.columns), model.high_pass) == ((7,), (), 0.01)
-    without = model_of_node(run_node(flanker, X=[1, "trial_type.*"], Options={}), tables(), TIMING, NAMES)
+    moving = {"framewise_displacement": np.r_[np.nan, np.zeros(56), 2.0, 0, 0]}
+    settings = RunSettings(scrub_fd=0.5)
+    scrubbed = model_of_node(node, tables(**moving), TIMING, settings, NAMES).scrubbed
+    assert scrubbed == (7, 57, 58, 59)  # the last two are too few to keep
+    without = model_of_node(run_node(flanker, X=[1, "trial_type.*"], Options={}), tables(), TIMING, SETTINGS, NAMES)
     assert without.high_pass == 0.0
     assert "Nodes[0].Model: the design has no high-pass" in without.notes[-1]
 
@@ -173,14 +178,14 @@ def test_responses_of_the_model(flanker):
     responses = {"Variables": ["trial_type.*"], "Model": "FIR", "Parameters": {"fir_delays": [0, 2]}}
     node = run_node(
         flanker, {"Name": "Factor", "Input": ["trial_type"]}, HRF=responses,
-        Contrasts=[{"Name": "late", "ConditionList": ["trial_type.congruent_delay_2", 1], "Weights": [1, 0],
+        Contrasts=[{"Name": "late", "ConditionList": ["trial_type.congruent_delay_2", 1], "Weights": [1, "-1/2"],
                     "Test": "t"}],
     )  # fmt: skip
-    model = model_of_node(node, tables(), TIMING, NAMES)
+    model = model_of_node(node, tables(), TIMING, SETTINGS, NAMES)
     assert [(one.name, one.hrf, one.fir_delays) for one in model.regressors] == [
         ("congruent", "fir", (0, 2)), ("incongruent", "fir", (0, 2))
     ]  # fmt: skip
-    assert model.contrasts[0].rows == ({"congruent_delay_2": 1.0, "constant": 0.0},)
+    assert model.contrasts[0].rows == ({"congruent_delay_2": 1.0, "constant": -0.5},)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +202,7 @@ def test_responses_of_the_model(flanker):
 def test_what_a_run_lacks_is_said(instructions, x, words, flanker):
     node = run_node(flanker, *instructions, X=x, Contrasts=[], DummyContrasts={"Test": "t"})
     with pytest.raises(DataError, match=words):
-        model_of_node(node, tables(), TIMING, NAMES)
+        model_of_node(node, tables(), TIMING, SETTINGS, NAMES)
 
 
 def test_numbers_are_replaced_by_their_value(flanker):
@@ -226,7 +231,7 @@ def test_confounds_are_scaled(flanker):
 def test_durations_that_the_table_lacks_are_refused(flanker):
     events = {**EVENTS, "duration": ("2", "n", "1", "1", "1")}
     with pytest.raises(DataError, match="the event at 10 s has no duration"):
-        model_of_node(run_node(flanker), tables(events), TIMING, NAMES)
+        model_of_node(run_node(flanker), tables(events), TIMING, SETTINGS, NAMES)
 
 
 def stretched(regressor, timing, every_onset, every_duration):
@@ -259,7 +264,7 @@ def test_a_stored_design_of_fitlins(shared):
     stored = pd.read_csv(folder / "designs" / "ds000102_task-flanker_design-matrix.tsv", sep="\t")
     confounds = {name: stored[name].to_numpy() for name in stored.columns[4:-1]}
     timing = Timing(2.0, len(stored), 0.0, "")
-    made = model_of_node(node, RunTables(events, confounds), timing, NAMES)
+    made = model_of_node(node, RunTables(events, confounds), timing, SETTINGS, NAMES)
     assert [*(one.name for one in made.regressors), *made.columns] == [
         name.removeprefix("trial_type.") for name in stored.columns[:-1]
     ]
