@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ibma_app.core.errors import DataError
 from ibma_app.core.from_files import number_in, show
 from ibma_app.firstlevel.model.faults import choose_from
-from ibma_app.firstlevel.model.node_contrasts import write_name
+from ibma_app.firstlevel.model.reading.node_contrasts import write_name
 from ibma_app.firstlevel.model.stats_model import INTERCEPT, Contrast, Instruction, Node
 
 Factors = dict[str, tuple[str, str]]

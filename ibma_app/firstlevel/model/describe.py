@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ibma_app.firstlevel.conditions import column_names
 from ibma_app.firstlevel.model.dataset_node import formula_of, tests_of
 from ibma_app.firstlevel.model.edges import inputs, outputs
-from ibma_app.firstlevel.model.instructions import response_name
-from ibma_app.firstlevel.model.node_contrasts import write_name
+from ibma_app.firstlevel.model.reading.instructions import response_name
+from ibma_app.firstlevel.model.reading.node_contrasts import write_name
 from ibma_app.firstlevel.model.stats_model import INTERCEPT, SOFTWARE, Contrast, Instruction, Node, StatsModel
 from ibma_app.firstlevel.records import RunModel
 

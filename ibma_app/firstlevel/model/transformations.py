@@ -8,8 +8,8 @@ import numpy as np
 
 from ibma_app.core.errors import DataError, did_you_mean
 from ibma_app.core.from_files import number_in
-from ibma_app.firstlevel.model.instructions import response_name
 from ibma_app.firstlevel.model.pybids_calls import NO_LEVEL, call
+from ibma_app.firstlevel.model.reading.instructions import response_name
 from ibma_app.firstlevel.model.stats_model import Instruction
 from ibma_app.firstlevel.model.variables import SEPARATOR, EventVariable, Variables, as_numbers
 from ibma_app.firstlevel.records import Timing

@@ -7,8 +7,8 @@ from ibma_app.core.errors import UsageError
 from ibma_app.firstlevel.conditions import DEFAULT_HIGH_PASS, TRIAL_TYPE
 from ibma_app.firstlevel.confounds import EXPANSIONS, HIGH_PASS, MOTION, TISSUES
 from ibma_app.firstlevel.design import CONSTANT
+from ibma_app.firstlevel.model.reading.schema import TRANSFORMER
 from ibma_app.firstlevel.model.run_model import PREFIX
-from ibma_app.firstlevel.model.schema import TRANSFORMER
 from ibma_app.firstlevel.records import RunContrast, RunSettings
 
 STEADY = "non_steady_state_outlier*"

@@ -11,8 +11,8 @@ from ibma_app.estimators import PARTICIPANT, find_estimator
 from ibma_app.firstlevel.model.dataset_node import formula_of, tests_of
 from ibma_app.firstlevel.model.edges import inputs, way_to
 from ibma_app.firstlevel.model.faults import choose_from
-from ibma_app.firstlevel.model.nodes import choose_node
-from ibma_app.firstlevel.model.read_model import read_model
+from ibma_app.firstlevel.model.reading.nodes import choose_node
+from ibma_app.firstlevel.model.reading.read_model import read_model
 from ibma_app.firstlevel.model.stats_model import SOFTWARE, Node, StatsModel
 from ibma_app.workflows.options.table import OPTIONS, Option
 

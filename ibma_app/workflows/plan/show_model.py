@@ -5,7 +5,7 @@ from pathlib import Path
 from ibma_app.core.system.standard_streams import write_out
 from ibma_app.firstlevel.model.describe import describe_model
 from ibma_app.firstlevel.model.faults import as_error
-from ibma_app.firstlevel.model.read_model import read_model
+from ibma_app.firstlevel.model.reading.read_model import read_model
 from ibma_app.workflows.options.parse import MODEL_OF_OPTIONS
 from ibma_app.workflows.options.table import Options
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ibma_app.core.errors import DataError
-from ibma_app.firstlevel.model.read_model import make_model
+from ibma_app.firstlevel.model.reading.read_model import make_model
 from ibma_app.firstlevel.model.run_model import boxcar, model_of_node
 from ibma_app.firstlevel.model.transformations import apply_instructions
 from ibma_app.firstlevel.model.variables import EventVariable, read_variables

@@ -8,7 +8,7 @@ import pytest
 from ibma_app.core.errors import UsageError
 from ibma_app.firstlevel.conditions import condition_contrast, list_conditions, model_of_options
 from ibma_app.firstlevel.design import build_design
-from ibma_app.firstlevel.model.read_model import make_model
+from ibma_app.firstlevel.model.reading.read_model import make_model
 from ibma_app.firstlevel.model.run_model import model_of_node
 from ibma_app.firstlevel.model.write_run_node import run_node
 from ibma_app.firstlevel.records import RunContrast, RunSettings, RunTables, Timing

@@ -8,7 +8,7 @@ import pytest
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.firstlevel.model.dataset_node import formula_of
 from ibma_app.firstlevel.model.dataset_node import tests_of as named_tests
-from ibma_app.firstlevel.model.read_model import make_model
+from ibma_app.firstlevel.model.reading.read_model import make_model
 from ibma_app.workflows.options.from_model import fill_options
 from ibma_app.workflows.options.parse import parse_options
 

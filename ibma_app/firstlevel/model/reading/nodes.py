@@ -6,9 +6,9 @@ from typing import Any
 from ibma_app.core.errors import UsageError
 from ibma_app.core.from_files import number_in, show
 from ibma_app.firstlevel.model.faults import Faults, choose_from
-from ibma_app.firstlevel.model.instructions import read_delays, read_instructions
-from ibma_app.firstlevel.model.levels import check_node
-from ibma_app.firstlevel.model.node_contrasts import in_x, read_contrasts, read_dummies, read_names, write_name
+from ibma_app.firstlevel.model.reading.instructions import read_delays, read_instructions
+from ibma_app.firstlevel.model.reading.levels import check_node
+from ibma_app.firstlevel.model.reading.node_contrasts import in_x, read_contrasts, read_dummies, read_names, write_name
 from ibma_app.firstlevel.model.stats_model import SOFTWARE, Node, Response
 from ibma_app.firstlevel.records import HRFS
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from ibma_app.core.from_files import show
 from ibma_app.firstlevel.model.faults import Faults, choose_from
-from ibma_app.firstlevel.model.instructions import check_response
-from ibma_app.firstlevel.model.node_contrasts import in_x, write_name
+from ibma_app.firstlevel.model.reading.instructions import check_response
+from ibma_app.firstlevel.model.reading.node_contrasts import in_x, write_name
 from ibma_app.firstlevel.model.stats_model import INTERCEPT, Instruction, Node
 
 ENTITIES = (

@@ -10,9 +10,9 @@ from ibma_app.core.errors import DataError, InputError
 from ibma_app.core.from_files import read_json, show
 from ibma_app.firstlevel.model.edges import check_filters, read_edges
 from ibma_app.firstlevel.model.faults import Faults, as_error, choose_from
-from ibma_app.firstlevel.model.levels import ENTITIES
-from ibma_app.firstlevel.model.nodes import read_nodes
-from ibma_app.firstlevel.model.schema import check_schema
+from ibma_app.firstlevel.model.reading.levels import ENTITIES
+from ibma_app.firstlevel.model.reading.nodes import read_nodes
+from ibma_app.firstlevel.model.reading.schema import check_schema
 from ibma_app.firstlevel.model.stats_model import StatsModel
 
 OLD_TESTS: Mapping[str, str] = {"fema": "t", "skip": "pass", "pass": "pass", "t": "t", "f": "F"}

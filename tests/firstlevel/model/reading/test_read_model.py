@@ -4,7 +4,7 @@ import pytest
 
 from ibma_app.core.errors import DataError, InputError
 from ibma_app.firstlevel.model.edges import inputs, outputs, way_to
-from ibma_app.firstlevel.model.read_model import make_model, read_model
+from ibma_app.firstlevel.model.reading.read_model import make_model, read_model
 
 
 def put(*keys):
