@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from ibma_app.core.system.folders import absolute_path
 from ibma_app.workflows.group import run_group
+from ibma_app.workflows.options.parse import MODEL_OF_OPTIONS
 from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.participant import run_participant
-from ibma_app.workflows.plan.show_model import show_model
+from ibma_app.workflows.plan.show_model import print_model_of_options, show_model
 from ibma_app.workflows.reports_only import rebuild_reports
 from ibma_app.workflows.run.log import messages
 
@@ -22,5 +23,7 @@ def run_level(options: Options, words: Sequence[str] = ()) -> int:
     with messages(options):
         if options.reports_only:
             return rebuild_reports(options, words)
+        if options.model == MODEL_OF_OPTIONS:
+            return print_model_of_options(options)
         show_model(options)
         return LEVELS[options.analysis_level](options, words)

@@ -42,8 +42,6 @@ def model_document(options: Options, run_node: Mapping[str, Any] | None) -> dict
     inputs = _inputs(options)
     subject, dataset = _subject_node(options, inputs), _dataset_node(options)
     nodes = [*([dict(run_node)] if run_node else []), subject, dataset]
-    if len(inputs.get("task", ())) > 1 and "task" not in subject["GroupBy"]:
-        dataset["GroupBy"].remove("task")
     document: dict[str, Any] = {
         "Name": "-".join(inputs.get("task", ())) or "default",
         "BIDSModelVersion": VERSION,

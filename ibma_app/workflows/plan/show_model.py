@@ -1,5 +1,6 @@
-"""What ``--model`` shows with ``--dry-run``: the plan of the model in words."""
+"""What ``--model`` shows: with ``--dry-run`` the plan of the model in words; ``default``: the model of the options."""
 
+import json
 from pathlib import Path
 
 from ibma_app.core.system.standard_streams import write_out
@@ -8,6 +9,7 @@ from ibma_app.firstlevel.model.faults import as_error
 from ibma_app.firstlevel.model.reading.read_model import read_model
 from ibma_app.workflows.options.parse import MODEL_OF_OPTIONS
 from ibma_app.workflows.options.table import Options
+from ibma_app.workflows.options.to_model import model_document
 
 
 def show_model(options: Options) -> None:
@@ -24,3 +26,15 @@ def show_model(options: Options) -> None:
     write_out(describe_model(model))
     if model.faults:
         raise as_error(options.model, model.faults)
+
+
+def print_model_of_options(options: Options) -> int:
+    """Print the model that options mean, as JSON; return the exit code.
+
+    Raises
+    ------
+    UsageError
+        Models cannot say what an option says.
+    """
+    write_out(json.dumps(model_document(options, None), indent=2) + "\n")
+    return 0
