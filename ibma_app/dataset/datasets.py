@@ -38,8 +38,8 @@ def find_datasets(
         derivative (or a study, or a folder of studies), else every dataset in
         its ``derivatives`` folder except OUTPUT_DIR.
     output_dir : Path
-        At group level its own participant maps come first, when there are any
-        and no dataset was named; the name of that dataset is "" (``bids::`` URIs).
+        At group level its own participant maps come first, and at participant level its own maps of runs,
+        when there are any and no dataset was named; the name of that dataset is "" (``bids::`` URIs).
     level : {"participant", "group"}
     skip_validation : bool
         Accept datasets without dataset_description.json.
@@ -61,7 +61,7 @@ def find_datasets(
             dataset for name, path in named for dataset in _open_named(name, path, skip_validation=skip_validation)
         ]
         return _unique_names(found, output_dir, stated={name for name, _ in named})
-    own = find_own_maps(output_dir) if level == "group" else None
+    own = find_own_maps(output_dir) if level == "group" else find_own_runs(output_dir)
     try:
         found = _find_default(bids_dir, output_dir, skip_validation=skip_validation)
     except DatasetError:
@@ -76,6 +76,14 @@ def find_own_maps(output_dir: Path) -> Dataset | None:
     """Return OUTPUT_DIR as a dataset when it holds participant maps, under the name "" (``bids::``)."""
     root = _absolute(output_dir)
     if not root.is_dir() or next(root.glob("sub-*/**/*_statmap.nii*"), None) is None:
+        return None
+    return Dataset("", root, read_description(root, required=False))
+
+
+def find_own_runs(output_dir: Path) -> Dataset | None:
+    """Return OUTPUT_DIR as a dataset when the run level wrote maps into it, under the name "" (``bids::``)."""
+    root = _absolute(output_dir)
+    if not root.is_dir() or next(root.glob("sub-*/**/*_run-*_stat-effect_statmap.nii*"), None) is None:
         return None
     return Dataset("", root, read_description(root, required=False))
 

@@ -13,6 +13,9 @@ from ibma_app.dataset.entities import LONG_NAMES, same_label, short_name
 ANY = "*"
 """In a filter file: maps that have the entity, with any label; ``null``: maps without it."""
 
+BOLD = "bold"
+"""In a filter file: the query of the run level's input."""
+
 _NAME_PARTS = ("suffix", "extension", "stat")
 _WORDS = {"Query.ANY": ANY, "Query.NONE": None, "Query.REQUIRED": ANY}
 _SHOWN = 20
@@ -52,9 +55,9 @@ def read_filter_file(path: Path) -> dict[str, dict[str, Any]]:
         raise UsageError(f"{path}: the filter file is not valid JSON: {error}.") from error
     if not isinstance(content, dict) or not all(isinstance(query, dict) for query in content.values()):
         raise UsageError(f'{path}: a filter file is an object of queries: {{"effect": {{"desc": "x"}}}}.')
-    unknown = [key for key in content if key not in KINDS]
+    unknown = [key for key in content if key not in (*KINDS, BOLD)]
     if unknown:
-        raise UsageError(f'{path}: unknown key "{unknown[0]}"; the keys are {", ".join(KINDS)}.')
+        raise UsageError(f'{path}: unknown key "{unknown[0]}"; the keys are {", ".join((*KINDS, BOLD))}.')
     return {
         kind: {short_name(key): _read_value(path, key, value) for key, value in query.items()}
         for kind, query in content.items()

@@ -34,6 +34,7 @@ def keep_level(statmaps: Sequence[StatMap], level: str, *, collection: bool) -> 
     -----
     Group results of a dataset (without subject and study) are left out.
     """
+    statmaps = _keep_own(statmaps, runs=level == "participant")
     if level == "participant":
         kept = [statmap for statmap in statmaps if "sub" in statmap.entities]
         if any("run" in one.entities and "node" in one.entities for one in kept):
@@ -47,6 +48,13 @@ def keep_level(statmaps: Sequence[StatMap], level: str, *, collection: bool) -> 
     if collection:
         kept = [one for one in kept if "study" in one.entities]
     return settle_group_maps([one for one in kept if "sub" in one.entities or "study" in one.entities])
+
+
+def _keep_own(statmaps: Sequence[StatMap], *, runs: bool) -> list[StatMap]:
+    """Of OUTPUT_DIR's own maps, keep those of runs, or those of participants where there are any."""
+    own = [one for one in statmaps if not one.dataset.name]
+    level = [one for one in own if ("run" in one.entities) == runs]
+    return list(statmaps) if not level else [one for one in statmaps if one.dataset.name or one in level]
 
 
 def _name_study(statmap: StatMap) -> StatMap:

@@ -12,6 +12,7 @@ from ibma_app.firstlevel.records import Floats, Regressor, RunContrast, RunModel
 
 OVERSAMPLING = 50  # of nilearn's compute_regressor, its default
 EARLIEST = -24.0  # s before the first volume: earlier events are left out, its default
+SAME_DURATION = 0.001  # s
 REST = 40.0  # s after an event in which its response has passed
 SHIFTS = 10  # onsets within a TR at which the height of an event's response is looked for
 CONSTANT, OWN_HIGH_PASS = "constant", "drift_"
@@ -71,8 +72,25 @@ def convolve(regressor: Regressor, frame_times: Floats, settings: RunSettings) -
     return {name: np.asarray(values[:, index], dtype=np.float64) for index, name in enumerate(names)}
 
 
-def response_height(regressor: Regressor, repetition_time: float, settings: RunSettings) -> float | None:
-    """Return the height, peak to peak, of the response to one event alone, of amplitude 1 and the median duration.
+def reference_durations(regressors: Sequence[Regressor]) -> dict[str, float]:
+    """Return the duration of each regressor's reference event, s.
+
+    It is the events' own where that is the same for all of a regressor. Durations that vary from event to event
+    (reaction times) scale the response themselves: all such regressors of a run have one, the median of their events.
+    """
+    varying = [one.durations for one in regressors if one.durations.size and np.ptp(one.durations) > SAME_DURATION]
+    shared = float(np.median(np.concatenate(varying))) if varying else 0.0
+    return {
+        one.name: shared if np.ptp(one.durations) > SAME_DURATION else float(np.median(one.durations))
+        for one in regressors
+        if one.durations.size
+    }
+
+
+def response_height(
+    regressor: Regressor, duration: float, repetition_time: float, settings: RunSettings
+) -> float | None:
+    """Return the height, peak to peak, of the response to one event alone, of amplitude 1 and a duration in s.
 
     The height of a column over a whole run also depends on how close events
     are and how many follow each other, so that one condition would have
@@ -86,7 +104,6 @@ def response_height(regressor: Regressor, repetition_time: float, settings: RunS
     """
     if (regressor.hrf or settings.hrf) == "fir" or not regressor.onsets.size:
         return None
-    duration = float(np.median(regressor.durations))
     times = repetition_time * np.arange(np.ceil((duration + REST) / repetition_time) + 2)
     highs, lows = [], []
     for shift in np.arange(SHIFTS) / SHIFTS * repetition_time:
@@ -119,13 +136,14 @@ def build_design(model: RunModel, timing: Timing, settings: RunSettings, where: 
     named: dict[str, Floats] = {}
     heights: dict[str, float] = {}
     silent: list[str] = []
+    durations = reference_durations(model.regressors)
     for regressor in model.regressors:
         made = convolve(regressor, timing.frame_times, shared)
         if not any(_differs_from_zero(values) for values in made.values()):
             silent.append(regressor.name)
             continue
         _add(named, made, where)
-        height = response_height(regressor, timing.repetition_time, shared)
+        height = response_height(regressor, durations[regressor.name], timing.repetition_time, shared)
         if height is not None and height > 0:
             heights[regressor.name] = height
     conditions = tuple(named)

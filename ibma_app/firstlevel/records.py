@@ -21,6 +21,9 @@ HRFS = (
 )
 """Hemodynamic responses, by nilearn's names."""
 
+UNITS = ("percent", "none")
+"""Units of effects: percent signal change, or as the BOLD has them."""
+
 NOISE_MODELS = ("ar", "ar1", "ols")
 """Models of the noise: see `ibma_app.firstlevel.noise`."""
 

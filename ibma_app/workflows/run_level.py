@@ -1,9 +1,10 @@
-"""The two levels, by name."""
+"""The levels, by name."""
 
 import dataclasses
 from collections.abc import Sequence
 
 from ibma_app.core.system.folders import absolute_path
+from ibma_app.workflows.first_level.run_first_level import run_first_level
 from ibma_app.workflows.group import run_group
 from ibma_app.workflows.options.parse import MODEL_OF_OPTIONS
 from ibma_app.workflows.options.table import Options
@@ -12,7 +13,7 @@ from ibma_app.workflows.plan.show_model import print_model_of_options, show_mode
 from ibma_app.workflows.reports_only import rebuild_reports
 from ibma_app.workflows.run.log import messages
 
-LEVELS = {"participant": run_participant, "group": run_group}
+LEVELS = {"run": run_first_level, "participant": run_participant, "group": run_group}
 
 
 def run_level(options: Options, words: Sequence[str] = ()) -> int:

@@ -10,7 +10,7 @@ from scipy.stats import gamma
 
 from ibma_app.core.errors import DataError
 from ibma_app.firstlevel.conditions import condition_contrast, model_of_options
-from ibma_app.firstlevel.design import build_design, cosines, response_height
+from ibma_app.firstlevel.design import build_design, cosines, reference_durations, response_height
 from ibma_app.firstlevel.records import Regressor, RunContrast, RunModel, RunSettings, RunTables, Timing
 from ibma_app.firstlevel.run_tables import read_events
 
@@ -146,20 +146,30 @@ def test_no_degrees_of_freedom():
 def test_heights_of_impulses_follow_nilearns_grid():
     # an impulse is one step of nilearn's grid, TR / 50: its response at TR 2 is twice as high as at TR 1
     one = Regressor("x", np.array([10.0, 11.0]), np.zeros(2), np.ones(2))
-    slow, fast = (response_height(one, tr, RunSettings()) for tr in (2.0, 1.0))
+    slow, fast = (response_height(one, 0.0, tr, RunSettings()) for tr in (2.0, 1.0))
     assert slow / fast == pytest.approx(2.0, rel=0.02)
     # a long block overshoots to the highest value of the response's integral F, and undershoots as far below 0 after it
     block = Regressor("x", np.array([10.0]), np.array([60.0]), np.ones(1))
     seconds = np.arange(0, 32, 0.01)
     integral = (gamma.cdf(seconds, 6) - gamma.cdf(seconds, 16) / 6) / (5 / 6)
-    assert response_height(block, 2.0, RunSettings()) == pytest.approx(2 * integral.max() - 1, rel=0.01)
+    assert response_height(block, 60.0, 2.0, RunSettings()) == pytest.approx(2 * integral.max() - 1, rel=0.01)
 
 
 def test_height_does_not_depend_on_the_other_events():
     settings = RunSettings()
     alone = Regressor("x", np.array([10.0]), np.array([1.0]), np.ones(1))
     many = Regressor("x", np.arange(10.0, 90.0, 3.0), np.ones(27), np.linspace(0, 3, 27))
-    assert response_height(alone, 2.0, settings) == response_height(many, 2.0, settings)
+    assert response_height(alone, 1.0, 2.0, settings) == response_height(many, 1.0, 2.0, settings)
+
+
+def test_durations_that_vary_share_a_reference():
+    ones = np.ones(3)
+    block = Regressor("block", np.arange(3.0), 18 * ones, ones)
+    impulse = Regressor("impulse", np.arange(3.0), 0 * ones, ones)
+    fast = Regressor("fast", np.arange(3.0), np.array([0.5, 0.6, 0.7]), ones)
+    slow = Regressor("slow", np.arange(3.0), np.array([0.8, 0.9, 1.3]), ones)
+    found = reference_durations((block, impulse, fast, slow))
+    assert found == {"block": 18.0, "impulse": 0.0, "fast": pytest.approx(0.75), "slow": pytest.approx(0.75)}
 
 
 def test_variance_inflation_is_that_of_regressions():

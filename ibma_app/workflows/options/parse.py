@@ -53,11 +53,11 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="ibma-app BIDS_DIR OUTPUT_DIR {participant,group} [options]",
+        usage="ibma-app BIDS_DIR OUTPUT_DIR {run,participant,group} [options]",
     )
     parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="a BIDS dataset, or a derivative")
     parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="where results go")
-    parser.add_argument("analysis_level", metavar="LEVEL", help="participant or group")
+    parser.add_argument("analysis_level", metavar="LEVEL", help="run, participant or group")
     groups = add_options(parser, OPTIONS)
     groups[RUNNING].add_argument("--version", action="version", version=f"ibma-app {__version__}")
     groups[RUNNING].add_argument(
@@ -243,7 +243,12 @@ def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
     for table, content in settings.items():
         if table == "atlas":
             continue  # read and checked with the atlases
-        _check_menu(f"{path}: [{table}]", table, ("estimator", "inference", *SETTING_TABLES, "atlas"))
+        _check_menu(f"{path}: [{table}]", table, ("estimator", "inference", "run", *SETTING_TABLES, "atlas"))
+        if table == "run":
+            from ibma_app.firstlevel.settings import read_settings
+
+            read_settings(content, str(path))
+            continue
         if table == "estimator":
             _check_estimators(content, path)
             continue
@@ -279,14 +284,14 @@ def _check_menu(where: str, name: object, menu: Sequence[object]) -> None:
 def _check(options: Options) -> None:
     """Check names against the whole menu, and numbers against their range, at both levels."""
     if options.analysis_level not in LEVELS:
-        raise UsageError(f"The level is participant or group, not {options.analysis_level!r}.")
+        raise UsageError(f"The level is run, participant or group, not {options.analysis_level!r}.")
     for option in OPTIONS:
         if option.choices:
             value = getattr(options, option.dest)
             for name in value if option.many else (value,):
                 _check_menu(option.flags[-1], name, option.choices)
     _check_numbers(options)
-    for text, flag in ((options.test, "--test"), (options.compute, "--compute")):
+    for text, flag in ((options.test, "--test"), (options.compute, "--compute"), (options.contrasts, "--contrasts")):
         for item in text or ():
             if not re.match(r"^[^=]+=.+$", item):
                 raise UsageError(f"{flag} {item!r} lacks a name: write {flag} NAME=EXPRESSION.")

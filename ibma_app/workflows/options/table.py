@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 from ibma_app.estimators import ESTIMATORS
 from ibma_app.inference import AUTO, AUTO_FEW, INFERENCES
 
-LEVELS = ("participant", "group")
+LEVELS = ("run", "participant", "group")
 INPUTS, COMBINING, TESTING, INFERRING, RUNNING = (
     "which maps", "how they are combined", "design and tests", "inference", "running",
 )  # fmt: skip
 WHOSE = "whose maps they are"
+MODELLING = "run level: how BOLD is modelled"
 
 Value = TypeVar("Value")
 Texts = tuple[str, ...]
@@ -109,6 +110,15 @@ class Options:
     bids_database_dir: Path | None = _option(None, INPUTS, "keep the PyBIDS index here", metavar="DIR")
     dof: float | None = _option(None, INPUTS, "degrees of freedom of t maps that say none", metavar="N")
 
+    contrasts: Texts | None = _option(
+        None, MODELLING, "contrasts of conditions (trial_type): a=go-stop, all='(go+stop)/2'; commas make an F test",
+        metavar="NAME=EXPR", stated="each condition",
+    )  # fmt: skip
+    confounds: Texts | None = _option(
+        None, MODELLING, "motion6, motion24, simple, scrubbing, compcor, none, or columns (wildcards)",
+        metavar="NAME|COLUMN", stated="motion24; fMRIPrep's cosines are the high-pass where they are there",
+    )  # fmt: skip
+
     combine: Texts = _option(
         ("run",), COMBINING, "participant level: entities that are combined over", metavar="ENTITY"
     )
@@ -120,7 +130,10 @@ class Options:
         None, COMBINING, "new effect maps per subject from its contrasts", metavar="LABEL=EXPR"
     )
     smoothing: float = _option(
-        0.0, COMBINING, "FWHM in mm; for estimators of effects that read no variances", metavar="FWHM"
+        0.0,
+        COMBINING,
+        "FWHM in mm; run level: of the BOLD; group level: for estimators that read no variances",
+        metavar="FWHM",
     )
     estimator: Texts = _option(("auto",), COMBINING, "group level: one or more of these", choices=("auto", *ESTIMATORS))
     dependence: str = _option(
@@ -269,7 +282,7 @@ def describe_options() -> str:
         "",
         "Made by `python -m ibma_app.workflows.options.table`; do not edit by hand.",
         "",
-        "`ibma-app BIDS_DIR OUTPUT_DIR {participant,group} [options]`",
+        "`ibma-app BIDS_DIR OUTPUT_DIR {run,participant,group} [options]`",
     ]
     for heading in dict.fromkeys(option.heading for option in OPTIONS):
         lines += ["", f"## {heading.capitalize()}", "", "| option | meaning | default |", "|---|---|---|"]

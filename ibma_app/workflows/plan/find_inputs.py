@@ -19,10 +19,10 @@ from ibma_app.core.errors import (
 )
 from ibma_app.core.labels import is_label
 from ibma_app.core.statmap import Dataset, Observation, StatMap
-from ibma_app.dataset.datasets import find_datasets, find_own_maps, find_table
+from ibma_app.dataset.datasets import find_datasets, find_own_maps, find_own_runs, find_table
 from ibma_app.dataset.description import read_own_description
 from ibma_app.dataset.entities import LONG_NAMES, same_label, short_name
-from ibma_app.dataset.filters import read_filter_file, read_labels
+from ibma_app.dataset.filters import BOLD, read_filter_file, read_labels
 from ibma_app.dataset.observations import observe
 from ibma_app.dataset.query import Query, explain_nothing, find_statmaps
 from ibma_app.designs.formulas import used_variables
@@ -69,16 +69,9 @@ def gather(options: Options) -> Gathered:
         options.analysis_level,
         skip_validation=options.skip_bids_validation,
     )
-    own = datasets[0] if datasets[0].name == "" else None
-    if own is not None:
-        _refuse_studies(own, datasets[1:], options)
     query = build_query(options)
-    statmaps = _search(options, query, datasets if own is None else (own,))
-    if own is None and options.analysis_level == "group" and any("run" in one.entities for one in statmaps):
-        own = find_own_maps(options.output_dir)  # -d names the first level, as at the participant level
-        if own is not None:
-            datasets = (own, *datasets)
-            statmaps = _search(options, query, (own,))
+    datasets, statmaps = _find_maps(options, query, datasets)
+    own = datasets[0] if datasets[0].name == "" else None
     _warn_of_unmatched(query, statmaps)
     key = "study_id" if any("study" in statmap.entities for statmap in statmaps) else "participant_id"
     table_path = options.covariates or find_table(datasets, options.bids_dir, _TABLES[key])
@@ -98,9 +91,46 @@ def gather(options: Options) -> Gathered:
         log.warning("%s", text)
     if _computes(options):
         observations = _add_computed(observations, options)
-    if own:
+    if own and options.analysis_level == "participant":
+        observations = _with_effects(own, observations)
+    elif own:
         _warn_of_missing(own, datasets[1:], options, observations)
     return Gathered(datasets, observations, table, table_path)
+
+
+def _find_maps(
+    options: Options, query: Query, datasets: tuple[Dataset, ...]
+) -> tuple[tuple[Dataset, ...], tuple[StatMap, ...]]:
+    """Find the maps of the level, in OUTPUT_DIR where the level below has written them; it then comes first."""
+    own = datasets[0] if datasets[0].name == "" else None
+    if own is not None:
+        _refuse_studies(own, datasets[1:], options)
+    if own is None and options.analysis_level == "participant" and not _have_maps(datasets, options):
+        own = find_own_runs(options.output_dir)  # -d names what runs were modelled from
+        datasets = datasets if own is None else (own, *datasets)
+    statmaps = _search(options, query, datasets if own is None else (own,))
+    if own is None and options.analysis_level == "group" and any("run" in one.entities for one in statmaps):
+        own = find_own_maps(options.output_dir)  # -d names the first level, as at the participant level
+        if own is not None:
+            return (own, *datasets), _search(options, query, (own,))
+    return datasets, statmaps
+
+
+def _with_effects(own: Dataset, observations: tuple[Observation, ...]) -> tuple[Observation, ...]:
+    """Keep what can be combined of the maps of runs: F tests have no effect."""
+    log.info("Using the maps of runs in %s.", own.root)
+    kept = tuple(one for one in observations if "effect" in one.statmaps)
+    left = sorted({one.entities.get("contrast", "") for one in observations if one not in kept})
+    if left and kept:
+        log.info("F tests of runs have no effect to combine: %s.", ", ".join(left))
+    return kept or observations
+
+
+def _have_maps(datasets: Sequence[Dataset], options: Options) -> bool:
+    """Return whether there is any statistic map in the datasets."""
+    if options.bids_filter_file is not None:
+        return True  # maps may have any name
+    return any(next(one.root.glob("**/*_statmap.nii*"), None) for one in datasets)
 
 
 def _refuse_studies(own: Dataset, datasets: Sequence[Dataset], options: Options) -> None:
@@ -263,11 +293,12 @@ def build_query(options: Options) -> Query:
         raise UsageError(
             f"--space-is {options.space_is!r}: a label has letters and digits only, as in MNI152NLin6Asym."
         )
+    filters = read_filter_file(options.bids_filter_file) if options.bids_filter_file else {}
     return Query(
         labels=labels,
         excluded=excluded,
         space_is=options.space_is,
-        filters=read_filter_file(options.bids_filter_file) if options.bids_filter_file else {},
+        filters={kind: query for kind, query in filters.items() if kind != BOLD},
         contrast_entity=options.settings.get("inputs", {}).get("contrast", "contrast"),
         database_dir=options.bids_database_dir,
         level=options.analysis_level,

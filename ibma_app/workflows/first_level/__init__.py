@@ -1,0 +1,1 @@
+"""The run level: preprocessed BOLD becomes statistic maps of each run."""

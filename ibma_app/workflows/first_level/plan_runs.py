@@ -1,0 +1,210 @@
+"""From the options to the runs that are modelled, and the contrasts of each task."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from ibma_app.core.bold_run import BoldRun
+from ibma_app.core.errors import DatasetError, IbmaError, NothingSelectedError, UsageError
+from ibma_app.core.labels import contrast_label, find_clash
+from ibma_app.core.statmap import Dataset
+from ibma_app.dataset.bold_runs import explain_no_runs, find_runs, spaces_of
+from ibma_app.dataset.datasets import find_datasets, read_description
+from ibma_app.dataset.filters import BOLD, read_filter_file, read_labels
+from ibma_app.designs.expressions import parse_rows
+from ibma_app.firstlevel.conditions import column_names, condition_contrast, list_conditions
+from ibma_app.firstlevel.records import RunContrast, RunSettings
+from ibma_app.firstlevel.run_tables import read_events
+from ibma_app.firstlevel.settings import make_settings
+from ibma_app.workflows.options.table import Options
+
+log = logging.getLogger(__name__)
+
+RAW = "raw"  # the name of BIDS_DIR in BIDS URIs
+NUMBERED = "trial_type."  # before conditions whose names are numbers, in expressions
+LABELS = {"sub": "participant_label", "ses": "session_label", "task": "task_id", "space": "space"}
+
+
+@dataclass(frozen=True)
+class PlannedRuns:
+    """What the run level does."""
+
+    runs: tuple[BoldRun, ...]
+    datasets: tuple[Dataset, ...]  # of BOLD and of events
+    settings: RunSettings
+    contrasts: Mapping[str, tuple[RunContrast, ...]]  # by task
+
+
+def plan_runs(options: Options) -> PlannedRuns:
+    """Find the runs that the options select, and read the names of their conditions.
+
+    Raises
+    ------
+    NothingSelectedError
+        The message has what each filter left.
+    DatasetError
+        There are several spaces and none is named.
+    UsageError
+        A contrast is not understood.
+    """
+    settings = settings_of(options)
+    datasets = find_datasets(
+        options.bids_dir,
+        options.derivatives,
+        options.output_dir,
+        "participant",
+        skip_validation=options.skip_bids_validation,
+    )
+    raw = _raw_datasets(options, datasets)
+    labels = {key: read_labels(given, key) for key, dest in LABELS.items() if (given := getattr(options, dest))}
+    left_out = options.exclude_participant_label
+    excluded = {"sub": read_labels(left_out, "sub")} if left_out else {}
+    asked = read_filter_file(options.bids_filter_file).get(BOLD, {}) if options.bids_filter_file else {}
+    runs = find_runs(datasets, raw, labels, excluded, asked, [options.output_dir])
+    if not runs:
+        raise NothingSelectedError(explain_no_runs(datasets, labels, excluded, asked, [options.output_dir]))
+    spaces = spaces_of(runs)
+    if len(spaces) > 1 and options.space is None and "space" not in asked:
+        raise DatasetError(f"There is BOLD in several spaces: {', '.join(spaces)}. Name one: --space {spaces[0]}.")
+    _refuse_twins(runs)
+    every = (*datasets, *(one for one in raw if one.root not in {other.root for other in datasets}))
+    return PlannedRuns(runs, every, settings, plan_contrasts(runs, settings, options.contrasts))
+
+
+def settings_of(options: Options) -> RunSettings:
+    """Make the settings of the run level of the options and the table ``[run]``."""
+    where = str(options.config_file or "settings")
+    given: dict[str, Any] = {"smoothing": options.smoothing}
+    if options.confounds is not None:
+        given["confounds"] = options.confounds
+    return make_settings(options.settings.get("run", {}), where, **given)
+
+
+def _raw_datasets(options: Options, datasets: Sequence[Dataset]) -> tuple[Dataset, ...]:
+    """List where events may be: BIDS_DIR, and what the datasets of BOLD say they were made from."""
+    known = {one.root for one in datasets}
+    found = (
+        []
+        if options.bids_dir in known
+        else [Dataset(RAW, options.bids_dir, read_description(options.bids_dir, required=False))]
+    )
+    for dataset in datasets:
+        links = dataset.description.get("DatasetLinks")
+        for name, link in links.items() if isinstance(links, Mapping) else ():
+            folder = _local_folder(dataset.root, link)
+            if folder is not None and folder not in known and folder not in {one.root for one in found}:
+                found.append(Dataset(str(name), folder, read_description(folder, required=False)))
+        above = dataset.root.parent.parent
+        if dataset.root.parent.name == "derivatives" and above not in known | {one.root for one in found}:
+            found.append(Dataset(RAW if not found else above.name, above, read_description(above, required=False)))
+    return tuple(found)
+
+
+def _local_folder(root: Path, link: object) -> Path | None:
+    """Return the folder of this machine that a dataset link points to."""
+    if not isinstance(link, str) or not link:
+        return None
+    path = unquote(link.removeprefix("file://"))
+    folder = (root / path).resolve() if "://" not in path else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def _refuse_twins(runs: Sequence[BoldRun]) -> None:
+    """Refuse two images of one run."""
+    clash = find_clash((output_stem(run), run.bold) for run in runs)
+    if clash:
+        _, one, other = clash
+        raise DatasetError(
+            f"{one} and {other} would have outputs of one name. Choose one, e.g. by --bids-filter-file with "
+            '{"bold": {...}}, or by -d.'
+        )
+
+
+def output_entities(run: BoldRun) -> dict[str, str]:
+    """Return the entities of a run's output: always with ``run``, which tells runs from what combines them."""
+    return {**run.entities, "run": run.entities.get("run", "1")}
+
+
+def output_stem(run: BoldRun) -> str:
+    """Return the name of a run's output without what tells its files apart."""
+    from ibma_app.dataset.entities import output_name
+
+    return output_name(output_entities(run), "", "").removesuffix("_")
+
+
+def plan_contrasts(
+    runs: Sequence[BoldRun], settings: RunSettings, texts: Sequence[str] | None
+) -> dict[str, tuple[RunContrast, ...]]:
+    """Make the contrasts of each task from the conditions of all its runs.
+
+    Parameters
+    ----------
+    runs : sequence of BoldRun
+    settings : RunSettings
+    texts : sequence of str, optional
+        ``NAME=EXPRESSION``; None: each condition.
+
+    Raises
+    ------
+    UsageError
+        An expression names what no run of the task has.
+    """
+    conditions: dict[str, set[str]] = {}
+    for run in runs:
+        found = conditions.setdefault(run.entities.get("task", ""), set())
+        if run.events is not None:
+            try:
+                found |= set(list_conditions(read_events(run.events)))
+            except IbmaError as error:  # the run's own failure, later
+                log.debug("%s: %s", run.name, error.message)
+    return {task: _contrasts_of(task, sorted(found), settings, texts) for task, found in conditions.items()}
+
+
+def _contrasts_of(
+    task: str, conditions: Sequence[str], settings: RunSettings, texts: Sequence[str] | None
+) -> tuple[RunContrast, ...]:
+    """Make the contrasts of one task."""
+    if texts is None:
+        contrasts = [condition_contrast(name, settings) for name in conditions]
+    elif conditions:
+        columns = [column for name in conditions for column in column_names(name, settings.hrf, settings.fir_delays)]
+        contrasts = [_parse(text, task, columns) for text in texts]
+    else:
+        contrasts = []
+    clash = find_clash((contrast_label(one.name), one.name) for one in contrasts)
+    if clash:
+        label, one, other = clash
+        raise UsageError(f"The contrasts {one!r} and {other!r} would both be called contrast-{label} in file names.")
+    bad = [one.name for one in contrasts if not contrast_label(one.name)]
+    if bad:
+        raise UsageError(f"The contrast {bad[0]!r} has no letter or digit for a file name: give it a name.")
+    return tuple(contrasts)
+
+
+def _parse(text: str, task: str, columns: Sequence[str]) -> RunContrast:
+    """Parse ``NAME=EXPRESSION``; commas make an F test."""
+    name, _, expression = text.partition("=")
+    spelled = [f"{NUMBERED}{column}" if _is_number(column) else column for column in columns]
+    try:
+        rows = parse_rows(expression, spelled)
+    except UsageError as error:
+        where = f" of task {task}" if task else ""
+        raise UsageError(f"--contrasts {text!r}{where}: {error.message}") from None
+    weights = tuple(
+        {column: float(weight) for column, weight in zip(columns, row, strict=True) if weight} for row in rows
+    )
+    if not all(weights):
+        raise UsageError(f"--contrasts {text!r}: all weights are zero.")
+    return RunContrast(name.strip(), weights, "F" if len(weights) > 1 else "t")
+
+
+def _is_number(text: str) -> bool:
+    """Return whether the name of a condition would be read as a number in an expression."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
