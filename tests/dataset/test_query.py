@@ -325,7 +325,7 @@ def test_filter_file(tmp_path):
     path = tmp_path / "filter.json"
     path.write_text(json.dumps({"effect": {"subject": "sub-01", "run": [1, None], "desc": None, "res": "*"}}))
     assert read_filter_file(path) == {"effect": {"sub": "01", "run": ["1", None], "desc": None, "res": "*"}}
-    path.write_text('{"bold": {}}')
+    path.write_text('{"bald": {}}')
     with pytest.raises(UsageError, match="effect, variance, t, z, p, dof"):
         read_filter_file(path)
     path.write_text("{")

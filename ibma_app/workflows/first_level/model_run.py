@@ -18,6 +18,8 @@ from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.firstlevel.conditions import model_of_options
 from ibma_app.firstlevel.design import RunDesign, build_design
 from ibma_app.firstlevel.fit import RunFit, fit_run
+from ibma_app.firstlevel.model.run_model import model_of_node
+from ibma_app.firstlevel.model.stats_model import Node
 from ibma_app.firstlevel.noise import NoiseModel, choose_noise
 from ibma_app.firstlevel.records import RunContrast, RunModel, RunSettings, RunTables, Timing
 from ibma_app.firstlevel.run_tables import read_confounds, read_confounds_metadata, read_events
@@ -44,6 +46,8 @@ class RunJob:
     output: Output
     resources: Resources
     report: bool
+    node: Node | None = None  # of a Stats Model, in place of the contrasts
+    source: str = "options"  # for the sidecars' ``Model``
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,10 @@ def read_tables(run: BoldRun, timing: Timing) -> RunTables:
 
 
 def make_model(job: RunJob, tables: RunTables, timing: Timing) -> RunModel:
-    """Make the run's model of the options."""
+    """Make the run's model of the options, or of a Stats Model's node."""
     names = {"events": str(job.run.events), "confounds": str(job.run.confounds or job.run.bold)}
+    if job.node is not None:
+        return model_of_node(job.node, tables, timing, names, job.source)
     return model_of_options(tables, timing, job.settings, job.contrasts, names)
 
 

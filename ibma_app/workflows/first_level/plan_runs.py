@@ -16,10 +16,15 @@ from ibma_app.dataset.datasets import find_datasets, read_description
 from ibma_app.dataset.filters import BOLD, read_filter_file, read_labels
 from ibma_app.designs.expressions import parse_rows
 from ibma_app.firstlevel.conditions import column_names, condition_contrast, list_conditions
+from ibma_app.firstlevel.model.nodes import choose_node
+from ibma_app.firstlevel.model.read_model import read_model
+from ibma_app.firstlevel.model.stats_model import Node
 from ibma_app.firstlevel.records import RunContrast, RunSettings
 from ibma_app.firstlevel.run_tables import read_events
 from ibma_app.firstlevel.settings import make_settings
+from ibma_app.workflows.options.parse import MODEL_OF_OPTIONS
 from ibma_app.workflows.options.table import Options
+from ibma_app.workflows.plan.find_inputs import kept_labels
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +40,9 @@ class PlannedRuns:
     runs: tuple[BoldRun, ...]
     datasets: tuple[Dataset, ...]  # of BOLD and of events
     settings: RunSettings
-    contrasts: Mapping[str, tuple[RunContrast, ...]]  # by task
+    contrasts: Mapping[str, tuple[RunContrast, ...]]  # by task; {} where a model has them
+    node: Node | None = None  # of a Stats Model
+    source: str = "options"  # what the model is from
 
 
 def plan_runs(options: Options) -> PlannedRuns:
@@ -61,6 +68,7 @@ def plan_runs(options: Options) -> PlannedRuns:
     raw = _raw_datasets(options, datasets)
     labels = {key: read_labels(given, key) for key, dest in LABELS.items() if (given := getattr(options, dest))}
     left_out = options.exclude_participant_label
+    labels |= kept_labels(options)
     excluded = {"sub": read_labels(left_out, "sub")} if left_out else {}
     asked = read_filter_file(options.bids_filter_file).get(BOLD, {}) if options.bids_filter_file else {}
     runs = find_runs(datasets, raw, labels, excluded, asked, [options.output_dir])
@@ -71,6 +79,10 @@ def plan_runs(options: Options) -> PlannedRuns:
         raise DatasetError(f"There is BOLD in several spaces: {', '.join(spaces)}. Name one: --space {spaces[0]}.")
     _refuse_twins(runs)
     every = (*datasets, *(one for one in raw if one.root not in {other.root for other in datasets}))
+    if options.model not in (None, MODEL_OF_OPTIONS):
+        model = read_model(Path(options.model))
+        node = choose_node(model.of_level("Run"), options.node, "Run")
+        return PlannedRuns(runs, every, settings, {}, node, Path(options.model).name)
     return PlannedRuns(runs, every, settings, plan_contrasts(runs, settings, options.contrasts))
 
 

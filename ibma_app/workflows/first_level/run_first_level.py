@@ -54,8 +54,9 @@ def run_first_level(options: Options, words: Sequence[str] = ()) -> int:
                 each = Resources(memory=limit, work_dir=options.work_dir)
             jobs = [
                 RunJob(
-                    output_stem(run), run, planned.settings, planned.contrasts[run.entities.get("task", "")], wanted,
-                    mask, output, each, not options.no_report,
+                    output_stem(run), run, planned.settings, planned.contrasts.get(run.entities.get("task", ""), ()),
+                    wanted,
+                    mask, output, each, not options.no_report, planned.node, planned.source,
                 )
                 for run in planned.runs
             ]  # fmt: skip

@@ -105,8 +105,9 @@ def _find_maps(
     own = datasets[0] if datasets[0].name == "" else None
     if own is not None:
         _refuse_studies(own, datasets[1:], options)
-    if own is None and options.analysis_level == "participant" and not _have_maps(datasets, options):
-        own = find_own_runs(options.output_dir)  # -d names what runs were modelled from
+    if own is None and not _have_maps(datasets, options):  # -d names what runs were modelled from
+        find_own = find_own_maps if options.analysis_level == "group" else find_own_runs
+        own = find_own(options.output_dir)
         datasets = datasets if own is None else (own, *datasets)
     statmaps = _search(options, query, datasets if own is None else (own,))
     if own is None and options.analysis_level == "group" and any("run" in one.entities for one in statmaps):
@@ -283,7 +284,7 @@ def build_query(options: Options) -> Query:
         for key, dest in LABELS.items()
         if getattr(options, dest) is not None and not (key == "contrast" and _computes(options))
     }
-    labels |= _kept_labels(options)
+    labels |= kept_labels(options)
     excluded = {
         key: read_labels(given, key)
         for key, given in (("sub", options.exclude_participant_label), ("study", options.exclude_study_label))
@@ -305,7 +306,7 @@ def build_query(options: Options) -> Query:
     )
 
 
-def _kept_labels(options: Options) -> dict[str, tuple[str, ...]]:
+def kept_labels(options: Options) -> dict[str, tuple[str, ...]]:
     """Read ``[inputs] keep``: labels of entities that have no option of their own, such as ``run``."""
     kept = options.settings.get("inputs", {}).get("keep", {})
     menu = sorted(set(LONG_NAMES) - {"taskcontrast", "participant"})

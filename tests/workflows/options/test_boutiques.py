@@ -12,6 +12,7 @@ from ibma_app.workflows.options.parse import build_parser, parse_options
 from ibma_app.workflows.options.table import OPTIONS
 
 TEXTS = {
+    "contrasts": "d=go-stop",
     "model": "default",
     **{"test": "old=center(age), C(group)[T.b]", "compute": "d=a-b", "formula": "1 + C(group)"},
     **{"mem": "8G", "dask": "tcp://localhost:8786"},
