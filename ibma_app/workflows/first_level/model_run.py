@@ -133,7 +133,7 @@ def make_model(job: RunJob, tables: RunTables, timing: Timing) -> RunModel:
     """Make the run's model of the options, or of a Stats Model's node."""
     names = {"events": str(job.run.events), "confounds": str(job.run.confounds or job.run.bold)}
     if job.node is not None:
-        return model_of_node(job.node, tables, timing, names, job.source)
+        return model_of_node(job.node, tables, timing, job.settings, names, job.source)
     return model_of_options(tables, timing, job.settings, job.contrasts, names)
 
 

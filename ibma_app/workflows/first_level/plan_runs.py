@@ -16,8 +16,8 @@ from ibma_app.dataset.datasets import find_datasets, read_description
 from ibma_app.dataset.filters import BOLD, read_filter_file, read_labels
 from ibma_app.designs.expressions import parse_rows
 from ibma_app.firstlevel.conditions import column_names, condition_contrast, list_conditions
-from ibma_app.firstlevel.model.nodes import choose_node
-from ibma_app.firstlevel.model.read_model import read_model
+from ibma_app.firstlevel.model.reading.nodes import choose_node
+from ibma_app.firstlevel.model.reading.read_model import read_model
 from ibma_app.firstlevel.model.stats_model import Node
 from ibma_app.firstlevel.records import RunContrast, RunSettings
 from ibma_app.firstlevel.run_tables import read_events
