@@ -19,8 +19,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # before numpy is imported
 
 import numpy as np  # noqa: E402
-from familywise import ALPHA, IN_CELL, make_noise  # noqa: E402
-from random_fields import share_text  # noqa: E402
+from familywise_cells import ALPHA, IN_CELL  # noqa: E402
+from random_fields import make_noise, share_text  # noqa: E402
 from scipy import stats  # noqa: E402
 
 from ibma_app.core.design import Design, Test  # noqa: E402

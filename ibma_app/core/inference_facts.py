@@ -1,11 +1,16 @@
-"""What an inference reports besides its map: small records, each with its keys in the sidecar."""
+"""What an inference reports besides its map: small records, each with its keys in the sidecar; and of equivalence."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ibma_app.core.errors import UsageError
+
 Record = TypeVar("Record")
+
+_BOUND = re.compile(r"\s*(?P<size>[^\sg]+)\s*(?P<standardised>g?)\s*")
 
 
 @dataclass(frozen=True)
@@ -291,3 +296,51 @@ def with_caveat(facts: tuple[Facts, ...], text: str) -> tuple[Facts, ...]:
 def sidecar_of(facts: Iterable[Facts]) -> dict[str, Any]:
     """Return the keys and values of all facts, in their order."""
     return {key: value for one in facts for key, value in one.sidecar().items()}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A size of effects, in their units or as Hedges' g."""
+
+    size: float
+    standardised: bool = False  # of the standard deviation between subjects
+
+    def words(self, units: str) -> str:
+        """Return it with its unit."""
+        if self.standardised:
+            return f"{self.size:g} standard deviations (g)"
+        return f"{self.size:g}" if units in ("", "unknown", "1") else f"{self.size:g} {units}"
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Where the effect of one test is smaller than a bound."""
+
+    test: str  # as in the names of files; "" where the intercept is the only test
+    bound: Bound
+    alpha: float
+    n_absent: int
+    n_voxels: int  # where the test can be estimated
+    resamples: int
+    smallest_p: float  # that so many resamples can reach
+
+
+def parse_bound(text: str) -> Bound:
+    """Read ``0.2`` (in the effects' units) or ``0.3g`` (Hedges' g).
+
+    Raises
+    ------
+    UsageError
+        It is no such number, or not above 0.
+    """
+    found = _BOUND.fullmatch(text)
+    try:
+        size = float(found["size"]) if found else math.nan
+    except ValueError:
+        size = math.nan
+    if found is None or not 0.0 < size < math.inf:
+        raise UsageError(
+            f"--equivalence is {text!r}, but it is the size of effect below which there is none to speak of: a number "
+            "above 0 in the units of the effects (0.2), or of Hedges' g (0.3g)."
+        )
+    return Bound(size, found["standardised"] == "g")

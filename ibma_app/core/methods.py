@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate, Field, Null, Significance
 from ibma_app.core.grid import Grid
-from ibma_app.core.inference_facts import Fact, WarningFact
+from ibma_app.core.inference_facts import Bound, Fact, WarningFact
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,7 @@ class InferenceSettings:
     min_extent: int = 0
     permutations: int = 5000  # R: random relabellings, or all distinct ones when there are no more
     seed: int = 0  # of random relabellings
+    equivalence: Bound | None = None  # effects below it are to be shown absent
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -228,6 +229,8 @@ class Inference:
     citations: tuple[Citation, ...]
     score: Score | None = None
     score_is_height: bool = False  # the score is z itself, in the tail's direction: its threshold is a height
+    bounds_effects: tuple[Citation, ...] = ()
+    """Where its score bounds the errors of effects, which its setting ``bounds`` asks for: sources of such bounds."""
     score_label: str = ""  # the axis of its null's picture: "Largest |z| of the mask"
     needs_smoothness: bool = False  # of the estimator's residuals
     uses_far_tail: bool = False  # it depends on small p of single voxels

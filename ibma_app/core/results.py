@@ -9,7 +9,7 @@ from ibma_app.core.atlas import AtlasSource
 from ibma_app.core.design import Dependence, Design
 from ibma_app.core.errors import Note
 from ibma_app.core.grid import Grid
-from ibma_app.core.inference_facts import Facts
+from ibma_app.core.inference_facts import Absence, Facts
 from ibma_app.core.methods import Estimator, Inference
 from ibma_app.core.statmap import Analysis
 
@@ -157,6 +157,7 @@ class EstimatorResult:
     peaks: tuple[PeakEvidence, ...] = ()  # for the page; empty where no page is made
     facts: tuple[tuple[str, str], ...] = ()  # more on the fit, for the page: label and text
     dependence: Dependence | None = None  # of its maps' sampling errors
+    absences: tuple[Absence, ...] = ()  # where effects are smaller than a bound, when asked for
 
     def path(self, kind: str, *, test: str = "", inference: str = "") -> Path | None:
         """The file of a kind; None when there is none."""

@@ -7,6 +7,7 @@ from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.grid import Grid
 from ibma_app.core.methods import Inference, InferenceSettings, Scorer
 from ibma_app.inference.resampled import NICHOLS_2002, TAIL_FIT, WINKLER_2014, decide_by_null
+from ibma_app.inference.simultaneous import BOUNDS, BOWRING_2021, TELSCHOW_2022
 
 
 def score(grid: Grid, tail: str, settings: InferenceSettings) -> Scorer:
@@ -34,5 +35,6 @@ INFERENCE = Inference(
     score=score,
     score_is_height=True,
     score_label="Largest |z| of the mask",
-    settings={"tail_fit": TAIL_FIT},
+    bounds_effects=(TELSCHOW_2022, BOWRING_2021),
+    settings={"tail_fit": TAIL_FIT, "bounds": BOUNDS},
 )

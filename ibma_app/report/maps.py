@@ -92,6 +92,10 @@ class ResultMaps:
         found = ((self.sidecar(kind).get("Group", kind), self.volume(kind)) for kind in kinds)
         return {str(group): volume for group, volume in found if volume is not None}
 
+    def has(self, name: str) -> bool:
+        """Return whether a name, as files have it, is this test's."""
+        return name in self._names
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         """The inferences made on this test."""

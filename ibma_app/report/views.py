@@ -12,6 +12,7 @@ from ibma_app.core.design import noun_of, plural_of
 from ibma_app.core.labels import group_label
 from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.images.spaces import lies_in_mni152
+from ibma_app.report.absence import view_absence
 from ibma_app.report.evidence import view_evidence
 from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_glass, draw_mosaic
 from ibma_app.report.figures.cuts import find_cuts
@@ -152,6 +153,7 @@ def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *,
         "pictures": _test_pictures(maps, results, sheet, inferences, units) if pictured else [],
         "viewer": view_maps(maps, inferences, sheet.embedded, units, space) if pictured else None,
         "unpictured": unpictured,
+        "absence": view_absence(maps, sheet, space, units),
         "inference": view_inference(maps, pictured=pictured),
         "evidence": view_evidence(maps.result, results, maps.test, units) if pictured else None,
     }

@@ -93,13 +93,16 @@ def find_effect_sizes(stack: Stack, model: Model, estimate: Estimate) -> dict[st
         if fitted.statistic_name == "F":
             found[test.name] = _eta2(fitted, known, float(np.linalg.matrix_rank(test.weights)), dof, estimate.n)
         elif (weights := mean_weights(model.design, test)) is not None:
-            size = np.sqrt(_inverse_counts(stack, model.design, weights))
+            size = root_of_inverse_counts(stack, model.design, weights)
             found[test.name] = _hedges_g(fitted, known, dof, size)
     return found
 
 
-def _inverse_counts(stack: Stack, design: Design, weights: Floats) -> Floats:
-    """Return the variance of a test's effect over that of a map, (V,): the sum of w² / n over cells."""
+def root_of_inverse_counts(stack: Stack, design: Design, weights: Floats) -> Floats:
+    """Return the standard error of a test's effect over the standard deviation of maps, (V,): √(Σ w² / n) over cells.
+
+    ``weights`` are those of `mean_weights`, n the maps of a cell that cover the voxel.
+    """
     cells = same_rows(design.matrix)
     which = [np.flatnonzero(cells == cell) for cell in np.unique(cells)]
     which = [rows for rows in which if weights[rows[0]]]
@@ -110,7 +113,7 @@ def _inverse_counts(stack: Stack, design: Design, weights: Floats) -> Floats:
         counts = (covered[rows].sum(axis=0) for rows in which)
         parts = [weights[rows[0]] ** 2 / np.maximum(count, 1) for rows, count in zip(which, counts, strict=True)]
         total[start : start + covered.shape[1]] = np.sum(parts, axis=0)
-    return total
+    return np.sqrt(total)
 
 
 def _hedges_g(fitted: TestEstimate, known: NDArray[np.bool_], dof: Floats, size: Floats) -> EffectSize:

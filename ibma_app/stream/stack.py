@@ -51,6 +51,7 @@ class Stack:
     _voxelwise: tuple[int, ...] = ()  # rows whose dof differ by voxel
     side_by_side: int = 1  # tiles that may be fitted at once in the memory there is
     samples: tuple[Sample, ...] | None = None  # (K,) of standardised effects: their variances need all maps' g
+    _removed: tuple[Floats, Floats] | None = None  # (K,), (V,): their product is taken off the effects
 
     @property
     def n_maps(self) -> int:
@@ -79,6 +80,9 @@ class Stack:
                 kind_values[absent] = 0.0
         if self.samples is not None and "variance" in values:
             values["variance"] = pool_variances(values["effect"], covered, self.samples)
+        if self._removed is not None and "effect" in values:
+            regressor, effect = self._removed
+            values["effect"] = np.where(covered, values["effect"] - regressor[:, None] * effect[start:stop], 0.0)
         return VoxelBlock(
             covered=covered,
             effect=values.get("effect"),
@@ -102,12 +106,17 @@ class Stack:
         return self.n_maps * self.n_voxels * 4 * (len(self.kinds) + bool(self._voxelwise))
 
     def contents(self) -> Iterator[tuple[str, int, float, NDArray[Any]]]:
-        """Yield every row: kind, map, scale, and values as stored."""
-        return self._store.contents()
+        """Yield every row: kind, map, scale, and values as stored; then what is taken off them."""
+        yield from self._store.contents()
+        yield from (("removed", row, 1.0, values) for row, values in enumerate(self._removed or ()))
 
     def in_memory(self) -> "Stack":
         """Return the same maps in memory, which can be sent to another process."""
         return replace(self, _store=self._store.in_memory())
+
+    def without(self, regressor: Floats, effect: Floats) -> "Stack":
+        """Return the same maps less an effect (V,) in the measure of a regressor (K,): `read` takes it off."""
+        return replace(self, _removed=(regressor, effect))
 
     def _dof_block(self, start: int, stop: int, covered: NDArray[np.bool_]) -> Floats | None:
         if self.dof is None or not self._voxelwise:

@@ -34,6 +34,7 @@ from ibma_app.workflows.choose_peaks import gather_peaks
 from ibma_app.workflows.infer import infer_all
 from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_group
+from ibma_app.workflows.plan.check_sizes import check_sizes
 from ibma_app.workflows.plan.choose_estimators import (
     Choice,
     choose_estimators,
@@ -265,6 +266,7 @@ def prepare(
         advice=lambda: modelled_advice(analysis), groupings=varying_groups(options),
     )  # fmt: skip
     choices = choose_estimators(analysis, options, design, gathered.observations)
+    check_sizes(analysis, design, choices, options)
     return design, tuple(
         choose_inferences(choice, analysis, replace(design, dependence=choice.dependence), options)
         for choice in choices
@@ -325,6 +327,7 @@ def _fit(
         peaks=peaks,
         facts=(*seen.facts, *dependence_facts(design)),
         dependence=design.dependence,
+        absences=inferred.absences,
     )
 
 

@@ -15,6 +15,7 @@ from ibma_app.core.design import Test
 from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate, Field, Null, Significance, Smoothness
 from ibma_app.core.inference_facts import (
+    Absence,
     CalibrationFacts,
     CaveatFacts,
     NeighbourFacts,
@@ -39,6 +40,9 @@ from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.plan.choose_inferences import CALIBRATE
 from ibma_app.workflows.run.terminal import progress
 from ibma_app.workflows.write import sidecars
+from ibma_app.workflows.write.effect_bounds import Errors, Fitted, has_errors, write_bounds
+from ibma_app.workflows.write.equivalence import NAME as EQUIVALENCE
+from ibma_app.workflows.write.equivalence import find_absence
 from ibma_app.workflows.write.maps import Target
 
 log = logging.getLogger(__name__)
@@ -56,6 +60,7 @@ class Inferred:
     files: tuple[WrittenFile, ...]
     findings: tuple[Finding, ...]
     clusters: dict[tuple[str, str], tuple[ClusterRow, ...]]  # (Test.name, inference) -> rows of its table
+    absences: tuple[Absence, ...] = ()
 
 
 def infer_all(
@@ -74,12 +79,13 @@ def infer_all(
     calibrations = _calibrate(target, stack, estimate, settings, resources) if target.choice.calibrated else {}
     files: list[WrittenFile] = []
     clusters: dict[tuple[str, str], tuple[ClusterRow, ...]] = {}
-    findings = []
+    findings, absences = [], []
     for test in target.design.tests:
         field = make_field(target, estimate, test, smoothness)
         inferences = chosen[test.name]
         null = _null(target, stack, test, inferences, settings, resources)
         name = test.name if target.named_tests else ""
+        errors = Errors(Fitted(stack, target.model, estimate, settings, resources), test)
         for inference in inferences:
             calibration = calibrations.get(test.name) if CALIBRATE in inference.settings else None
             seen = field if calibration is None else _calibrated(field, calibration)
@@ -91,12 +97,18 @@ def infer_all(
             if settings.min_extent > 0:
                 neighbours = _connectivity(significance, settings)
                 significance = apply_min_extent(field, significance, settings.min_extent, connectivity=neighbours)
+            bounds: dict[str, Path] = {}
+            if inference.bounds_effects and has_errors(estimate, test) and settings.options.get("bounds", True):
+                significance, bounds = write_bounds(target, errors, inference, significance)
             rows = _tabulate(seen, inference, significance, estimate.tests[test.name].effect, atlases, settings)
             written = _write(target, test, inference, field, significance, estimate, rows, atlases)
-            files += [WrittenFile(name, inference.name, kind, path) for kind, path in written.items()]
+            files += [WrittenFile(name, inference.name, kind, path) for kind, path in (written | bounds).items()]
             clusters[test.name, inference.name] = rows
             findings.append(_finding(name, inference, significance, null))
-    return Inferred(tuple(files), tuple(findings), clusters)
+        if (found := find_absence(target, errors)) is not None:
+            absences.append(found[0])
+            files += [WrittenFile(name, EQUIVALENCE, kind, path) for kind, path in found[1].items()]
+    return Inferred(tuple(files), tuple(findings), clusters, tuple(absences))
 
 
 def _calibrate(

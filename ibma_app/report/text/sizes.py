@@ -2,6 +2,7 @@
 
 from ibma_app.core.methods import Citation
 from ibma_app.core.results import Results
+from ibma_app.report.html import format_number
 
 HEDGES_1981 = Citation(
     "hedges1981",
@@ -20,6 +21,15 @@ STEIGER_2004 = Citation(
     "Psychological Methods 9(2), 164-182",
     "10.1037/1082-989X.9.2.164",
 )
+SCHUIRMANN_1987 = Citation(
+    key="schuirmann1987",
+    authors="Schuirmann DJ",
+    year=1987,
+    title="A comparison of the two one-sided tests procedure and the power approach for assessing the equivalence of "
+    "average bioavailability",
+    source="Journal of Pharmacokinetics and Biopharmaceutics 15(6), 657-680",
+    doi="10.1007/BF01068419",
+)
 
 
 def size_paragraph(results: Results) -> str:
@@ -37,6 +47,21 @@ def size_paragraph(results: Results) -> str:
             "The size of F tests is partial eta squared, with 95 % intervals by the noncentral F distribution "
             "(Steiger 2004): the sample's value is larger than the population's on average."
         )
+    if kinds & {"lower", "upper"}:
+        parts.append(
+            f"Effects have simultaneous {_level(results)} % bounds: the estimate and its standard error times the "
+            "quantile of the largest standardised error of any voxel, over relabellings of the maps less the estimated "
+            "effect, in which errors are centred whatever the effects (Telschow and Schwartzman 2022; Bowring et al. "
+            "2021). All bounds hold at once, also at voxels that are chosen for what they show."
+        )
+    absences = [one for result in results.estimators for one in result.absences]
+    if absences:
+        bound = absences[0].bound.words(str(results.settings.get("units", "")))
+        parts.append(
+            f"Effects were called absent where they are smaller than {bound} by two one-sided tests (Schuirmann 1987), "
+            "against the largest |error| of any voxel in the same relabellings: the family-wise error rate of calling "
+            f"an effect of that size or more absent is at most {format_number(absences[0].alpha)}."
+        )
     return " ".join(parts)
 
 
@@ -44,7 +69,15 @@ def size_citations(results: Results) -> tuple[Citation, ...]:
     """List what that paragraph cites."""
     kinds = _kinds(results)
     hedges = (HEDGES_1981,) if "g" in kinds else ()
-    return (*hedges, *((STEIGER_2004,) if kinds & {"g", "eta2"} else ()))
+    findings = [one.inference for result in results.estimators for one in result.findings]
+    bounded = dict.fromkeys(source for one in findings for source in one.bounds_effects)
+    absent = any(result.absences for result in results.estimators)
+    others = (*(bounded if kinds & {"lower", "upper"} else ()), *((SCHUIRMANN_1987,) if absent else ()))
+    return (*hedges, *((STEIGER_2004,) if kinds & {"g", "eta2"} else ()), *others)
+
+
+def _level(results: Results) -> str:
+    return format_number(100.0 * (1.0 - float(results.settings["alpha"])))
 
 
 def _kinds(results: Results) -> set[str]:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from ibma_app.core.errors import InputError, UsageError, did_you_mean
 from ibma_app.core.from_files import MOST_DOF, read_toml
+from ibma_app.core.inference_facts import parse_bound
 from ibma_app.core.system.standard_streams import write_out
 from ibma_app.estimators import AUTO, ESTIMATORS, find_estimator
 from ibma_app.inference import AUTO as AUTO_INFERENCE
@@ -305,6 +306,8 @@ def _check_numbers(options: Options) -> None:
     """Refuse numbers out of range (NaN included)."""
     if options.mem is not None:
         parse_size(options.mem)
+    if options.equivalence is not None:
+        parse_bound(options.equivalence)
     for dest in ("alpha", "cluster_p"):
         value = getattr(options, dest)
         if not 0.0 < value < 1.0:

@@ -176,6 +176,10 @@ class Options:
     cluster_p: float = _option(0.001, INFERRING, "cluster-forming threshold", metavar="P")
     tail: str = _option("two-sided", INFERRING, "direction of t tests", choices=("two-sided", "positive", "negative"))
     min_extent: int = _option(0, INFERRING, "voxels: smaller clusters leave tables and thresholded maps", metavar="N")
+    equivalence: str | None = _option(
+        None, INFERRING, "say where effects are smaller than this: in their units (0.2) or as Hedges' g (0.3g)",
+        metavar="BOUND",
+    )  # fmt: skip
     atlas: Texts | None = _option(
         None, INFERRING, "atlases that name regions: AAL3, HCPex, Schaefer2018, files (labels or probabilities), none",
         metavar="NAME|FILE", stated="[atlas] of the configuration; in MNI spaces AAL3",

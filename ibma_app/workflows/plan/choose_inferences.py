@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from ibma_app.core.design import Design
 from ibma_app.core.errors import UsageError
+from ibma_app.core.inference_facts import parse_bound
 from ibma_app.core.methods import Inference, InferenceSettings
 from ibma_app.core.statmap import Analysis
 from ibma_app.estimators import estimators_that
@@ -27,6 +28,7 @@ def read_inference_settings(options: Options) -> InferenceSettings:
         min_extent=options.min_extent,
         permutations=options.permutations,
         seed=options.seed,
+        equivalence=None if options.equivalence is None else parse_bound(options.equivalence),
         options=options.settings.get("inference", {}),
     )
 

@@ -47,6 +47,8 @@ DESCRIPTIONS = {
     "g": "Hedges' g: effect over the standard deviation of maps about their means, small-sample factor included",
     "glower": "Lower end of the exact 95 % interval (noncentral t) of the population's standardised effect",
     "gupper": "Upper end of the exact 95 % interval (noncentral t) of the population's standardised effect",
+    "lower": "Simultaneous lower bound of the effect",
+    "upper": "Simultaneous upper bound of the effect",
     "eta2": "Partial eta squared: share of the variance that the tested columns explain",
     "eta2lower": "Lower end of the exact 95 % interval (noncentral F) of the population's partial eta squared",
     "eta2upper": "Upper end of the exact 95 % interval (noncentral F) of the population's partial eta squared",
@@ -55,7 +57,7 @@ DESCRIPTIONS = {
 }
 STANDARD_SPACES = ("MNI", "IXI549Space", "ICBM", "Talairach", "fs", "OASIS", "NIHPD", "UNC", "WHS")  # BIDS knows these
 SQUARED = ("variance", "tau2", "sigma2", "omega2", "tau2lower", "tau2upper")
-IN_UNITS = ("effect", "pilower", "piupper")
+IN_UNITS = ("effect", "pilower", "piupper", "lower", "upper")
 
 
 def common_units(analysis: Analysis, policy: str) -> str:

@@ -15,7 +15,7 @@ TEXTS = {
     "contrasts": "d=go-stop",
     "model": "default",
     **{"test": "old=center(age), C(group)[T.b]", "compute": "d=a-b", "formula": "1 + C(group)"},
-    **{"mem": "8G", "dask": "tcp://localhost:8786"},
+    **{"mem": "8G", "dask": "tcp://localhost:8786", "equivalence": "0.3g"},
 }
 LEAVING = {"help", "version", "bids_exec_spec"}  # they answer and leave
 
