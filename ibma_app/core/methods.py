@@ -145,6 +145,9 @@ class Estimator:
     signed_sums: Callable[[Any, Design, Mapping[str, str]], SignedSums] | None = None
     """Returns, from a `VoxelBlock`, its one-sample t or z as a function of the maps' signs, by which flips take a fast
     path; not asked where ``clusters`` answers."""
+    flip_bounds: Callable[[Any, Design, Mapping[str, str], NDArray[np.float64]], NDArray[np.float32]] | None = None
+    """Returns, from a `VoxelBlock`, a design with one test and signs (R, K) of its maps, what an F above 1 does not
+    exceed with these (of one row t squared, with the sign of t), (R, B); infinite where unknown. Flips are faster."""
     one_map_decides: bool = False
     """Its z is that of a single map, which half of all sign flips leave as it is: resampling finds nothing."""
     fixed_null: bool = False

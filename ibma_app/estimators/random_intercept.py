@@ -19,6 +19,7 @@ from ibma_app.estimators.from_kernels import (
     own_dof_estimates,
 )
 from ibma_app.stats.intercept_fit import count_within_and_between, fit_random_intercept
+from ibma_app.stats.intercept_flips import bound_flips
 
 KENWARD_ROGER = "kenward-roger"
 FEW_BETWEEN = 5
@@ -147,6 +148,16 @@ def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
     )
 
 
+def flip_bounds(
+    block: VoxelBlock, design: Design, settings: Mapping[str, str], signs: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Bound F of the design's only test where whole units change their signs, (R, B); see `bound_flips`."""
+    weights = np.atleast_2d(design.tests[0].weights)
+    return bound_flips(
+        kind_of(block, "effect"), covered_of(block), design.matrix, weights, units_of(design, settings), signs
+    )
+
+
 def remark(estimate: Estimate, settings: Mapping[str, str]) -> tuple[Fact | WarningFact, ...]:
     """Tell where the variance between units is estimated as 0: with an icc near 0 p are not quite uniform."""
     assert estimate.sigma2 is not None
@@ -200,6 +211,7 @@ ESTIMATOR = Estimator(
     clusters=units_of,
     check=check,
     remark=remark,
+    flip_bounds=flip_bounds,
     citations=(
         Citation(
             "patterson1971",

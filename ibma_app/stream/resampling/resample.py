@@ -14,6 +14,7 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.methods import InferenceSettings, Score
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.resampling.checkpoints import digest
+from ibma_app.stream.resampling.fast_bounds import FastBounded, takes_bounds
 from ibma_app.stream.resampling.fast_flips import FastFlips, gather_sums
 from ibma_app.stream.resampling.fast_incomplete import FastIncomplete, takes_products
 from ibma_app.stream.resampling.fast_mixed import FastMixed, takes_scan
@@ -112,6 +113,8 @@ def _choose_resampler(
         return FastFlips(sums, scheme, open_scoring(sums.live))
     refitter = Refitter(stack, model, scheme, resources.threads)
     scoring = open_scoring(np.flatnonzero(refitter.live))
+    if refitter.n_live and takes_bounds(model, scheme, scoring):
+        return FastBounded(model, refitter, scoring)
     if refitter.n_live and takes_scan(model, scheme):
         return FastMixed(model, refitter, scoring)
     if refitter.n_live and takes_products(model, scheme):
