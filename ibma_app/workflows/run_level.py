@@ -26,5 +26,6 @@ def run_level(options: Options, words: Sequence[str] = ()) -> int:
             return rebuild_reports(options, words)
         if options.model == MODEL_OF_OPTIONS:
             return print_model_of_options(options)
-        show_model(options)
+        if show_model(options):
+            return 0
         return LEVELS[options.analysis_level](options, words)

@@ -40,7 +40,7 @@ def describe_model(model: StatsModel, runs: Sequence[SeenRun] | None = None) -> 
     lines += [f"Images: {_selected(model.inputs)}."]
     for place, node in enumerate(model.nodes, start=1):
         lines += ["", f"{place}. {node.name} ({node.level}): {_what(node)}."]
-        details = _of_run(node, runs) if node.level == "Run" else _of_higher(model, node)
+        details = _of_run(node, runs) if node.level == "Run" else _of_higher(model, node, runs or ())
         lines += [f"   {one}" for one in (*_filter(model, node), *details, *_software(node), *_flow(model, node))]
     lines += [""] if model.notes or model.faults else []
     lines += [f"Note: {one}" for one in model.notes]
@@ -218,21 +218,39 @@ def describe_instruction(one: Instruction) -> str:
     return f"{one.name.lower()} {what}{output}{said}"
 
 
-def _of_higher(model: StatsModel, node: Node) -> list[str]:
+def _of_higher(model: StatsModel, node: Node, runs: Sequence[SeenRun]) -> list[str]:
     """Write what is done to the images of the node before."""
     incoming = inputs(model, node)
     lines = [] if incoming is None else [f"Contrasts that come in: {shorten_list(incoming)}."]
+    lines += _images(node, runs)
     if node.level != "Dataset":
         return lines
     where = str(model.file or "The model")
     tests = tests_of(node, where)
-    lines.append(
-        f"Formula: {formula_of(node, where)}; columns: {', '.join(node.x) if node.formula is None else 'of it'}."
-    )
+    if "Estimator" not in node.software:
+        choice = f"FitLins takes ols (Software.{SOFTWARE}.Estimator chooses)"
+        lines.append(f"Estimator: auto, mixed effects where the maps have variances; {choice}.")
+    columns = ", ".join(node.x) if node.formula is None else "of it"
+    lines.append(f"Formula: {formula_of(node, where)}; columns: {columns}.")
     if tests is None:
-        alone = node.x == (INTERCEPT,)
-        return [
-            *lines,
-            f"Tests: {'the mean' if alone else 'every column'} ({node.dummies.test if node.dummies else 't'}).",
-        ]
+        what = "the mean" if node.x == (INTERCEPT,) else "every column"
+        return [*lines, f"Tests: {what} ({node.dummies.test if node.dummies else 't'})."]
     return [*lines, *(f"Test {name}: {text}." for name, _, text in (one.partition("=") for one in tests))]
+
+
+def _images(node: Node, runs: Sequence[SeenRun]) -> list[str]:
+    """Write how many images of each contrast a node will have, where the runs were looked at."""
+    having: dict[str, list[str]] = {}  # contrast -> the subject of each run that has it
+    for one in runs:
+        for contrast in one.model.contrasts if one.model else ():
+            having.setdefault(contrast.name, []).append(one.subject)
+    by_counts: dict[str, list[str]] = {}
+    for name, subjects in having.items():
+        each = Counter(subjects)
+        numbers = sorted(set(each.values()))
+        of_each = _count(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
+        words = _count(len(each), "subject")
+        by_counts.setdefault(words if node.level == "Dataset" else f"{words}, {of_each} each", []).append(name)
+    if len(by_counts) == 1:
+        return [f"Images: {next(iter(by_counts))}."]
+    return [f"Images: {words} for {shorten_list(names)}." for words, names in by_counts.items()]

@@ -289,6 +289,11 @@ def apply_model(
     """
     model = read_model(Path(given["model"]), to_show=bool(given.get("dry_run")))
     filled = fill_options(model, level, given.get("node"))
+    if level == "run":
+        own = [key for key in ("hrf", "fir_delays", "high_pass", "confounds") if key in settings.get("run", {})]
+        if own:
+            text = f"[run] {own[0]} contradicts the model {model.file}, which has it in its Run node."
+            raise UsageError(f"{text} Change the model, or leave {own[0]} out of the configuration.")
     tables = {
         name: {**filled.settings.get(name, {}), **settings.get(name, {})}
         for name in dict.fromkeys((*filled.settings, *settings))

@@ -158,7 +158,10 @@ def said_to_us(options: Options, level: str) -> dict[str, Any]:
     known = {option.dest: option for option in OPTIONS}
     own = level in NODE_LEVELS[options.analysis_level]
     said: dict[str, Any] = {}
-    for key in OF_SOFTWARE[level]:
+    if level == "Run":
+        table = options.settings.get("run", {})
+        said = {key: table[snake(key)] for key in OF_SOFTWARE[level] if snake(key) in table}
+    for key in ("Smoothing",) if level == "Run" else OF_SOFTWARE[level]:
         option = known.get(snake(key))
         if option is None or (key in (*OF_ALL, "Smoothing") and not own):
             continue

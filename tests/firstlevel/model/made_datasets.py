@@ -43,7 +43,8 @@ def make_events(node):
         "duration": ["1.5"] * n_events,
     }
     events |= {name: [levels[place % len(levels)] for place in range(n_events)] for name, levels in columns.items()}
-    return events | {name: [f"{0.3 + place % 5 / 10:.1f}" for place in range(n_events)] for name in sorted(others)}
+    rng = np.random.default_rng(1)
+    return events | {name: [f"{value:.2f}" for value in rng.uniform(0.3, 1.2, n_events)] for name in sorted(others)}
 
 
 def write_dataset(root: Path, document, *, subjects=1, runs=1):

@@ -1,0 +1,62 @@
+"""Published models print their plan on datasets that are made of the models themselves."""
+
+import json
+import re
+
+import pytest
+
+NOT_CONVOLVED = {"ds001233-cuedSFM_specs.json": "accuracy.correct", "ds004556-feedback_specs.json": "rating"}
+FAULTY = {"ds003481-verbs_specs.json"}  # as published: 4 weights for 3 conditions
+FEW = ("ds000102-flanker", "ds000114-fingerfootlips", "ds001734-MGT")
+
+
+@pytest.fixture
+def plan_of(tmp_path, cli, maker):
+    """Return ``plan_of(path) -> what --dry-run printed``, of one run of the first subject."""
+
+    def show(path):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        root = tmp_path / path.stem
+        raw, derived = maker("made_datasets").write_dataset(root, document)
+        ran = cli(raw, root / "out", "run", "-d", f"fmriprep={derived}", "-m", path, "--dry-run")
+        assert ran.code == (65 if path.name in FAULTY else 0), ran.stderr
+        assert not (root / "out").exists()
+        return document, ran
+
+    return show
+
+
+def check_plan(path, document, ran):
+    text = ran.stdout
+    assert "cannot be modelled" not in text
+    assert f"1 run of 1 subject (sub-{document['Input']['subject'][0]}_" in text
+    nodes = document["Nodes"]
+    for place, node in enumerate(nodes, start=1):
+        assert f"\n{place}. {node['Name']} ({node['Level']}): " in text
+    contrasts = [one for one in nodes[0]["Contrasts"] if len(one["Weights"]) == len(one["ConditionList"])]
+    for one in contrasts:
+        assert f"   Contrast {one['Name']} (t): " in text
+    flows = ", ".join(one["Name"] for one in contrasts[:12])
+    assert text.count(f"   Flows on to {nodes[1]['Name']}: {flows}") == 1
+    conditions = {name.removeprefix("trial_type.") for one in contrasts for name in one["ConditionList"]}
+    (design,) = re.findall(r"   Design: (\d+) columns in every run", text)
+    assert int(design) >= len(conditions) + 7
+    assert "   Without " not in text
+    assert ("is not convolved: its events are boxcars" in text) == (path.name in NOT_CONVOLVED)
+    assert f"{NOT_CONVOLVED.get(path.name, '')} is not convolved" in text or path.name not in NOT_CONVOLVED
+    if path.name in FAULTY:
+        assert "Nodes[0].Contrasts[4].Weights: has 4 weights for 3 conditions" in ran.stderr
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_few_published_models(name, shared, plan_of):
+    path = shared / "realdata" / "stats_models" / "models" / f"{name}_specs.json"
+    check_plan(path, *plan_of(path))
+
+
+@pytest.mark.slow
+def test_all_published_models(shared, plan_of):
+    paths = sorted((shared / "realdata" / "stats_models" / "models").glob("*.json"))
+    assert len(paths) >= 39
+    for path in paths:
+        check_plan(path, *plan_of(path))
