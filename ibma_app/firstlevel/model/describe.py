@@ -228,7 +228,7 @@ def _of_higher(model: StatsModel, node: Node, runs: Sequence[SeenRun]) -> list[s
     where = str(model.file or "The model")
     tests = tests_of(node, where)
     if "Estimator" not in node.software:
-        choice = f"FitLins takes ols (Software.{SOFTWARE}.Estimator chooses)"
+        choice = f"FitLins takes least squares (Software.{SOFTWARE}.Estimator chooses)"
         lines.append(f"Estimator: auto, mixed effects where the maps have variances; {choice}.")
     columns = ", ".join(node.x) if node.formula is None else "of it"
     lines.append(f"Formula: {formula_of(node, where)}; columns: {columns}.")
