@@ -172,6 +172,7 @@ def write_index(output_dir: Path, save: Save, version: str = __version__) -> Pat
     that the last job lists all.
     """
     groups, participants = _list_pages(output_dir, "group_*.html"), _list_pages(output_dir, "sub-*.html")
+    runs = _list_pages(output_dir, "run_*.html")
     others = (
         ("README.md", "what lies in this dataset, and the methods"),
         ("CITATION.md", "what to cite"),
@@ -181,21 +182,25 @@ def write_index(output_dir: Path, save: Save, version: str = __version__) -> Pat
     )
     counts = [_count(len(groups), "group analysis", "group analyses")]
     counts.append(_count(len(participants), "participant"))
+    if runs:
+        counts.append(_count(len(runs), "run"))
     path = output_dir / INDEX
     content = render(
         "index.html.j2",
         kicker="ibma-app",
         title="Report",
-        description=f"{' and '.join(counts)}.",
+        description=f"{', '.join(counts[:-1])} and {counts[-1]}.",
         contents=[
             _entry("group", "Group analyses"),
             _entry("participants", "Participants"),
+            *([_entry("runs", "Runs")] if runs else []),
             _entry("files", "Other files"),
         ],
         version=version,
         sections=[
             _section("group", "Group analyses", groups, "None yet: run the group level."),
             _section("participants", "Participants", participants, "None in this folder."),
+            *([_section("runs", "Runs", runs, "")] if runs else []),
         ],
         texts=others,
     )

@@ -56,7 +56,8 @@ class RunOutcome:
 
     notes: tuple[Note, ...]
     missing: dict[str, str]  # contrasts that the run lacks, and why
-    noise: NoiseModel
+    methods: tuple[str, ...]  # paragraphs
+    references: tuple[str, ...]
     seconds: float
 
 
@@ -77,6 +78,7 @@ class ModelledRun:
 
 def model_one_run(job: RunJob) -> RunOutcome:
     """Read, model, fit and write one run."""
+    from ibma_app.workflows.first_level.describe_run import methods_of, references_of
     from ibma_app.workflows.first_level.write_run import write_run
 
     start = time.perf_counter()
@@ -100,7 +102,8 @@ def model_one_run(job: RunJob) -> RunOutcome:
         )
         write_run(modelled, job.output, rows, report=job.report)
     told = tuple(Note(text, {job.label: ""}, "run") for text in every)
-    return RunOutcome(told, dict(design.missing), noise, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return RunOutcome(told, dict(design.missing), methods_of(modelled), references_of(modelled), seconds)
 
 
 def model_elsewhere(job: RunJob) -> RunOutcome:

@@ -42,6 +42,7 @@ def run_first_level(options: Options, words: Sequence[str] = ()) -> int:
         resources = resources_for(options, len(planned.runs))
         wanted = None if options.contrast is None else read_labels(options.contrast, "contrast")
         told = _Told()
+        example: tuple[str, RunOutcome] | None = None  # the first by name: the same whatever finishes first
         with (
             open_processes(options, resources, __name__) as pool,
             progress(len(planned.runs), "modelling", "runs") as step,
@@ -68,12 +69,17 @@ def run_first_level(options: Options, words: Sequence[str] = ()) -> int:
                     record.done.append(job.label)
                     record.seconds[job.label] = outcome.seconds
                     told.warn(job.label, outcome)
+                    example = min(example or (job.label, outcome), (job.label, outcome), key=lambda one: one[0])
                 if record.failures and options.stop_on_first_crash:
                     break
         told.finish()
         done = sorted({job.run.entities["sub"] for job in jobs if job.label in record.done})
         add_participants(output, done, find_table(planned.datasets, options.bids_dir, "participants.tsv"))
+        if example is not None:
+            reports.end_runs(output, example[1].methods, example[1].references, report=not options.no_report)
         log_outcome(record, "runs", len(planned.runs))
+    if not options.no_report and record.done:
+        log.info("Report: %s", options.output_dir / "report.html")
     return record.exit_code
 
 

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from ibma_app.core.labels import contrast_label
 from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.output_dir import Output
-from ibma_app.dataset.write import MapWriter, save_json, save_tsv
+from ibma_app.dataset.write import MapWriter, save_json, save_text, save_tsv
 from ibma_app.firstlevel.fit import ContrastMaps
 from ibma_app.importers.units import PERCENT, Scaling, percent, unknown
 from ibma_app.stats.tails import z_to_log10p
+from ibma_app.workflows.first_level.describe_run import results_of
 from ibma_app.workflows.first_level.model_run import ModelledRun
 from ibma_app.workflows.first_level.plan_runs import output_entities
 from ibma_app.workflows.run.log import software_versions
+from ibma_app.workflows.write.reports import set_matplotlib_folder
 from ibma_app.workflows.write.sidecars import STANDARD_SPACES, kind_units
 
 Vector = NDArray[np.float64]
@@ -50,19 +52,37 @@ def write_run(modelled: ModelledRun, output: Output, rows: NDArray[np.float32], 
     """
     writer, folder = MapWriter(output), folder_of(output_entities(modelled.run))
     common = common_sidecar(modelled)
+    shown: dict[str, tuple[Vector, str]] = {}
     for maps in modelled.fit.contrasts:
         scaling = scaling_of(modelled, maps)
+        shown[maps.contrast.name] = (maps.z, scaling.units)
         entities = {**output_entities(modelled.run), "contrast": contrast_label(maps.contrast.name)}
         for kind, values, fill in _contrast_maps(maps, scaling, modelled.fit.fitted):
             name = output_name({**entities, "stat": kind}, "statmap")
             sidecar = contrast_sidecar(common, modelled, maps, kind, scaling)
             writer.save(folder / name, values, modelled.grid, sidecar, fill=fill)
+            if kind == "effect":
+                shown[maps.contrast.name] = (values, scaling.units)
     for kind, values in _run_maps(modelled):
         name = output_name({**output_entities(modelled.run), "stat": kind}, "statmap")
         units = {"mean": "arbitrary", "residsd": "arbitrary"}.get(kind, "1")
         sidecar = {"Description": f"{DESCRIPTIONS[kind]}.", **common, "Units": units}
         writer.save(folder / name, values, modelled.grid, sidecar)
     write_design(modelled, output, folder, common)
+    if report:
+        write_page(modelled, output, shown)
+
+
+def write_page(modelled: ModelledRun, output: Output, shown: Mapping[str, tuple[Vector, str]]) -> None:
+    """Write the page of a run."""
+    set_matplotlib_folder(output)
+    from ibma_app.report.run_page import write_run_page
+
+    versions = software_versions()
+    results = results_of(modelled, shown)
+    write_run_page(
+        results, output.root, lambda path, text: save_text(output, path, text), versions["ibma-app"], versions
+    )
 
 
 def folder_of(entities: Mapping[str, str]) -> Path:

@@ -52,7 +52,21 @@ def end_dataset(
         write_index(output.root, _saver(output), version=__version__)
 
 
-def _set_matplotlib_folder(output: Output) -> None:
+def end_runs(output: Output, methods: Sequence[str], references: Sequence[str], *, report: bool) -> None:
+    """Write README, CITATION and the report's index after the run level; the methods are those of one run."""
+    from ibma_app.report.text import methods_section
+
+    paragraphs = "\n\n".join(methods_section.escape_markdown(text) for text in methods)
+    listed = "\n".join(f"- {methods_section.escape_markdown(text)}" for text in references)
+    write_readme(output, methods_section.readme_intro(__version__), {"run": f"### Run level\n\n{paragraphs}"})
+    write_citation(output, methods_section.citation_intro(__version__), {"run": f"### Run level\n\n{listed}"})
+    if report:
+        from ibma_app.report.pages import write_index
+
+        write_index(output.root, _saver(output), version=__version__)
+
+
+def set_matplotlib_folder(output: Output) -> None:
     """Give matplotlib a folder for its cache where HOME cannot be written: it would warn."""
     home = home_folder()
     if home is None or not os.access(home, os.W_OK):
@@ -61,7 +75,7 @@ def _set_matplotlib_folder(output: Output) -> None:
 
 def write_group_page(output: Output, results: Results, software: Mapping[str, str] | None = None) -> Path:
     """Write the page of one group analysis, computed by ``software`` (None: the versions that run now)."""
-    _set_matplotlib_folder(output)
+    set_matplotlib_folder(output)
     from ibma_app.report.pages import write_analysis_page
 
     page = f"group_{results.analysis.name}.html"
@@ -73,7 +87,7 @@ def write_subject_page(
     output: Output, label: str, finished: Sequence[Results], software: Mapping[str, str] | None = None
 ) -> Path:
     """Write the page of one participant; ``software`` as for `write_group_page`."""
-    _set_matplotlib_folder(output)
+    set_matplotlib_folder(output)
     from ibma_app.report.pages import write_participant_page
 
     used = software or software_versions()
