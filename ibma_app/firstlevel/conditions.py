@@ -137,7 +137,6 @@ def model_of_options(
         missing=missing,
         scrubbed=chosen.scrubbed,
         confounds=tuple(chosen.columns),
-        source="options",
         notes=(*notes, *chosen.notes),
     )
 

@@ -119,5 +119,4 @@ class RunModel:
     hrf: str | None = None  # None: that of the settings
     high_pass: float | None = None  # Hz; None: that of the settings
     confounds: tuple[str, ...] = ()  # of ``columns``: those that are confounds, for the sidecar
-    source: str = ""  # for the sidecar's ``Model``: the file of a Stats Model, or "options"
     notes: tuple[str, ...] = ()  # what the user should know of how it was made

@@ -29,7 +29,7 @@ PREFIX = "trial_type."
 
 
 def model_of_node(
-    node: Node, tables: RunTables, timing: Timing, settings: RunSettings, names: Mapping[str, str], source: str = ""
+    node: Node, tables: RunTables, timing: Timing, settings: RunSettings, names: Mapping[str, str]
 ) -> RunModel:
     """Make a run's model of a Run node.
 
@@ -43,8 +43,6 @@ def model_of_node(
         ``scrub_fd`` is used: the rest of the design is the model's.
     names : mapping
         ``events`` and ``confounds``: the files, for messages.
-    source : str
-        For the sidecar's ``Model``.
 
     Raises
     ------
@@ -73,7 +71,6 @@ def model_of_node(
         hrf=", ".join(dict.fromkeys(one.hrf or "" for one in named)) or None,
         high_pass=node.high_pass if node.high_pass is not None else 0.0,
         confounds=tuple(name for name in plain if name in variables.confounds),
-        source=source,
         notes=(*_lost(variables, names["events"]), *unmatched, *notes, *more, *late_and_early(named, timing)),
     )
 

@@ -47,7 +47,6 @@ class RunJob:
     resources: Resources
     report: bool
     node: Node | None = None  # of a Stats Model, in place of the contrasts
-    source: str = "options"  # for the sidecars' ``Model``
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def make_model(job: RunJob, tables: RunTables, timing: Timing) -> RunModel:
     """Make the run's model of the options, or of a Stats Model's node."""
     names = {"events": str(job.run.events), "confounds": str(job.run.confounds or job.run.bold)}
     if job.node is not None:
-        return model_of_node(job.node, tables, timing, job.settings, names, job.source)
+        return model_of_node(job.node, tables, timing, job.settings, names)
     return model_of_options(tables, timing, job.settings, job.contrasts, names)
 
 

@@ -42,7 +42,6 @@ class PlannedRuns:
     settings: RunSettings
     contrasts: Mapping[str, tuple[RunContrast, ...]]  # by task; {} where a model has them
     node: Node | None = None  # of a Stats Model
-    source: str = "options"  # what the model is from
 
 
 def plan_runs(options: Options) -> PlannedRuns:
@@ -82,7 +81,7 @@ def plan_runs(options: Options) -> PlannedRuns:
     if options.model not in (None, MODEL_OF_OPTIONS):
         model = read_model(Path(options.model))
         node = choose_node(model.of_level("Run"), options.node, "Run")
-        return PlannedRuns(runs, every, settings, {}, node, Path(options.model).name)
+        return PlannedRuns(runs, every, settings, {}, node)
     return PlannedRuns(runs, every, settings, plan_contrasts(runs, settings, options.contrasts))
 
 

@@ -11,6 +11,7 @@ from ibma_app.core.labels import contrast_label
 from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.output_dir import Output
 from ibma_app.dataset.write import MapWriter, save_json, save_text, save_tsv
+from ibma_app.firstlevel.design import CONSTANT
 from ibma_app.firstlevel.fit import ContrastMaps
 from ibma_app.importers.units import PERCENT, Scaling, percent, unknown
 from ibma_app.stats.tails import z_to_log10p
@@ -143,7 +144,7 @@ def common_sidecar(modelled: ModelledRun) -> dict[str, Any]:
         "HighPass": design.high_pass,
         "Confounds": list(design.confounds),
         "LargestVIF": round(max(design.inflation.values(), default=1.0), 4),
-        "Model": modelled.model.source,
+        "Model": {"Type": "glm", "X": [1 if name == CONSTANT else name for name in design.columns]},
         "SmoothingFWHM": modelled.settings.smoothing,
         "Software": software_versions(),
     }

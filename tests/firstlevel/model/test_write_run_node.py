@@ -53,7 +53,7 @@ def test_the_model_of_options_has_their_design(settings, cosines, rng):
     wanted = model_of_options(made, TIMING, settings, contrasts, NAMES)
     document = {"Name": "default", "BIDSModelVersion": "1.0.0", "Nodes": [run_node(settings, contrasts)]}
     (node,) = make_model(json.loads(json.dumps(document)), None).nodes
-    got = model_of_node(node, made, TIMING, settings, NAMES, "options")
+    got = model_of_node(node, made, TIMING, settings, NAMES)
     assert (got.notes, got.scrubbed, got.missing, got.confounds) == (
         wanted.notes, wanted.scrubbed, wanted.missing, wanted.confounds
     )  # fmt: skip
