@@ -65,7 +65,8 @@ def test_sidecars(output):
     assert found["Confounds"][:2] == ["trans_x", "trans_y"]
     assert found["ScrubbedVolumes"] == []
     assert found["LargestVIF"] >= 1
-    assert found["Model"] == "options"
+    assert found["Model"]["X"][:2] == ["go", "stop"]
+    assert found["Model"]["X"][-1] == 1
     assert 20 < found["DegreesOfFreedom"] <= found["ResidualDegreesOfFreedom"] == 90 - 12
     assert found["Sources"][0].startswith("bids:fmriprep:sub-01/func/")
     assert found["Sources"][-1] == "bids:raw:sub-01/func/sub-01_task-x_run-1_events.tsv"
