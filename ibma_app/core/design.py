@@ -1,10 +1,12 @@
 """A design matrix, and the tests on its columns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ibma_app.core.labels import LONGEST, shorten
 
 TAILS = ("two-sided", "positive", "negative")
 
@@ -24,9 +26,10 @@ class Test:
     tail: str = "two-sided"
     is_f: bool = False
     title: str = ""  # what its user or the formula calls it; ``name`` is the label made of it
+    of: tuple[str, ...] = ()  # a conjunction: the t tests, one a row, that are significant together where it is
 
     def __post_init__(self) -> None:
-        if self.is_f or np.atleast_2d(self.weights).shape[0] > 1:
+        if self.is_f or (np.atleast_2d(self.weights).shape[0] > 1 and not self.of):
             object.__setattr__(self, "is_f", True)
             object.__setattr__(self, "tail", "positive")
 
@@ -141,6 +144,15 @@ class Design:
     def dependent(self) -> bool:
         """Whether a cluster has several maps."""
         return self.n_clusters < len(self.matrix)
+
+    def conjoin(self, names: Sequence[str]) -> Test:
+        """Make the conjunction of some of its t tests: ``old`` and ``young`` become ``oldAndYoung``."""
+        by_name = {test.name: test for test in self.tests}
+        tests = [by_name[name] for name in names]
+        label = shorten(names[0] + "".join(f"And{name[:1].upper()}{name[1:]}" for name in names[1:]), LONGEST)
+        rows = np.concatenate([np.atleast_2d(test.weights) for test in tests])
+        title = " and ".join(test.title or test.name for test in tests)
+        return Test(label, rows, tests[0].tail, title=title, of=tuple(names))
 
     def tests_mean(self, test: Test) -> bool:
         """Whether a test is of the mean of the maps itself."""

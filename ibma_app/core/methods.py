@@ -174,6 +174,7 @@ class InferenceSettings:
     permutations: int = 5000  # R: random relabellings, or all distinct ones when there are no more
     seed: int = 0  # of random relabellings
     equivalence: Bound | None = None  # effects below it are to be shown absent
+    conjunction: tuple[str, ...] = ()  # t tests that are to be significant together
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

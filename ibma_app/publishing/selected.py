@@ -137,7 +137,7 @@ def select(
         A name that does not exist, with those that do.
     """
     _check("--analysis", analyses, [results.analysis.name for results in found])
-    _check("--test", tests, [test.name for results in found for test in results.design.tests])
+    _check("--test", tests, [test.name for results in found for test in results.design.tests if not test.of])
     _check("--estimator", estimators, [one.estimator.name for results in found for one in results.estimators])
     return tuple(_select(found, analyses, tests, estimators))
 
@@ -153,7 +153,7 @@ def _select(
         )
         for one in chosen:
             for test in results.design.tests:
-                if not tests or test.name in tests:
+                if not test.of and (not tests or test.name in tests):
                     yield Selected(results, one, test, _finding(one, test, results), len(chosen) > 1)
 
 

@@ -165,7 +165,7 @@ def view_inference(maps: ResultMaps, *, pictured: bool) -> dict[str, Any]:
     if pictured:
         two_sided = maps.test.tail == "two-sided"
         nulls = (draw_null(finding, two_sided=two_sided) for finding in maps.findings)
-        found = find_quantiles(maps)
+        found = None if maps.test.of else find_quantiles(maps)  # the largest of several p is not uniform under the null
         plots = [plot for plot in (*nulls, draw_quantiles(found) if found else None) if plot is not None]
     resampled = any(finding.null is not None for finding in maps.findings)
     return {

@@ -34,7 +34,7 @@ from ibma_app.workflows.choose_peaks import gather_peaks
 from ibma_app.workflows.infer import infer_all
 from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.analyses import plan_group
-from ibma_app.workflows.plan.check_sizes import check_sizes
+from ibma_app.workflows.plan.check_sizes import check_sizes, with_conjunction
 from ibma_app.workflows.plan.choose_estimators import (
     Choice,
     choose_estimators,
@@ -224,7 +224,7 @@ def _combine(
         return Results(
             analysis=analysis,
             grid=stack.grid,
-            design=design,
+            design=with_conjunction(design, options),
             survey=stack.survey,
             estimators=tuple(fitted),
             output_dir=options.output_dir,

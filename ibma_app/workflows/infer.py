@@ -29,6 +29,7 @@ from ibma_app.core.results import Finding, NullShape, WrittenFile
 from ibma_app.dataset.write import save_json, save_tsv
 from ibma_app.inference import inferences_that
 from ibma_app.inference.clusters import ClusterRow, apply_min_extent, table_columns, tabulate_clusters
+from ibma_app.inference.conjunction import conjoin, conjoin_fields
 from ibma_app.inference.nulls import summarise_null
 from ibma_app.stats.calibration import calibrate, uncalibrate
 from ibma_app.stats.tails import z_to_log10p
@@ -43,7 +44,7 @@ from ibma_app.workflows.write import sidecars
 from ibma_app.workflows.write.effect_bounds import Errors, Fitted, has_errors, write_bounds
 from ibma_app.workflows.write.equivalence import NAME as EQUIVALENCE
 from ibma_app.workflows.write.equivalence import find_absence
-from ibma_app.workflows.write.maps import Target
+from ibma_app.workflows.write.maps import Target, write_conjunction
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ def infer_all(
     files: list[WrittenFile] = []
     clusters: dict[tuple[str, str], tuple[ClusterRow, ...]] = {}
     findings, absences = [], []
+    decided: dict[tuple[str, str], tuple[Field, Significance]] = {}
     for test in target.design.tests:
         field = make_field(target, estimate, test, smoothness)
         inferences = chosen[test.name]
@@ -87,16 +89,7 @@ def infer_all(
         name = test.name if target.named_tests else ""
         errors = Errors(Fitted(stack, target.model, estimate, settings, resources), test)
         for inference in inferences:
-            calibration = calibrations.get(test.name) if CALIBRATE in inference.settings else None
-            seen = field if calibration is None else _calibrated(field, calibration)
-            significance = inference.infer(seen, null if inference.score else None, settings)
-            if calibration is not None:
-                significance = _as_calibrated(significance, calibration)
-            elif caveat and inference.uses_far_tail:
-                significance = replace(significance, facts=(*significance.facts, CaveatFacts(caveat)))
-            if settings.min_extent > 0:
-                neighbours = _connectivity(significance, settings)
-                significance = apply_min_extent(field, significance, settings.min_extent, connectivity=neighbours)
+            seen, significance = _decide(inference, field, null, calibrations.get(test.name), caveat, settings)
             bounds: dict[str, Path] = {}
             if inference.bounds_effects and has_errors(estimate, test) and settings.options.get("bounds", True):
                 significance, bounds = write_bounds(target, errors, inference, significance)
@@ -105,10 +98,64 @@ def infer_all(
             files += [WrittenFile(name, inference.name, kind, path) for kind, path in (written | bounds).items()]
             clusters[test.name, inference.name] = rows
             findings.append(_finding(name, inference, significance, null))
+            if test.name in settings.conjunction:
+                decided[test.name, inference.name] = seen, significance
         if (found := find_absence(target, errors)) is not None:
             absences.append(found[0])
             files += [WrittenFile(name, EQUIVALENCE, kind, path) for kind, path in found[1].items()]
+    if settings.conjunction:
+        more = _infer_together(target, estimate, decided, atlases, settings)
+        files += more[0]
+        findings += more[1]
     return Inferred(tuple(files), tuple(findings), clusters, tuple(absences))
+
+
+def _decide(
+    inference: Inference,
+    field: Field,
+    null: Null | None,
+    calibration: CalibrationFacts | None,
+    caveat: str,
+    settings: InferenceSettings,
+) -> tuple[Field, Significance]:
+    """Make one inference on one test, with calibrated p where there are such; return what it saw, and the result."""
+    calibration = calibration if CALIBRATE in inference.settings else None
+    seen = field if calibration is None else _calibrated(field, calibration)
+    significance = inference.infer(seen, null if inference.score else None, settings)
+    if calibration is not None:
+        significance = _as_calibrated(significance, calibration)
+    elif caveat and inference.uses_far_tail:
+        significance = replace(significance, facts=(*significance.facts, CaveatFacts(caveat)))
+    if settings.min_extent > 0:
+        neighbours = _connectivity(significance, settings)
+        significance = apply_min_extent(field, significance, settings.min_extent, connectivity=neighbours)
+    return seen, significance
+
+
+def _infer_together(
+    target: Target,
+    estimate: Estimate,
+    decided: Mapping[tuple[str, str], tuple[Field, Significance]],
+    atlases: Sequence[Atlas],
+    settings: InferenceSettings,
+) -> tuple[list[WrittenFile], list[Finding]]:
+    """Infer where several tests are significant together, by every inference that was made on each of them."""
+    together = target.design.conjoin(settings.conjunction)
+    fields = [make_field(target, estimate, test) for test in target.design.tests if test.name in together.of]
+    files, findings = write_conjunction(target, together, conjoin_fields(fields)), []
+    for inference in target.choice.inferences[together.of[0]]:
+        if any((name, inference.name) not in decided for name in together.of):
+            continue  # resampled for some of the tests alone
+        pairs = [decided[name, inference.name] for name in together.of]
+        seen = conjoin_fields([field for field, _ in pairs])
+        significance = conjoin(inference, seen, [one for _, one in pairs], settings)
+        neighbours = _connectivity(pairs[0][1], settings)
+        significance = apply_min_extent(seen, significance, settings.min_extent, connectivity=neighbours)
+        rows = _tabulate(seen, inference, significance, None, atlases, settings)
+        written = _write(target, together, inference, seen, significance, estimate, rows, atlases)
+        files += [WrittenFile(together.name, inference.name, kind, path) for kind, path in written.items()]
+        findings.append(_finding(together.name, inference, significance, None))
+    return files, findings
 
 
 def _calibrate(

@@ -91,6 +91,31 @@ def test_bounds_of_g_and_of_one_side(data: Path, tmp_path: Path, cli) -> None:
     assert (lower < effect).all()
 
 
+def test_conjunction_is_where_both_groups_have_it(data: Path, tmp_path: Path, cli) -> None:
+    tests = ("--formula", "0 + C(group)", "--test", "p=C(group)[p]", "q=C(group)[q]", "d=C(group)[p]-C(group)[q]")
+    ran = cli(data, tmp_path, "group", *RUN[:-4], "fdr", *RUN[-4:], *tests, "--conjunction", "p", "q")
+    assert ran.code == 0, ran.stderr
+    one, two, both = (volume_of(tmp_path, test, "stat-z_statmap") for test in ("p", "q", "pAndQ"))
+    agree = one * two > 0
+    np.testing.assert_allclose(both, np.where(agree, np.sign(one) * np.minimum(abs(one), abs(two)), 0), atol=1e-6)
+    masks = [volume_of(tmp_path, test, "corr-maxStat_mask") > 0 for test in ("p", "q", "pAndQ")]
+    np.testing.assert_array_equal(masks[2], masks[0] & masks[1] & agree)
+    assert masks[2][:2].all()
+    (table,) = (tmp_path / "group").glob("*_test-pAndQ_*corr-fdr_clusters.tsv")
+    assert table.read_text().count("\n") >= 2
+    page = next(tmp_path.glob("group_*.html")).read_text()
+    assert "Test: pAndQ" in page
+    assert "conjunction null" in page
+    assert not list((tmp_path / "group").glob("*_test-pAndQ_*stat-lower*"))
+
+
+def volume_of(out: Path, test: str, ending: str) -> np.ndarray:
+    return nib.load(next((out / "group").glob(f"*_test-{test}_desc-ols_{ending}.nii.gz"))).get_fdata()
+
+
+TWO = ("--formula", "0 + C(group)", "--test", "p=C(group)[p]", "q=C(group)[q]", "any=C(group)[p], C(group)[q]")
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -99,6 +124,13 @@ def test_bounds_of_g_and_of_one_side(data: Path, tmp_path: Path, cli) -> None:
         (["--equivalence", "1", "--estimator", "stouffer-rfx"], "stouffer-rfx combines z, which has no effect"),
         (["--equivalence", "1g", "--estimator", "ols", "--formula", "1 + age"], "no test here is of a mean"),
         (["--equivalence", "1", "--formula", "1 + C(group)", "--test", "any=intercept, C(group)[T.q]"], "F tests"),
+        (
+            [*TWO, "--conjunction", "p"],
+            "a conjunction is of two or more. The t tests here are: p, q",
+        ),
+        ([*TWO, "--conjunction", "p", "p"], "names one test"),
+        ([*TWO, "--conjunction", "p", "z"], "there is no test 'z'"),
+        ([*TWO, "--conjunction", "p", "any"], "any is an F test"),
     ],
 )
 def test_bounds_that_mean_nothing_are_refused(data: Path, tmp_path: Path, cli, more, said) -> None:

@@ -317,8 +317,9 @@ def _design_paragraph(design: Design, level: str) -> str:
         text += f" Several maps of one {design.cluster_noun} entered as repeated measures of "
         text += f"{design.n_clusters} {design.cluster_plural}."
     tests = [describe_test(test, design.columns) for test in design.tests]
+    kinds = {"t": "t contrast", "F": "F contrast"}
     listed_tests = "; ".join(
-        f"{row.name} ({row.kind} contrast, {row.tail}): {', '.join(row.weights)}" for row in tests[:12]
+        f"{row.name} ({kinds.get(row.kind, row.kind)}, {row.tail}): {', '.join(row.weights)}" for row in tests[:12]
     )
     more = f"; and {len(tests) - 12} more" if len(tests) > 12 else ""
     return f"{text} Tests: {listed_tests}{more}."

@@ -3,6 +3,7 @@
 from ibma_app.core.methods import Citation
 from ibma_app.core.results import Results
 from ibma_app.report.html import format_number
+from ibma_app.report.text.significance import and_
 
 HEDGES_1981 = Citation(
     "hedges1981",
@@ -29,6 +30,16 @@ SCHUIRMANN_1987 = Citation(
     "average bioavailability",
     source="Journal of Pharmacokinetics and Biopharmaceutics 15(6), 657-680",
     doi="10.1007/BF01068419",
+)
+
+
+NICHOLS_2005 = Citation(
+    key="nichols2005",
+    authors="Nichols T, Brett M, Andersson J, Wager T, Poline JB",
+    year=2005,
+    title="Valid conjunction inference with the minimum statistic",
+    source="NeuroImage 25(3), 653-660",
+    doi="10.1016/j.neuroimage.2004.12.005",
 )
 
 
@@ -62,6 +73,15 @@ def size_paragraph(results: Results) -> str:
             "against the largest |error| of any voxel in the same relabellings: the family-wise error rate of calling "
             f"an effect of that size or more absent is at most {format_number(absences[0].alpha)}."
         )
+    for test in results.design.tests:
+        if test.of:
+            agree = " in one direction" if test.tail == "two-sided" else ""
+            parts.append(
+                f"The conjunction {test.name} asks where {and_(test.of)} all have an effect{agree}: the minimum "
+                "statistic against the conjunction null, that at least one of them has none (Nichols et al. 2005). Its "
+                "p is the largest of theirs; inferences on p alone correct it, of others the largest corrected p "
+                "counts."
+            )
     return " ".join(parts)
 
 
@@ -72,7 +92,12 @@ def size_citations(results: Results) -> tuple[Citation, ...]:
     findings = [one.inference for result in results.estimators for one in result.findings]
     bounded = dict.fromkeys(source for one in findings for source in one.bounds_effects)
     absent = any(result.absences for result in results.estimators)
-    others = (*(bounded if kinds & {"lower", "upper"} else ()), *((SCHUIRMANN_1987,) if absent else ()))
+    joined = any(test.of for test in results.design.tests)
+    others = (
+        *(bounded if kinds & {"lower", "upper"} else ()),
+        *((SCHUIRMANN_1987,) if absent else ()),
+        *((NICHOLS_2005,) if joined else ()),
+    )
     return (*hedges, *((STEIGER_2004,) if kinds & {"g", "eta2"} else ()), *others)
 
 

@@ -15,7 +15,7 @@ class TestRow:
     __test__ = False  # pytest: not a test class
 
     name: str
-    kind: str  # of contrast: "t" or "F"; its statistic is the estimator's business
+    kind: str  # of contrast: "t", "F" or "conjunction"; its statistic is the estimator's business
     tail: str
     weights: tuple[str, ...]  # one expression per row
 
@@ -24,7 +24,7 @@ def describe_test(test: Test, columns: tuple[str, ...]) -> TestRow:
     """Write a test's rows as sums of columns: ``group[T.b] − group[T.a]``."""
     return TestRow(
         name=test.name,
-        kind="F" if test.is_f else "t",
+        kind="conjunction" if test.of else "F" if test.is_f else "t",
         tail="upper" if test.is_f else test.tail,
         weights=tuple(_expression(row, columns) for row in np.atleast_2d(test.weights)),
     )

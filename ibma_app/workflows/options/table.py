@@ -180,6 +180,9 @@ class Options:
         None, INFERRING, "say where effects are smaller than this: in their units (0.2) or as Hedges' g (0.3g)",
         metavar="BOUND",
     )  # fmt: skip
+    conjunction: Texts | None = _option(
+        None, INFERRING, "say where these t tests are significant together, in one direction", metavar="TEST"
+    )
     atlas: Texts | None = _option(
         None, INFERRING, "atlases that name regions: AAL3, HCPex, Schaefer2018, files (labels or probabilities), none",
         metavar="NAME|FILE", stated="[atlas] of the configuration; in MNI spaces AAL3",

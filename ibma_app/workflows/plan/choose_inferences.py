@@ -29,6 +29,7 @@ def read_inference_settings(options: Options) -> InferenceSettings:
         permutations=options.permutations,
         seed=options.seed,
         equivalence=None if options.equivalence is None else parse_bound(options.equivalence),
+        conjunction=tuple(dict.fromkeys(options.conjunction or ())),
         options=options.settings.get("inference", {}),
     )
 

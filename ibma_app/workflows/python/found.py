@@ -12,6 +12,7 @@ from ibma_app.core.errors import UsageError, tell
 from ibma_app.core.results import EstimatorResult, Finding, Results
 from ibma_app.dataset.result_tables import read_result_table
 from ibma_app.images.write import load_nibabel
+from ibma_app.workflows.write.equivalence import NAME as EQUIVALENCE
 
 ONLY_TEST = "intercept"  # the test of a design of one mean, whose files do not name it
 FRAME = '<iframe srcdoc="{page}" style="width: 100%; height: 800px; border: 0" title="{title}"></iframe>'
@@ -42,6 +43,16 @@ class InferenceResult:
         """1 where the test is significant: nibabel image."""
         return load_nibabel(self.files["mask"])
 
+    def map(self, kind: str) -> Any:
+        """Return the map of a kind, e.g. ``lower``, the simultaneous lower bound of ``max-stat``, as a nibabel image.
+
+        Raises
+        ------
+        UsageError
+            The inference has no such map.
+        """
+        return _load(self.name, self.files, kind)
+
     @cached_property
     def clusters(self) -> Any:
         """Clusters and peaks: pandas.DataFrame, one row each, columns as in the ``clusters.tsv`` on disk."""
@@ -56,6 +67,18 @@ class TestResult:
     files: Mapping[str, Path] = field(repr=False)  # kind -> file
     inferences: Mapping[str, InferenceResult]
     folder: Any = field(repr=False, default=None)
+    absence: Mapping[str, Path] = field(repr=False, default_factory=dict)  # kind -> file, of ``equivalence=``
+
+    @property
+    def absent(self) -> Any:
+        """1 where the effect is smaller than the bound ``equivalence``: nibabel image.
+
+        Raises
+        ------
+        UsageError
+            No bound was given.
+        """
+        return _load(f"{self.name} (no bound: equivalence=...)", self.absence, "mask")
 
     def map(self, kind: str) -> Any:
         """Return the map of a kind, e.g. ``effect``, as a nibabel image.
@@ -65,9 +88,7 @@ class TestResult:
         UsageError
             The estimator has no such map.
         """
-        if kind not in self.files:
-            raise UsageError(f"{self.name} has no map {kind}. There are: {', '.join(self.files)}.")
-        return load_nibabel(self.files[kind])
+        return _load(self.name, self.files, kind)
 
     @property
     def effect(self) -> Any:
@@ -107,9 +128,7 @@ class EstimatorMaps:
         UsageError
             The estimator has no such map.
         """
-        if kind not in self.files:
-            raise UsageError(f"{self.name} has no map {kind}. There are: {', '.join(self.files)}.")
-        return load_nibabel(self.files[kind])
+        return _load(self.name, self.files, kind)
 
 
 @dataclass(frozen=True)
@@ -216,7 +235,8 @@ def _view_estimator(result: EstimatorResult, record: Results, folder: Any) -> Es
         key = name if named else ""
         found = {finding.inference.name: finding for finding in result.findings if finding.test == key}
         inferences = {one: _view_inference(result, finding, folder) for one, finding in found.items()}
-        tests[name] = TestResult(name, _files(result, key, ""), inferences, folder)
+        absence = _files(result, key, EQUIVALENCE)
+        tests[name] = TestResult(name, _files(result, key, ""), inferences, folder, absence)
     return EstimatorMaps(result.estimator.name, tests, _files(result, "", ""), folder)
 
 
@@ -224,6 +244,13 @@ def _view_inference(result: EstimatorResult, finding: Finding, folder: Any) -> I
     inference = finding.inference
     files = _files(result, finding.test, inference.name)
     return InferenceResult(inference.name, inference.title, finding.n_significant, files, folder)
+
+
+def _load(name: str, files: Mapping[str, Path], kind: str) -> Any:
+    """Load one of the files of a result."""
+    if kind not in files:
+        raise UsageError(f"{name} has no map {kind}. There are: {', '.join(files) or 'none'}.")
+    return load_nibabel(files[kind])
 
 
 def _files(result: EstimatorResult, test: str, inference: str) -> dict[str, Path]:

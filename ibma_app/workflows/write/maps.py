@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.design import Design, Test
-from ibma_app.core.estimate import Estimate
+from ibma_app.core.estimate import Estimate, Field
 from ibma_app.core.grid import Grid
 from ibma_app.core.labels import camel_case, group_label
 from ibma_app.core.results import EstimatorResult, Finding, MapSurvey, WrittenFile
@@ -102,6 +102,22 @@ def write_maps(
             path, values, target.grid, sidecar, fill=fill, dtype=np.int16 if kind == "n" else np.float32
         )
         files.append(WrittenFile(name if target.named_tests else "", "", kind, written))
+    return files
+
+
+def write_conjunction(target: Target, test: Test, field: Field) -> list[WrittenFile]:
+    """Write the minimum statistic of a conjunction, and its uncorrected p."""
+    p = np.maximum(10.0**-field.log10_p, SMALLEST_P)
+    files = []
+    for kind, values, fill in (("z", field.z, 0.0), ("p", p, 1.0), ("log10p", field.log10_p, 0.0)):
+        sidecar = sidecars.map_sidecar(
+            target.common, kind, target.units, test=test, design=target.design, dof=None, tail=test.tail
+        )
+        words = f"{sidecars.DESCRIPTIONS[kind]} of the conjunction of {', '.join(test.of)}: the weakest of them"
+        path = target.path("statmap", ".nii.gz", test=test.name, stat=kind)
+        content = {**sidecar, "Description": f"{words}."}
+        written = target.writer.save(path, values, target.grid, content, fill=fill, dtype=np.float32)
+        files.append(WrittenFile(test.name, "", kind, written))
     return files
 
 

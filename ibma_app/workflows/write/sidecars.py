@@ -189,6 +189,8 @@ def map_sidecar(common: Mapping[str, Any], kind: str, units: str, *, test: Test 
             {column: float(w) for column, w in zip(design.columns, row, strict=True) if w} for row in test.weights
         ]
         sidecar["Tail"] = tail
+        if test.of:
+            sidecar["ConjunctionOf"] = list(test.of)
     sidecar["Units"] = kind_units(kind, units)
     if dof is not None:
         sidecar["DegreesOfFreedom"] = dof
@@ -215,6 +217,8 @@ def citations(sources: Sequence[Citation]) -> list[str]:
 
 def constant_dof(estimate: Estimate, test: Test | None = None) -> float | str | None:
     """Return the dof of a test (None: of all tests): a number, "voxelwise", or None when there are none."""
+    if test is not None and test.of:
+        return None  # of the minimum of several statistics
     dof = estimate.dof if test is None else estimate.dof_of(test.name)
     if dof is None:
         return None

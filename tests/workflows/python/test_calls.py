@@ -73,6 +73,18 @@ def test_images_and_a_table(subjects, people):
     assert np.allclose(of_images.tests["old"].effect.get_fdata(), expected, atol=1e-6)
 
 
+def test_bounds_and_absence(subjects):
+    _, paths = subjects
+    given = {**QUICK, "inference": ["max-stat"], "permutations": 60, "estimator": "ols", "equivalence": "50"}
+    test = ibma_app.group(maps=paths, **given).tests["intercept"]
+    lower, upper = (test.inferences["max-stat"].map(kind).get_fdata() for kind in ("lower", "upper"))
+    assert (lower <= test.effect.get_fdata()).all()
+    absent = test.absent.get_fdata()
+    assert np.array_equal(absent > 0, (np.abs(lower) < 50) & (np.abs(upper) < 50) & (lower < upper))
+    with pytest.raises(UsageError, match=r"max-stat has no map middle. There are: .*lower, upper"):
+        test.inferences["max-stat"].map("middle")
+
+
 def test_runs_of_one_subject(subjects):
     _, paths = subjects
     effects = [nib.load(path) for path in paths[:3]]
