@@ -25,7 +25,7 @@ class SeenRun:
     fault: str = ""
 
 
-def describe_model(model: StatsModel, runs: Sequence[SeenRun] | None = None) -> str:
+def describe_model(model: StatsModel, runs: Sequence[SeenRun] | None = None, warnings: Sequence[str] = ()) -> str:
     """Write the plan of a model.
 
     Parameters
@@ -33,6 +33,8 @@ def describe_model(model: StatsModel, runs: Sequence[SeenRun] | None = None) -> 
     model : StatsModel
     runs : sequence of SeenRun, optional
         The runs that it selects; None: they were not looked at.
+    warnings : sequence of str
+        What is wrong with the model beside these data.
     """
     file = f" ({model.file})" if model.file else ""
     lines = [f"Model {model.name}{file}: {_count(len(model.nodes), 'node')}."]
@@ -42,7 +44,8 @@ def describe_model(model: StatsModel, runs: Sequence[SeenRun] | None = None) -> 
         lines += ["", f"{place}. {node.name} ({node.level}): {_what(node)}."]
         details = _of_run(node, runs) if node.level == "Run" else _of_higher(model, node, runs or ())
         lines += [f"   {one}" for one in (*_filter(model, node), *details, *_software(node), *_flow(model, node))]
-    lines += [""] if model.notes or model.faults else []
+    lines += [""] if model.notes or model.faults or warnings else []
+    lines += [f"Warning: {one}" for one in warnings]
     lines += [f"Note: {one}" for one in model.notes]
     lines += [f"Refused: {path}: {text}" for path, text in model.faults.items()]
     return "\n".join(lines) + "\n"

@@ -262,6 +262,11 @@ def _contrasts(
     kept, missing = [], {}
     for contrast in (*_dummies(node, chosen, variables), *node.contrasts):
         lacking = [name for name in contrast.conditions if name != INTERCEPT and name not in chosen]
+        for name in lacking:
+            hrf, delays = variables.responses.get(name, ("", None))
+            if hrf == "fir":
+                made = ", ".join(column_names(name, hrf, delays or ()))
+                raise DataError(f"{contrast.path}.ConditionList: {name} is convolved with fir: its columns are {made}.")
         if lacking:
             bare = ", ".join(name.removeprefix(PREFIX) for name in lacking)
             missing[contrast.name] = f"the run has no events of {bare}"

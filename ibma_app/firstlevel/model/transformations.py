@@ -37,6 +37,11 @@ def _apply(variables: Variables, instruction: Instruction, timing: Timing) -> Va
     if instruction.name == "Convolve":
         return _convolve(variables, inputs, instruction)
     targets = instruction.arguments.get("Target", ())
+    for key in ("Output", "Target"):
+        names = instruction.arguments.get(key)
+        if names is not None and len(names) != len(inputs):
+            text = f"{key} has {len(names)} names for {len(inputs)} variables that Input stands for here"
+            raise DataError(f"{instruction.path}.{key}: {text}. Name the variables one by one.")
     pairs = [
         (name, at)
         for at, name in enumerate(inputs)

@@ -1,7 +1,7 @@
 """From the options to the runs that are modelled, and the contrasts of each task."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ibma_app.dataset.datasets import find_datasets, read_description
 from ibma_app.dataset.filters import BOLD, read_filter_file, read_labels
 from ibma_app.designs.expressions import parse_rows
 from ibma_app.firstlevel.conditions import column_names, condition_contrast, list_conditions
+from ibma_app.firstlevel.model.missing_levels import missing_everywhere
 from ibma_app.firstlevel.model.reading.nodes import choose_node
 from ibma_app.firstlevel.model.reading.read_model import read_model
 from ibma_app.firstlevel.model.stats_model import Node
@@ -81,8 +82,19 @@ def plan_runs(options: Options) -> PlannedRuns:
     if options.model not in (None, MODEL_OF_OPTIONS):
         model = read_model(Path(options.model))
         node = choose_node(model.of_level("Run"), options.node, "Run")
+        for text in missing_everywhere(node, tables_of_events(runs)):
+            log.warning("%s: %s", options.model, text)
         return PlannedRuns(runs, every, settings, {}, node)
     return PlannedRuns(runs, every, settings, plan_contrasts(runs, settings, options.contrasts))
+
+
+def tables_of_events(runs: Sequence[BoldRun]) -> Iterator[Mapping[str, Sequence[str]]]:
+    """Read the events of runs, once each; a table that cannot be read is its run's own failure, later."""
+    for path in dict.fromkeys(run.events for run in runs if run.events is not None):
+        try:
+            yield read_events(path)
+        except IbmaError as error:
+            log.debug("%s: %s", path, error.message)
 
 
 def settings_of(options: Options) -> RunSettings:

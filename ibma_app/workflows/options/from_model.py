@@ -7,6 +7,9 @@ from typing import Any
 
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.from_files import show
+from ibma_app.core.labels import contrast_label
+from ibma_app.dataset.entities import short_name
+from ibma_app.dataset.filters import read_labels
 from ibma_app.estimators import PARTICIPANT, find_estimator
 from ibma_app.firstlevel.model.dataset_node import formula_of, tests_of
 from ibma_app.firstlevel.model.edges import inputs, way_to
@@ -31,6 +34,7 @@ NODE_LEVELS: Mapping[str, tuple[str, ...]] = {
 }
 """Our levels, and the levels of the nodes that they are."""
 
+SHOWN = 20  # labels in a message
 COMBINABLE = ("run", "session", "task")
 
 OF_ALL = ("Mask", "MinCoverage", "Grid")
@@ -122,7 +126,8 @@ def _labels(model: StatsModel, node: Node | None, level: str) -> tuple[dict[str,
     if level == "group" or (level == "participant" and node is None):
         others.pop("run", None)  # no map of a subject has it
     if node is not None and level != "run":
-        options["contrast"] = inputs(model, node)
+        names = inputs(model, node)
+        options["contrast"] = None if names is None else tuple(dict.fromkeys(map(contrast_label, names)))
     return options, ({"inputs": {"keep": others}} if others else {})
 
 
@@ -188,7 +193,7 @@ def read_software(node: Node, where: str) -> tuple[dict[str, Any], dict[str, Any
                 f"{path}: is not known at the {node.level} level.{choose_from(OF_SOFTWARE[node.level], [key])}"
             )
         if key == "Settings":
-            if not isinstance(value, dict):
+            if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
                 raise DataError(f'{path}: is {show(value)}, and must be an object: {{"estimator": {{...}}}}.')
             settings |= value
         elif key == "Weights":
@@ -239,6 +244,7 @@ def merge_given(given: Mapping[str, Any], filled: Filled, model: StatsModel) -> 
         The command line contradicts the model's design.
     """
     merged = dict(filled.options)
+    _refuse_other_images(given, filled, model)
     for dest, value in given.items():
         asked = tuple(value) if isinstance(value, list) else value
         meant = filled.options.get(dest)
@@ -251,6 +257,21 @@ def merge_given(given: Mapping[str, Any], filled: Filled, model: StatsModel) -> 
             )
         merged[dest] = value
     return merged
+
+
+def _refuse_other_images(given: Mapping[str, Any], filled: Filled, model: StatsModel) -> None:
+    """Refuse labels that are not among those of the model: the command line chooses among its images."""
+    for name, dest in {**LABELS, "contrast": "contrast"}.items():
+        meant, asked = filled.options.get(dest), given.get(dest)
+        if meant is None or asked is None:
+            continue
+        key = short_name(name)
+        allowed = read_labels(meant, key)
+        others = [label for label in read_labels(asked, key) if label not in allowed]
+        if others:
+            flag = f"--{dest.replace('_', '-')}"
+            listed = ", ".join(allowed[:SHOWN]) + (", ..." if len(allowed) > SHOWN else "")
+            raise UsageError(f"{flag} {others[0]} is not among the images of the model {model.file} ({name} {listed}).")
 
 
 def _same(dest: str, asked: Any, meant: Any) -> bool:

@@ -1,6 +1,7 @@
 """What ``--model`` shows: with ``--dry-run`` the plan of the model in words; ``default``: the model of the options."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from ibma_app.core.system.standard_streams import write_out
 from ibma_app.firstlevel.design import build_design
 from ibma_app.firstlevel.model.describe import SeenRun, describe_model
 from ibma_app.firstlevel.model.faults import as_error
+from ibma_app.firstlevel.model.missing_levels import missing_everywhere
 from ibma_app.firstlevel.model.reading.nodes import choose_node
 from ibma_app.firstlevel.model.reading.read_model import read_model
 from ibma_app.firstlevel.model.run_model import model_of_node
@@ -20,14 +22,16 @@ from ibma_app.firstlevel.records import RunSettings
 from ibma_app.firstlevel.timing import read_timing
 from ibma_app.images.series import read_series_header
 from ibma_app.workflows.first_level.model_run import read_tables
-from ibma_app.workflows.first_level.plan_runs import output_stem, plan_runs
+from ibma_app.workflows.first_level.plan_runs import output_stem, plan_runs, tables_of_events
 from ibma_app.workflows.options.parse import MODEL_OF_OPTIONS
 from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.options.to_model import model_document, said_to_us, write_software
 
+log = logging.getLogger(__name__)
+
 
 def show_model(options: Options) -> bool:
-    """Print the plan of a model, where one is given and nothing shall be run; return whether that is all.
+    """Print the plan of a model where nothing shall be run, else log its notes; return whether that is all.
 
     At the run level the events and confounds of every run are read, so that the plan has the columns of their designs.
 
@@ -36,16 +40,21 @@ def show_model(options: Options) -> bool:
     DataError
         A contrast of the model is wrong in itself; the rest of the plan is printed.
     """
-    if not options.dry_run or options.model in (None, MODEL_OF_OPTIONS):
+    if options.model in (None, MODEL_OF_OPTIONS):
         return False
-    model = read_model(Path(options.model), to_show=True)
+    model = read_model(Path(options.model), to_show=options.dry_run)
+    if not options.dry_run:
+        for note in model.notes:
+            log.warning("%s: %s", options.model, note)
+        return False
     of_runs = options.analysis_level == "run"
-    runs = None
+    runs, nowhere = None, list[str]()
     if of_runs:
         planned = plan_runs(replace(options, model=None, contrasts=()))
         node = choose_node(model.of_level("Run"), options.node, "Run")
         runs = look_at_runs(planned.runs, node, planned.settings)
-    write_out(describe_model(model, runs))
+        nowhere = missing_everywhere(node, tables_of_events(planned.runs))
+    write_out(describe_model(model, runs, nowhere))
     if model.faults:
         raise as_error(options.model, model.faults)
     return of_runs

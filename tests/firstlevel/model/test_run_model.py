@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from ibma_app.core.errors import DataError
+from ibma_app.firstlevel.model.missing_levels import missing_everywhere
 from ibma_app.firstlevel.model.reading.read_model import make_model
 from ibma_app.firstlevel.model.run_model import boxcar, model_of_node
 from ibma_app.firstlevel.model.transformations import apply_instructions
@@ -226,6 +227,50 @@ def test_confounds_are_scaled(flanker):
     after = apply_instructions(before, node.instructions, TIMING).confounds["trans_x"]
     np.testing.assert_allclose(after, (values - values.mean()) / values.std(ddof=1), rtol=1e-12)
     assert before.confounds["trans_x"] is values
+
+
+def test_conditions_that_no_run_has(flanker):
+    """A typing error is one of all runs; a run alone cannot tell it from a condition that did not occur."""
+    contrasts = flanker["Nodes"][0]["Contrasts"]
+    contrasts[0]["ConditionList"][0] = "trial_type.incongruemt"
+    contrasts[1]["ConditionList"][0] = "trial_type.incongruent_derivative"
+    node = run_node(flanker)
+    others = {**EVENTS, "trial_type": ("congruent",) * 5}
+    assert missing_everywhere(node, [others, EVENTS]) == [
+        "Nodes[0].Contrasts[0].ConditionList[0]: no run has events of trial_type.incongruemt. Did you mean "
+        "trial_type.incongruent? There are: trial_type.congruent, trial_type.incongruent."
+    ]
+    assert len(missing_everywhere(node, [others])) == 2
+
+
+def test_copies_have_the_levels_that_replace_gives_them(flanker):
+    node = run_node(
+        flanker,
+        {"Name": "Copy", "Input": ["trial_type"], "Output": ["rt_reg"]},
+        {"Name": "Replace", "Input": ["rt_reg"], "Replace": {"congruent": "rt"}},
+        {"Name": "Factor", "Input": ["rt_reg"]},
+        {"Name": "Convolve", "Input": ["rt_reg.*"]},
+        X=[1, "rt_reg.*"],
+        Contrasts=[{"Name": "a", "ConditionList": ["rt_reg.rt", "rt_reg.incongruent", "rt_reg.x"],
+                    "Weights": [1, 1, 1], "Test": "t"}],
+    )  # fmt: skip
+    (text,) = missing_everywhere(node, [EVENTS])
+    assert "no run has events of rt_reg.x." in text
+
+
+def test_columns_of_fir_have_delays(flanker):
+    convolve = {"Name": "Convolve", "Input": ["trial_type.*"], "Model": "fir", "FirDelays": [0, 1]}
+    node = run_node(flanker, {"Name": "Factor", "Input": ["trial_type"]}, convolve)
+    words = r"trial_type\.incongruent is convolved with fir: its columns are trial_type\.incongruent_delay_0, trial"
+    with pytest.raises(DataError, match=words):
+        model_of_node(node, tables(), TIMING, SETTINGS, NAMES)
+
+
+def test_wildcards_have_one_output_each(flanker):
+    demean = {"Name": "Demean", "Input": ["trans_*"], "Output": ["a"]}
+    with pytest.raises(DataError, match="Output has 1 names for 3 variables that Input stands for here"):
+        model_of_node(run_node(flanker, demean, X=[1, "a"], Contrasts=[], DummyContrasts={"Test": "t"}), tables(),
+                      TIMING, SETTINGS, NAMES)  # fmt: skip
 
 
 def test_durations_that_the_table_lacks_are_refused(flanker):

@@ -1,5 +1,6 @@
 """Published models print their plan on datasets that are made of the models themselves."""
 
+import copy
 import json
 import re
 
@@ -52,6 +53,19 @@ def check_plan(path, document, ran):
 def test_a_few_published_models(name, shared, plan_of):
     path = shared / "realdata" / "stats_models" / "models" / f"{name}_specs.json"
     check_plan(path, *plan_of(path))
+
+
+def test_names_that_no_run_has_are_told(tmp_path, cli, maker):
+    document = copy.deepcopy(maker("flanker_model").FLANKER)
+    document["Input"]["subject"] = ["01"]
+    raw, derived = maker("made_datasets").write_dataset(tmp_path, document)
+    document["Nodes"][0]["Contrasts"][0]["ConditionList"][1] = "trial_type.congruen"
+    model = tmp_path / "model.json"
+    model.write_text(json.dumps(document), encoding="utf-8")
+    ran = cli(raw, tmp_path / "out", "run", "-d", derived, "-m", model, "--dry-run")
+    assert ran.code == 0
+    assert "Without inVcon: sub-01_task-flanker" in ran.stdout
+    assert "Warning: Nodes[0].Contrasts[0].ConditionList[1]: no run has events of trial_type.congruen." in ran.stdout
 
 
 @pytest.mark.slow

@@ -146,6 +146,10 @@ def test_the_command_line_chooses_images_and_methods_but_not_another_design(tmp_
         parse_options([*words, "--formula", "1 + age"])
     with pytest.raises(UsageError, match=r"--test 'a=intercept' contradicts the model .* has none"):
         parse_options([*words, "--test", "a=intercept"])
+    with pytest.raises(
+        UsageError, match=r"--contrast goo is not among the images of the model .* [(]contrast inVcon, go[)]"
+    ):
+        parse_options([*words, "--contrast", "goo"])
     flanker["Nodes"][2]["Model"]["Software"] = software(Settings={"estimator": {"ols": {"error": "x"}}})
     path.write_text(json.dumps(flanker), encoding="utf-8")
     with pytest.raises(UsageError, match=r"model\.json: \[estimator\.ols\] error: there is no 'error'"):
@@ -227,6 +231,22 @@ def test_runs_of_the_input_alone_are_combined(tmp_path, cli, runs_of_subjects, f
     ran = cli(runs_of_subjects, tmp_path / "out", "participant", "--config-file", config, "--dry-run")
     assert ran.code == 64
     assert "[inputs] keep: there is no entity 'runs'. Did you mean run?" in ran.stderr
+
+
+def test_old_spellings_are_told(tmp_path, cli, runs_of_subjects, flanker):
+    flanker["Nodes"][1]["DummyContrasts"]["Test"] = "FEMA"
+    model = tmp_path / "model.json"
+    model.write_text(json.dumps(flanker), encoding="utf-8")
+    words = ("participant", "-m", model, "--participant-label", "sub-00", "--contrast", "go", "--no-report")
+    ran = cli(runs_of_subjects, tmp_path / "out", *words)
+    assert ran.code == 0
+    assert "Nodes[1].DummyContrasts.Test: 'FEMA' is read as 't'." in ran.stderr
+    (options,) = (tmp_path / "out" / "logs").rglob("options.toml")
+    again = cli(runs_of_subjects, tmp_path / "again", "participant", "--config-file", options)  # what the log says
+    assert again.code == 0, again.stderr
+    first, second = (files_of(tmp_path / name) for name in ("out", "again"))
+    assert first == second
+    assert len([name for name in first if name.endswith("_statmap.nii.gz")]) >= 4
 
 
 def test_a_faulty_contrast_is_refused_but_the_plan_is_shown(tmp_path, cli, runs_of_subjects, flanker):

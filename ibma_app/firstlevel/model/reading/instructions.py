@@ -53,7 +53,7 @@ def read_instructions(listed: Any, path: str, faults: Faults) -> tuple[Instructi
             continue
         given = {SPELLINGS.get(key, key): value for key, value in one.items() if key != "Description"}
         name = given.pop("Name", None)
-        if name not in ARGUMENTS:
+        if not isinstance(name, str) or name not in ARGUMENTS:
             text = "is missing." if name is None else f"there is no transformation {show(name)} here."
             faults.add(f"{where}.Name", text + choose_from(ARGUMENTS, [str(name)]))
             continue
@@ -72,7 +72,7 @@ def read_instructions(listed: Any, path: str, faults: Faults) -> tuple[Instructi
 def _texts(value: Any) -> tuple[str, ...]:
     """Return names: a text, or a list of texts."""
     names = [value] if isinstance(value, str) else value
-    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) and name for name in names) else ()
 
 
 def _check_arguments(
