@@ -34,6 +34,7 @@ LIGHT = {
     "wash": "#f5f7f9",
     "accent": "#2f6f9f",
     "odd": "#b3372c",  # what stands out, or was observed
+    "halo": "#ffffff",  # around numbers on maps
 }
 """Colours of pictures on a light page, and in files."""
 
@@ -128,6 +129,13 @@ def content_policy(script: str) -> str:
 
 
 @functools.cache
+def page_script() -> str:
+    """Return the one script of pages: viewers, tables and tabs, in a scope of their own."""
+    parts = [(TEMPLATES / "scripts" / name).read_text(encoding="utf-8") for name in ("viewer.js", "page.js")]
+    return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
+
+
+@functools.cache
 def environment() -> "Environment":
     """Return the Jinja environment: autoescape everywhere, undefined names are errors."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -143,8 +151,8 @@ def environment() -> "Environment":
     env.filters["number"] = format_number
     env.filters["href"] = lambda path: quote(os.fsencode(path))
     variables = {name: f"var(--{name})" for name in LIGHT}
-    stylesheet = env.get_template("style.css.j2").render(light=LIGHT, colour=variables) + "\n"
-    script = (TEMPLATES / "viewer.js").read_text(encoding="utf-8")
+    stylesheet = env.get_template("styles/style.css.j2").render(light=LIGHT, colour=variables) + "\n"
+    script = page_script()
     env.globals["stylesheet"] = Markup(stylesheet)  # trusted: our own files
     env.globals["script"] = Markup(script)
     env.globals["policy"] = content_policy(script)

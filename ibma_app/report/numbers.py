@@ -1,9 +1,6 @@
 """The numbers of a page, computed from the maps on disk."""
 
-import csv
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,33 +8,10 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ibma_app.core.inference_facts import Facts
-from ibma_app.core.methods import ClusterColumn
 from ibma_app.core.results import Results
+from ibma_app.report.cluster_tables import ClusterTable, read_clusters
 from ibma_app.report.maps import ResultMaps
 from ibma_app.report.text.facts import Labelled, describe_control, describe_facts
-
-CLUSTER_ROWS = 12
-"""Rows of a cluster table that a page shows; the TSV has all."""
-
-CLUSTER_COLUMNS = {
-    "cluster_id": "Cluster",
-    "x": "x (mm)",
-    "y": "y (mm)",
-    "z": "z (mm)",
-    "peak_z": "Peak z",
-    "mean_z": "Mean z",
-    "peak_effect": "Peak effect",
-    "log10p": "−log10 p",
-    "volume_mm3": "Volume (mm³)",
-    "n_voxels": "Voxels",
-    "region": "Region",
-    "composition": "Consists of",
-}
-"""Column of a cluster table -> its name on a page; ``region_<atlas>`` is ``Region (<atlas>)``."""
-TEXTS = ("region", "composition")
-"""Columns of text; there are some even without an atlas."""
-
-MISSING = "n/a"
 
 
 @dataclass(frozen=True)
@@ -51,19 +25,6 @@ class Peak:
     low: float | None = None
     high: float | None = None
     n: int | None = None
-
-
-@dataclass(frozen=True)
-class ClusterTable:
-    """The first rows of a cluster table, and the file that has the rest."""
-
-    columns: tuple[tuple[str, bool], ...]  # name on the page, whether it holds numbers
-    rows: tuple[tuple[str, ...], ...]
-    values: tuple[tuple[str, ...], ...]  # of the same cells, as in the file; "" where there are none
-    places: tuple[tuple[float, float, float] | None, ...]  # mm of each row
-    n_rows: int
-    n_clusters: int
-    href: str  # relative to the page
 
 
 @dataclass(frozen=True)
@@ -170,76 +131,6 @@ def count_significant(maps: ResultMaps, results: Results) -> tuple[InferenceNumb
             )
         )
     return tuple(rows)
-
-
-def read_clusters(path: Path, page_folder: Path, own: Sequence[ClusterColumn] = ()) -> ClusterTable | None:
-    """Read the first rows of a cluster table, with the columns of its inference; None when the file is gone."""
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            lines = [line for line in csv.reader(stream, delimiter="\t") if line]
-    except OSError:
-        return None
-    if not lines:
-        return None
-    head, body = lines[0], lines[1:]
-    labels = {**CLUSTER_COLUMNS, **{column.name: column.label for column in own}}
-    shares = {column.name for column in own if column.percent}
-    kept = [
-        index
-        for index, name in enumerate(head)
-        if not name.startswith(TEXTS) or any(line[index] != MISSING for line in body)
-    ]
-    return ClusterTable(
-        columns=tuple((_column_name(head[index], labels), not head[index].startswith(TEXTS)) for index in kept),
-        rows=tuple(
-            tuple(_cell(head[index], line[index], share=head[index] in shares) for index in kept)
-            for line in body[:CLUSTER_ROWS]
-        ),
-        values=tuple(tuple(line[i] if line[i] != MISSING else "" for i in kept) for line in body[:CLUSTER_ROWS]),
-        places=tuple(_place(dict(zip(head, line, strict=False))) for line in body[:CLUSTER_ROWS]),
-        n_rows=len(body),
-        n_clusters=sum(1 for line in body if line[0].isdecimal()),  # sub-peaks have letters: 1a
-        href=relative_to_page(path, page_folder),
-    )
-
-
-def _place(row: Mapping[str, str]) -> tuple[float, float, float] | None:
-    """Position of a row's peak, in mm."""
-    try:
-        x, y, z = (float(row[axis]) for axis in "xyz")
-    except (KeyError, ValueError):
-        return None
-    return (x, y, z) if np.isfinite((x, y, z)).all() else None
-
-
-def _column_name(column: str, labels: Mapping[str, str]) -> str:
-    """Name a column of a cluster table for the page."""
-    kind, _, atlas = column.partition("_")
-    return f"{labels[kind]} ({atlas})" if kind in TEXTS and atlas else labels.get(column, column)
-
-
-def _cell(column: str, cell: str, *, share: bool) -> str:
-    """Write a cell for the page: a dash where it is empty, proportions in percent."""
-    if cell == MISSING:
-        return "–"
-    if column.startswith(TEXTS) or column == "cluster_id":
-        return cell
-    try:
-        number = float(cell)
-    except ValueError:
-        return cell
-    if share:
-        return f"{100 * number:.1f}"
-    if column in ("x", "y", "z"):
-        return f"{number:.1f}"
-    if column in ("volume_mm3", "n_voxels"):
-        return f"{number:,.0f}"
-    return cell if len(cell) <= 7 else f"{number:.4g}"
-
-
-def relative_to_page(path: Path, page_folder: Path) -> str:
-    """Path of a file, relative to the page (pages lie at the top of the dataset)."""
-    return path.relative_to(page_folder).as_posix() if path.is_relative_to(page_folder) else path.as_posix()
 
 
 def effect_units(maps: ResultMaps, results: Results) -> str:

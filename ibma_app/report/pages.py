@@ -12,16 +12,17 @@ from typing import Any
 
 from ibma_app import __version__
 from ibma_app.core.results import Results
+from ibma_app.report.cluster_tables import relative_to_page
 from ibma_app.report.figures.agreement import view_agreement
 from ibma_app.report.figures.brain import Sheet
 from ibma_app.report.figures.charts import draw_design
+from ibma_app.report.figures.glass import glass_outline
 from ibma_app.report.figures.picture import Picture
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.figures.similarity import similarity_view
 from ibma_app.report.figures.svg_files import Figure, save_figures
 from ibma_app.report.html import format_number, render, sort_key
 from ibma_app.report.inputs import maps_table
-from ibma_app.report.numbers import relative_to_page
 from ibma_app.report.text.citations import merge_texts, paste_texts
 from ibma_app.report.text.facts import settings_rows
 from ibma_app.report.text.methods_section import methods_text
@@ -30,7 +31,7 @@ from ibma_app.report.text.tests import describe_test
 from ibma_app.report.views import (
     Fact,
     estimator_view,
-    found_rows,
+    found_matrix,
     grid_facts,
     participant_view,
     reference_rows,
@@ -96,7 +97,8 @@ def write_analysis_page(
         "blocks": sheet.embedded.blocks,
         "summary": [*_count_facts(results), *grid_facts(results)],
         "notes": notes_of(results),
-        "found": found_rows(estimators),
+        "found": found_matrix(estimators),
+        "outline": glass_outline() if any(_glasses(estimators)) else None,
         **_input_view(results),
         "estimators": estimators,
         "agreement": view_agreement(results, COMPARED_TESTS),
@@ -223,9 +225,19 @@ def _group_figures(view: Mapping[str, Any], stem: str) -> Iterator[Figure]:
         yield from _plots(stem, [pair.plot for pair in test.pairs])
 
 
+def _glasses(estimators: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """List the outlines that the pictures of a group page have."""
+    for part in estimators:
+        for test in part["tests"]:
+            yield from (one["pictures"].glass.outline for one in test["found"] if one["pictures"])
+
+
 def _test_figures(test: Mapping[str, Any], stem: str) -> Iterator[Figure]:
     """List the pictures of one test."""
-    yield from _plots(stem, test["pictures"])
+    for one in test["found"]:
+        if one["pictures"]:
+            yield from _plots(stem, [one["pictures"].glass, one["pictures"].slices])
+    yield from _plots(stem, [test["surface"], *test["whole"]])
     for number, peak in enumerate(test["evidence"].peaks if test["evidence"] else (), start=1):
         yield from _plots(stem, [peak.cells, peak.scatter, peak.forest, peak.funnel], f"peak-{number}_")
     yield from _plots(stem, test["inference"]["plots"])
@@ -283,17 +295,15 @@ def _closing() -> list[dict[str, Any]]:
 def _group_contents(estimators: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     entries = [
         _entry("notes", "Warnings and notes"),
-        *([_entry("found", "What was found")] if found_rows(estimators) else []),
-        _entry("maps", "What was combined"),
-        _entry("design", "Design"),
+        *([_entry("found", "What was found")] if found_matrix(estimators)["rows"] else []),
     ]
     for part in estimators:
-        children = [_entry(test["anchor"], test["name"]) for test in part["tests"]]
-        if part["pictures"]:
-            children.append(_entry(f"{part['anchor']}-coverage", part["coverage_title"]))
+        children = [_entry(test["anchor"], test["label"]) for test in part["tests"]]
+        children.append(_entry(f"{part['anchor']}-coverage", part["coverage_title"] if part["pictures"] else "The fit"))
         entries.append(_entry(part["anchor"], f"Results: {part['name']}", children))
     if len(estimators) > 1:
         entries.append(_entry("agreement", "Agreement of the estimators"))
+    entries += [_entry("maps", "What was combined"), _entry("design", "Design")]
     return entries + _closing()
 
 

@@ -31,6 +31,12 @@ PATIENCE = 60.0  # seconds, on a busy machine
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (or google-chrome) on the PATH")
 
 
+SHOW = """((element) => { for (let part = element; part; part = part.parentElement)
+    if (part.matches("label + .panel")) part.previousElementSibling.control.checked = true; })"""
+"""Chooses the tabs that an element lies in."""
+FIRST_TABS = "for (const one of document.querySelectorAll('.tabs > input:first-child')) one.checked = true"
+
+
 class Browser:
     """One Chromium with one page, over its debugging pipe."""
 
@@ -90,8 +96,10 @@ class Browser:
             assert time.monotonic() < deadline, f"never: {expression}"
             time.sleep(0.05)
 
-    def open(self, path: Path, width: int = 1440, *, dark: bool = False, scripts: bool = True) -> None:
-        """Open a page from disk and scroll through it, so that every viewer draws."""
+    def open(
+        self, path: Path, width: int = 1440, *, dark: bool = False, scripts: bool = True, unfold: bool = True
+    ) -> None:
+        """Open a page from disk; unfold it, choose each test in turn and scroll, so that every viewer draws."""
         self.events.clear()
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
@@ -99,11 +107,16 @@ class Browser:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.call("Page.navigate", url=path.as_uri())
         self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(path.as_uri())}")
-        if scripts:
+        if scripts and unfold:
+            self.evaluate("for (const one of document.querySelectorAll('main details')) one.open = true")
             for index in range(self.evaluate("document.querySelectorAll('.viewer').length")):
                 viewer = f"document.querySelectorAll('.viewer')[{index}]"
+                self.evaluate(f"{SHOW}({viewer})")
                 self.evaluate(f"{viewer}.scrollIntoView()")
                 self.wait(f"{viewer}.dataset.ready === 'true'")
+            self.evaluate(
+                "for (const one of document.querySelectorAll('.tabs > input:first-child')) one.checked = true"
+            )
             self.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
 
     def screenshot(self, path: Path) -> None:
@@ -183,7 +196,9 @@ def test_page_opens_from_disk_without_complaint(browser, folder, tmp_path, page,
     assert n_slices == 3 * browser.evaluate("document.querySelectorAll('.viewer').length")
     for index in range(n_slices):
         # at 800 pixels a slice is some 200 wide; a crosshair alone would be a few hundred pixels
-        assert browser.evaluate(painted(f"document.querySelectorAll('.viewer .slice canvas')[{index}]")) > 3000
+        canvas = f"document.querySelectorAll('.viewer .slice canvas')[{index}]"
+        browser.evaluate(f"{SHOW}({canvas})")
+        browser.wait(f"{painted(canvas)} > 3000")
     browser.screenshot(tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 5000
 
@@ -236,13 +251,13 @@ def test_row_moves_the_crosshair(browser, folder):
     assert read_viewer(browser)["mm"][1:] == [8, -2]
     assert read_viewer(browser)["mm"][0] in (-12, -8)  # -10 lies halfway
     # and by the keyboard: the first cell holds a button
-    browser.evaluate("document.querySelector('tr[data-at] button').focus()")
+    browser.evaluate("document.querySelector('.peaks tr[data-at] button').focus()")
     for kind in ("keyDown", "keyUp"):
         browser.call(
             "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r", windowsVirtualKeyCode=13
         )
     next_frame(browser)
-    at = browser.evaluate("document.querySelector('tr[data-at]').dataset.at.split(' ').map(Number)")
+    at = browser.evaluate("document.querySelector('.peaks tr[data-at]').dataset.at.split(' ').map(Number)")
     assert read_viewer(browser)["mm"] == at
     assert browser.complaints() == []
 
@@ -250,7 +265,7 @@ def test_row_moves_the_crosshair(browser, folder):
 def test_readout_is_what_the_table_of_peaks_says(browser, folder):
     browser.open(folder / "group_faces.html")
     for row in range(2):
-        peak = f"document.querySelectorAll('tr[data-at]')[{row}]"
+        peak = f"document.querySelectorAll('.peaks tr[data-at]')[{row}]"
         z, effect, low = (
             browser.evaluate(f"Number({peak}.querySelectorAll('data')[{index}].value)") for index in (0, 1, 2)
         )

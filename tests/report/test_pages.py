@@ -12,8 +12,8 @@ from scipy import stats
 
 from ibma_app.core.errors import Note
 from ibma_app.inference import find_inference
-from ibma_app.report.html import TEMPLATES, format_number
-from ibma_app.report.numbers import read_clusters
+from ibma_app.report.cluster_tables import read_clusters
+from ibma_app.report.html import format_number, page_script
 from ibma_app.report.pages import write_analysis_page, write_index, write_participant_page
 
 ATTACK = "<script>alert(1)</script>"
@@ -51,9 +51,8 @@ class Page(HTMLParser):
 
     def runs_only_ours(self) -> bool:
         """Whether the page's only script is our own, and its blocks of data are base64."""
-        ours = (TEMPLATES / "viewer.js").read_text("utf-8")
         base64 = all(re.fullmatch(r"[A-Za-z0-9+/]+=*", block) for block in self.blocks)
-        return base64 and self.scripts in ([], [ours])
+        return base64 and self.scripts in ([], [page_script()])
 
     @property
     def text(self) -> str:
@@ -85,8 +84,9 @@ def test_extremes_and_counts_are_those_of_the_maps(tmp_path, group_results, save
             assert np.isclose(shown, number, rtol=1e-12, atol=0).any()
         assert ", ".join(format_number(float(mm)) for mm in xyz[best]) in page.text
     passed = read(result.path("mask", inference="fdr"), grid) > 0
-    for count in (passed.sum(), (passed & (z > 0)).sum(), grid.n_voxels):
-        assert str(int(count)) in page.values
+    assert str(int(passed.sum())) in page.values
+    n_positive, n_negative = (format_number(int((passed & side).sum())) for side in (z > 0, z < 0))
+    assert f"{n_positive} positive, {n_negative} negative" in page.text
     for value in (np.median(read(result.path("tau2"), grid)), np.median(read(result.path("i2"), grid))):
         assert repr(float(value)) in page.values
     assert f"{100 * passed.sum() / grid.n_voxels:.2f} %" in page.text
@@ -109,17 +109,19 @@ def test_survey_is_on_the_page(group_page):
 def test_top_tells_every_estimator_test_and_inference(group_page):
     results, _, text = group_page
     part = text.split('id="found"')[1].split("</section>")[0]
-    rows = re.findall(r"<tr[^>]*>(<td>.*?)</tr>", part)
+    names = re.findall(r'<th scope="col" class="num">([^<]+)', part)
     found = {}
-    for row in rows:
-        estimator, test, inference = re.findall(r"<t[dh][^>]*>(?:<a[^>]*>)?([^<]+)", row)[:3]
-        found[estimator, test, inference] = int(re.search(r'<data value="(\d+)"', row).group(1))
+    for row in re.findall(r"<tr><td>.*?</tr>", part):
+        estimator, test = re.search(r"<td>([^<]+)</td>.*?<a[^>]*>([^<]+)", row).groups()
+        for name, count in zip(names, re.findall(r'<data value="(\d+)"', row), strict=True):
+            found[estimator, test, name] = int(count)
     expected = {}
     for result in results.estimators:
         for test in results.design.tests:
             for inference in ("fdr", "bonferroni"):
                 mask = read(result.path("mask", test=test.name, inference=inference), results.grid)
-                expected[result.estimator.name, test.name, inference] = int(mask.sum())
+                label = "faces (intercept)" if test.name == "intercept" else test.name
+                expected[result.estimator.name, label, inference] = int(mask.sum())
     assert found == expected
 
 
@@ -170,13 +172,13 @@ def test_every_test_and_estimator_has_its_part(group_page):
     assert len(page.ids) == len(set(page.ids))
     anchors = [link[1:] for link in page.links if link.startswith("#")]
     assert set(anchors) <= set(page.ids)
-    for name in ("intercept", "age", "any"):
-        assert page.text.count(f"Test: {name}") == 2
-    # F tests have no smallest z and no effect
-    part = page.text.split("Test: any")[1].split("Clusters")[0]
+    for name in ("faces (intercept)", "age", "any"):
+        assert len(re.findall(rf"{re.escape(name)} (?:t|F|z) test, ", page.text)) == 2
+    # F tests have no smallest z and no direction
+    part = re.search(r"any (?:F|z) test, .*?The fit", page.text).group(0)
     assert "smallest z" not in part
-    assert "Effect where significant" not in part
-    assert "Threshold z" in part
+    assert "positive" not in part
+    assert "the smallest significant z is" in part
     assert "where z ≥" in part
     assert "|z|" not in part
 
@@ -254,7 +256,7 @@ def test_participant_page_caps_its_pictures(tmp_path, participant_results, save,
     monkeypatch.setattr("ibma_app.report.pages.PICTURED_CONTRASTS", 1)
     both = [participant_results(tmp_path, name) for name in ("a", "b")]
     page = Page(write_participant_page("01", both, save).read_text(encoding="utf-8"))
-    assert page.tags.count("figure") == 3  # effect, z, n of the first
+    assert page.tags.count("figure") == 2  # effect, z of the first
     assert "No pictures" in page.text
 
 
@@ -281,13 +283,14 @@ def test_grids_that_are_no_brain(tmp_path, group_results, grid_maker, save, shap
     grid = grid_maker(shape, size, hole=False)
     results = group_results(tmp_path, grid=grid, space=space)
     page = Page(write_analysis_page(results, "group_tiny.html", save).read_text(encoding="utf-8"))
-    assert page.tags.count("figure") >= 6  # design, projections, z, effect, n, tau, I2
+    assert page.tags.count("figure") >= 3  # design, tau, I2; nothing may be significant
     assert format_number(grid.n_voxels) in page.text
 
 
 def test_nothing_significant_is_said(tmp_path, group_results, save):
     results = group_results(tmp_path, significant=False)
     page = Page(write_analysis_page(results, "group_none.html", save).read_text(encoding="utf-8"))
-    assert "no voxel is significant by false discovery rate (Benjamini-Hochberg)" in page.text
-    assert "not reached" in page.text
+    assert "No voxel is significant by false discovery rate (Benjamini-Hochberg). The largest |z| is" in page.text
+    assert "Nothing is significant by either of the two inferences." in page.text
     assert "z where significant" not in page.text
+    assert "not thresholded" not in page.text  # no picture of noise

@@ -1,4 +1,4 @@
-"""Pictures of maps: slice mosaics, glass brains and projections.
+"""Pictures of maps: slice mosaics.
 
 Slices are our own rather than nilearn.plotting's: one nearest-voxel look-up per
 picture (50 ms instead of seconds), any affine, and grids of ten voxels a side as
@@ -7,9 +7,7 @@ transparent voxels of the pictures.
 """
 
 import functools
-import io
 import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,9 +16,8 @@ from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
 from ibma_app.images.mni_masks import mni_template
-from ibma_app.images.regrid import to_world_axes, world_axes
+from ibma_app.images.regrid import world_axes
 from ibma_app.images.spaces import lies_in_mni152
-from ibma_app.images.write import to_nibabel
 from ibma_app.report.figures.embed import EmbeddedBlocks
 from ibma_app.report.figures.picture import Panel, Picture, Scale, draw_bar
 from ibma_app.report.html import data_uri, encode_png
@@ -31,8 +28,10 @@ N_TILES = 14
 TILES_PER_ROW = 7
 TILE_WIDTH, TILE_HEIGHT = 138.0, 190.0  # largest size of a tile, in the picture's own units
 LABEL_HEIGHT, BAR_HEIGHT, GAP = 18.0, 46.0, 4.0
+MOST_CUTS = 14
+ROW_OF_CUTS = 7  # so many are drawn where the clusters have them, few as they may be
+APART = 2  # slices between one that is added and its neighbours, at least
 MOST_PIXELS = 160  # of a tile's side: finer grids are thinned
-OUTLINE = "#808790"  # readable on white and on black
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ def plan_slices(grid: Grid, key: str = "backdrop", *, mni: bool = False, cuts: S
     plan = SlicePlan(
         key=key,
         grid=grid,
-        index=_voxels_of(grid, _tile_points(xs, ys, levels, n_rows, columns)),
+        index=voxels_at(grid, _tile_points(xs, ys, levels, n_rows, columns)),
         levels=tuple(float(level) for level in levels),
         columns=columns,
         tile=(scale * width, scale * height),
@@ -139,89 +138,8 @@ def draw_mosaic(
     )
 
 
-def draw_glass(grid: Grid, volume: Floats, scale: Scale, caption: str, *, mni: bool) -> Picture:
-    """Draw maximum-intensity projections, inside nilearn's glass brain where the space has one."""
-    shown = np.where(grid.mask & scale.passes(volume), volume, 0.0)
-    if mni:
-        try:
-            uri = _glass_png(grid, shown, scale)
-        except (ValueError, IndexError, TypeError, np.linalg.LinAlgError) as error:
-            logger.warning("No glass brain on this grid (%s); projections are drawn instead.", error)
-        else:
-            width, height = 940.0, 250.0
-            bar = draw_bar(scale, height + 10.0, width)
-            alt = f"Glass brain of {scale.label}"
-            panels = (Panel(uri, 0.0, 0.0, width, height),)
-            return Picture(width, height + BAR_HEIGHT, panels, (), bar, alt, caption)
-    return _draw_projections(grid, shown, scale, caption)
-
-
-def _glass_png(grid: Grid, volume: Floats, scale: Scale) -> str:
-    """Draw nilearn's glass brain with outlines that read on light and on dark pages."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from nilearn.plotting import plot_glass_brain
-
-    image = to_nibabel(volume if scale.signed else np.maximum(volume, 0.0), grid)
-    figure = plt.figure(figsize=(9.4, 2.5))
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "empty mask")  # nothing above the threshold: the brain stays empty
-            display = plot_glass_brain(
-                image,
-                display_mode="lyrz",
-                figure=figure,
-                threshold=scale.threshold or 1e-6 * scale.high,
-                cmap=scale.colour_map,
-                vmin=scale.low,
-                vmax=scale.high,
-                plot_abs=False,
-                symmetric_cbar=scale.signed,
-                colorbar=False,
-                annotate=True,
-            )
-        for cut in display.axes.values():
-            for patch in cut.ax.patches:
-                patch.set_edgecolor(OUTLINE)
-            for text in cut.ax.texts:
-                text.set(color=OUTLINE, size=9)
-                text.set_bbox(None)
-        stream = io.BytesIO()
-        figure.savefig(stream, dpi=130, transparent=True, metadata={"Software": None})
-    finally:
-        plt.close(figure)
-    return data_uri(stream.getvalue())
-
-
-def _draw_projections(grid: Grid, volume: Floats, scale: Scale, caption: str) -> Picture:
-    """Project the value farthest from 0 (of one direction: the largest) along each axis of the grid."""
-    canonical = to_world_axes(volume, grid.affine)
-    mask = to_world_axes(grid.mask, grid.affine)
-    size = world_steps(grid.affine)
-    views = (("from the right", 0, (1, 2)), ("from behind", 1, (0, 2)), ("from above", 2, (0, 1)))
-    spans = [(canonical.shape[a] * size[a], canonical.shape[b] * size[b]) for _, _, (a, b) in views]
-    unit = min(240.0 / max(span[0] for span in spans), 230.0 / max(span[1] for span in spans))
-    panels, labels, x = [], [], 0.0
-    for (name, axis, _), (wide, high) in zip(views, spans, strict=True):
-        farthest = np.expand_dims((np.abs(canonical) if scale.signed else canonical).argmax(axis=axis), axis)
-        flat = np.take_along_axis(canonical, farthest, axis).squeeze(axis).T[::-1]
-        seen = np.asarray(mask.any(axis=axis)).T[::-1]
-        pixels = scale.index(flat, seen & (flat != 0))
-        silhouette = data_uri(encode_png(seen.astype(np.uint8), _GREY))
-        for uri in (silhouette, data_uri(encode_png(pixels, scale.palette))):
-            panels.append(Panel(uri, x, LABEL_HEIGHT, unit * wide, unit * high))
-        labels.append((x, LABEL_HEIGHT - 5.0, name))
-        x += max(unit * wide, 90.0) + 4 * GAP
-    height = max(panel.y + panel.height for panel in panels)
-    width = max(x, 320.0)
-    bar = draw_bar(scale, height + 10.0, width)
-    alt = f"Projections of {scale.label}"
-    return Picture(width, height + BAR_HEIGHT, tuple(panels), tuple(labels), bar, alt, caption)
-
-
-_GREY = np.array([[0, 0, 0, 0], [128, 135, 144, 70]], dtype=np.uint8)  # mask without a template
+GREY = np.array([[0, 0, 0, 0], [128, 135, 144, 70]], dtype=np.uint8)
+"""Colours of a mask without a template behind it."""
 
 
 def world_steps(affine: Floats) -> Floats:
@@ -248,7 +166,7 @@ def _tile_points(xs: Floats, ys: Floats, levels: Floats, n_rows: int, columns: i
     return points
 
 
-def _voxels_of(grid: Grid, points: Floats) -> NDArray[np.intp]:
+def voxels_at(grid: Grid, points: Floats) -> NDArray[np.intp]:
     """Nearest voxel of world points (..., 3), raveled; -1 outside of the grid."""
     inverse = np.linalg.inv(grid.affine)
     known = np.isfinite(points[..., 0])
@@ -279,7 +197,7 @@ def _row_panels(
 def _mask_rows(plan: SlicePlan) -> tuple[Panel, ...]:
     """The mask as a grey shape, where no template fits the space."""
     seen = (plan.index >= 0) & plan.grid.mask.ravel()[plan.index]
-    return _row_panels(plan, seen.astype(np.uint8), _GREY, with_backdrop=False)
+    return _row_panels(plan, seen.astype(np.uint8), GREY, with_backdrop=False)
 
 
 def _template_rows(plan: SlicePlan, edges: Sequence[float]) -> tuple[Panel, ...]:
@@ -312,3 +230,46 @@ def _tile_labels(plan: SlicePlan) -> tuple[tuple[float, float, str], ...]:
         text = (f"{round(level):d}" if whole else f"{level:.1f}").replace("-", "−")
         labels.append((column * plan.tile[0] + 2.0, y, f"z {text} mm" if tile == 0 else text))
     return tuple(labels)
+
+
+def find_cuts(grid: Grid, found: NDArray[np.bool_], z: Floats) -> tuple[float, ...]:
+    """Choose axial slices through clusters: each one's peak, in their order, unless a slice shows the cluster already.
+
+    Parameters
+    ----------
+    grid : Grid
+    found : (X, Y, Z) array of bool
+        What is significant.
+    z : (X, Y, Z) array
+
+    Returns
+    -------
+    tuple of float
+        z in mm, rising: at most `MOST_CUTS`; empty where nothing was found.
+    """
+    from scipy.ndimage import label
+
+    voxels = np.argwhere(found)
+    if not len(voxels):
+        return ()
+    heights = voxels @ grid.affine[2, :3] + grid.affine[2, 3]
+    step = float(np.abs(grid.affine[2, :3]).max())
+    low = heights.min()
+    slices = np.rint((heights - low) / step).astype(np.int64)
+    clusters = label(found, np.ones((3, 3, 3)))[0][found]
+    sizes = np.abs(z[found])
+    chosen: list[int] = []
+    shown: set[int] = set()
+    for index in np.argsort(-sizes, kind="stable"):
+        if len(chosen) == MOST_CUTS:
+            break
+        if clusters[index] not in shown:
+            chosen.append(int(slices[index]))
+            shown.update(clusters[slices == slices[index]].tolist())
+    counts = np.bincount(slices)
+    for one in np.argsort(-counts, kind="stable").tolist():
+        if len(chosen) >= ROW_OF_CUTS or counts[one] == 0:
+            break
+        if min(abs(one - other) for other in chosen) > APART:
+            chosen.append(one)
+    return tuple(float(low + step * one) for one in sorted(chosen))

@@ -1,6 +1,6 @@
 """Arrays embedded in a page for its script: small, of known error, and the same bytes each time.
 
-``templates/viewer.js`` reads them; ``tests/report/figures/test_viewer.py`` does
+``templates/scripts/viewer.js`` reads them; ``tests/report/figures/test_viewer.py`` does
 so independently.
 """
 

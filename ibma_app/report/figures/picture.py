@@ -108,6 +108,8 @@ class Picture:
     alt: str
     caption: str
     figure: str = ""  # how its file's name ends (see `with_ending`)
+    outline: str = ""  # id of the drawing that lies over the panels
+    marks: tuple[tuple[float, float, str], ...] = ()  # x, y, text: numbers of clusters
 
 
 def with_ending(picture: Picture, *parts: str) -> Picture:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ibma_app.report.figures.brain import SlicePlan
 from ibma_app.report.figures.charts import DesignPicture
+from ibma_app.report.figures.glass import glass_outline
 from ibma_app.report.figures.picture import Picture
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.figures.similarity import Matrix
@@ -78,6 +79,7 @@ def draw_file(drawing: Drawing, plans: Sequence[SlicePlan] = ()) -> str:
         macro=macro,
         style=style,
         backdrops={f"{plan.key}-{row}": (panel, plan.mni) for plan in plans for row, panel in enumerate(plan.backdrop)},
+        outline=glass_outline() if getattr(drawing, "outline", "") else None,
         colour=LIGHT,
         edge=-MARGIN,
         width=width,

@@ -38,6 +38,11 @@ class Threshold:
     effect: float | None  # of that height at a voxel of median standard error
     score: str  # what the whole cluster or voxel must exceed besides, in words
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether no voxel reaches the height, and one would be significant that does."""
+        return self.what == NEEDED
+
 
 @dataclass(frozen=True)
 class Thresholds:

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import re
+from dataclasses import replace
 
 import matplotlib.image
 import numpy as np
@@ -9,9 +11,9 @@ import pytest
 
 from ibma_app.core.design import Design, Test
 from ibma_app.core.grid import Grid
-from ibma_app.report.figures.brain import Sheet, draw_glass, draw_mosaic, plan_slices
+from ibma_app.report.figures.brain import Sheet, draw_mosaic, find_cuts, plan_slices
 from ibma_app.report.figures.charts import draw_design
-from ibma_app.report.figures.cuts import find_cuts
+from ibma_app.report.figures.glass import draw_glass, glass_frames, glass_outline
 from ibma_app.report.figures.picture import draw_bar, positive_scale, scale_of_z, signed_scale
 from ibma_app.report.html import encode_png, format_number, sort_key, split_words
 
@@ -139,18 +141,69 @@ def test_z_of_f_has_one_colour_and_no_threshold_below_zero(grid_maker):
     assert np.allclose(255 * drawn[0, 0], scale.palette[255])
 
 
-def test_glass_brain_falls_back_to_projections(grid_maker):
+def test_projections_where_no_outline_fits(grid_maker):
     grid = grid_maker((4, 4, 4), 3.0, hole=False)
     volume = np.zeros(grid.shape)
     volume[0, 0, 0] = -2.0
-    scale = signed_scale(volume, "z")
-    inside = draw_glass(grid, volume, scale, "", mni=True)
-    beside = draw_glass(grid, volume, scale, "", mni=False)
-    assert len(inside.panels) == 1
-    assert [text for _, _, text in beside.labels] == ["from the right", "from behind", "from above"]
-    blue = pixels(beside.panels[1].uri)
+    drawn = draw_glass(grid, volume, signed_scale(volume, "z"), "", mni=False)
+    assert [text for _, _, text in drawn.labels] == ["from the right", "from behind", "from above"]
+    assert drawn.outline == ""
+    blue = pixels(drawn.panels[1].uri)  # the first is the mask's shadow
     assert blue[-1, 0, 2] > blue[-1, 0, 0]  # negative: blue, at the lower left
     assert (blue[..., 3] > 0).sum() == 1
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_glass_brain_shows_voxels_and_numbers_where_they_lie(grid_maker, turned):
+    # one voxel at the left front top; on a turned grid the views are sampled, on others they are the voxels themselves
+    grid = grid_maker((30, 36, 30), 4.0, hole=False)
+    place = (-22.0, 34.0, 18.0)
+    if turned:
+        angle = np.deg2rad(20.0)
+        turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+        affine = grid.affine.copy()
+        affine[:3] = turn @ grid.affine[:3]
+        grid = replace(grid, affine=affine)
+    voxel = np.rint(np.linalg.inv(grid.affine) @ [*place, 1.0]).astype(int)[:3]
+    place = tuple((grid.affine @ [*voxel, 1.0])[:3])
+    volume = np.zeros(grid.shape)
+    volume[tuple(voxel)] = 5.0
+    drawn = draw_glass(grid, volume, signed_scale(volume, "z", 3.0), "", mni=True, places=[("7", place)])
+    seen = []
+    for frame, panel in zip(glass_frames(), drawn.panels, strict=True):
+        alpha = pixels(panel.uri)[..., 3] > 0
+        seen.append(bool(alpha.any()))
+        if not alpha.any():
+            continue
+        row, column = np.argwhere(alpha).mean(axis=0)
+        centre = (
+            panel.x + (column + 0.5) * panel.width / alpha.shape[1],
+            panel.y + (row + 0.5) * panel.height / alpha.shape[0],
+        )
+        expected = frame.at(place[frame.view.right], place[frame.view.up])
+        assert centre == pytest.approx(expected, abs=4.1 * frame.unit if turned else 0.01)
+        assert any(mark == (*expected, "7") for mark in drawn.marks)
+    assert seen == [True, True, False, True]  # the right hemisphere's side does not show it
+    assert len(drawn.marks) == 3
+    left, _, _, above = glass_frames()
+    assert left.at(34.0, 0.0)[0] < left.at(-34.0, 0.0)[0]  # seen from the left, the front is on the left
+    assert above.at(-22.0, 0.0)[0] < above.at(22.0, 0.0)[0]
+
+
+def test_numbers_do_not_cover_each_other(grid_maker):
+    grid = grid_maker((10, 10, 10), 4.0, hole=False)
+    scale = signed_scale(np.ones(1), "z")
+    near = [("1", (10.0, 0.0, 0.0)), ("2", (11.0, 1.0, 1.0)), ("3", (10.0, 30.0, 30.0))]
+    drawn = draw_glass(grid, np.zeros(grid.shape), scale, "", mni=True, places=near)
+    assert {text for _, _, text in drawn.marks} == {"1", "3"}
+
+
+def test_outline_is_nilearns_and_lies_in_its_frames():
+    numbers = [float(x) for d, _ in glass_outline().paths for x in re.findall(r"-?[0-9.]+", d)]
+    frames = glass_frames()
+    assert len(numbers) > 3000
+    assert min(numbers) >= 0
+    assert max(numbers) <= max(f.at(*f.high)[0] for f in frames) + 1
 
 
 def test_design_picture_and_words():

@@ -1,7 +1,4 @@
-"use strict";
-/* The only script of a page: viewers of the maps that lie in the page, and tables that sort and lead to places.
-   Without it the page reads as it stands. Blocks are packed by report/figures/embed.py, configurations by report/figures/viewer.py. */
-(() => {
+/* Viewers of the maps that lie in the page. Without them the page reads as it stands. Blocks are packed by report/figures/embed.py, configurations by report/figures/viewer.py. */
 const NONE = -32768;
 const PLANES = [ // axes to the right and up, axis through; what each edge is
   { right: 1, up: 2, through: 0, name: "x", left: "P", rightmost: "A" },
@@ -354,77 +351,3 @@ function showViewers() {
     nearby.observe(element);
   }
 }
-
-/* ---- rows, and parts that unfold, which lead to places ---- */
-
-function makeButton(cell, text) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.append(...cell.childNodes);
-  if (text) button.title = text;
-  cell.append(button);
-  return button;
-}
-
-/* The viewer of the section that an element stands in, when there is one that shows. */
-const viewerOf = (element) => element.closest("section").querySelector(".viewer:not([hidden])");
-
-const lead = async (viewer, element) => (await open(viewer)).go(element.dataset.at.split(" ").map(Number));
-
-function linkPlaces() {
-  for (const row of document.querySelectorAll("tr[data-at]")) {
-    const viewer = viewerOf(row);
-    if (!viewer) continue;
-    row.classList.add("leads");
-    makeButton(row.cells[0], "Show in the viewer"); // for the keyboard; the row takes the mouse
-    row.addEventListener("click", (event) => {
-      if (event.target.closest("a")) return;
-      const section = row.closest("section");
-      for (const other of section.querySelectorAll("tr[aria-current]")) other.removeAttribute("aria-current");
-      row.setAttribute("aria-current", "true");
-      viewer.scrollIntoView({ block: "nearest" });
-      lead(viewer, row);
-    });
-  }
-  for (const details of document.querySelectorAll("details[data-at]")) {
-    const viewer = viewerOf(details);
-    if (viewer) {
-      details.querySelector("summary").addEventListener("click", () => { if (!details.open) lead(viewer, details); });
-    }
-  }
-}
-
-/* ---- tables that sort ---- */
-
-function sortTable(table, column, heading) {
-  const numeric = heading.classList.contains("num");
-  const first = numeric ? "descending" : "ascending";
-  const second = numeric ? "ascending" : "descending";
-  const order = heading.getAttribute("aria-sort") === first ? second : first;
-  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-  heading.setAttribute("aria-sort", order);
-  const sign = order === "ascending" ? 1 : -1;
-  const rows = [...table.tBodies[0].rows].map((row) => {
-    const cell = row.cells[column];
-    return { row, text: cell.dataset.value || (numeric ? "" : cell.textContent.trim()) };
-  });
-  rows.sort((one, other) => {
-    if (!one.text || !other.text) return (one.text ? 0 : 1) - (other.text ? 0 : 1); // what is missing goes last
-    return sign * (numeric ? Number(one.text) - Number(other.text)
-      : one.text.localeCompare(other.text, undefined, { numeric: true }));
-  });
-  table.tBodies[0].append(...rows.map((one) => one.row));
-}
-
-function sortTables() {
-  for (const table of document.querySelectorAll("table.sortable")) {
-    [...table.tHead.rows[0].cells].forEach((heading, column) => {
-      makeButton(heading, "Sort").addEventListener("click", () => sortTable(table, column, heading));
-    });
-  }
-}
-
-sortTables();
-showViewers();
-linkPlaces();
-})();

@@ -1,0 +1,208 @@
+"""Pictures of maps on a page: what an inference found, the whole maps, coverage and heterogeneity."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.design import noun_of, plural_of
+from ibma_app.core.labels import group_label
+from ibma_app.core.results import Results
+from ibma_app.images.spaces import lies_in_mni152
+from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_mosaic, find_cuts
+from ibma_app.report.figures.glass import draw_glass
+from ibma_app.report.figures.picture import Picture, positive_scale, scale_of_z, signed_scale, with_ending
+from ibma_app.report.figures.surface import draw_surface
+from ibma_app.report.html import format_number
+from ibma_app.report.maps import ResultMaps
+from ibma_app.report.numbers import InferenceNumbers
+from ibma_app.report.text.methods_section import space_of
+
+Floats = NDArray[np.float64]
+Passed = NDArray[np.bool_]
+
+CORTEX = (
+    "Inflated cortex (fsaverage5): means between white matter and pial surface. For orientation; slices show voxels."
+)
+NEUROLOGICAL = "Axial slices, left is left; pixels are voxels."
+
+
+@dataclass(frozen=True)
+class FoundPictures:
+    """The pictures of one inference that found something."""
+
+    glass: Picture
+    slices: Picture
+
+
+@dataclass(frozen=True)
+class TestPictures:
+    """The pictures of one test."""
+
+    __test__ = False  # pytest: not a test class
+
+    found: tuple[FoundPictures | None, ...] = ()  # by inference; None where it found nothing
+    surface: Picture | None = None
+    whole: tuple[Picture, ...] = ()  # not thresholded; none where nothing was found
+
+
+NO_PICTURES = TestPictures()
+
+
+def draw_test(
+    maps: ResultMaps, results: Results, sheet: Sheet, inferences: Sequence[InferenceNumbers], units: str
+) -> TestPictures:
+    """Draw what each inference found, and the whole maps where any found something."""
+    z = maps.volume("z")
+    if z is None or not results.grid.n_voxels:
+        return NO_PICTURES
+    passed = [_passed(maps, one, z) for one in inferences]
+    where = [one for one in passed if one is not None and one.any()]
+    if inferences and not where:
+        return NO_PICTURES  # noise in colours would only mislead
+    cuts = find_cuts(results.grid, np.logical_or.reduce(where), z) if where else ()
+    through = sheet.plan(results.grid, space_of(results), cuts)
+    found = tuple(
+        None if one is None or not one.any() else _draw_found(maps, results, through, inference, z, one)
+        for inference, one in zip(inferences, passed, strict=True)
+    )
+    first = next((index for index, one in enumerate(found) if one is not None), None)
+    surface = None
+    if first is not None and maps.test is results.design.tests[0]:  # drawing takes a second: for the first test only
+        surface = _draw_surface(maps, results, inferences[first], z, passed[first])
+    return TestPictures(found, surface, _draw_whole(maps, results, sheet, z, units))
+
+
+def _draw_found(
+    maps: ResultMaps, results: Results, through: SlicePlan, inference: InferenceNumbers, z: Floats, passed: Passed
+) -> FoundPictures:
+    """Draw the glass brain with the clusters' numbers, and slices through them."""
+    least = float(np.abs(z[passed]).min())
+    scale = scale_of_z(z[results.grid.mask], least, signed=not maps.test.is_f)
+    words, corr = _words(inference), _corr_of(maps, inference)
+    table = inference.clusters
+    places = [(one.number, one.place) for one in (table.largest if table else ()) if one.place is not None]
+    numbers = " Numbers: the largest clusters, at their peaks." if places else ""
+    text = f"z where significant ({words}), the largest along each line of sight.{numbers}"
+    mni = lies_in_mni152(results.grid, space_of(results))
+    glass = draw_glass(results.grid, np.where(passed, z, 0.0), scale, text, mni=mni, places=places)
+    slices = draw_mosaic(through, z, scale, f"z where significant ({words}). {NEUROLOGICAL}", passed)
+    return FoundPictures(with_ending(glass, corr, "stat-z_glass"), with_ending(slices, corr, "stat-z_slices"))
+
+
+def _draw_surface(
+    maps: ResultMaps, results: Results, inference: InferenceNumbers, z: Floats, passed: Passed | None
+) -> Picture | None:
+    if passed is None or not lies_in_mni152(results.grid, space_of(results)):
+        return None
+    least = float(np.abs(z[passed]).min())
+    scale = scale_of_z(z[results.grid.mask], least, signed=not maps.test.is_f)
+    drawn = draw_surface(results.grid, z, scale, f"z where significant ({_words(inference)}). {CORTEX}", passed)
+    return with_ending(drawn, _corr_of(maps, inference), "stat-z_surface") if drawn else None
+
+
+def _draw_whole(maps: ResultMaps, results: Results, sheet: Sheet, z: Floats, units: str) -> tuple[Picture, ...]:
+    """Draw z and effect over the whole mask."""
+    plan, inside = sheet.plan(results.grid, space_of(results)), results.grid.mask
+    scale = replace(scale_of_z(z[inside], signed=not maps.test.is_f), threshold=None)
+    pictures = [with_ending(draw_mosaic(plan, z, scale, f"z, not thresholded. {NEUROLOGICAL}"), "stat-z_slices")]
+    effect = maps.volume("effect")
+    if effect is not None:
+        effects = signed_scale(effect[inside], with_units("effect", units), outliers=True)
+        drawn = draw_mosaic(plan, effect, effects, f"Effect, not thresholded. {NEUROLOGICAL}")
+        pictures.append(with_ending(drawn, "stat-effect_slices"))
+    return tuple(pictures)
+
+
+def _words(inference: InferenceNumbers) -> str:
+    count = inference.n_significant
+    return f"{inference.title}, {format_number(count)} {'voxel' if count == 1 else 'voxels'}"
+
+
+def _corr_of(maps: ResultMaps, inference: InferenceNumbers) -> str:
+    """``corr-<inference>``, as in the names of files."""
+    path = maps.path("mask", inference.name)
+    found = re.search(r"corr-[^_]+", path.name) if path else None
+    return found[0] if found else ""
+
+
+def _passed(maps: ResultMaps, inference: InferenceNumbers, z: Floats) -> Passed | None:
+    """Where an inference is significant; None where nobody knows."""
+    mask = maps.volume("mask", inference.name)
+    if mask is not None:
+        return (mask > 0) & maps.grid.mask
+    if inference.z_threshold is None:
+        return None
+    return ((z if maps.test.is_f else np.abs(z)) >= inference.z_threshold) & maps.grid.mask
+
+
+def draw_fit(maps: ResultMaps, results: Results, plan: SlicePlan, units: str) -> list[Picture]:
+    """Draw coverage, where it differs between voxels, and heterogeneity: n, tau, icc, omega, I2."""
+    inside, pictures = results.grid.mask, []
+    if not inside.any():
+        return []
+    n, i2, icc, omega2 = (maps.volume(kind) for kind in ("n", "i2", "icc", "omega2"))
+    if n is not None and n[inside].min() < n[inside].max():
+        total = len(results.analysis.observations)
+        text = f"Number of maps (of {total}) that cover each voxel. {NEUROLOGICAL}"
+        scale = positive_scale(n[inside], "maps at the voxel (n)", low=float(n[inside].min()), high=float(total))
+        pictures.append(with_ending(draw_mosaic(plan, n, scale, text), "stat-n_slices"))
+    pictures += _draw_tau(maps, results, plan, units)
+    if icc is not None:
+        which = plural_of(noun_of(results.design.unit_name))
+        text = f"Intraclass correlation (icc): the share of the variance that lies between {which}. {NEUROLOGICAL}"
+        scale = positive_scale(icc[inside], "icc", high=1.0)
+        pictures.append(with_ending(draw_mosaic(plan, icc, scale, text), "stat-icc_slices"))
+    if omega2 is not None:
+        omega = np.sqrt(np.maximum(omega2, 0.0))
+        text = f"omega, the standard deviation of true effects within {results.design.cluster_plural}. {NEUROLOGICAL}"
+        scale = positive_scale(omega[inside], with_units("omega", units))
+        pictures.append(with_ending(draw_mosaic(plan, omega, scale, text), "stat-omega_slices"))
+    if i2 is not None:
+        text = f"I², the share of the variation that sampling error does not explain. {NEUROLOGICAL}"
+        scale = positive_scale(i2[inside], "I² (%)", high=100.0)
+        pictures.append(with_ending(draw_mosaic(plan, i2, scale, text), "stat-i2_slices"))
+    return pictures
+
+
+def _draw_tau(maps: ResultMaps, results: Results, plan: SlicePlan, units: str) -> list[Picture]:
+    """Draw tau, of each group where groups have their own."""
+    inside, pictures = results.grid.mask, []
+    tau2 = maps.volume("tau2")
+    between = {} if tau2 is None else {"": tau2}
+    between |= maps.tau2_of_groups()
+    of_units = _plural(results) if maps.volume("icc") is None else plural_of(noun_of(results.design.unit_name))
+    of_units = of_units if maps.volume("omega2") is None else results.design.cluster_plural
+    for of, values in between.items():
+        tau = np.sqrt(np.maximum(values, 0.0))
+        whom = f"{of_units} ({of})" if of else of_units
+        text = f"tau, the standard deviation of true effects between {whom}. {NEUROLOGICAL}"
+        scale = positive_scale(tau[inside], with_units("tau", units))
+        ending = f"stat-tau{group_label('', of)}_slices"
+        pictures.append(with_ending(draw_mosaic(plan, tau, scale, text), ending))
+    return pictures
+
+
+def with_units(quantity: str, units: str) -> str:
+    """Write a quantity with its units."""
+    return f"{quantity} (units unknown)" if units in ("", "unknown") else f"{quantity} ({units})"
+
+
+def _plural(results: Results) -> str:
+    unit = results.analysis.unit
+    return "studies" if unit == "study" else f"{unit}s"
+
+
+def draw_participant(maps: ResultMaps, results: Results, sheet: Sheet, units: str) -> list[Picture]:
+    """Draw slices of effect and z, and what of coverage and heterogeneity differs between voxels."""
+    plan = sheet.plan(results.grid, space_of(results))
+    pictures, inside = [], results.grid.mask
+    for kind, label, words in (("effect", with_units("effect", units), "Effect"), ("z", "z", "z")):
+        volume = maps.volume(kind)
+        if volume is not None and inside.any():
+            text = f"{words}, not thresholded. {NEUROLOGICAL}"
+            drawn = draw_mosaic(plan, volume, signed_scale(volume[inside], label, outliers=kind == "effect"), text)
+            pictures.append(with_ending(drawn, f"stat-{kind}_slices"))
+    return [*pictures, *draw_fit(maps, results, plan, units)]
