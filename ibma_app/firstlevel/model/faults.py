@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ibma_app.core.errors import DataError, did_you_mean
 
-SHOWN = 10  # faults in one message
+SHOWN, LONGEST = 10, 800  # faults in one message, characters of one
 
 
 @dataclass
@@ -39,11 +39,15 @@ class Faults:
 
 def as_error(file: Path | str, faults: Mapping[str, str]) -> DataError:
     """Make one error of the faults of a model."""
-    lines = [f"{path}: {text}" for path, text in list(faults.items())[:SHOWN]]
+    lines = [_cut(f"{path}: {text}") for path, text in list(faults.items())[:SHOWN]]
     if len(lines) == 1:
         return DataError(f"{file}: {lines[0]}")
     more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
     return DataError(f"{file}: the model has {len(faults)} faults:\n  " + "\n  ".join(lines) + more)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def choose_from(menu: Iterable[str], wrong: Collection[str] = ()) -> str:

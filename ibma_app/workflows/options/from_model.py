@@ -17,7 +17,7 @@ from ibma_app.firstlevel.model.faults import choose_from
 from ibma_app.firstlevel.model.reading.nodes import choose_node
 from ibma_app.firstlevel.model.reading.read_model import read_model
 from ibma_app.firstlevel.model.stats_model import SOFTWARE, Node, StatsModel
-from ibma_app.workflows.options.table import OPTIONS, Option
+from ibma_app.workflows.options.table import COMBINING, INFERRING, OPTIONS, TESTING, Option
 
 LABELS: Mapping[str, str] = {
     "subject": "participant_label",
@@ -35,7 +35,18 @@ NODE_LEVELS: Mapping[str, tuple[str, ...]] = {
 """Our levels, and the levels of the nodes that they are."""
 
 SHOWN = 20  # labels in a message
+OF_METHODS = (COMBINING, TESTING, INFERRING)
+NOT_METHODS = ("model", "node", "compute")
 COMBINABLE = ("run", "session", "task")
+
+OF_DESIGN = ("formula", "test", "combine", "pool", "contrasts", "confounds", "contrast_file")
+"""Options that are the model's own: the command line does not change them."""
+
+
+def camel(dest: str) -> str:
+    """Return the name of an option as models write it: ``cluster_p`` -> ``ClusterP``."""
+    return "".join(part.capitalize() for part in dest.split("_"))
+
 
 OF_ALL = ("Mask", "MinCoverage", "Grid")
 OF_SOFTWARE: Mapping[str, tuple[str, ...]] = {
@@ -43,14 +54,15 @@ OF_SOFTWARE: Mapping[str, tuple[str, ...]] = {
     "Session": ("Weights", *OF_ALL),
     "Subject": ("Weights", *OF_ALL),
     "Dataset": (
-        *("Estimator", "Inference", "Units", "Smoothing", "Dependence", "Covariates", "Settings", *OF_ALL),
-        *("Alpha", "ClusterP", "Tail", "MinExtent", "Atlas", "Permutations", "Seed"),
+        *(
+            camel(one.dest)
+            for one in OPTIONS
+            if one.heading in OF_METHODS and one.dest not in (*OF_DESIGN, *NOT_METHODS)
+        ),
+        "Settings",
     ),
 }
 """What ``Model.Software.ibma_app`` may say, by level: options in the spelling of models."""
-
-OF_DESIGN = ("formula", "test", "combine", "pool", "contrasts", "confounds", "contrast_file")
-"""Options that are the model's own: the command line does not change them."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 import copy
 import json
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from ibma_app.core.errors import DataError, UsageError
@@ -186,6 +188,34 @@ def age_model(tmp_path, flanker):
     model = tmp_path / "model-flanker_smdl.json"
     model.write_text(json.dumps(flanker), encoding="utf-8")
     return model
+
+
+@pytest.mark.slow
+def test_two_groups_by_a_model(tmp_path, cli, describe_dataset, write_statmap, rng, flanker):
+    """Factor of participants.tsv, two columns without an intercept, their difference: a test of two samples."""
+    root = describe_dataset(tmp_path / "in")
+    values = rng.normal(0, 1, (6, 3, 3, 3))
+    for place, volume in enumerate(values):
+        write_statmap(root, "effect", volume, sub=f"0{place}", task="flanker", space="MNI152NLin6Asym", contrast="go")
+    rows = "".join(f"sub-0{place}\t{'F' if place < 2 else 'M'}\n" for place in range(6))
+    (root / "participants.tsv").write_text(f"participant_id\tsex\n{rows}", encoding="utf-8")
+    node = flanker["Nodes"][2]
+    factor = {"Name": "Factor", "Input": ["sex"]}
+    node["Transformations"] = {"Transformer": "pybids-transforms-v1", "Instructions": [factor]}
+    node["Model"] |= {"X": ["sex.F", "sex.M"], "Software": software(Estimator="ols", Inference="uncorrected")}
+    node["Contrasts"] = [{"Name": "FvM", "ConditionList": ["sex.F", "sex.M"], "Weights": [1, -1], "Test": "t"}]
+    del node["DummyContrasts"]
+    flanker["Edges"] = [
+        {"Source": "runs", "Destination": "subjects"},
+        {"Source": "subjects", "Destination": "everyone", "Filter": {"contrast": ["go"]}},
+    ]
+    model = tmp_path / "model.json"
+    model.write_text(json.dumps(flanker), encoding="utf-8")
+    ran = cli(root, tmp_path / "out", "group", "-m", model, "--no-report")
+    assert ran.code == 0, ran.stderr
+    (effect,) = (tmp_path / "out").rglob("*contrast-go_test-FvM_desc-ols_stat-effect_statmap.nii.gz")
+    wanted = values[:2].mean(axis=0) - values[2:].mean(axis=0)
+    np.testing.assert_allclose(nib.load(effect).get_fdata(), wanted, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from ibma_app.core.errors import did_you_mean
 from ibma_app.core.from_files import show
 from ibma_app.firstlevel.model.faults import Faults, choose_from
 
+SHORT = 40  # characters of a value that an example repeats
 Parts = tuple[str | int, ...]
 
 TRANSFORMER = "pybids-transforms-v1"
@@ -144,7 +145,7 @@ def _in_words(error: Mapping[str, Any], parts: typing.Sequence[str | int]) -> st
         menu = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         return f"is {show(value)}.{choose_from(menu, [str(value)])}"
     if kind == "list_type":
-        plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+        plain = isinstance(value, str | int | float) and not isinstance(value, bool) and len(str(value)) < SHORT
         return f"is {show(value)}, and must be a list" + (f": [{json.dumps(value)}]." if plain else ".")
     if kind == "string_type":
         number = isinstance(value, int | float) and not isinstance(value, bool)
