@@ -18,6 +18,29 @@ INTERPOLATED = "interpolated to the analysis grid"
 
 
 @dataclass(frozen=True)
+class RunFacts:
+    """How, when and how long an analysis ran: for its page, and for no map, table or sidecar."""
+
+    command: str
+    began: str  # in UTC, to the minute
+    seconds: float | None = None
+
+    @property
+    def duration(self) -> str:
+        """The duration in words."""
+        if self.seconds is None:
+            return ""
+        whole = max(1, round(self.seconds))
+        hours, minutes = divmod(whole // 60, 60)
+        if hours:
+            return f"{hours} h {minutes} min"
+        return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
+NO_FACTS = RunFacts("", "")
+
+
+@dataclass(frozen=True)
 class MapSurvey:
     """The coverage of one map, and the values it was made of: one row of the design."""
 

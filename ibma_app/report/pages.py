@@ -3,15 +3,12 @@
 Each is one self-contained HTML file whose bytes depend on the results alone.
 """
 
-import html
-import logging
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ibma_app import __version__
-from ibma_app.core.results import Results
+from ibma_app.core.results import Results, RunFacts
 from ibma_app.report.cluster_tables import relative_to_page
 from ibma_app.report.figures.agreement import view_agreement
 from ibma_app.report.figures.brain import Sheet
@@ -22,6 +19,7 @@ from ibma_app.report.figures.plot import Plot
 from ibma_app.report.figures.similarity import similarity_view
 from ibma_app.report.figures.svg_files import Figure, save_figures
 from ibma_app.report.html import format_number, render, sort_key
+from ibma_app.report.index.cards import group_card, participant_card
 from ibma_app.report.inputs import maps_table
 from ibma_app.report.text.citations import merge_texts, paste_texts
 from ibma_app.report.text.facts import settings_rows
@@ -49,10 +47,6 @@ COMPARED_TESTS = 4
 PICTURED_CONTRASTS = 20
 """Contrasts of a participant's page that get pictures."""
 
-INDEX = "report.html"
-
-logger = logging.getLogger(__name__)
-
 
 def write_analysis_page(
     results: Results,
@@ -60,6 +54,7 @@ def write_analysis_page(
     save: Save,
     version: str = __version__,
     software: Mapping[str, str] | None = None,
+    ran: RunFacts | None = None,
 ) -> Path:
     """Write the page of one group analysis.
 
@@ -75,6 +70,8 @@ def write_analysis_page(
         Version of ibma-app, for the methods text.
     software : mapping, optional
         Names and versions of other software to list.
+    ran : RunFacts, optional
+        When, how and how long it ran.
 
     Returns
     -------
@@ -85,7 +82,7 @@ def write_analysis_page(
     for number, result in enumerate(results.estimators):
         estimators.append(estimator_view(result, results, sheet, number, budget))
         budget = max(0, budget - len(results.design.tests))
-    text = methods_text(results, version)
+    text, notes = methods_text(results, version), notes_of(results)
     path = results.output_dir / page
     view = {
         "kicker": "Group analysis",
@@ -95,8 +92,10 @@ def write_analysis_page(
         "version": version,
         "plans": sheet.plans,
         "blocks": sheet.embedded.blocks,
+        "card": group_card(results, estimators, len(notes)),
+        "ran": ran,
         "summary": [*_count_facts(results), *grid_facts(results)],
-        "notes": notes_of(results),
+        "notes": notes,
         "found": found_matrix(estimators),
         "outline": glass_outline() if any(_glasses(estimators)) else None,
         **_input_view(results),
@@ -119,6 +118,7 @@ def write_participant_page(
     save: Save,
     version: str = __version__,
     software: Mapping[str, str] | None = None,
+    ran: RunFacts | None = None,
 ) -> Path:
     """Write ``sub-<label>.html``: all analyses of one participant.
 
@@ -128,7 +128,7 @@ def write_participant_page(
         Participant label, without prefix.
     results : sequence of Results
         At least one, all with the same ``output_dir``.
-    save, version, software
+    save, version, software, ran
         As for `write_analysis_page`.
 
     Returns
@@ -144,17 +144,20 @@ def write_participant_page(
     text = merge_texts([methods_text(one, version) for one in ordered])
     path = ordered[0].output_dir / f"sub-{label}.html"
     n_maps = sum(len(one.analysis.observations) for one in ordered)
+    notes = notes_of_several([(view["title"], one) for view, one in zip(analyses, ordered, strict=True)])
     content = render(
         "participant.html.j2",
         kicker="Participant level",
         title=f"Participant {label}",
-        description=f"{_count(len(ordered), 'combined contrast')} from {_count(n_maps, 'map')}.",
+        description=f"{count_words(len(ordered), 'combined contrast')} from {count_words(n_maps, 'map')}.",
         contents=_participant_contents(analyses),
         version=version,
         plans=sheet.plans,
         blocks=sheet.embedded.blocks,
         summary=[("Combined contrasts", len(ordered)), ("Maps read", n_maps)],
-        notes=notes_of_several([(view["title"], one) for view, one in zip(analyses, ordered, strict=True)]),
+        notes=notes,
+        card=participant_card(ordered, len(notes)),
+        ran=ran,
         analyses=analyses,
         methods=text.paragraphs,
         paste=paste_texts(text, path.stem),
@@ -164,49 +167,6 @@ def write_participant_page(
     )
     save(path, content)
     save_figures(_participant_figures(analyses), sheet.plans, path.parent, save)
-    return path
-
-
-def write_index(output_dir: Path, save: Save, version: str = __version__) -> Path:
-    """Write ``report.html``, which lists every page that lies in ``output_dir``.
-
-    Jobs that run in parallel may each write it: it lists the pages on disk, so
-    that the last job lists all.
-    """
-    groups, participants = _list_pages(output_dir, "group_*.html"), _list_pages(output_dir, "sub-*.html")
-    runs = _list_pages(output_dir, "run_*.html")
-    others = (
-        ("README.md", "what lies in this dataset, and the methods"),
-        ("CITATION.md", "what to cite"),
-        ("dataset_description.json", "BIDS description of this dataset"),
-        ("figures/", "the pictures of these pages as SVG files"),
-        ("logs/", "options as resolved, log and versions of each run"),
-    )
-    counts = [_count(len(groups), "group analysis", "group analyses")]
-    counts.append(_count(len(participants), "participant"))
-    if runs:
-        counts.append(_count(len(runs), "run"))
-    path = output_dir / INDEX
-    content = render(
-        "index.html.j2",
-        kicker="ibma-app",
-        title="Report",
-        description=f"{', '.join(counts[:-1])} and {counts[-1]}.",
-        contents=[
-            _entry("group", "Group analyses"),
-            _entry("participants", "Participants"),
-            *([_entry("runs", "Runs")] if runs else []),
-            _entry("files", "Other files"),
-        ],
-        version=version,
-        sections=[
-            _section("group", "Group analyses", groups, "None yet: run the group level."),
-            _section("participants", "Participants", participants, "None in this folder."),
-            *([_section("runs", "Runs", runs, "")] if runs else []),
-        ],
-        texts=others,
-    )
-    save(path, content)
     return path
 
 
@@ -254,65 +214,41 @@ def _plots(stem: str, drawings: Iterable[Picture | Plot | None], opening: str = 
     return (Figure(stem, opening + drawing.figure, drawing) for drawing in drawings if drawing is not None)
 
 
-def _section(anchor: str, title: str, pages: list[dict[str, str]], empty: str) -> dict[str, Any]:
-    return {"anchor": anchor, "title": title, "pages": pages, "empty": empty}
-
-
-def _list_pages(output_dir: Path, pattern: str) -> list[dict[str, str]]:
-    """File, title and description of each page, sorted as readers expect."""
-    pages = []
-    for path in sorted(output_dir.glob(pattern), key=lambda one: sort_key(one.name)):
-        try:
-            with path.open(encoding="utf-8", errors="replace") as stream:
-                head = stream.read(4000)
-        except OSError as error:  # listed all the same: the page exists
-            logger.warning("Cannot read %s for the index: %s", path, error)
-            head = ""
-        title = re.search(r"<title>(.*?)(?: · ibma-app)?</title>", head, re.DOTALL)
-        words = re.search(r'<meta name="description" content="([^"]*)">', head)
-        pages.append(
-            {
-                "file": path.name,
-                "title": html.unescape(title.group(1)) if title else path.stem,
-                "description": html.unescape(words.group(1)) if words else "",
-            }
-        )
-    return pages
-
-
-def _entry(anchor: str, title: str, children: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+def entry(anchor: str, title: str, children: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Make an entry of a page's contents."""
     return {"anchor": anchor, "title": title, "children": list(children)}
 
 
 def _closing() -> list[dict[str, Any]]:
     return [
-        _entry("methods", "Methods"),
-        _entry("references", "References"),
-        _entry("software", "Settings and software"),
+        entry("methods", "Methods"),
+        entry("references", "References"),
+        entry("software", "Settings and software"),
     ]
 
 
 def _group_contents(estimators: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     entries = [
-        _entry("notes", "Warnings and notes"),
-        *([_entry("found", "What was found")] if found_matrix(estimators)["rows"] else []),
+        entry("notes", "Warnings and notes"),
+        *([entry("found", "What was found")] if found_matrix(estimators)["rows"] else []),
     ]
     for part in estimators:
-        children = [_entry(test["anchor"], test["label"]) for test in part["tests"]]
-        children.append(_entry(f"{part['anchor']}-coverage", part["coverage_title"] if part["pictures"] else "The fit"))
-        entries.append(_entry(part["anchor"], f"Results: {part['name']}", children))
+        children = [entry(test["anchor"], test["label"]) for test in part["tests"]]
+        children.append(entry(f"{part['anchor']}-coverage", part["coverage_title"] if part["pictures"] else "The fit"))
+        entries.append(entry(part["anchor"], f"Results: {part['name']}", children))
     if len(estimators) > 1:
-        entries.append(_entry("agreement", "Agreement of the estimators"))
-    entries += [_entry("maps", "What was combined"), _entry("design", "Design")]
+        entries.append(entry("agreement", "Agreement of the estimators"))
+    entries += [entry("maps", "What was combined"), entry("design", "Design")]
     return entries + _closing()
 
 
 def _participant_contents(analyses: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    entries = [_entry(part["anchor"], part["title"]) for part in analyses]
-    return [_entry("notes", "Warnings and notes"), *entries, *_closing()]
+    entries = [entry(part["anchor"], part["title"]) for part in analyses]
+    return [entry("notes", "Warnings and notes"), *entries, *_closing()]
 
 
-def _count(number: int, one: str, many: str = "") -> str:
+def count_words(number: int, one: str, many: str = "") -> str:
+    """Write a number of things: ``1 study``, ``1,200 studies``."""
     return f"{format_number(number)} {one if number == 1 else many or one + 's'}"
 
 
@@ -320,7 +256,7 @@ def _units_of(results: Results) -> str:
     """How many subjects or studies there are, in words."""
     unit = results.analysis.unit
     number = len({row.unit_label for row in results.analysis.observations})
-    return _count(number, unit, "studies" if unit == "study" else "")
+    return count_words(number, unit, "studies" if unit == "study" else "")
 
 
 def _describe_group(results: Results) -> str:

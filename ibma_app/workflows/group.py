@@ -10,7 +10,7 @@ from ibma_app.core.atlas import Atlas
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError, Note, merge_notes, tell
 from ibma_app.core.grid import Grid
-from ibma_app.core.results import EstimatorResult, MapFlag, Results, WrittenFile
+from ibma_app.core.results import NO_FACTS, EstimatorResult, MapFlag, Results, RunFacts, WrittenFile
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.level_rules import require_content
 from ibma_app.dataset.output_dir import Output, open_output
@@ -77,7 +77,7 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
         checkpoints = make_checkpoints(output)
         resources = replace(resources, workers=workers, checkpoints=checkpoints)
         reports.begin_dataset(output, gathered.datasets)
-        run = Run(options, gathered, tests, output, resources, record.folder / "results", atlases)
+        run = Run(options, gathered, tests, output, resources, record.folder / "results", atlases, record.facts)
         finished: list[Results] = []
         for number, analysis in enumerate(analyses, start=1):
             log.info(
@@ -127,6 +127,7 @@ class Run:
     resources: Resources
     records: Path  # where finished analyses are kept, relative to OUTPUT_DIR
     atlases: tuple[str | Atlas, ...] | None = None  # that name regions; None: as the space has them
+    facts: RunFacts = NO_FACTS  # of the run, for the pages
 
     def atlases_of(self, analysis: Analysis, grid: Grid) -> tuple[Atlas, ...]:
         """List the atlases that name regions."""
@@ -135,7 +136,7 @@ class Run:
 
 def combine_group(analysis: Analysis, run: Run) -> Results:
     """Fit one analysis with each estimator, infer, and write maps, tables and the page."""
-    options = run.options
+    options, start = run.options, time.perf_counter()
     design, choices = prepare(analysis, run.gathered, run.tests, options)
     require_content(statmap for row in analysis.observations for statmap in row.statmaps.values())
     chosen = (note for choice in choices for note in choice.notes)
@@ -150,9 +151,10 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
         estimators=tuple(fitted[choice.estimator.name] for choice in choices),
         notes=merge_notes(note for part in parts for note in part.notes),
     )
-    keep_results(run.output, run.records, results)
+    ran = replace(run.facts, seconds=round(time.perf_counter() - start, 1))
+    keep_results(run.output, run.records, results, ran=ran)
     if not options.no_report:
-        reports.write_group_page(run.output, results)
+        reports.write_group_page(run.output, results, ran=ran)
     return results
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError, Note, OutputError, merge_notes, tell
-from ibma_app.core.results import Results
+from ibma_app.core.results import NO_FACTS, Results, RunFacts
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.imported import add_participants
 from ibma_app.dataset.output_dir import Output, open_output
@@ -58,6 +58,7 @@ class ParticipantJob:
     output: Output
     resources: Resources
     records: Path  # where finished analyses are kept, relative to OUTPUT_DIR
+    facts: RunFacts = NO_FACTS  # of the run, for the page
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,10 @@ def run_participant(options: Options, words: Sequence[str] = ()) -> int:
                 # a worker's limit includes its libraries, and Dask ends the worker before it is reached
                 limit = int(0.6 * pool.smallest_memory) if pool.smallest_memory else each.memory
                 each = Resources(memory=limit, work_dir=options.work_dir)
-            work = [ParticipantJob(label, analyses, options, output, each, kept) for label, analyses in jobs.items()]
+            work = [
+                ParticipantJob(label, analyses, options, output, each, kept, record.facts)
+                for label, analyses in jobs.items()
+            ]
             for job, outcome in pool.run(combine, work):
                 step(f"sub-{job.label}")
                 name = f"sub-{job.label}"
@@ -149,9 +153,11 @@ def combine_participant(job: ParticipantJob) -> ParticipantOutcome:
         else:
             finished.append(results)
             notes.extend(results.notes)
-            keep_results(job.output, job.records, results)
+    ran = replace(job.facts, seconds=round(time.perf_counter() - start, 1))
+    for results in finished:
+        keep_results(job.output, job.records, results, ran=ran)
     if finished and not job.options.no_report:
-        reports.write_subject_page(job.output, job.label, finished)
+        reports.write_subject_page(job.output, job.label, finished, ran=ran)
     example = finished[0] if finished else None
     return ParticipantOutcome(failures, merge_notes(notes), example, time.perf_counter() - start)
 

@@ -105,13 +105,13 @@ def rebuild_page(job: PageJob) -> PageOutcome:
     results = first.results
     if first.results.analysis.level == "participant":
         label = first.results.analysis.entities["sub"]
-        reports.write_subject_page(job.output, label, [one.results for one in kept], _join_versions(kept))
+        reports.write_subject_page(job.output, label, [one.results for one in kept], _join_versions(kept), first.ran)
     else:
         if job.atlases is not None:
             found = find_atlases(job.atlases, results.analysis.entities.get("space")) if results.grid.placed else ()
             results = rename_regions(job.output, results, found)
-            keep_results(job.output, job.kept, results, first.software)
-        reports.write_group_page(job.output, results, first.software)
+            keep_results(job.output, job.kept, results, first.software, first.ran)
+        reports.write_group_page(job.output, results, first.software, first.ran)
     return PageOutcome(results, first.software["ibma-app"], time.perf_counter() - start)
 
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from ibma_app.report.pages import write_analysis_page, write_index, write_participant_page
+from ibma_app.report.index.index_page import write_index
+from ibma_app.report.pages import write_analysis_page, write_participant_page
 
 ATTACK = "<script>alert(1)</script>"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)

@@ -11,10 +11,12 @@ import pytest
 from scipy import stats
 
 from ibma_app.core.errors import Note
+from ibma_app.core.results import MapFlag, RunFacts, Similarity
 from ibma_app.inference import find_inference
 from ibma_app.report.cluster_tables import read_clusters
 from ibma_app.report.html import format_number, page_script
-from ibma_app.report.pages import write_analysis_page, write_index, write_participant_page
+from ibma_app.report.index.index_page import write_index
+from ibma_app.report.pages import write_analysis_page, write_participant_page
 
 ATTACK = "<script>alert(1)</script>"
 
@@ -273,6 +275,36 @@ def test_index_lists_every_page_in_order(tmp_path, group_results, save):
     assert "logs/" in page.links
     before = path.read_bytes()
     assert write_index(tmp_path, save).read_bytes() == before
+
+
+def test_index_shows_what_was_found_and_outliers_first(tmp_path, group_results, participant_results, save):
+    results = group_results(tmp_path, n_maps=3, unit="subject")
+    flag = MapFlag("scale", (1,), "sub-02 is large")
+    similar = Similarity("effect", 9, ((None,) * 3,) * 3, (0, 1, 2), (0.1, 0.6, 0.5), (1.0, 1.0, 1.0), (flag,))
+    results = replace(results, similarity=similar)
+    write_analysis_page(results, "group_a.html", save)
+    for label in ("01", "02", "03"):
+        write_participant_page(label, [participant_results(tmp_path, label=label)], save)
+    text = write_index(tmp_path, save).read_text(encoding="utf-8")
+    page = Page(text)
+    found = [link for link in page.links if link.startswith("sub-")]
+    assert found == ["sub-02.html", "sub-01.html", "sub-03.html"]  # what stands out, then the lowest correlation
+    assert "r = 0.60" in page.text
+    assert text.count("<small>stands out</small>") == 1
+    assert text.count('class="thumbnail"') == 4
+    for finding in results.estimators[0].findings:
+        mask = read(results.estimators[0].path("mask", inference=finding.inference.name), results.grid)
+        assert str(int(mask.sum())) in page.values
+    assert re.search(r"\d+ warnings? (?:or note|and notes)", page.text)
+
+
+def test_page_tells_how_and_when_it_ran(tmp_path, group_results, save):
+    ran = RunFacts("ibma-app 'a b' out group", "2026-01-02 03:04 UTC", 3725.0)
+    path = write_analysis_page(group_results(tmp_path), "group_a.html", save, ran=ran)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "Run 2026-01-02 03:04 UTC, 1 h 2 min" in page.text
+    assert "ibma-app 'a b' out group" in page.text
+    assert [RunFacts("", "", seconds).duration for seconds in (0.2, 61.0, None)] == ["1 s", "1 min 1 s", ""]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_records_come_back_whole(finished: Path, out: Path) -> None:
             assert encode(results, Results, out) == document["Results"]
             assert results.output_dir == out
             assert all(file.path.is_relative_to(out) for one in results.estimators for file in one.files)
-            assert str(finished) not in gzip.decompress(path.read_bytes()).decode()
+            assert str(finished) not in json.dumps(document["Results"])  # the command, beside it, may have it
 
 
 def test_filters_choose_the_pages(out: Path, cli) -> None:

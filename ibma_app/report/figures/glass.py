@@ -219,6 +219,14 @@ def _panels(
     return [Panel(uri, x, y, width, height) for uri in drawn]
 
 
+def project_from_above(grid: Grid, volume: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Project a map from above: the value farthest from 0 along each line of sight, and the mask's shadow; (H, W)."""
+    values, seen, _, _ = _along_the_world(grid, volume)
+    farthest = np.expand_dims(np.abs(values).argmax(axis=2), 2)
+    flat = np.take_along_axis(values, farthest, axis=2).squeeze(2)
+    return flat.T[::-1], np.asarray(seen.any(axis=2)).T[::-1]
+
+
 def _labels(frames: Sequence[Frame], *, mni: bool) -> tuple[tuple[float, float, str], ...]:
     """Name the views, and left and right where both can be seen."""
     labels = []

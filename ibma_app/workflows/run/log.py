@@ -19,6 +19,7 @@ import tomli_w
 
 from ibma_app import __version__
 from ibma_app.core.errors import IbmaError, in_words
+from ibma_app.core.results import NO_FACTS, RunFacts
 from ibma_app.core.system.standard_streams import silence
 from ibma_app.dataset.output_dir import Output
 from ibma_app.dataset.write import save_json, save_text
@@ -38,6 +39,7 @@ class RunRecord:
     done: list[str] = dataclasses.field(default_factory=list)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     folder: Path = Path("logs")  # the run's own, relative to OUTPUT_DIR
+    facts: RunFacts = NO_FACTS  # for the pages
 
     @property
     def exit_code(self) -> int:
@@ -132,7 +134,8 @@ def run_folder(output: Output, options: Options, words: Sequence[str]) -> Iterat
         kept.flush()
         log.removeHandler(kept)
     log.addHandler(handler)
-    record, clock = RunRecord(folder=folder), time.perf_counter()
+    facts = RunFacts(shlex.join(["ibma-app", *words]), f"{started:%Y-%m-%d %H:%M} UTC")
+    record, clock = RunRecord(folder=folder, facts=facts), time.perf_counter()
     state = "interrupted"
     try:
         yield record

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ibma_app import __version__
-from ibma_app.core.results import Results
+from ibma_app.core.results import Results, RunFacts
 from ibma_app.core.statmap import Dataset
 from ibma_app.core.system.folders import home_folder
 from ibma_app.dataset.description import write_bidsignore, write_citation, write_description, write_readme
@@ -47,7 +47,7 @@ def end_dataset(
     references = {key: methods_section.references_markdown(results) for key, results in named.items()}
     write_citation(output, methods_section.citation_intro(__version__), references)
     if report:
-        from ibma_app.report.pages import write_index
+        from ibma_app.report.index.index_page import write_index
 
         write_index(output.root, _saver(output), version=__version__)
 
@@ -61,7 +61,7 @@ def end_runs(output: Output, methods: Sequence[str], references: Sequence[str], 
     write_readme(output, methods_section.readme_intro(__version__), {"run": f"### Run level\n\n{paragraphs}"})
     write_citation(output, methods_section.citation_intro(__version__), {"run": f"### Run level\n\n{listed}"})
     if report:
-        from ibma_app.report.pages import write_index
+        from ibma_app.report.index.index_page import write_index
 
         write_index(output.root, _saver(output), version=__version__)
 
@@ -73,25 +73,31 @@ def set_matplotlib_folder(output: Output) -> None:
         os.environ.setdefault("MPLCONFIGDIR", str(output.temporary / "matplotlib"))
 
 
-def write_group_page(output: Output, results: Results, software: Mapping[str, str] | None = None) -> Path:
+def write_group_page(
+    output: Output, results: Results, software: Mapping[str, str] | None = None, ran: RunFacts | None = None
+) -> Path:
     """Write the page of one group analysis, computed by ``software`` (None: the versions that run now)."""
     set_matplotlib_folder(output)
     from ibma_app.report.pages import write_analysis_page
 
     page = f"group_{results.analysis.name}.html"
     used = software or software_versions()
-    return write_analysis_page(results, page, _saver(output), version=used["ibma-app"], software=used)
+    return write_analysis_page(results, page, _saver(output), version=used["ibma-app"], software=used, ran=ran)
 
 
 def write_subject_page(
-    output: Output, label: str, finished: Sequence[Results], software: Mapping[str, str] | None = None
+    output: Output,
+    label: str,
+    finished: Sequence[Results],
+    software: Mapping[str, str] | None = None,
+    ran: RunFacts | None = None,
 ) -> Path:
     """Write the page of one participant; ``software`` as for `write_group_page`."""
     set_matplotlib_folder(output)
     from ibma_app.report.pages import write_participant_page
 
     used = software or software_versions()
-    return write_participant_page(label, finished, _saver(output), version=used["ibma-app"], software=used)
+    return write_participant_page(label, finished, _saver(output), version=used["ibma-app"], software=used, ran=ran)
 
 
 def _saver(output: Output) -> Callable[[Path, str], Path]:

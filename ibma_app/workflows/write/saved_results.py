@@ -10,12 +10,12 @@ import json
 import logging
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ibma_app.core.errors import IbmaError, InputError
-from ibma_app.core.results import Results
+from ibma_app.core.results import Results, RunFacts
 from ibma_app.dataset.level_rules import is_here
 from ibma_app.dataset.output_dir import Output, replace_file
 from ibma_app.workflows.run.log import software_versions
@@ -33,9 +33,16 @@ class Kept:
 
     results: Results
     software: Mapping[str, str]
+    ran: RunFacts | None = None
 
 
-def keep_results(output: Output, folder: Path, results: Results, software: Mapping[str, str] | None = None) -> None:
+def keep_results(
+    output: Output,
+    folder: Path,
+    results: Results,
+    software: Mapping[str, str] | None = None,
+    ran: RunFacts | None = None,
+) -> None:
     """Save the record of an analysis in a run's folder (relative to OUTPUT_DIR); failure is a warning only.
 
     ``software`` is what computed the numbers; None: the versions that run now.
@@ -46,6 +53,7 @@ def keep_results(output: Output, folder: Path, results: Results, software: Mappi
         document = {
             "Format": FORMAT,
             "Software": software or software_versions(),
+            "Run": asdict(ran) if ran else None,
             "Results": encode(results, Results, output.root),
         }
         text = json.dumps(document, allow_nan=False, separators=(",", ":"))
@@ -118,4 +126,5 @@ def read_record(path: Path, output_dir: Path) -> Kept:
             f"{gone[0]}{more} is gone, or its content is not here, and the page of {results.analysis.name} is made "
             "from it. Get it back, or run the analysis again."
         )
-    return Kept(results, document["Software"])
+    ran = document.get("Run")
+    return Kept(results, document["Software"], RunFacts(**ran) if ran else None)
