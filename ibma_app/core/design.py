@@ -101,6 +101,7 @@ class Design:
     whole_blocks: bool = False  # whole blocks are exchanged, not the rows within them
     clusters: NDArray[np.int64] | None = None  # (K,) 0 to m - 1: maps whose errors may be dependent; None: none are
     cluster_name: str = ""  # the column that names the clusters
+    cluster_labels: tuple[str, ...] = ()  # (K,) its labels; of a map without one, its own subject's or study's
     places: NDArray[np.int64] | None = (
         None  # (K,) rows of one number are one condition of their clusters; None: all are
     )

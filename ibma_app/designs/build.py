@@ -99,7 +99,7 @@ def build_design(
         asked = resolve_tests(tests, columns, tail, factors)
     else:
         asked = _default_tests(columns, nuisance, tail, formula)
-    clusters, cluster_name = _clusters(observations, covariates, data.columns)
+    clusters, cluster_name, cluster_labels = _clusters(observations, covariates, data.columns)
     units, unit_name = _units(observations, covariates, clusters, cluster_name)
     notes = [*texts, *_notes_on_centring(matrix, columns, terms, asked, data)]
     blocks, whole = _exchangeability(observations, covariates)
@@ -110,6 +110,7 @@ def build_design(
         whole_blocks=whole,
         clusters=clusters,
         cluster_name=cluster_name,
+        cluster_labels=cluster_labels,
         places=_places(data, clusters),
         units=units,
         unit_name=unit_name,
@@ -210,8 +211,8 @@ def _nuisance(terms: Sequence[FormulaTerm]) -> tuple[str, ...]:
 
 def _clusters(
     observations: Sequence[Observation], covariates: pd.DataFrame, used: Collection[str]
-) -> tuple[NDArray[np.int64] | None, str]:
-    """Return the cluster (K,) of each map, and the name of what defines them; None: all maps are independent.
+) -> tuple[NDArray[np.int64] | None, str, tuple[str, ...]]:
+    """Return the cluster (K,) of each map, what defines them, and their labels (K,); None: all maps are independent.
 
     Clusters are subjects or studies, or those of a column ``cluster`` that the
     formula does not use; whose value is missing there is a cluster alone.
@@ -227,7 +228,7 @@ def _clusters(
             raise DataError(msg)
         labels, name = named.tolist(), CLUSTER
     codes = pd.factorize(np.array(labels, dtype=object))[0].astype(np.int64)
-    return (codes, name) if codes.max() + 1 < codes.size else (None, "")
+    return (codes, name, tuple(labels)) if codes.max() + 1 < codes.size else (None, "", ())
 
 
 def _units(

@@ -107,15 +107,26 @@ def test_what_rests_on_too_few_clusters_is_refused():
     parted = replace(mean(), exchangeability=np.arange(K))
     with pytest.raises(DataError, match="parts the maps of one cluster"):
         MULTILEVEL.check(parted, {"errors": "model"})
-    assert MULTILEVEL.check(mean(), {"errors": "model"}) == ()
+    many = np.repeat(np.arange(20), 2)
+    assert MULTILEVEL.check(mean(many), {"errors": "model"}) == ()
 
 
-def test_few_clusters_are_warned_of_where_covariates_are_tested():
-    matrix = np.column_stack([np.ones(K), np.arange(K)])
-    design = design_of(matrix, Test("x", np.eye(2)[1:]))
-    (note,) = MULTILEVEL.check(design, {"errors": "model"})
+@pytest.mark.parametrize(("errors", "of_mean"), [("model", "5.6"), ("sandwich", "5.7")])
+def test_few_clusters_are_warned_of_with_what_was_measured(errors, of_mean):
+    (note,) = MULTILEVEL.check(mean(), {"errors": errors})
     assert "from 6 clusters: they are hardly known" in note
-    assert MULTILEVEL.check(mean(), {"errors": "model"}) == ()
+    assert f"up to {of_mean} of 100 voxels had p < .05 in the test of the mean" in note
+    matrix = np.column_stack([np.ones(K), np.arange(K)])
+    (note,) = MULTILEVEL.check(design_of(matrix, Test("x", np.eye(2)[1:])), {"errors": errors})
+    assert ("6.4 in tests of covariates" in note) == (errors == "model")
+    assert ("[estimator.multilevel]" in note) == (errors == "model")
+
+
+def test_one_cluster_of_several_maps_is_warned_of():
+    clusters = np.append(np.arange(24), 3)
+    labels = tuple(f"c{i}" for i in clusters)
+    (note,) = MULTILEVEL.check(replace(mean(clusters), cluster_labels=labels), {"errors": "model"})
+    assert "one cluster alone (c3) has several maps, 2." in note
 
 
 def test_robust_and_model_errors_agree_on_average():

@@ -47,6 +47,9 @@ def test_stouffer_with_correlations_within_clusters(clustered, tmp_path, cli):
     known = sidecar(tmp_path / "1", "z", "stouffer")["Dependence"]
     assert known["Source"] == "cluster"
     assert known["LargestCorrelation"] == pytest.approx(0.6, abs=0.15)
+    assert "stouffer: --dependence cluster: 12 maps are 5 independent cluster(s), " in ran.stderr
+    assert f"the largest correlation is {known['LargestCorrelation']:.2f} (" in ran.stderr
+    assert f"all amount to {known['EffectiveNumberOfMaps']:.1f} independent maps." in ran.stderr
     assert known["EffectiveNumberOfMaps"] == pytest.approx(144 / (12 + 0.6 * 18), rel=0.08)
     summed = z.sum(axis=0)
     scale = 12 / np.sqrt(known["EffectiveNumberOfMaps"])

@@ -202,6 +202,10 @@ def test_multilevel_models_the_maps_of_one_study(studies, tmp_path, cli):
         assert read(tmp_path / "1", kind, "multilevel").max() > 0
     known = sidecar(tmp_path / "1", "tau2", "multilevel")
     assert (known["Errors"], known["NumberOfClusters"]) == ("model", 7)
+    (table,) = (tmp_path / "1" / "group").glob("*_design.tsv")
+    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    assert rows[0][:2] == ["study_id", "cluster"]
+    assert {tuple(row[:2]) for row in rows[1:]} == {(f"study-{study}", study) for study in STUDIES}
     config = tmp_path / "c.toml"
     config.write_text('[estimator.multilevel]\nerrors = "sandwich"\n')
     ran = cli(root, tmp_path / "2", "group", *words, "--config-file", config)

@@ -1,5 +1,6 @@
 """What ``--dependence`` asks for: how the sampling errors of an analysis's maps are correlated."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from ibma_app.stats.dependence import parts_of, shrink
 from ibma_app.stream.stack import Stack
 from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.plan.measure_dependence import measure_dependence
+
+logger = logging.getLogger(__name__)
 
 
 def plan_dependence(
@@ -90,10 +93,29 @@ def settle_dependence(
                 f"that correlations are shrunken by {share:.1%}.",
             )  # fmt: skip
         design = replace(design, dependence=found)
+    logger.info("%s: %s", estimator.name, _in_words(stack, design.dependence))
     if estimator.check is not None:
         known = {note.text for note in told}
         notes += tuple(note for note in estimator.check(design, settings) if note not in known)
     return design, (*notes, *_against_their_sign(stack, design, estimator))
+
+
+def _in_words(stack: Stack, known: Dependence | None) -> str:
+    """Say which maps depend on each other, how much at most, and what they amount to."""
+    assert known is not None
+    assert known.correlation is not None
+    labels = [survey.label for survey in stack.survey]
+    groups = [[labels[i] for i in np.flatnonzero(known.parts == part)] for part in np.unique(known.parts)]
+    several = [group for group in groups if len(group) > 1]
+    listed = "; ".join(", ".join(group[:6]) + (", ..." if len(group) > 6 else "") for group in several[:10])
+    more = f"; and {len(several) - 10} more" if len(several) > 10 else ""
+    off = np.where(np.eye(len(labels), dtype=bool), -np.inf, known.correlation)
+    one, other = np.unravel_index(int(off.argmax()), off.shape)
+    return (
+        f"--dependence {known.source}: {len(labels)} maps are {len(groups)} independent cluster(s), {len(several)} of "
+        f"them of several maps ({listed}{more}); the largest correlation is {known.largest:.2f} ({labels[one]} and "
+        f"{labels[other]}), and all amount to {known.effective_maps:.1f} independent maps."
+    )
 
 
 def _against_their_sign(stack: Stack, design: Design, estimator: Estimator) -> tuple[str, ...]:

@@ -198,11 +198,14 @@ def write_design(target: Target, survey: Sequence[MapSurvey]) -> Path:
     unit = "study_id" if analysis.unit == "study" else "participant_id"
     prefix = "study-" if analysis.unit == "study" else "sub-"
     kept = [key for key in analysis.combined if any(key in o.entities for o in analysis.observations)]
-    header = [unit, *kept, *design.columns, "file", "sample_size", "dof", "n_voxels", "median_variance"]
+    clustered = bool(design.cluster_labels) and (design.cluster_name != unit or target.choice.estimator.models_clusters)
+    cluster = ["cluster"] if clustered else []
+    header = [unit, *cluster, *kept, *design.columns, "file", "sample_size", "dof", "n_voxels", "median_variance"]
     rows: list[dict[str, Any]] = []
     for index, (observation, row) in enumerate(zip(analysis.observations, survey, strict=True)):
         values = (
             f"{prefix}{observation.unit_label}",
+            *(design.cluster_labels[index : index + 1] if clustered else ()),
             *(observation.entities.get(key) for key in kept),
             *(_number(value) for value in design.matrix[index]),
             row.uris[0],
@@ -219,6 +222,7 @@ def write_design(target: Target, survey: Sequence[MapSurvey]) -> Path:
         **target.common,
         "Description": f"The design matrix: one row per map, with its file{inputs}.",
         unit: {"Description": f"The {analysis.unit} that the row's map belongs to"},
+        **{name: {"Description": f"Maps of one may depend on each other ({design.cluster_name})"} for name in cluster},
         **{column: {"Description": "Column of the design matrix"} for column in design.columns},
         "file": {"Description": "The map (its first file), as BIDS URI"},
         "sample_size": {"Description": "People behind the map"},
