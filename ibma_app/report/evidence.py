@@ -11,6 +11,7 @@ from ibma_app.report.figures.at_peaks.funnel import draw_funnel
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.html import format_number
 from ibma_app.report.inputs import short_labels
+from ibma_app.report.numbers import relative_to_page
 
 Interval = tuple[float, float] | None
 
@@ -57,6 +58,7 @@ class EvidenceView:
     funnel_words: str
     no_funnel: str
     cells_words: str = ""
+    cells_file: str = ""  # the table of the cells' numbers, relative to the page
     unit: str = ""  # "participants": of which the maps may depend on each other; "": each map is alone
 
 
@@ -95,6 +97,7 @@ def view_evidence(result: EstimatorResult, results: Results, test: Test, units: 
         funnel_words=_funnel_words(peaks, hedges=results.settings.get("units_policy") == "hedges-g"),
         no_funnel=_no_funnel(views, result, of_effects=of_effects),
         cells_words=_cells_words(results.design),
+        cells_file=_cells_file(result, results, test),
         unit="" if results.design.units is None else plural_of(noun_of(results.design.unit_name)),
     )
 
@@ -137,6 +140,12 @@ def _cells_words(design: Design) -> str:
         "intervals of two cells do not say how sure their difference is: the test does."
         f"{held} The voxel was chosen for being extreme."
     )
+
+
+def _cells_file(result: EstimatorResult, results: Results, test: Test) -> str:
+    """Return the path of the table of cells, relative to the page; "" where there is none."""
+    path = result.path("cells", test=test.name)
+    return "" if path is None else relative_to_page(path, results.output_dir)
 
 
 def _write_p(log10_p: float | None) -> str:

@@ -1,5 +1,6 @@
 """The numbers of a page, computed from the maps on disk."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ from ibma_app.core.results import Results
 from ibma_app.report.cluster_tables import ClusterTable, read_clusters
 from ibma_app.report.maps import ResultMaps
 from ibma_app.report.text.facts import Labelled, describe_control, describe_facts
+
+LISTED_DOFS = 4
+"""Tests whose dof are listed one by one; of more, the range of all."""
 
 
 @dataclass(frozen=True)
@@ -181,13 +185,33 @@ def critical_values(maps: ResultMaps, where: Any) -> NDArray[np.float64]:
     return np.broadcast_to(values, maps.grid.mask[where].shape)
 
 
-def _describe_dof(maps: ResultMaps) -> str:
-    """Write the dof of the test: one number, a range over the mask, or that z has none."""
+def dof_range(maps: ResultMaps) -> tuple[float, float] | None:
+    """Return the smallest and the largest dof of a test over the mask; None where they are no map."""
     values = maps.values("dof")
     values = None if values is None else values[values > 0]  # 0 where there is no test
-    if values is not None and values.size:
-        low, high = float(values.min()), float(values.max())
-        return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return (float(values.min()), float(values.max())) if values is not None and values.size else None
+
+
+def join_dofs(ranges: Mapping[str, tuple[float, float] | None]) -> str:
+    """Write the dof of tests that have their own, by the tests' names; "" where all have the same, or none is known."""
+    known = {name: one for name, one in ranges.items() if one is not None}
+    if len(set(known.values())) < 2:
+        return ""
+    if len(known) <= LISTED_DOFS:
+        return "; ".join(f"{name}: {_write_range(*one)}" for name, one in known.items())
+    low, high = min(one[0] for one in known.values()), max(one[1] for one in known.values())
+    return f"{_write_range(low, high)}, by test"
+
+
+def _write_range(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _describe_dof(maps: ResultMaps) -> str:
+    """Write the dof of the test: one number, a range over the mask, or that z has none."""
+    found = dof_range(maps)
+    if found is not None:
+        return _write_range(*found)
     for kind in ("t", "F", "effect"):
         dof = maps.sidecar(kind).get("DegreesOfFreedom")
         if isinstance(dof, str) or (isinstance(dof, int | float) and not isinstance(dof, bool)):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ibma_app.core.results import EstimatorResult, Results
@@ -21,8 +22,10 @@ from ibma_app.report.numbers import (
     Peak,
     count_significant,
     describe_fit,
+    dof_range,
     effect_units,
     find_peaks,
+    join_dofs,
 )
 from ibma_app.report.text.facts import describe_settings
 from ibma_app.report.text.methods_section import auto_reason, space_of
@@ -83,15 +86,16 @@ def estimator_view(result: EstimatorResult, results: Results, sheet: Sheet, numb
     results = results.seen_by(result)
     plan = sheet.plan(results.grid, space_of(results))
     anchor = anchor_of(f"e{number}", result.estimator.name)
-    tests = []
+    tests, dofs = [], {}
     for index, test in enumerate(results.design.tests):
         maps = ResultMaps(result, results.grid, results.design, test)
+        dofs[test.name] = dof_range(maps)
         tests.append(_test_view(maps, results, sheet, f"{anchor}-t{index}", pictured=index < budget))
     first = ResultMaps(result, results.grid, results.design, results.design.tests[0])
     units = effect_units(first, results)
     pictures, fit = draw_fit(first, results, plan, units), describe_fit(first)
     covered = any(picture.figure.startswith("stat-n_") for picture in pictures)
-    why = auto_reason(result).rstrip(".")
+    fit, why = replace(fit, dof=join_dofs(dofs) or fit.dof), auto_reason(result).rstrip(".")
     return {
         "anchor": anchor,
         "stem": _stem(first, "n"),

@@ -51,6 +51,7 @@ from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
 from ibma_app.workflows.write.group_notes import caveat_notes, left_notes, mask_notes
 from ibma_app.workflows.write.maps import Target, earlier_files, estimator_result, write_design, write_maps
+from ibma_app.workflows.write.peak_cells import write_cells
 from ibma_app.workflows.write.residual_notes import look_at_residuals
 from ibma_app.workflows.write.robust_errors import dof_notes, error_sidecar, log_dof
 from ibma_app.workflows.write.saved_results import keep_results
@@ -320,10 +321,11 @@ def _fit(
         settings, atlases = read_inference_settings(options), run.atlases_of(analysis, stack.grid)
         inferred = infer_all(target, stack, estimate, settings, atlases, resources)
     files += [*inferred.files, WrittenFile("", "", "design", write_design(target, stack.survey))]
+    peaks = () if options.no_report else gather_peaks(target, stack, estimate, inferred.clusters)
+    files += write_cells(target, peaks)
     left = left_notes(earlier - {file.path for file in files}, name)
     notes = (*seen.notes, *dof_notes(model, estimate), *left, *caveat_notes(inferred.findings, name))
     _warn(notes, set())
-    peaks = () if options.no_report else gather_peaks(target, stack, estimate, inferred.clusters)
     return replace(
         estimator_result(choice, files, inferred.findings, notes),
         peaks=peaks,

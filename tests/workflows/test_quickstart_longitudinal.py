@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -79,3 +80,28 @@ def test_the_commands_of_the_page(maps: Path, tmp_path: Path, cli) -> None:
     page = next((tmp_path / "results").glob("group_*.html")).read_text()
     assert "session 2, group patient" in page or "group patient, session 2" in page
     assert "% of the variance lies between participants" in re.sub(r"<[^>]*>", "", page)
+    check_cells(tmp_path / "results", page)
+    dofs = re.search(r"<dt>dof</dt><dd>([^<]*)</dd>", page)
+    assert dofs is not None
+    for name in ("groups", "change"):  # each test has its own
+        dof = read(tmp_path / "results", name, "dof")
+        assert f"{name}: {dof.min():g} to {dof.max():g}" in dofs[1]
+
+
+def check_cells(out: Path, page: str) -> None:
+    """The table of cells: what the model says of a difference of two cells is the difference of their means."""
+    (table,) = (out / "group").glob("*_test-change_desc-randomIntercept_cells.tsv")
+    assert f'href="group/{table.name}"' in page
+    cells = pd.read_csv(table, sep="\t")
+    first = cells[cells["peak"] == cells["peak"][0]].set_index("cell")
+    assert len(first) == 6
+    assert 40 < first["maps"].sum() < 60
+    (path,) = (out / "group").glob("*_test-later_desc-randomIntercept_stat-effect_statmap.nii.gz")
+    image = nib.load(path)
+    x, y, z = np.linalg.inv(image.affine) @ [*first.iloc[0][["x", "y", "z"]].astype(float), 1.0] @ np.eye(4)[:, :3]
+    mean = first["mean"].rename(lambda cell: ", ".join(sorted(cell.split(", "))))
+    later = mean["group patient, session 2"] - mean["group patient, session 1"]
+    assert later == pytest.approx(image.get_fdata()[round(x), round(y), round(z)], rel=1e-4)
+    half = stats.t.isf(0.025, first["dof"]) * first["se"]
+    np.testing.assert_allclose(first["upper"] - first["mean"], half, rtol=1e-4)
+    np.testing.assert_allclose(first["mean"] - first["lower"], half, rtol=1e-4)
