@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from ibma_app.core.design import Design, Test, noun_of, plural_of
 from ibma_app.core.results import Combined, EstimatorResult, MapAtPeak, PeakEvidence, Results
+from ibma_app.report.cluster_tables import relative_to_page
 from ibma_app.report.figures.at_peaks.cells import draw_cells, draw_scatter
 from ibma_app.report.figures.at_peaks.forest import change, draw_forest, interval, interval_of, rows_shown
 from ibma_app.report.figures.at_peaks.funnel import draw_funnel
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.html import format_number
 from ibma_app.report.inputs import short_labels
-from ibma_app.report.numbers import relative_to_page
 
 Interval = tuple[float, float] | None
 
