@@ -226,6 +226,9 @@ def _of_higher(model: StatsModel, node: Node, runs: Sequence[SeenRun]) -> list[s
     incoming = inputs(model, node)
     lines = [] if incoming is None else [f"Contrasts that come in: {shorten_list(incoming)}."]
     lines += _images(node, runs)
+    edge = model.edge_to(node)
+    if node.level == "Dataset" and edge is not None and model.node(edge.source).level == "Run":
+        lines.append("The participant level comes between: it passes single runs on, and combines several.")
     if node.level != "Dataset":
         return lines
     where = str(model.file or "The model")

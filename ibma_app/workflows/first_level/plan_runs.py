@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
+
 from ibma_app.core.bold_run import BoldRun
 from ibma_app.core.errors import DatasetError, IbmaError, NothingSelectedError, UsageError
 from ibma_app.core.labels import contrast_label, find_clash
@@ -221,6 +223,8 @@ def _parse(text: str, task: str, columns: Sequence[str]) -> RunContrast:
     )
     if not all(weights):
         raise UsageError(f"--contrasts {text!r}: all weights are zero.")
+    if np.linalg.matrix_rank(rows) < len(rows):
+        raise UsageError(f"--contrasts {text!r}: its rows depend on each other. Leave out those that follow.")
     return RunContrast(name.strip(), weights, "F" if len(weights) > 1 else "t")
 
 

@@ -108,6 +108,7 @@ def fill_options(model: StatsModel, level: str, node_name: str | None = None) ->
     own, more = read_software(node, where)
     options |= own
     if level == "participant":
+        _refuse_means_of_means(model, node, where)
         options["combine"] = combined_over(model, node)
     if level == "group":
         options |= {"formula": formula_of(node, where), "test": tests_of(node, where)}
@@ -121,6 +122,23 @@ def _last_within(model: StatsModel, nodes: list[Node]) -> list[Node]:
     """Keep of Session and Subject nodes those that no other of them follows: precision weights add up in one step."""
     sources = {edge.source for edge in model.edges if model.node(edge.destination) in nodes}
     return [node for node in nodes if node.name not in sources]
+
+
+def _refuse_means_of_means(model: StatsModel, node: Node, where: str) -> None:
+    """Refuse plain means where a Session node comes before a Subject node: in one step they would be another mean.
+
+    Raises
+    ------
+    DataError
+        One of the nodes asks for equal weights.
+    """
+    within = [one for one in way_to(model, node) if one.level in NODE_LEVELS["participant"]]
+    if len(within) > 1 and any(one.software.get("Weights") == "equal" for one in within):
+        path = f"{where}: {node.path}.Model.Software.{SOFTWARE}.Weights"
+        raise DataError(
+            f'{path}: "equal" after {within[0].path} is a mean of means, and the two nodes are one step here. Leave '
+            "out one of the nodes, or the weights."
+        )
 
 
 def _labels(model: StatsModel, node: Node | None, level: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -43,6 +43,7 @@ def check_plan(path, document, ran):
     (design,) = re.findall(r"   Design: (\d+) columns in every run", text)
     assert int(design) >= len(conditions) + 7
     assert "   Without " not in text
+    assert ("The participant level comes between" in text) == (len(nodes) == 2)
     assert ("is not convolved: its events are boxcars" in text) == (path.name in NOT_CONVOLVED)
     assert f"{NOT_CONVOLVED.get(path.name, '')} is not convolved" in text or path.name not in NOT_CONVOLVED
     if path.name in FAULTY:

@@ -129,6 +129,16 @@ def test_what_is_said_to_us_and_not_understood(said, words, flanker):
         fill_options(make_model(flanker, None), "participant")  # at any level
 
 
+def test_a_mean_of_means_is_refused(flanker):
+    session = {**copy.deepcopy(flanker["Nodes"][1]), "Level": "Session", "Name": "sessions"}
+    session["GroupBy"] = ["subject", "session", "contrast"]
+    flanker["Nodes"].insert(1, session)
+    assert fill_options(make_model(flanker, None), "participant").options["combine"] == ("run", "session")
+    flanker["Nodes"][2]["Model"]["Software"] = software(Weights="equal")
+    with pytest.raises(DataError, match=r'Nodes\[2\]\.Model\.Software\.ibma_app\.Weights: "equal" after Nodes\[1\]'):
+        fill_options(make_model(flanker, None), "participant")
+
+
 def test_subjects_that_would_count_twice_are_refused(flanker):
     flanker["Nodes"][1]["GroupBy"].append("session")
     with pytest.raises(

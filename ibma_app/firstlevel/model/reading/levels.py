@@ -1,5 +1,6 @@
 """What the nodes of each level can do, and what transformations leave of the names of variables."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from ibma_app.core.from_files import show
@@ -85,7 +86,8 @@ def _check_columns(node: Node, faults: Faults) -> None:
     """Check the columns of a run's design, and that nothing is convolved twice."""
     for index, name in enumerate(node.x):
         left, colon, right = name.partition(":")
-        if colon and left and right:
+        others = [one for one in node.x if one != name]
+        if colon and in_x(left, others) and in_x(right, others):
             text = f"{show(name)} is an interaction, which runs do not have: make the product a column of the events."
             faults.add(f"{node.path}.Model.X[{index}]", text)
     convolved = [name for one in node.instructions if one.name == "Convolve" for name in one.inputs]
@@ -134,9 +136,7 @@ def _check_dataset(node: Node, faults: Faults) -> None:
     for index, name in enumerate(node.x):
         if any(sign in name for sign in "*?["):
             faults.add(f"{node.path}.Model.X[{index}]", f"{show(name)} has a wildcard: name the columns one by one.")
-    if node.formula is not None and not {"0", "1", "-1"} & set(
-        node.formula.replace("+", " ").replace("- 1", "-1").split()
-    ):
+    if node.formula is not None and not re.search(r"(?<![\w.])[01](?![\w.])", node.formula):
         faults.add(
             f"{node.path}.Model.Formula", f"is {show(node.formula)}: say whether it has an intercept, by 1 or 0."
         )

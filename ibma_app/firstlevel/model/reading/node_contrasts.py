@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
+
 from ibma_app.core.from_files import number_in, show
 from ibma_app.core.labels import contrast_label
 from ibma_app.firstlevel.model.faults import Faults, choose_from
@@ -98,6 +100,8 @@ def _read_weights(
         if all(number == 0 for number in numbers):
             faults.add_contrast(place, "has only weights of 0.")
         read.append(tuple(number or 0.0 for number in numbers))
+    if len(read) > 1 and len({len(row) for row in read}) == 1 and np.linalg.matrix_rank(np.array(read)) < len(read):
+        faults.add_contrast(f"{where}.Weights", "has rows that depend on each other. Leave out those that follow.")
     return tuple(read)
 
 

@@ -142,6 +142,15 @@ OTHERS = {
         put("Nodes", 0, "Model", "HRF", {"Variables": ["trial_type.*"], "Model": "DoubleGamma"}),
         "Nodes[0].Model.HRF.Model: is 'DoubleGamma'. Choose from: spm, spm + derivative,",
     ),
+    "an F test of rows that follow from others": (
+        put("Nodes", 0, "Contrasts", 0, {"Name": "f", "ConditionList": ["trial_type.a", "trial_type.b"],
+                                         "Weights": [[1, -1], [-1, 1]], "Test": "F"}),
+        "Nodes[0].Contrasts[0].Weights: has rows that depend on each other.",
+    ),
+    "an interaction of runs": (
+        put("Nodes", 0, "Model", "X", [1, "trial_type.*", "trial_type.a:trans_x", "trans_*"]),
+        "Nodes[0].Model.X[2]: 'trial_type.a:trans_x' is an interaction",
+    ),
     "no object": (lambda model: model.update(Nodes=[3]), "Nodes[0]: is 3, and must be an object {...}."),
 }  # fmt: skip
 
@@ -153,6 +162,11 @@ def test_other_faults_are_answered_in_words(name, flanker):
     with pytest.raises(DataError) as error:
         make_model(flanker, None)
     assert words in error.value.message
+
+
+def test_levels_may_have_colons(flanker):
+    flanker["Nodes"][0]["Model"]["X"] += ["trial_type.face:happy", "trial_type.face:sad"]
+    assert make_model(flanker, None).nodes[0].x[-1] == "trial_type.face:sad"
 
 
 def test_all_faults_are_told_together(flanker):
