@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 _TEMPORARY = ".ibma-tmp-"
 _LOCK = ".ibma-lock"
-_DEAD_AFTER = 600.0  # s: an older lock is a dead job's
+_DEAD_AFTER = 60.0  # s: a lock is held for milliseconds; an older one is a dead job's
 _DEAD_AFTER_EMPTY = 30.0  # s: one without content was made by a job that died at once
 _FUTURE = 60.0  # s: clocks differ by less; a lock from further ahead says nothing of its age
 _WATCHED = 10.0  # s: after which such a lock, if nobody renewed it, is a dead job's
-_SAY_AFTER = 5.0  # s of waiting
+_SAY_AFTER = 1.0  # s of waiting
 _WHILE_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.ESTALE})
 
 
@@ -122,8 +122,8 @@ def lock_shared(root: Path, timeout: float = 120.0) -> Iterator[None]:
     The lock is a file made by exclusive creation, as cluster file systems
     lack flock. Holding it takes milliseconds, so one that stays is a dead
     job's. It is taken away when its process (of this host) has ended, when it is
-    10 minutes old by the file system's clock, or when its time lies in the
-    future and it stays for 10 s. After 5 s of waiting, a warning says what
+    a minute old by the file system's clock, or when its time lies in the
+    future and it stays for 10 s. After a second of waiting, a warning says what
     for.
 
     Raises
@@ -148,8 +148,9 @@ def lock_shared(root: Path, timeout: float = 120.0) -> Iterator[None]:
             )
         if waited > _SAY_AFTER and not warned:
             log.warning(
-                "Waiting for the lock of another job (%s): %s. If none is running, delete this file; this one then "
-                "goes on.", _holder(lock), lock,
+                "Waiting for the lock of another job (%s, %.0f s old): %s. If that job is not running any more, delete "
+                "this file, and this one goes on at once; else when the lock is free or %.0f s old.",
+                _holder(lock), _age(lock), lock, _DEAD_AFTER,
             )  # fmt: skip
             warned = True
         time.sleep(pause)
@@ -187,6 +188,14 @@ def _holder(lock: Path) -> str:
     except (OSError, ValueError):
         return "unknown"
     return f"process {pid} on {host.rpartition('.')[0] or host}"
+
+
+def _age(lock: Path) -> float:
+    """Return how long ago a lock was made, s, by the clock of its file system; 0 where it is gone."""
+    try:
+        return max(_file_system_time(lock) - lock.stat().st_mtime, 0.0)
+    except OSError:
+        return 0.0
 
 
 def _look(lock: Path, seen: _Waiting | None) -> _Waiting | None:

@@ -79,9 +79,17 @@ def split_rows(text: str) -> list[str]:
     return pieces
 
 
-def unknown_column(name: str, columns: Sequence[str]) -> UsageError:
+class UnknownColumnError(UsageError):
+    """An expression names a column that the design does not have."""
+
+    column = ""
+
+
+def unknown_column(name: str, columns: Sequence[str]) -> UnknownColumnError:
     """Return the error that names an unknown column and lists those that exist."""
-    return UsageError(f"The design has no column {_shown(name)}. Its columns are: {', '.join(columns)}.")
+    error = UnknownColumnError(f"The design has no column {_shown(name)}. Its columns are: {', '.join(columns)}.")
+    error.column = name
+    return error
 
 
 def find_column(name: str, columns: Sequence[str]) -> int:

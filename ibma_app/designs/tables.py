@@ -43,7 +43,7 @@ LONG_NAMES = {
 LARGEST_TABLE, MOST_COLUMNS = 64 * 2**20, 20_000  # bytes of a table; biobanks have some thousand columns
 
 Table = pd.DataFrame  # for packages that pass tables on and do not import pandas
-TABLE_PATH, ROW_NAMES, ABSENT, LABELS = "path", "names", "absent", "labels"
+TABLE_PATH, ROW_NAMES, ABSENT, LABELS, COLUMNS = "path", "names", "absent", "labels", "columns"
 """Keys of ``DataFrame.attrs``: the file that covariates come from, what rows are called, which it does not have."""
 
 
@@ -134,7 +134,8 @@ def collect_covariates(
         rows, there = rows_of(table, observations)
         if "sample_size" in rows and pd.api.types.is_numeric_dtype(rows["sample_size"]):
             columns["sample_size"] = columns["sample_size"].fillna(rows["sample_size"].astype(float))
-        columns |= {name: rows[name] for name in rows.columns if name not in columns}
+        own = [name for name in rows.columns if name not in columns]
+        columns |= {name: rows[name] for name in own}
     result = pd.DataFrame(columns)
     if path is not None:
         result.attrs[TABLE_PATH] = str(path)
@@ -144,6 +145,7 @@ def collect_covariates(
         result.attrs[ROW_NAMES] = names
         result.attrs[ABSENT] = [name for name, known in zip(names, there, strict=True) if not known]
         result.attrs[LABELS] = list(map(str, table.index))
+        result.attrs[COLUMNS] = own
     return result
 
 
@@ -178,14 +180,10 @@ def require_complete(
     where = str(file) if file else "the maps' names"
     unknown = [name for name in names if name not in covariates.columns]
     if unknown:
-        known = list(map(str, covariates.columns))
-        hint = did_you_mean(unknown[:1], known)
+        hint = did_you_mean(unknown[:1], list(map(str, covariates.columns)))
         nowhere = "no participants.tsv or studies.tsv lies beside the maps or in BIDS_DIR; name one with --covariates"
         found = f"{where} does not have" if file else f"is not in the maps' names ({nowhere})"
-        raise DataError(
-            f"{by} names {', '.join(map(repr, unknown))}, which {found}.{hint} "
-            f"Columns to choose from: {', '.join(known)}."
-        )
+        raise DataError(f"{by} names {', '.join(map(repr, unknown))}, which {found}.{hint}{_choices(covariates)}")
     called = covariates.attrs.get(ROW_NAMES) or _names_of(observations, str(covariates.columns[0]), of_maps=False)
     for name in names:
         missing = covariates[name].isna()
@@ -201,6 +199,18 @@ def require_complete(
                 f"Complete it, or leave them out: --exclude-{flag}-label {' '.join(sorted(dict.fromkeys(units)))}."
             )
             raise DataError(f"{text}. {remedy}")
+
+
+def _choices(covariates: pd.DataFrame) -> str:
+    """List the columns that a formula can use: what is alike in all maps cannot be estimated."""
+    of_table = set(covariates.attrs.get(COLUMNS, ()))
+    other = {"subject", "study"} | {short for short, long in LONG_NAMES.items() if long in covariates.columns}
+    varying = [str(name) for name in covariates.columns[1:] if covariates[name].nunique() > 1]
+    own = [name for name in varying if name in of_table]
+    named = [name for name in varying if name not in of_table | other]
+    told = [", ".join(own)] if own else []
+    told += [f"{', '.join(named)} (of the maps)"] if named else []
+    return f" Columns to choose from: {'; '.join(told)}." if told else ""
 
 
 def _lost_zeros(labels: Sequence[str], units: Sequence[str]) -> str:

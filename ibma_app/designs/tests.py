@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ibma_app.core.design import TAILS, Test
-from ibma_app.core.errors import DataError, InputError, UsageError
+from ibma_app.core.errors import DataError, InputError, UsageError, did_you_mean
 from ibma_app.core.from_files import number_in, read_json, show
 from ibma_app.core.labels import find_clash, make_label
-from ibma_app.designs.expressions import Floats, find_column, parse_rows, split_rows
+from ibma_app.designs.expressions import Floats, UnknownColumnError, find_column, parse_rows, split_rows, unknown_column
 from ibma_app.designs.factors import NO_FACTORS, Factors
 from ibma_app.designs.formulas import formula_entities as formula_entities
 
@@ -21,6 +21,7 @@ Row = str | Mapping[str, float | str]
 """An expression of columns, or column -> weight."""
 
 RANK_TOLERANCE = 1e-9
+SHOWN = 12  # means named in a message
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def _resolve(label: str, spec: TestSpec, columns: Sequence[str], tail: str, fact
     """Look up one test's columns."""
     where = f"The test {spec.name!r} ({spec.origin})"
     pieces = [piece for row in spec.rows for piece in (split_rows(row) if isinstance(row, str) else [row])]
-    effects = [factors.effects.get(_bare(piece)) if isinstance(piece, str) else None for piece in pieces]
+    effects = [factors.effects.get(_plain(piece)) if isinstance(piece, str) else None for piece in pieces]
     weights = np.concatenate([
         _row_weights(piece, columns, where, factors) if rows is None else rows
         for piece, rows in zip(pieces, effects, strict=True)
@@ -264,14 +265,42 @@ def _row_weights(row: Row, columns: Sequence[str], where: str, factors: Factors)
             weights = np.zeros((1, len(names)))
             for name, weight in row.items():
                 weights[0, find_column(name, names)] += _number(weight, where)
+    except UnknownColumnError as error:
+        why = unknown_column(error.column, columns).message + _hint(error.column, columns, factors)
+        raise UsageError(f"{where}: {why}{_name_factors(factors)}") from error
     except UsageError as error:
-        told = "; ".join(f"{name}[{', '.join(levels)}]" for name, levels in factors.levels.items())
-        raise UsageError(
-            f"{where}: {error.message}" + (f" Means of factors may be named too: {told}." if told else "")
-        ) from error
+        raise UsageError(f"{where}: {error.message}{_name_factors(factors)}") from error
     of_means: Floats = np.array([factors.means[name] for name in means]).reshape(len(means), len(columns))
     summed: Floats = weights[:, : len(columns)] + weights[:, len(columns) :] @ of_means
     return summed
+
+
+def _hint(name: str, columns: Sequence[str], factors: Factors) -> str:
+    """Say what a name that is no column may have meant."""
+    if effect := _plain(name) if _plain(name) in factors.effects else "":
+        return f" {effect} is the effect of a whole factor (an F test) and stands alone: NAME={effect}."
+    return did_you_mean([_plain(name)], [*factors.means, *factors.effects, *columns])
+
+
+def _name_factors(factors: Factors) -> str:
+    """List what tests may name beside columns: means of levels and cells, and effects of factors."""
+    if not factors.levels:
+        return ""
+    names = list(factors.levels)
+    means = [f"{name}[{level}]" for name, levels in factors.levels.items() for level in levels]
+    more = f" and {len(means) - SHOWN} more" if len(means) > SHOWN else ""
+    cell = ":".join(f"{name}[{levels[0]}]" for name, levels in factors.levels.items())
+    cells = f", of cells with a colon ({cell})" if len(names) > 1 else ""
+    effects = [*names, ":".join(names)] if len(names) > 1 else names
+    return (
+        f" Means may be named, too: {', '.join(means[:SHOWN])}{more}{cells}; and, alone, the effect of a whole factor"
+        f"{' or of an interaction' if len(names) > 1 else ''}: {', '.join(effects)}."
+    )
+
+
+def _plain(name: str) -> str:
+    """Name a factor as tests do, without the C() of formulas: ``C(session):C(group)`` -> ``session:group``."""
+    return re.sub(r"\bC\((\w+)(?:,[^()]*(?:\([^()]*\))?)?\)", r"\1", _bare(name))
 
 
 def _bare(text: str) -> str:

@@ -39,12 +39,14 @@ def _listed(texts: Iterator[str]) -> list[str]:
     return [f"- {text}" for text in found] or ["Nothing."]
 
 
+def list_blanks(about: About) -> list[str]:
+    """List what a collection needs and its authors have not said, by the keys of about.toml."""
+    return [key for key in (*NEEDED, "authors") if not getattr(about, key)]
+
+
 def _missing(about: About, selected: Sequence[Selected]) -> Iterator[str]:
-    for key in NEEDED:
-        if not getattr(about, key):
-            yield f"{key} ({TEXTS[key]}): give it in about.toml."
-    if not about.authors:
-        yield "authors: give them in about.toml."
+    for key in list_blanks(about):
+        yield f"{key} ({TEXTS[key]}): give it in about.toml." if key in TEXTS else f"{key}: give them in about.toml."
     if not about.doi:
         yield "doi: NeuroVault keeps a collection without one private; add it when the paper is out."
     for one in selected:

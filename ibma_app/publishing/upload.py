@@ -4,20 +4,22 @@ NeuroVault's REST API: a collection is made by POST to ``/api/collections/``, ea
 ``/api/collections/<id>/images/`` with its fields and its file; the token goes into the header ``Authorization``.
 """
 
-import json
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from ibma_app.core.errors import InputError, ReadWriteError
+from ibma_app.core.from_files import parse_json
 from ibma_app.publishing.neurovault import VaultImage
 
 SERVER = "https://neurovault.org"
 TIMEOUT = 300  # s
+LARGEST_ANSWER = 2**20  # bytes: a collection or an image in NeuroVault's words takes some thousand
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,10 @@ def send(planned: list[Planned], token: str, server: str = SERVER) -> str:
     for request in planned:
         answer = _send_one(request, number, token, server)
         if not number:
-            number = str(answer.get("id", ""))
-            if not number:
+            stated = answer.get("id")
+            if not isinstance(stated, int) or isinstance(stated, bool):
                 raise ReadWriteError(f"{server} made a collection, but did not say its number: {str(answer)[:200]}")
+            number = str(stated)
     return f"{server}/collections/{number}/"
 
 
@@ -103,11 +106,16 @@ def _send_one(request: Planned, number: str, token: str, server: str) -> Mapping
     made = f" The collection {server}/collections/{number}/ has what was sent before." if number else ""
     try:
         with urlopen(asked, timeout=TIMEOUT) as response:
-            answer: Mapping[str, Any] = json.loads(response.read())
+            content = response.read(LARGEST_ANSWER + 1)
+        if len(content) > LARGEST_ANSWER:
+            raise ValueError("its answer is longer than NeuroVault's are")
+        answer = parse_json(content.decode("utf-8", "replace"))
+        if not isinstance(answer, Mapping):
+            raise ValueError("its answer is no JSON object")
     except HTTPError as error:
         reason = error.read(500).decode("utf-8", errors="replace")
         raise ReadWriteError(f"{address}: refused ({error.code} {error.reason}): {reason}.{made}") from None
-    except (URLError, OSError, ValueError) as error:
+    except (URLError, OSError, ValueError, HTTPException) as error:
         raise ReadWriteError(f"{address}: {getattr(error, 'reason', error)}.{made} Try again later.") from None
     return answer
 

@@ -154,7 +154,7 @@ def _sentence(rows: tuple[MapRow, ...], columns: frozenset[str], results: Result
     if alike:
         parts.append(f"{'All maps' if len(rows) > 1 else 'The map'}: {', '.join(alike)}.")
     if "cost" in columns:
-        parts.append(f"Voxels it cost: those that the mask would gain if the map covered them{_costliest(rows)}.")
+        parts.append(f"Voxels lost to it alone: the mask would have them if this map covered them{_costliest(rows)}.")
     if "scaling" in columns:
         parts.append("Scaled by: what the import multiplied the effects by (the median, where it differs by voxel).")
     if columns & {"effect", "variance"}:

@@ -132,19 +132,35 @@ class Opened(NamedTuple):
     remarks: dict[str, str]  # on their headers, as in `ibma_app.images.placement.WORDS`
 
 
+class LeftOut(NamedTuple):
+    """A map that is left out, and why."""
+
+    observation: Observation
+    error: IbmaError
+
+    @property
+    def note(self) -> Note:
+        """The reason in words that maps of one fault share, and the file that it concerns."""
+        paths = [statmap.path for statmap in self.observation.statmaps.values()]
+        file = next((path for path in paths if str(path) in self.error.message), self.observation.path)
+        why = self.error.message.removeprefix(f"{file}: ").replace(str(file), "it")
+        label = self.observation.label
+        named = file.name if self.observation.unit_label in file.name else f"{label} ({file})"
+        return Note(f"left out: {why.replace(label, 'it')}", {named: ""})
+
+
 def prepare_maps(
     observations: Sequence[Observation], plan: Plan, readers: int, first: int = 0
-) -> Iterator[Prepared | IbmaError]:
-    """Read maps in threads, from the ``first`` on, and yield them in order; errors of maps that are left out, too."""
+) -> Iterator[Prepared | LeftOut]:
+    """Read maps in threads, from the ``first`` on, and yield them in order; those that are left out, too."""
 
-    def prepare(index: int) -> Prepared | IbmaError:
+    def prepare(index: int) -> Prepared | LeftOut:
         try:
             return _prepare(index, observations[index], plan)
         except IbmaError as error:
             if not plan.leaves_out:
                 raise
-            label = observations[index].label
-            return type(error)(f"{label} is left out: {error.message}" if len(observations) > 1 else error.message)
+            return LeftOut(observations[index], error)
 
     yield from in_order(prepare, range(first, len(observations)), readers)
 
@@ -233,14 +249,14 @@ def _contradictions(observation: Observation, volumes: Mapping[str, NDArray[Any]
     return tuple(notes)
 
 
-def weigh_maps(observations: Sequence[Observation], plan: Plan, first: Prepared | IbmaError, early: int) -> MemoryNeeds:
+def weigh_maps(observations: Sequence[Observation], plan: Plan, first: Prepared | LeftOut, early: int) -> MemoryNeeds:
     """Estimate the memory that an analysis needs, from its first map.
 
     Parameters
     ----------
     observations : sequence of Observation
     plan : Plan
-    first : Prepared or IbmaError
+    first : Prepared or LeftOut
         The first map; an error when none can be used.
     early : int
         How many maps cover between them every voxel of the mask.

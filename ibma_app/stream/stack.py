@@ -19,7 +19,7 @@ from ibma_app.core.system.long_work import tell_progress
 from ibma_app.images.placement import place_notes
 from ibma_app.stream.hedges_g import Sample, describe_dof, describe_mixture, pool_variances
 from ibma_app.stream.memory_plan import NOTHING, Resampled, plan_memory
-from ibma_app.stream.prepare import Plan, Prepared, prepare_maps, weigh_maps
+from ibma_app.stream.prepare import LeftOut, Plan, Prepared, prepare_maps, weigh_maps
 from ibma_app.stream.row_store import RowStore, open_store
 from ibma_app.stream.survey import (
     ReadMap,
@@ -186,7 +186,7 @@ def stack_maps(
         later = prepare_maps(observations, plan, memory_plan.readers, len(first))
         with tell_progress("Reading maps", len(observations), of="maps") as count:
             for prepared in chain(_pop_each(first), later):
-                if isinstance(prepared, IbmaError):
+                if isinstance(prepared, LeftOut):
                     builder.leave_out(prepared)
                 else:
                     builder.add(prepared)
@@ -195,9 +195,9 @@ def stack_maps(
         yield builder.finish(lambda voxels: plan_memory(replace(memory_needs, voxels=voxels), *limits).threads)
 
 
-def _first_maps(observations: Sequence[Observation], plan: Plan) -> list[Prepared | IbmaError]:
+def _first_maps(observations: Sequence[Observation], plan: Plan) -> list[Prepared | LeftOut]:
     """Read maps until one can be used: the memory for the others is estimated from it."""
-    found: list[Prepared | IbmaError] = []
+    found: list[Prepared | LeftOut] = []
     for prepared in prepare_maps(observations, plan, 1):
         found.append(prepared)
         if isinstance(prepared, Prepared):
@@ -205,7 +205,7 @@ def _first_maps(observations: Sequence[Observation], plan: Plan) -> list[Prepare
     return found
 
 
-def _pop_each(maps: list[Prepared | IbmaError]) -> Iterator[Prepared | IbmaError]:
+def _pop_each(maps: list[Prepared | LeftOut]) -> Iterator[Prepared | LeftOut]:
     """Yield maps, each removed from the list."""
     while maps:
         yield maps.pop(0)
@@ -234,11 +234,11 @@ class _Builder:
         self.candidates: NDArray[np.int64] | None = None
         self.maps: list[ReadMap] = []
         self.notes: list[Note] = []
-        self.errors: list[IbmaError] = []
+        self.left_out: list[LeftOut] = []
 
-    def leave_out(self, error: IbmaError) -> None:
+    def leave_out(self, left: LeftOut) -> None:
         """Note that a map is left out."""
-        self.errors.append(error)
+        self.left_out.append(left)
 
     def add(self, prepared: Prepared) -> None:
         """Store one map: its values in the base mask, or at the candidates once they are known."""
@@ -279,7 +279,7 @@ class _Builder:
         if not self.maps:
             raise self._all_bad()
         self._count_in(None)
-        self.notes.extend(Note(error.message) for error in self.errors)
+        self.notes.extend(left.note for left in self.left_out)
         places = place_notes([(read.observation.label, read.remarks) for read in self.maps])
         self.notes.extend(map(Note, places))
         refuse_thresholded(self.maps, self.count)
@@ -298,7 +298,8 @@ class _Builder:
         if n_min > 1:
             survey = tuple(replace(one, cost=costs.get(one.label, 0)) for one in survey)
         self.store.drop("reason")
-        late = (coverage_note(costs, final.size, int(np.count_nonzero(self.count))), variance_note(survey))
+        covered, whole = int(np.count_nonzero(self.count)), self.plan.grid.mask.size
+        late = (coverage_note(costs, final.size, covered, (self.count.size, whole)), variance_note(survey))
         self.notes.extend(Note(text) for text in late if text)
         return self._stack(final, survey, threads(final.size))
 
@@ -332,6 +333,10 @@ class _Builder:
 
     def _all_bad(self) -> IbmaError:
         """Make the error of a stack without maps: of the first error's type, with all messages."""
-        if not self.errors:
+        if not self.left_out:
             return DataError("There are no maps to combine.")
-        return type(self.errors[0])(" ".join(error.message for error in self.errors))
+        errors = [left.error for left in self.left_out]
+        if len(errors) == 1:
+            return errors[0]
+        named = (f"{left.observation.label} is left out: {left.error.message}" for left in self.left_out)
+        return type(errors[0])(" ".join(named))

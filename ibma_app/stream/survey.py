@@ -200,9 +200,21 @@ def unique_costs(maps: Sequence[ReadMap], store: RowStore, nearly: Mapping[int, 
     return dict(sorted(((label, n) for label, n in costs.items() if n), key=lambda item: -item[1]))
 
 
-def coverage_note(costs: Mapping[str, int], n_voxels: int, n_any: int) -> str | None:
-    """Log what the mask loses to single maps; return a warning when it is much."""
-    message = f"The mask has {n_voxels} of the {n_any} voxels that any map covers."
+def coverage_note(costs: Mapping[str, int], n_voxels: int, n_any: int, allowed: tuple[int, int]) -> str | None:
+    """Log what the mask loses to single maps; return a warning when it is much.
+
+    Parameters
+    ----------
+    costs : mapping of str to int
+        Label of a map -> voxels that it alone costs.
+    n_voxels, n_any : int
+        Voxels of the mask, and those that any map covers.
+    allowed : (int, int)
+        Voxels that ``--mask`` leaves, and those of the grid.
+    """
+    message = f"The mask has {n_voxels} of the {n_any} voxels that any map covers"
+    left, whole = allowed
+    message += "." if left == whole else f" within the {left} (of the grid's {whole}) that --mask leaves."
     if costs:
         listed = ", ".join(f"{label} ({n})" for label, n in list(costs.items())[:NAMED])
         message += f" Maps that alone cost most voxels: {listed}."

@@ -150,6 +150,24 @@ def _plan(
     return upload.plan_upload(neurovault.describe_collection(about, selected), with_files(), private=options.private)
 
 
+def _say_what_lacks(options: PublishOptions, about: About) -> None:
+    """Warn of what an upload needs, and the command does not give.
+
+    Raises
+    ------
+    InputError
+        The file of the token holds none.
+    """
+    blank = check.list_blanks(about)
+    if blank:
+        file = options.about or options.pack_dir / FILE
+        log.warning("The collection has no %s: fill in %s, and give it with --about.", ", ".join(blank), file)
+    if options.token_file is None:
+        log.warning("To send it, give --token-file FILE: a file with the token of your NeuroVault account.")
+    else:
+        upload.read_token(options.token_file)
+
+
 def _show(
     options: PublishOptions, about: About, selected: Sequence[Selected], images: Sequence[neurovault.VaultImage]
 ) -> None:
@@ -157,6 +175,7 @@ def _show(
     lines = [f"{one.name}: {one.title}, {one.estimator.estimator.title}" for one in selected]
     lines += ["", check.write_check(about, selected, images, options.kinds)]
     if options.upload:
+        _say_what_lacks(options, about)
         server = options.server or upload.SERVER
         lines += [f"Requests to {server}:", *map(str, _plan(options, about, selected, images))]
     write_out("\n".join(lines) + "\n")

@@ -78,7 +78,7 @@ def test_a_young_lock_is_respected(tmp_path, lock, holder):
 
 @pytest.mark.parametrize(
     ("holder", "age"),
-    [(f"{OURS}-x", 700.0), (ELSEWHERE, 601.0), ("", 40.0), ("\udcff", 700.0)],
+    [(f"{OURS}-x", 700.0), (ELSEWHERE, 61.0), ("", 40.0), ("\udcff", 700.0)],
     ids=["ours", "elsewhere", "empty", "no text"],
 )
 def test_an_old_lock_is_a_dead_jobs(tmp_path, lock, holder, age):
@@ -151,10 +151,16 @@ def test_the_clock_of_the_file_system_counts_not_ours(tmp_path, lock, monkeypatc
 
 def test_waiting_says_what_for_after_some_seconds(tmp_path, lock, monkeypatch, caplog):
     monkeypatch.setattr(locking, "_SAY_AFTER", 0.2)
-    make_lock(lock)
+    make_lock(lock, age=20.0)
     with pytest.raises(OutputError), lock_shared(tmp_path, timeout=1.0):
         pass
     (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert said.startswith("Waiting for the lock of another job (process 17 on other.host): ")
-    assert f"{lock}. If none is running, delete this file" in said
-    assert locking._SAY_AFTER < 6
+    assert said.startswith("Waiting for the lock of another job (process 17 on other.host, 20 s old): ")
+    assert f"{lock}. If that job is not running any more, delete this file, and this one goes on at once" in said
+    assert "else when the lock is free or 60 s old" in said
+    assert locking._SAY_AFTER < 2
+
+
+def test_a_dead_job_elsewhere_holds_others_until_its_lock_is_a_minute_old(tmp_path, lock):
+    make_lock(lock, ELSEWHERE, 59.6)
+    assert 0.2 < seconds_to_take(tmp_path, timeout=5.0) < 3.0

@@ -140,7 +140,7 @@ def test_text_among_numbers_is_told(observe, write, build):
 @pytest.mark.parametrize(
     ("formula", "words"),
     [
-        ("1 + iq", ["'iq'", "participants.tsv", "Columns to choose from: participant_id", "age"]),
+        ("1 + iq", ["'iq'", "participants.tsv", "Columns to choose from: age, "]),
         ("1 + gap", ["'gap'", "sub-02", "participants.tsv"]),
         ("1 + one", ["'one' is k"]),
         ("1 + C(one)", ["'one' is k"]),

@@ -1,6 +1,7 @@
 """Factors by name: estimated marginal means whatever the coding, effects as afex has them."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,26 @@ def test_an_effect_of_two_levels_is_an_f_test(factorial):
 def test_what_there_is_is_told(factorial):
     with pytest.raises(UsageError) as caught:
         factorial("1 + C(stimulus) * C(repetition)", "x=stimulus[faces]")
-    assert "repetition[1, 2, 3]; stimulus[face, house, scrambled]" in caught.value.message
+    told = caught.value.message
+    assert "Did you mean stimulus[face]?" in told
+    means, cell, effects = re.search(
+        r"named, too: (.*?), of cells with a colon \((.*?)\); and, alone, .*?: (.*)\.$", told
+    ).groups()
+    assert means.split(", ")[:2] == ["repetition[1]", "repetition[2]"]
+    assert effects.split(", ") == ["repetition", "stimulus", "repetition:stimulus"]
+    for number, name in enumerate([*means.split(", "), cell, *effects.split(", ")]):  # the advice
+        (test,) = factorial("1 + C(stimulus) * C(repetition)", f"x{number}={name}").tests
+        assert test.is_f is ("[" not in name)
+
+
+def test_factors_may_be_written_as_in_the_formula(factorial):
+    names = ("stimulus:repetition", "C(stimulus):C(repetition)", "C(stimulus, contr.sum):C(repetition)")
+    tests = [factorial("1 + C(stimulus) * C(repetition)", f"x={name}").tests[0] for name in names]
+    for test in tests:
+        np.testing.assert_array_equal(test.weights, tests[0].weights)
+        assert test.is_f
+    with pytest.raises(UsageError, match=r"stimulus is the effect of a whole factor .* stands alone: NAME=stimulus\."):
+        factorial("1 + C(stimulus) * C(repetition)", "x=stimulus*repetition")
     with pytest.raises(UsageError, match="depend on each other"):
         factorial("1 + C(stimulus)", "x=stimulus, stimulus[face] - stimulus[house]")
 

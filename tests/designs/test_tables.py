@@ -103,8 +103,11 @@ def test_what_a_formula_uses_is_required(observe, write):
     for word in ("'age'", "sub-03, sub-09", "sub-09: no row", "participants.tsv"):
         assert word in caught.value.message
     require_complete(rows[:2], collect_covariates(rows[:2], table, "participant_id"), ["group"])
-    with pytest.raises(DataError, match="Columns to choose from: participant_id, sub"):
+    rows = [observe(unit, ses=ses) for unit in ("01", "03") for ses in "12"]
+    with pytest.raises(DataError, match=r"--covariates\)\. Columns to choose from: session \(of the maps\)\."):
         build_design(rows, collect_covariates(rows, None, "participant_id"), "1 + age")
+    with pytest.raises(DataError, match=r"Columns to choose from: score; session \(of the maps\)\."):
+        build_design(rows, collect_covariates(rows, table, "participant_id"), "1 + iq")
 
 
 def test_sample_size_of_the_table_fills_what_the_maps_leave_open(observe, write):

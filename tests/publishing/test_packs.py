@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from ibma_app.cli import publish_main
+from ibma_app.core.errors import ReadWriteError
+from ibma_app.publishing.upload import plan_upload, send
 
 SHAPE = (14, 16, 14)
 AFFINE = np.array([[8.0, 0, 0, -52], [0, 8.0, 0, -76], [0, 0, 8.0, -40], [0, 0, 0, 1]])
@@ -203,7 +205,10 @@ def test_a_meta_analysis_can_be_run_again(studies, tmp_path):
 
 def test_dry_run_writes_the_blanks_alone(output, tmp_path, capsys):
     assert publish_main([str(output), str(tmp_path / "pack"), "--dry-run", "--upload", "neurovault"]) == 0
-    shown = capsys.readouterr().out
+    shown, warned = capsys.readouterr()
+    lacking = "title, description, task, cognitive_atlas_task, licence, authors"
+    assert f"The collection has no {lacking}: fill in {tmp_path / 'pack' / 'about.toml'}" in warned
+    assert "give --token-file FILE" in warned
     assert "POST /api/collections/ " in shown
     assert shown.count("POST /api/collections/{collection}/images/") == 9
     assert [path.name for path in (tmp_path / "pack").iterdir()] == ["about.toml"]
@@ -211,6 +216,12 @@ def test_dry_run_writes_the_blanks_alone(output, tmp_path, capsys):
     (tmp_path / "pack/about.toml").write_text(text.replace("authors = []", 'authors = ["A. B."]'))
     words = [str(output), str(tmp_path / "pack"), "--about", str(tmp_path / "pack/about.toml"), "-q"]
     assert publish_main([*words, "--kinds", "neurovault", "--test", "mean"]) == 0
+    (tmp_path / "token").write_text("secret")
+    capsys.readouterr()
+    assert publish_main([*words, "--dry-run", "--upload", "neurovault", "--token-file", str(tmp_path / "token")]) == 0
+    warned = capsys.readouterr().err  # what was said before is gone, but for the blanks that are left
+    assert "no description, task, cognitive_atlas_task, licence: fill in" in warned
+    assert "--token-file" not in warned
     collection = json.loads((tmp_path / "pack/neurovault/collection.json").read_text())
     assert (collection["name"], collection["authors"]) == ("Faces", "A. B.")
 
@@ -227,13 +238,13 @@ def vault():
             refused = b"_age_z" in body and self.server.strict
             self.send_response(400 if refused else 201)
             self.end_headers()
-            self.wfile.write(b'{"name": ["too odd"]}' if refused else b'{"id": 77}')
+            self.wfile.write(b'{"name": ["too odd"]}' if refused else self.server.answer)
 
         def log_message(self, *_):
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.strict = False
+    server.strict, server.answer = False, b'{"id": 77}'
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server, seen
@@ -260,6 +271,26 @@ def test_upload(output, vault, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "too odd" in said
     assert f"{address}/collections/77/ has what was sent before" in said
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"[77]", "its answer is no JSON object"),
+        (b"{" * 5000, "property name"),
+        (b" " * (2**20 + 1), "its answer is longer than NeuroVault's are"),
+        (b'{"id": "../../77"}', "did not say its number"),
+        (b'{"id": true}', "did not say its number"),
+        (b"\xff", "Expecting value"),
+    ],
+)
+def test_what_a_server_answers_is_not_trusted(vault, answer, said):
+    server, seen = vault
+    server.answer = answer
+    planned = plan_upload({"name": "x"}, iter(()), private=True)
+    with pytest.raises(ReadWriteError, match=said):
+        send(planned, "secret", f"http://127.0.0.1:{server.server_port}")
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,17 @@ def test_maps_further_off_are_told_by_how_much(observe, rng):
         pass
 
 
+def test_maps_of_one_fault_are_one_note_that_names_each_once(observe, rng):
+    rows = [observe(str(k), {"effect": rng.normal(size=SHAPE)}, affine=beside(0.4 * (k > 3))) for k in range(12)]
+    rows[:4] = rows[:4] * 3  # the grid of most
+    with stacked(rows, ("effect",), "run") as stack:
+        assert stack.n_maps == 12
+        (note,) = [note for note in tell(stack.notes) if "left out" in note]
+    assert note.startswith("8 maps: left out: it lies on another grid than the analysis (")
+    assert note.count("sub-4_contrast-c") == 1
+    assert note.endswith("sub-8_contrast-c_stat-effect_statmap.nii.gz and 3 more)")
+
+
 def test_kinds_of_one_map_a_hair_apart_are_one_map(observe, rng):
     effect, variance = rng.normal(size=SHAPE), rng.uniform(1, 2, SHAPE)
     aside = observe("x", {"variance": variance}, affine=beside(0.02))

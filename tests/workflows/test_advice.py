@@ -274,3 +274,23 @@ def test_two_maps_of_one_study(told_by, tmp_path, cli, describe_dataset, write_s
         assert then.code == 0, then.stderr
         (n,) = (tmp_path / "modelled").rglob("*_stat-n_statmap.nii.gz")
         assert nib.load(n).get_fdata().max() == 10
+
+
+def test_a_plan_shows_sizes_and_degrees_of_freedom(tmp_path, cli, describe_dataset, write_statmap):
+    data = Dataset(tmp_path / "in", describe_dataset, write_statmap)
+    for study in ("s1", "s2"):
+        data.add("t", study=study, space=MNI, contrast="a", n=20)
+    data.add("t", study="s9", space=MNI, contrast="a")
+    rows = [row.split("│")[1:-1] for row in cli(data.root, tmp_path / "o", "group", "--dry-run").stdout.splitlines()]
+    shown = {cells[1].strip(): (cells[3].strip(), cells[4].strip()) for cells in rows if len(cells) == 7}
+    assert shown == {"study-s1_contrast-a": ("20", "19"), "study-s2_contrast-a": ("20", "19"),
+                     "study-s9_contrast-a": ("unknown", "unknown")}  # fmt: skip
+
+
+def test_what_fails_alike_is_told_once(tmp_path, cli, describe_dataset, write_statmap):
+    data = Dataset(tmp_path / "in", describe_dataset, write_statmap)
+    _sessions(data)
+    ran = cli(data.root, tmp_path / "o", "group", "--formula", "1 + iq", "--dry-run")
+    assert ran.code == 65
+    assert "ses-1_space-T1w_contrast-a, ses-2_space-T1w_contrast-a failed: The formula names 'iq'" in ran.stderr
+    assert ran.stderr.count("Columns to choose from: age") == 1

@@ -55,7 +55,7 @@ def test_a_run_that_is_a_mask_is_left_out(tmp_path, write_statmap, describe_data
             write_statmap(root, kind, values, sub="01", run=run, contrast="c", metadata={"DegreesOfFreedom": 50})
     ran = cli(root, tmp_path / "out", "participant", "--no-report")
     assert ran.code == 0, ran.stderr
-    assert "sub-01_run-3_contrast-c is left out" in ran.stderr
+    assert "sub-01_run-3_contrast-c_stat-t_statmap.nii.gz: left out: " in ran.stderr
     assert "as those of a mask are" in ran.stderr
 
 

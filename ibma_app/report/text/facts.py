@@ -1,6 +1,7 @@
 """Facts of methods in a reader's words: what inferences and settings state under terse names."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ibma_app.core.inference_facts import (
@@ -13,6 +14,7 @@ from ibma_app.core.inference_facts import (
     LevelFacts,
     NeighbourFacts,
     RandomFieldFacts,
+    Relabelling,
     ResamplingFacts,
     ThresholdFacts,
     WarningFact,
@@ -80,7 +82,7 @@ def _random_field(facts: RandomFieldFacts) -> list[Labelled]:
         ("Resels of the volume", format_number(facts.resels[-1])),
         ("Smoothness from", facts.origin),
     ]
-    return rows + ([] if facts.height is None else [("Height that is significant", format_number(facts.height))])
+    return rows + ([] if facts.height is None else [("Height needed to be significant", format_number(facts.height))])
 
 
 def _extent(facts: ExtentFacts) -> list[Labelled]:
@@ -90,8 +92,14 @@ def _extent(facts: ExtentFacts) -> list[Labelled]:
         ("Voxels expected in each", format_number(facts.expected_voxels)),
     ]
     if facts.smallest_extent is not None:
-        rows.append(("Extent that is significant", f"{format_number(facts.smallest_extent)} voxels or more"))
+        rows.append(("Needed to be significant", f"{format_number(facts.smallest_extent)} voxels or more"))
     return rows
+
+
+def _relabelling(of: Relabelling) -> str:
+    """Say what is relabelled; maps of one cluster (or block) that are relabelled alike are not clusters of voxels."""
+    together = f"; all maps of one {of.whole.removesuffix('s')} alike" if of.whole else ""
+    return replace(of, whole="").name + together
 
 
 def _resampling(facts: ResamplingFacts) -> list[Labelled]:
@@ -99,12 +107,12 @@ def _resampling(facts: ResamplingFacts) -> list[Labelled]:
     seed = f", seed {facts.seed}" if facts.seed is not None else ""
     rows = [
         ("Relabellings", f"{count}, all distinct ones" if facts.exhaustive else f"{count}, drawn at random{seed}"),
-        ("Relabelled by", facts.relabelling.name),
+        ("Relabelled by", _relabelling(facts.relabelling)),
         ("Null hypothesis", facts.relabelling.null_hypothesis),
         ("Smallest p that can be reached", format_number(facts.smallest_p)),
     ]
     if facts.score_threshold is not None:
-        rows.append(("Score that is significant", f"above {format_score(facts)}"))
+        rows.append(("Needed to be significant", f"above {format_score(facts)}"))
     if facts.tail_fitted:
         rows.append(("Tail of the null", facts.sidecar()["TailFit"]))
     return rows

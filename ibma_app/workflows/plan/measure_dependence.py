@@ -1,5 +1,6 @@
 """How much the maps of a stack depend on each other, estimated from the maps themselves."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -101,18 +102,31 @@ def _covary(stack: Stack, basis: Floats) -> tuple[Floats, Floats]:
     return np.stack([products - means * means.T, variance, variance.T], axis=-1), sums[0]
 
 
+def _refuse(bad: NDArray[np.bool_], shared: Floats, labels: Sequence[str]) -> DataError:
+    """Say why correlations cannot be estimated: of all maps, of one, or of a pair."""
+    file = "Give the correlations as a file, --dependence FILE (map_a, map_b, correlation)"
+    alone = np.flatnonzero(np.diagonal(bad))
+    if alone.size == len(labels):
+        why = f"the mask has {int(shared.max())} voxels, and" if shared.max() < FEWEST else "none of the maps varies:"
+        return DataError(f"--dependence: {why} correlations need {FEWEST} or more that vary. {file}.")
+    if alone.size:
+        one, count = labels[alone[0]], int(shared[alone[0], alone[0]])
+        why = f"it covers {count} voxels, fewer than {FEWEST}" if count < FEWEST else "it does not vary"
+        return DataError(f"How {one} is correlated with others cannot be estimated: {why}. {file}, or leave it out.")
+    a, b = np.argwhere(bad)[0]
+    why = f"have fewer than {FEWEST} voxels in common" if shared[a, b] < FEWEST else "do not vary where both are"
+    return DataError(
+        f"How {labels[a]} and {labels[b]} are correlated cannot be estimated: they {why}. {file}, or leave one of them "
+        "out."
+    )
+
+
 def _correlate(covariance: Floats, shared: Floats, stack: Stack, wanted: NDArray[np.bool_]) -> Floats:
     """Turn covariances into correlations, (K, K); refuse pairs that are wanted and do not tell."""
     spread = np.sqrt(np.maximum(covariance[..., 1] * covariance[..., 2], 0.0))
     sound = (spread > 0.0) & (shared >= FEWEST)
     if np.any(wanted & ~sound):
-        a, b = np.argwhere(wanted & ~sound)[0]
-        labels = [survey.label for survey in stack.survey]
-        raise DataError(
-            f"How {labels[a]} and {labels[b]} are correlated cannot be estimated: they have fewer than {FEWEST} voxels "
-            "in common, or do not vary there. Give the correlations as a file, --dependence FILE (map_a, map_b, "
-            "correlation), or leave one of them out."
-        )
+        raise _refuse(wanted & ~sound, shared, [survey.label for survey in stack.survey])
     found: Floats = np.clip(covariance[..., 0] / np.where(sound, spread, 1.0), -1.0, 1.0)
     np.fill_diagonal(found, 1.0)
     return np.where(sound, found, 0.0)

@@ -204,10 +204,14 @@ SHOWN = 5  # failures shown with their messages; the log file has all
 def log_outcome(record: RunRecord, what: str, total: int) -> None:
     """Log what failed of ``total`` jobs and why; the last line names all that failed."""
     failures = sorted(record.failures.items())
-    for number, (name, error) in enumerate(failures):
-        log.log(logging.ERROR if number < SHOWN else logging.DEBUG, "%s failed: %s", name, error.message)
-    if len(failures) > SHOWN:
-        log.error("... and %d more: see the log in OUTPUT_DIR/logs, or run with -v.", len(failures) - SHOWN)
+    alike: dict[str, list[str]] = {}
+    for name, error in failures:
+        alike.setdefault(error.message, []).append(name)
+    for number, (message, names) in enumerate(alike.items()):
+        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        log.log(logging.ERROR if number < SHOWN else logging.DEBUG, "%s failed: %s", shown, message)
+    if len(alike) > SHOWN:
+        rest = sum(map(len, list(alike.values())[SHOWN:]))
+        log.error("... and %d more: see the log in OUTPUT_DIR/logs, or run with -v.", rest)
     if failures:
-        names = ", ".join(name for name, _ in failures)
-        log.error("%d of %d %s failed: %s", len(failures), total, what, names)
+        log.error("%d of %d %s failed: %s", len(failures), total, what, ", ".join(name for name, _ in failures))

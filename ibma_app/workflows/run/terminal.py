@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ibma_app.core.statmap import Analysis
+from ibma_app.core.statmap import Analysis, Observation
 from ibma_app.core.system.long_work import tell_progress
 from ibma_app.core.system.standard_streams import write_out
 
@@ -43,13 +43,20 @@ def print_plan(analyses: Sequence[Analysis], estimators: str | Sequence[str]) ->
                 analysis.name if index == 0 else "",
                 row.label,
                 " ".join(sorted(row.statmaps)),
-                "" if row.sample_size is None else f"{row.sample_size:g}",
-                "" if row.dof is None else f"{row.dof:g}",
+                _people(row, analysis.unit),
+                row.dof_text,
                 row.units,
                 name if index == 0 else "",
             )
         table.add_section()
     print_table(table, width=200)
+
+
+def _people(row: Observation, unit: str) -> str:
+    """Say how many people a map is of: one, unless it is a study's."""
+    if row.sample_size is None:
+        return "unknown" if unit == "study" else "1"
+    return f"{row.sample_size:g}"
 
 
 def print_table(table: RenderableType, *, width: int) -> None:

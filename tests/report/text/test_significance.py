@@ -115,7 +115,7 @@ def test_facts_with_units():
         "Relabelled by": "sign flips",
         "Null hypothesis": "effects (residuals, in designs) are independent and symmetric about zero",
         "Smallest p that can be reached": "0.0002",
-        "Score that is significant": "above 58 voxels",
+        "Needed to be significant": "above 58 voxels",
         "Clusters formed at p": "0.001 (|z| > 3.291)",
         "Truly active": "at least 707 voxels",
         "Of tomorrow": "yes",
@@ -125,7 +125,7 @@ def test_facts_with_units():
     }
     exhaustive = dict(describe_facts([ResamplingFacts(256, True, FLIPS, 1 / 128, None)]))
     assert exhaustive["Relabellings"] == "256, all distinct ones"
-    assert "Score that is significant" not in exhaustive
+    assert "Needed to be significant" not in exhaustive
 
 
 def test_what_is_kept_below_which_level():
