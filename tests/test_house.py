@@ -35,7 +35,7 @@ HOMES = {  # where a heavy import may stand, as prefixes of paths inside the pac
     "nibabel": ("images/",),
     "h5py": ("importers/spm/matlab.py",),
     "rdflib": ("importers/", "publishing/nidm"),
-    "nilearn": ("firstlevel/", "images/", "report/"),
+    "nilearn": ("images/", "report/"),
     "sklearn": (),  # nilearn's, not ours
 }
 PACKAGING = ("__pycache__", "__init__.py", "__main__.py", "py.typed")  # what Python asks for

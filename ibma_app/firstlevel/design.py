@@ -1,6 +1,5 @@
 """The design matrix of one run: columns, heights of its regressors, and what can be estimated with it."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,9 +8,8 @@ import numpy as np
 from ibma_app.core.errors import DataError
 from ibma_app.firstlevel.conditions import column_names, settle_contrasts
 from ibma_app.firstlevel.records import Floats, Regressor, RunContrast, RunModel, RunSettings, Timing
+from ibma_app.stats.hemodynamic import convolve_events
 
-OVERSAMPLING = 50  # of nilearn's compute_regressor, its default
-EARLIEST = -24.0  # s before the first volume: earlier events are left out, its default
 SAME_DURATION = 0.001  # s
 REST = 40.0  # s after an event in which its response has passed
 SHIFTS = 10  # onsets within a TR at which the height of an event's response is looked for
@@ -56,20 +54,13 @@ def convolve(regressor: Regressor, frame_times: Floats, settings: RunSettings) -
     dict of str to ndarray, shape (T,)
         The columns by nilearn's names.
     """
-    from nilearn.glm.first_level import compute_regressor
-
     hrf, delays = regressor.hrf or settings.hrf, regressor.fir_delays or settings.fir_delays
     events = np.stack([regressor.onsets, regressor.durations, regressor.amplitudes])
     names = column_names(regressor.name, hrf, delays)
     if not events.size:
         return {name: np.zeros(len(frame_times)) for name in names}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of events outside of the run, which a note of ours counts
-        values, _ = compute_regressor(
-            events, hrf, frame_times, con_id=regressor.name, oversampling=OVERSAMPLING,
-            fir_delays=list(delays) if hrf == "fir" else None, min_onset=EARLIEST,
-        )  # fmt: skip
-    return {name: np.asarray(values[:, index], dtype=np.float64) for index, name in enumerate(names)}
+    values = convolve_events(events, hrf, frame_times, delays)
+    return {name: values[:, index] for index, name in enumerate(names)}
 
 
 def reference_durations(regressors: Sequence[Regressor]) -> dict[str, float]:

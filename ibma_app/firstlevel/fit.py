@@ -23,6 +23,7 @@ from ibma_app.stats.tails import f_to_z, t_to_z
 
 log = logging.getLogger(__name__)
 
+BLOCK = 4096  # voxels that are described at once
 SAMPLE = 20_000  # voxels whose mean autocorrelation is simulated
 SECONDS = 20.0  # that it reaches
 FLAT = 1e-6  # relative to the mean: a voxel that varies less has no signal
@@ -100,15 +101,18 @@ def _describe(
     mean, rsquared, sums = (np.zeros(voxels) for _ in range(3))
     fitted = np.zeros(voxels, dtype=bool)
     products = np.zeros((voxels, lags + 1))
-    for start in range(0, voxels, ROWS):
-        rows = slice(start, start + ROWS)
+    whole = len(kept) == series.shape[1]
+    for start in range(0, voxels, BLOCK):
+        rows = slice(start, start + BLOCK)
         values = series[rows].astype(np.float64)
-        used = values[:, kept]
+        used = values if whole else values[:, kept]
         finite = np.isfinite(values.sum(axis=1))
         with np.errstate(all="ignore"):  # rows that are not finite are none of ours
             centre = np.where(finite, used.mean(axis=1), 0.0)
-            values = np.where(finite[:, None], values - centre[:, None], 0.0)
-            total = (values[:, kept] ** 2).sum(axis=1)
+            values -= centre[:, None]
+            values[~finite] = 0.0
+            used = values if whole else values[:, kept]
+            total = np.einsum("bt,bt->b", used, used)
             residuals, left = project(values, basis)
             flat = total <= len(kept) * (FLAT * np.abs(centre)) ** 2
             good = finite & ~flat & (total > 0) & (left > EXPLAINED * total)

@@ -109,11 +109,13 @@ def extend_autocorrelations(rho: Floats, length: int) -> Floats:
     order = rho.shape[1] - 1
     partials = partial_autocorrelations(rho)
     predictor = predictors(partials)[-1]
-    series = np.zeros((rho.shape[0], length))
-    series[:, : order + 1] = process_autocorrelations(partials)[:, :length]
+    series = np.zeros((length, rho.shape[0]))  # lags first: each step reads whole rows
+    series[: order + 1] = process_autocorrelations(partials).T[:length]
+    weights = np.ascontiguousarray(predictor.T)
     for lag in range(order + 1, length):
-        series[:, lag] = np.einsum("bj,bj->b", predictor, series[:, lag - order : lag][:, ::-1])
-    return series
+        for back in range(order):
+            series[lag] += weights[back] * series[lag - 1 - back]
+    return series.T
 
 
 def partial_autocorrelations(rho: Floats) -> Floats:
