@@ -140,6 +140,7 @@ def test_the_same_run_gives_the_same_bytes(output, study, cli, tmp_path):
     [
         (["--contrasts", "d=go-halt"], 64, "The design has no column 'halt'. Its columns are: go, stop"),
         (["--contrasts", "d"], 64, "lacks a name"),
+        (["--contrasts", "f=go-stop, stop-go"], 64, "its rows depend on each other"),
         (["--contrasts", "a-b=go", "a_b=stop"], 0, ""),
         (["--confounds", "motion12"], 65, "no column motion12. Did you mean motion"),
         (["--space", "T1w"], 18, "there are: MNI152NLin2009cAsym"),
