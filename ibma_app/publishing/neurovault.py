@@ -103,7 +103,10 @@ def _images_of(one: Selected, about: About) -> Iterator[VaultImage]:
             "statistic_parameters": one.dof if kind in ("t", "F") else None,
             "cognitive_paradigm_cogatlas": about.cognitive_atlas_task,
             "contrast_definition": words,
-            "description": f"{_words(kind)} of {words}, {one.estimator.estimator.title}; {_who(one)} (ibma-app).",
+            "description": (
+                f"{_words(kind)} of {words}, {one.estimator.estimator.title}; {_who(one)}{_dof_words(one, kind)} "
+                "(ibma-app)."
+            ),
         }
         yield VaultImage(fields, source, tuple(_checks(source, fields)))
 
@@ -113,13 +116,24 @@ def _words(kind: str) -> str:
     return words.get(kind, f"{kind} statistic")
 
 
+def _dof_words(one: Selected, kind: str) -> str:
+    """Say what one number of degrees of freedom does not; "" where it says all."""
+    if kind not in ("t", "F") or one.dof is None:
+        return ""
+    between = "" if one.dof_range is None else " (median; {:.4g} to {:.4g} from voxel to voxel)".format(*one.dof_range)
+    if kind == "F":
+        return f"; {one.numerator_dof} and {one.dof:.4g} degrees of freedom{between}"
+    return f"; {one.dof:.4g} degrees of freedom{between}" if between else ""
+
+
 def _who(one: Selected) -> str:
     """Say who was combined."""
     count = len(one.results.analysis.observations)
     if one.unit == "study":
         people = "" if one.n_subjects is None else f" of {one.n_subjects} people"
         return f"{count} studies{people}"
-    return f"{one.n_subjects} participants"
+    maps = "" if count == one.n_subjects else f", {count} maps"
+    return f"{one.n_subjects} participants{maps}"
 
 
 def _checks(source: Path, fields: Mapping[str, Any]) -> Iterator[str]:

@@ -92,11 +92,28 @@ class Selected:
         return None if path is None else np.asarray(read_image(path).data, dtype=np.float64)
 
     @cached_property
+    def _dofs(self) -> NDArray[np.float64]:
+        """The degrees of freedom of each voxel that is tested; empty: a z statistic."""
+        values = self.volume("dof")
+        inside = np.empty(0) if values is None else values[self.results.grid.mask]
+        return np.asarray(inside[np.isfinite(inside) & (inside > 0)])
+
+    @property
     def dof(self) -> float | None:
         """Degrees of freedom: one number, the median where they differ from voxel to voxel; None: a z statistic."""
-        values = self.volume("dof")
-        inside = None if values is None else values[self.results.grid.mask]
-        return None if inside is None or not inside.size else float(np.median(inside[np.isfinite(inside)]))
+        return float(np.median(self._dofs)) if self._dofs.size else None
+
+    @property
+    def dof_range(self) -> tuple[float, float] | None:
+        """The smallest and the largest where they differ from voxel to voxel, else None."""
+        if not self._dofs.size or self._dofs.min() == self._dofs.max():
+            return None
+        return float(self._dofs.min()), float(self._dofs.max())
+
+    @property
+    def numerator_dof(self) -> int:
+        """Degrees of freedom of an F test's numerator."""
+        return int(np.linalg.matrix_rank(np.atleast_2d(self.test.weights)))
 
     @cached_property
     def peaks(self) -> tuple[Peak, ...]:

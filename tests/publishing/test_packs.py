@@ -4,6 +4,7 @@ import csv
 import json
 import threading
 import zipfile
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -13,7 +14,13 @@ import pytest
 
 from ibma_app.cli import publish_main
 from ibma_app.core.errors import ReadWriteError
+from ibma_app.images.read import read_image
+from ibma_app.publishing.about import About
+from ibma_app.publishing.check import write_check
+from ibma_app.publishing.neurovault import list_images
+from ibma_app.publishing.selected import select
 from ibma_app.publishing.upload import plan_upload, send
+from ibma_app.workflows.write.saved_results import find_records, read_record
 
 SHAPE = (14, 16, 14)
 AFFINE = np.array([[8.0, 0, 0, -52], [0, 8.0, 0, -76], [0, 0, 8.0, -40], [0, 0, 0, 1]])
@@ -92,6 +99,14 @@ def test_what_is_there(pack):
     (statistic,) = [row for row in rows if row["name"] == f"{_named('mean')}_t"]
     assert float(statistic["statistic_parameters"]) == 10.0
     assert statistic["contrast_definition"] == "faces > houses: mean"
+    (statistic,) = [row for row in rows if row["map_type"] == "F map"]
+    assert float(statistic["statistic_parameters"]) == 10.0
+    assert "; 2 and 10 degrees of freedom (ibma-app)." in statistic["description"]
+    said = (pack / "CHECK.md").read_text()
+    assert f"{_named('any')}: its one number of degrees of freedom (statistic_parameters) is that of F's" in said
+    assert said.count("the design matrix (in the NIDM packs) has a row for each participant: ") == 1
+    assert said.count("the grand mean map is the effect of the test") == 1
+    assert f"- {_named('mean')}, {_named('age')}, {_named('any')}: the grand mean map" in said
 
 
 def test_what_has_no_direction_is_no_z_map(pack):
@@ -104,6 +119,29 @@ def test_what_has_no_direction_is_no_z_map(pack):
     assert images[_named("any")] == []
     assert sorted(images[_named("mean")]) == ["beta", "t", "varcope", "z"]
     assert f"{_named('any')}: an F test has no direction" in (pack / "CHECK.md").read_text()
+
+
+def test_dof_that_differ_and_several_maps_of_one_participant_are_said(output, tmp_path):
+    """Maps of an output of independent subjects, told to be of six: with dof that differ from voxel to voxel."""
+    (record,) = find_records(output, "group").values()
+    results = read_record(record, output).results
+    rows = [replace(row, unit_label=f"{number // 2}") for number, row in enumerate(results.analysis.observations)]
+    results = replace(results, analysis=replace(results.analysis, observations=tuple(rows)))
+    one = next(one for one in select([results], [], ["any"], ["ols"]))
+    values = np.array(read_image(one.path("dof")).data)
+    values[values > 0] = np.linspace(4.0, 9.0, np.count_nonzero(values > 0))
+    path = tmp_path / "dof.nii.gz"
+    nib.save(nib.Nifti1Image(values.astype(np.float32), one.results.grid.affine), path)
+    files = [file if file.kind != "dof" else replace(file, path=path) for file in one.estimator.files]
+    one = replace(one, estimator=replace(one.estimator, files=tuple(files)))
+    images = list_images(About(), [one])
+    (image,) = images
+    assert image.fields["statistic_parameters"] == pytest.approx(6.5, abs=0.01)
+    assert "; 2 and 6.5 degrees of freedom (median; 4 to 9 from voxel to voxel)" in image.fields["description"]
+    assert "6 participants, 12 maps" in image.fields["description"]
+    said = write_check(About(), [one], images, ["neurovault"])
+    assert "has a row for each of 12 maps of 6 participants" in said
+    assert "degrees of freedom differ from voxel to voxel; its one number" in said
 
 
 def test_same_bytes(output, pack, tmp_path):
