@@ -9,7 +9,10 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from bids.layout import BIDSLayout
 from scipy import stats
+
+from ibma_app import pybids_config
 
 PAGE = Path(__file__).parents[2] / "docs" / "quickstart-longitudinal.md"
 SHAPE = (6, 5, 4)
@@ -81,6 +84,10 @@ def test_the_commands_of_the_page(maps: Path, tmp_path: Path, cli) -> None:
     assert "session 2, group patient" in page or "group patient, session 2" in page
     assert "% of the variance lies between participants" in re.sub(r"<[^>]*>", "", page)
     check_cells(tmp_path / "results", page)
+    (query,) = re.findall(r"`layout(\.get\(.*randomIntercept.*\))`", (PAGE.parent / "python.md").read_text())
+    layout = BIDSLayout(tmp_path / "results", validate=False, config=[str(pybids_config)])
+    (mask,) = eval(f"layout{query}", {"layout": layout})  # the page's own words
+    assert "_test-change_desc-randomIntercept_corr-maxStat_stat-z_" in mask.filename
     dofs = re.search(r"<dt>dof</dt><dd>([^<]*)</dd>", page)
     assert dofs is not None
     for name in ("groups", "change"):  # each test has its own
