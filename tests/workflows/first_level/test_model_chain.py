@@ -1,6 +1,7 @@
 """All three levels with one model file give the bytes that they give with options."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -21,10 +22,14 @@ def bids(tmp_path, maker):
     return raw, derived
 
 
+COMMAND = rb'<details class="ran">.*</details>'  # of pages: what was run, and when
+
+
 def files_of(folder):
-    """Return what was written, but for the logs."""
+    """Return what a run wrote, but for its logs, and for the line of pages that has the command and the time."""
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {name.as_posix(): (folder / name).read_bytes() for name in names if "logs" not in name.parts}
+    contents = {name: (folder / name).read_bytes() for name in names if "logs" not in name.parts}
+    return {name.as_posix(): re.sub(COMMAND, b"", content) for name, content in contents.items()}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import nibabel as nib
 import numpy as np
@@ -168,12 +169,14 @@ def test_the_command_line_chooses_images_and_methods_but_not_another_design(tmp_
         parse_options(words)
 
 
+COMMAND = rb'<details class="ran">.*</details>'  # of pages: what was run, and when
+
+
 def files_of(folder):
-    """Return what a run wrote, but for its logs."""
-    paths = sorted(
-        path for path in folder.rglob("*") if path.is_file() and "logs" not in path.relative_to(folder).parts
-    )
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    """Return what a run wrote, but for its logs, and for the line of pages that has the command and the time."""
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    contents = {name: (folder / name).read_bytes() for name in names if "logs" not in name.parts}
+    return {name.as_posix(): re.sub(COMMAND, b"", content) for name, content in contents.items()}
 
 
 @pytest.fixture
