@@ -112,7 +112,7 @@ def fill_options(model: StatsModel, level: str, node_name: str | None = None) ->
         options["combine"] = combined_over(model, node)
     if level == "group":
         options |= {"formula": formula_of(node, where), "test": tests_of(node, where)}
-        options |= _pooled(model, node, where)
+        _refuse_mixed_subjects(model, node, where)
     for table, content in more.items():
         settings[table] = {**settings.get(table, {}), **content}
     return Filled({key: value for key, value in options.items() if value is not None}, settings, node)
@@ -147,10 +147,13 @@ def _labels(model: StatsModel, node: Node | None, level: str) -> tuple[dict[str,
     way = way_to(model, node) if node is not None else ()
     for one in way:
         edge = model.edge_to(one)
-        for key, labels in (edge.filters if edge else {}).items():
-            if key != "contrast":
+        for key, labels in edge.filters.items() if edge else ():
+            if edge and key != "contrast":
                 before = selected.get(key)
                 selected[key] = tuple(label for label in labels if before is None or label in before)
+                if not selected[key]:
+                    listed = ", ".join(before or ())
+                    raise DataError(f"{model.file}: {edge.path}.Filter.{key}: leaves no image: Input has {listed}.")
     options: dict[str, Any] = {LABELS[key]: labels for key, labels in selected.items() if key in LABELS}
     others = {key: list(labels) for key, labels in selected.items() if key not in LABELS}
     if level == "group" or (level == "participant" and node is None):
@@ -158,6 +161,10 @@ def _labels(model: StatsModel, node: Node | None, level: str) -> tuple[dict[str,
     if node is not None and level != "run":
         names = inputs(model, node)
         options["contrast"] = None if names is None else tuple(dict.fromkeys(map(contrast_label, names)))
+        if names == ():
+            raise DataError(
+                f"{model.file}: {node.path}: no contrast reaches {node.name}: F tests end where they are made."
+            )
     return options, ({"inputs": {"keep": others}} if others else {})
 
 
@@ -170,7 +177,7 @@ def combined_over(model: StatsModel, node: Node) -> tuple[str, ...]:
     return tuple(one for one in COMBINABLE if one not in node.group_by and (one != "task" or several))
 
 
-def _pooled(model: StatsModel, node: Node, where: str) -> dict[str, Any]:
+def _refuse_mixed_subjects(model: StatsModel, node: Node, where: str) -> None:
     """Refuse maps of one subject that would meet in one model as if they were of several.
 
     Raises
@@ -180,7 +187,7 @@ def _pooled(model: StatsModel, node: Node, where: str) -> dict[str, Any]:
     """
     before = way_to(model, node)[:-1]
     if not before:
-        return {}
+        return
     last = before[-1]
     apart = [one for one in ("session", "task") if one in last.group_by and one not in node.group_by]
     if last.level == "Run" and len(model.inputs.get("task", ())) > 1 and "task" not in node.group_by:
@@ -191,7 +198,6 @@ def _pooled(model: StatsModel, node: Node, where: str) -> dict[str, Any]:
             "of several. Add it here, or combine over it in a Subject node."
         )
         raise DataError(f"{where}: {node.path}.GroupBy: {text}")
-    return {}
 
 
 def check_software(node: Node, where: str) -> None:

@@ -112,6 +112,14 @@ def test_edges_filter_images(flanker):
     assert fill_options(model, "group", "everyone").options["contrast"] == ("go",)
     some = fill_options(model, "group", "some").options
     assert (some["contrast"], some["participant_label"]) == (("inVcon",), ("03",))
+    flanker["Edges"][2]["Filter"] = {"subject": ["09"]}
+    with pytest.raises(DataError, match=r"Edges\[2\]\.Filter\.subject: leaves no image: Input has 01, 02, 03\."):
+        fill_options(make_model(flanker, None), "group", "some")
+    for one in flanker["Nodes"][0]["Contrasts"]:
+        one["Test"] = "F"
+    del flanker["Edges"], flanker["Nodes"][3]
+    with pytest.raises(DataError, match="no contrast reaches subjects: F tests end where they are made"):
+        fill_options(make_model(flanker, None), "participant")
 
 
 @pytest.mark.parametrize(
