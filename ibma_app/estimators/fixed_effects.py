@@ -70,9 +70,9 @@ _SETTINGS = {
 
 _OF_THESE_ONLY = "One true effect for all is assumed: the result speaks of these {units} only, not of others like them."
 _ESTIMATED = (
-    "That sampling variances are estimates is taken into account where the maps' dof are known: its variance is "
-    "Meier's (1953; in regressions Kenward and Roger's, 1997), and its ratio to its standard error is tested as t with "
-    "Satterthwaite's dof; of maps of unknown dof the variances are taken as known."
+    "That sampling variances are estimates is taken into account where the maps' dof are known: the variance of the "
+    "result is Meier's (1953; in regressions Kenward and Roger's, 1997), and its ratio to its standard error is tested "
+    "as t with Satterthwaite's dof; where the dof of maps are unknown, their variances are taken as known."
 )
 _WORDS = (
     Sentence(
@@ -91,6 +91,7 @@ _WORDS = (
         "The effect is the plain mean of the maps' effects; its variance is propagated from their sampling variances.",
         when={"weights": "equal"},
     ),
+    Sentence(_OF_THESE_ONLY, "group", {"weights": "equal"}),
     Sentence(_ESTIMATED, when={"weights": "variance", "test": "meier"}),
     Sentence(
         "Its ratio to its standard error was tested as t with Satterthwaite's dof where the maps' dof are known.",

@@ -94,7 +94,11 @@ def view_evidence(result: EstimatorResult, results: Results, test: Test, units: 
         quantity="Effect" if of_effects else "z",
         units=shown,
         forest_words=_forest_words(peaks, result, mean=mean, of_effects=of_effects),
-        funnel_words=_funnel_words(peaks, hedges=results.settings.get("units_policy") == "hedges-g"),
+        funnel_words=_funnel_words(
+            peaks,
+            hedges=results.settings.get("units_policy") == "hedges-g",
+            studies=results.analysis.unit == "study",
+        ),
         no_funnel=_no_funnel(views, result, of_effects=of_effects),
         cells_words=_cells_words(results.design),
         cells_file=_cells_file(result, results, test),
@@ -188,7 +192,7 @@ def _forest_words(peaks: Sequence[PeakEvidence], result: EstimatorResult, *, mea
     return " ".join(words)
 
 
-def _funnel_words(peaks: Sequence[PeakEvidence], *, hedges: bool) -> str:
+def _funnel_words(peaks: Sequence[PeakEvidence], *, hedges: bool, studies: bool) -> str:
     """Explain the funnel plot that these peaks get."""
     residual = any(row.fitted is not None for row in peaks[0].maps)
     words = [
@@ -198,10 +202,14 @@ def _funnel_words(peaks: Sequence[PeakEvidence], *, hedges: bool) -> str:
     ]
     words.append("The shaded triangle holds 95 % of the maps if sampling error alone makes them differ")
     words[-1] += "; the dashed lines add τ²." if any(peak.tau2 for peak in peaks) else "."
-    words.append(
-        "Small maps on one side only may mean that others were not published; at a voxel chosen for being extreme, "
-        "the choice itself does that, and with fewer than 10 maps little can be seen."
-    )
+    few = "with fewer than 10 maps little can be seen"
+    if studies:
+        words.append(
+            "Small studies on one side only may mean that others were not published; at a voxel chosen for being "
+            f"extreme, the choice itself does that, and {few}."
+        )
+    else:
+        words.append(f"At a voxel chosen for being extreme, imprecise maps tend to lie on one side; {few}.")
     if hedges:
         words.append("The variance of Hedges' g grows with g, which tilts a funnel by itself.")
     return " ".join(words)

@@ -239,12 +239,11 @@ def test_methods_text_is_title_words_and_citations(run):
     (decided,) = paragraphs(ran.readme, "Significance was decided")
     opening, _, rest = decided.partition("can be estimated. ")
     assert opening == (
-        "Significance was decided at alpha = 0.05 (two-sided; F tests are always upper-tail) by correction for "
-        "independent voxels [made-up-sidak] and largest cube by resampling [made-up-cubes], separately for each test, "
-        "over the voxels of the mask where the test "
+        "Significance was decided at alpha = 0.05 by correction for independent voxels and largest cube by resampling "
+        "(two-sided), over the voxels of the mask where the test "
     )
     assert rest == (
-        "Relabellings were made by flipping the signs of the maps (under the null, effects (residuals, in designs) are "
+        "Relabellings were made by flipping the signs of the maps (under the null, the maps are "
         "independent and symmetric about zero); 40 were used, the unchanged data and others drawn at random with seed "
         "0. The estimator was fitted anew in each relabelling and the largest score of the mask kept; a corrected p is "
         "the share of relabellings whose largest score reaches the observed one, and the smallest that can be reached "
@@ -312,7 +311,7 @@ def test_a_combined_effect_without_an_error_has_no_interval(run):
     page = run("--estimator", "made-up-median", "--inference", "made-up-bare").page
     assert "Left: the effect of each map. Diamond: the combined effect. Right: the test refitted" in page
     assert "No funnel plot: made-up-median reads no variances." in page
-    assert "Test: intercept z, two-sided" in page
+    assert "c z test, two-sided, by made-up-median" in page  # the intercept is called by its contrast
     assert re.findall(r"[Ii]ntervals? (?:are|of the effect|allows)|95 % interval", page) == []
 
 

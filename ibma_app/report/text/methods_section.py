@@ -17,24 +17,10 @@ from ibma_app.core.statmap import Publication
 from ibma_app.images.spaces import is_mni, masked_to_mni152
 from ibma_app.report.html import format_number
 from ibma_app.report.text.grids import grid_sentence, interpolation_sentence
+from ibma_app.report.text.inputs_in_words import input_paragraph, noun_of, plural_of
 from ibma_app.report.text.significance import and_, decision_paragraph
 from ibma_app.report.text.sizes import size_citations, size_paragraph
 from ibma_app.report.text.tests import describe_test
-
-UNITS_WORDS = {
-    "assume-same": (
-        "That all effects are in one unit was taken on the word of the user (--units assume-same); it was not checked."
-    ),
-    "hedges-g": (
-        "Effects of unknown or different units were turned into standardised effects (Hedges' g, "
-        "--units hedges-g) from t (or z) and sample size n: g = J t/sqrt(n) with the exact small-sample factor "
-        "J = gamma(m/2) / (sqrt(m/2) gamma((m-1)/2)), m the degrees of freedom of the map (where unknown, n-1; for two "
-        "groups n = n1 n2/(n1+n2) and m = n1+n2-2), and sampling variance J^2 m/(m-2) (1/n + G^2) - G^2 (Hedges 1981) "
-        "with G, the mean of g over the studies weighted by n, for the true effect, so that no weight goes with its "
-        "study's error (with fewer than five studies, each one's own g)."
-    ),
-}
-"""What a policy on units means for the reader, by the value of ``--units``."""
 
 BIDS_CITATIONS = (
     Citation(
@@ -105,7 +91,7 @@ def methods_text(results: Results, version: str) -> MethodsText:
     findings = (finding for result in results.estimators for finding in result.findings)
     decided = {citation.text: citation for finding in findings for citation in finding.inference.citations}
     written: list[tuple[str, tuple[Citation, ...]]] = [
-        (_input_paragraph(results), ()),
+        (input_paragraph(results), ()),
         (_coverage_paragraph(results), ()),
         (_design_paragraph(results.design, results.analysis.level), ()),
         *((_estimator_paragraph(result, results), _cited_of(result)) for result in results.estimators),
@@ -189,77 +175,13 @@ def _general_paragraphs(results: Results) -> tuple[str, ...]:
     return (*words, _coverage_paragraph(results))
 
 
-def _kinds(results: Results) -> list[str]:
-    """List the kinds of map that were opened; all that there are, where that was not kept."""
-    surveys = (results.survey, *(fitted.survey for fitted in results.estimators))
-    opened = {uri for survey in surveys for one in survey for uri in one.uris}
-    pairs = [(kind, one) for row in results.analysis.observations for kind, one in row.statmaps.items()]
-    used = {kind for kind, one in pairs if opened.intersection(one.uris)}
-    return sorted(used or {kind for kind, _ in pairs})
-
-
-def _input_paragraph(results: Results) -> str:
-    """Which maps, of how many, in which units, and what was derived."""
-    analysis = results.analysis
-    n_maps = len(analysis.observations)
-    kinds = and_(_kinds(results))
-    units = {row.unit_label for row in analysis.observations}
-    if analysis.level != "participant":
-        noun = _noun(results)
-        count = f"{len(units)} {noun if len(units) == 1 else _plural(noun)}"
-        several = f" ({n_maps} rows of the design)" if n_maps != len(units) else ""
-        text = f"Statistic maps ({kinds}) of {count}{several} were combined at each voxel"
-        text += _sizes_clause(results)
-    elif n_maps > 1:
-        over = f" over {and_(analysis.combined)}" if analysis.combined else ""
-        text = f"For participant {and_(sorted(units))}, {n_maps} sets of maps ({kinds}) were combined{over}"
-    else:
-        text = f"For participant {and_(sorted(units))}, one set of maps ({kinds}) was passed on as it is"
-    named = ", ".join(f"{key} {label}" for key, label in analysis.entities.items())
-    text += f" [{named}]." if named else "."
-    return " ".join(part for part in (text, _derived_sentence(results), _units_sentence(results)) if part)
-
-
-def _sizes_clause(results: Results) -> str:
-    """Sample sizes of studies, where all are known."""
-    sizes = [row.sample_size for row in results.analysis.observations if row.sample_size]
-    if results.analysis.unit != "study" or len(sizes) != len(results.analysis.observations):
-        return ""
-    low, high = format_number(min(sizes)), format_number(max(sizes))
-    return f"; sample sizes were {low} to {high}" if low != high else f"; each sample size was {low}"
-
-
-def _derived_sentence(results: Results) -> str:
-    """Say what was computed from what, for how many maps."""
-    counts: dict[str, int] = {}
-    for row in results.survey:
-        for derived in row.derived:
-            counts[derived] = counts.get(derived, 0) + 1
-    if not counts:
-        return ""
-    listed = "; ".join(f"{derived} ({count} {'map' if count == 1 else 'maps'})" for derived, count in counts.items())
-    return f"What was missing was derived: {listed}."
-
-
-def _units_sentence(results: Results) -> str:
-    """Say in which units effects were, and on whose word."""
-    if not any("effect" in result.estimator.needs for result in results.estimators):
-        return "Units of the effects played no part, since z values were combined."
-    policy = str(results.settings.get("units_policy", results.settings.get("units", "check")))
-    units = sorted({row.units for row in results.survey})
-    if policy != "check" and policy in UNITS_WORDS:
-        return UNITS_WORDS[policy]
-    if units == ["unknown"] or not units:
-        return "The maps do not state the units of their effects, which were taken as alike."
-    return f"Effects were in these units: {and_(units)}."
-
-
 def _coverage_paragraph(results: Results) -> str:
     """State the coverage rule, the mask, the grid and any smoothing."""
+    used = any("variance" in result.estimator.needs for result in results.estimators)
+    positive = ", and its variance is greater than zero" if used else ""
     text = (
-        "A map was taken to cover a voxel where the values it needs are finite and not background, and its "
-        "variance, where one is used, is greater than zero; each voxel was fitted with the maps that cover "
-        "it."
+        f"A map was taken to cover a voxel where the values it needs are finite and not background{positive}; each "
+        "voxel was fitted with the maps that cover it."
     )
     parts = (
         text,
@@ -300,13 +222,17 @@ def _mask_sentence(results: Results) -> str:
     return f"The analysis was restricted to the mask {Path(str(mask)).name}."
 
 
+TAILS = {"upper": "upper-tail", "positive": "one-sided, positive", "negative": "one-sided, negative"}
+
+
 def _design_paragraph(design: Design, level: str) -> str:
     """State formula, columns and tests; nothing where no design was named."""
     if level == "participant":
         return ""
     if design.one_sample:
         tail = design.tests[0].tail if design.tests else "two-sided"
-        return f"The design was an intercept alone, the mean over all maps; its test was {tail}."
+        words = {"positive": "one-sided, for a positive mean", "negative": "one-sided, for a negative mean"}
+        return f"The design was an intercept alone, the mean over all maps; its test was {words.get(tail, tail)}."
     n_rows, n_columns = design.matrix.shape
     columns = [name for name in design.columns if name not in design.nuisance]
     listed = f": {', '.join(columns)}" if len(columns) <= 12 else ""
@@ -319,7 +245,8 @@ def _design_paragraph(design: Design, level: str) -> str:
     tests = [describe_test(test, design.columns) for test in design.tests]
     kinds = {"t": "t contrast", "F": "F contrast"}
     listed_tests = "; ".join(
-        f"{row.name} ({kinds.get(row.kind, row.kind)}, {row.tail}): {', '.join(row.weights)}" for row in tests[:12]
+        f"{row.name} ({kinds.get(row.kind, row.kind)}, {TAILS.get(row.tail, row.tail)}): {', '.join(row.weights)}"
+        for row in tests[:12]
     )
     more = f"; and {len(tests) - 12} more" if len(tests) > 12 else ""
     return f"{text} Tests: {listed_tests}{more}."
@@ -327,18 +254,26 @@ def _design_paragraph(design: Design, level: str) -> str:
 
 def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: bool = True) -> str:
     """Say what the estimator does, with the settings it ran with."""
-    estimator, units = result.estimator, _plural(_noun(results))
+    estimator, units = result.estimator, plural_of(noun_of(results))
     settings = {**estimator.defaults(results.design), **result.settings}
     held = [words for words in estimator.words if words.holds(results.analysis.level, settings)]
     text = " ".join([f"Estimator: {estimator.title}.", *(words.text.format(units=units, **settings) for words in held)])
-    text += _dependence_sentence(result)
+    text = _fit_to_design(text, results.design) + _dependence_sentence(result)
     in_words = {name for words in estimator.words for name in (*words.when, *words.unless)}
     listed = ", ".join(f"{name} = {value}" for name, value in settings.items() if name not in in_words)
     text += f" Settings: {listed}." if listed else ""
     reason = auto_reason(result)
     if numbers and reason:
-        text += f" It was chosen automatically (--estimator auto): {reason.rstrip('.')}."
+        text += f" It was chosen automatically: {reason.rstrip('.')}."
     return text
+
+
+def _fit_to_design(text: str, design: Design) -> str:
+    """Leave out of an estimator's words what the design has not: F tests, or regressors."""
+    if not any(test.is_f for test in design.tests):
+        text = re.sub(r"\bt and F have\b", "t has", text)
+        text = re.sub(r"\bt and F\b", "t", text)
+    return text.replace("mean (or regression)", "mean" if design.one_sample else "regression")
 
 
 def _cited_of(result: EstimatorResult) -> tuple[Citation, ...]:
@@ -384,11 +319,3 @@ def _software_paragraph(version: str) -> str:
     return (
         f"Computed with ibma-app {version}, a BIDS App that reads and writes the Brain Imaging Data Structure (BIDS)."
     )
-
-
-def _noun(results: Results) -> str:
-    return results.analysis.unit if results.analysis.unit in ("run", "subject", "study") else "map"
-
-
-def _plural(noun: str) -> str:
-    return "studies" if noun == "study" else f"{noun}s"

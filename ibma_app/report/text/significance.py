@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ibma_app.core.design import Test
 from ibma_app.core.inference_facts import (
     CalibrationFacts,
     ClusterFacts,
@@ -28,11 +29,12 @@ class Ran:
 
     result: EstimatorResult
     finding: Finding
+    test: Test
 
     @property
     def name(self) -> str:
-        """The inference's."""
-        return self.finding.inference.name
+        """The inference, as a sentence calls it."""
+        return self.finding.inference.title
 
     def find(self, kind: type[Record]) -> Record | None:
         """Return its facts of one kind; None where there are none."""
@@ -44,7 +46,13 @@ def decision_paragraph(results: Results) -> str:
 
     Numbers that differ between tests or estimators are given for each.
     """
-    runs = [Ran(result, finding) for result in results.estimators for finding in result.findings]
+    tests = {test.name: test for test in results.design.tests}
+    only = results.design.tests[0]  # an intercept alone has no name in findings
+    runs = [
+        Ran(result, finding, tests.get(finding.test, only))
+        for result in results.estimators
+        for finding in result.findings
+    ]
     if not runs:
         return ""
     parts = [
@@ -73,15 +81,25 @@ def decision_paragraph(results: Results) -> str:
 
 def _opening(results: Results, runs: Iterable[Ran]) -> str:
     """Name each inference once, with level and tail."""
-    titles = {run.name: run.finding.inference.title for run in runs}
-    settings = results.settings
-    text = "Significance was decided"
-    if settings.get("alpha") is not None:
-        text += f" at alpha = {format_number(settings['alpha'])}"
-    if settings.get("tail"):
-        text += f" ({settings['tail']}; F tests are always upper-tail)"
-    text += f" by {and_(f'{title} [{name}]' for name, title in titles.items())},"
-    return f"{text} separately for each test, over the voxels of the mask where the test can be estimated."
+    by_level: dict[float | None, dict[str, None]] = {}
+    for run in runs:
+        level = run.find(LevelFacts)
+        by_level.setdefault(level.alpha if level else results.settings.get("alpha"), {})[run.name] = None
+    parts = [
+        f"{'' if alpha is None else f'at alpha = {format_number(alpha)} '}by {and_(titles)}"
+        for alpha, titles in by_level.items()
+    ]
+    tails = _tails_in_words(run.test for run in runs)
+    apart = " separately for each test," if len(results.design.tests) > 1 else ""
+    where = "over the voxels of the mask where the test can be estimated"
+    return f"Significance was decided {and_(parts)} ({tails}),{apart} {where}."
+
+
+def _tails_in_words(tests: Iterable[Test]) -> str:
+    """Say in which tails tests were made: ``two-sided``, ``one-sided, positive effects``."""
+    words = {"positive": "one-sided, positive effects", "negative": "one-sided, negative effects"}
+    told = dict.fromkeys("F tests upper-tail" if test.is_f else words.get(test.tail, test.tail) for test in tests)
+    return "; ".join(sorted(told, key=lambda text: text.startswith("F")))
 
 
 def _describe(runs: Iterable[Ran], kind: type[Record], describe: Callable[[Ran, Record], str]) -> str:
@@ -97,28 +115,34 @@ def _each(described: Sequence[tuple[Ran, str]]) -> str:
     if len(alike) <= 1:
         return next(iter(alike), "")
     runs = [run for run, _ in described]
-    return " ".join(f"{_whom(group, runs)}, {text[:1].lower()}{text[1:]}" for text, group in alike.items())
+    told = [(_whom(group, runs), text) for text, group in alike.items()]
+    ordered = sorted(told, key=lambda one: one[0] == OTHERWISE)
+    return " ".join(f"{whom}, {text[:1].lower()}{text[1:]}" for whom, text in ordered)
+
+
+OTHERWISE = "In the other cases"
 
 
 def _whom(group: list[Ran], runs: list[Ran]) -> str:
     """Name what distinguishes a group of runs from the others: inferences, estimators, tests."""
     kinds: tuple[tuple[str, Callable[[Ran], str]], ...] = (
         ("", lambda run: run.name),
-        ("", lambda run: run.result.estimator.name),
-        ("test ", lambda run: run.finding.test),
+        ("", lambda run: run.result.estimator.title),
+        ("the test of ", lambda run: run.test.name),
     )
     names_of_group = []
     for word, name_of in kinds:
         names = list(dict.fromkeys(map(name_of, group)))
         if len(names) < len(set(map(name_of, runs))):
             names_of_group.append(f"{word}{and_(names)}")
-    return f"For {', '.join(names_of_group)}" if names_of_group else "For others"
+    return f"For {', '.join(names_of_group)}" if names_of_group else OTHERWISE
 
 
 def _field_words(run: Ran, field: RandomFieldFacts) -> str:
     """State the null field, the smoothness and the size of the search."""
+    origin = field.origin.replace("map(s)", "maps")
     return (
-        f"Random field theory took the null for a {field.name}. Its smoothness, estimated from {field.origin}, was "
+        f"Random field theory took the null for a {field.name}. Its smoothness, estimated from {origin}, was "
         f"{format_fwhm(field)} FWHM; the voxels searched hold {format_number(field.resels[-1])} resels."
     )
 
@@ -132,10 +156,9 @@ def _relabelling_words(run: Ran, resampling: ResamplingFacts) -> str:
         seed = f" with seed {resampling.seed}" if resampling.seed is not None else ""
         drawn = f"{count} were used, the unchanged data and others drawn at random{seed}"
     relabelling = resampling.relabelling
-    return (
-        f"Relabellings were made by {describe_relabelling(relabelling)} (under the null, "
-        f"{relabelling.null_hypothesis}); {drawn}."
-    )
+    null = relabelling.null_hypothesis.replace("effects (residuals, in designs)", f"the {relabelling.of}")
+    null = null.replace("the regressors", "residuals")
+    return f"Relabellings were made by {describe_relabelling(relabelling)} (under the null, {null}); {drawn}."
 
 
 def describe_relabelling(relabelling: Relabelling) -> str:
@@ -187,7 +210,7 @@ def _symmetry_words(runs: Iterable[Ran]) -> str:
     resampled = ((run.result.estimator, run.find(ResamplingFacts)) for run in runs)
     names = list(
         dict.fromkeys(
-            estimator.name
+            estimator.title
             for estimator, facts in resampled
             if estimator.fixed_null and facts is not None and facts.relabelling.flips
         )
@@ -216,12 +239,17 @@ def _tail_words(runs: Iterable[Ran]) -> str:
 
 def _cluster_words(run: Ran, clusters: ClusterFacts) -> str:
     """State how clusters were formed, and what is measured of them."""
-    height = f" (|z| > {format_number(clusters.forming_z)})" if clusters.forming_z is not None else ""
+    height, one_sided = "", run.test.is_f or run.test.tail != "two-sided"
+    if clusters.forming_z is not None:
+        z = format_number(clusters.forming_z)
+        negative = run.test.tail == "negative" and not run.test.is_f
+        height = f" (z < −{z})" if negative else f" (z > {z})" if one_sided else f" (|z| > {z})"
     near = run.find(NeighbourFacts)
     neighbours = f" with {near.neighbours} neighbours" if near is not None else ""
     measure = f"; {clusters.measure}" if clusters.measure else ""
+    sign = "" if one_sided else " of one sign"
     return (
-        f"Clusters were formed of voxels of one sign at uncorrected p < {format_fact(clusters.forming_p)}{height}"
+        f"Clusters were formed of voxels{sign} at uncorrected p < {format_fact(clusters.forming_p)}{height}"
         f"{neighbours}{measure}."
     )
 

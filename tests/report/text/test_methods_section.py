@@ -35,7 +35,7 @@ def test_mixed_model_names_maps_test_and_inference(tmp_path, group_results):
     text = words(group_results(tmp_path))
     for phrase in (
         "effect and variance", "6 studies", "percent", "1/(variance + tau2)", "Knapp and Hartung",
-        "75 %", "alpha = 0.05", "fdr", "ibma-app 1.0", "intercept alone",
+        "75 %", "alpha = 0.05", "false discovery rate", "ibma-app 1.0", "intercept alone",
     ):  # fmt: skip
         assert phrase in text
     assert "automatically" not in text
@@ -60,13 +60,13 @@ def test_settings_without_words_are_listed(tmp_path, group_results):
 
 def test_reason_of_auto_is_told(tmp_path, group_results):
     text = words(with_estimator(group_results(tmp_path), reason="auto: every map comes with both"))
-    assert "chosen automatically (--estimator auto): every map comes with both." in text
+    assert "chosen automatically: every map comes with both." in text
 
 
 def test_design_and_tests_are_written_out(tmp_path, group_results):
     text = words(group_results(tmp_path, moderator=True))
     assert "'1 + age' (6 rows, 2 columns: Intercept, age)" in text
-    assert "any (F contrast, upper): Intercept, age" in text
+    assert "any (F contrast, upper-tail): Intercept, age" in text
 
 
 def test_z_family_names_its_question(tmp_path, group_results):

@@ -140,7 +140,9 @@ def test_methods_tell_random_fields_and_clusters(tmp_path, group_results, run):
     text = words(results)
     assert "t field with 19 degrees of freedom, both signs" in text
     assert "was 6 × 7.5 × 9 mm FWHM" in text  # 2, 2.5 and 3 voxels of 3 mm
-    assert "For rft-cluster, clusters were formed of voxels of one sign at uncorrected p < 0.001 (|z| > 3.291)" in text
+    title = find_inference("rft-cluster").title
+    formed = "clusters were formed of voxels of one sign at uncorrected p < 0.001 (|z| > 3.291)"
+    assert f"For {title}, {formed}" in text
     assert "with 18 neighbours" in text
     assert "with 26 neighbours; their mass is the sum of |z| above that threshold" in text
     assert "200 were used, the unchanged data and others drawn at random with seed 11" in text
@@ -163,10 +165,44 @@ def test_schemes_that_differ_are_told_for_each_test(tmp_path, group_results, run
         run("max-stat", "age", relabelling=Relabelling(flips=False, of="residuals", within=True)),
     )
     text = words(with_findings(group_results(tmp_path, moderator=True), *findings))
-    assert "For test intercept, relabellings were made by flipping the signs of the residuals" in text
-    assert "For test age, relabellings were made by permuting the residuals under the null (Freedman and Lane)" in text
+    assert "For the test of intercept, relabellings were made by flipping the signs of the residuals" in text
+    assert (
+        "For the test of age, relabellings were made by permuting the residuals under the null (Freedman and Lane)"
+        in text
+    )
     assert "Freedman and Lane), within blocks only" in text
     assert text.count("a corrected p is the share") == 1
+
+
+@pytest.mark.parametrize(
+    ("tail", "said"),
+    [
+        (
+            "positive",
+            ("(one-sided, positive effects)", "Clusters were formed of voxels at uncorrected p < 0.001 (z > "),
+        ),
+        (
+            "negative",
+            ("(one-sided, negative effects)", "Clusters were formed of voxels at uncorrected p < 0.001 (z < −"),
+        ),
+    ],
+)
+def test_one_sided_tests_are_told_as_such(tmp_path, group_results, run, tail, said):
+    results = with_findings(group_results(tmp_path), run("cluster-mass"))
+    tests = tuple(replace(test, tail=tail) for test in results.design.tests)
+    text = words(replace(results, design=replace(results.design, tests=tests)))
+    assert all(phrase in text for phrase in (*said, f"one-sided, for a {tail} mean"))
+    assert "F tests" not in text  # there are none
+    assert "t and F" not in text
+    assert "--" not in text
+    assert "[" not in text.partition("]")[2]  # no names of the menu
+
+
+def test_levels_that_differ_are_told_apart(tmp_path, group_results, run):
+    results = with_findings(group_results(tmp_path), run("fdr"), run("uncorrected"))
+    text = words(results)
+    assert "alpha = 0.05 by false discovery rate" in text
+    assert "at alpha = 0.001 by uncorrected p values" in text
 
 
 def test_flipping_changes_the_question_of_combined_evidence(tmp_path, group_results, run):
@@ -174,9 +210,8 @@ def test_flipping_changes_the_question_of_combined_evidence(tmp_path, group_resu
     part = results.estimators[0]
     for name in ("stouffer", "fisher"):
         renamed = replace(results, estimators=(replace(part, estimator=find_estimator(name)),))
-        assert f"With sign flips, {name} asks whether the z values of the maps are symmetric about zero" in words(
-            renamed
-        )
+        asks = f"{find_estimator(name).title} asks whether the z values of the maps are symmetric about zero"
+        assert f"With sign flips, {asks}" in words(renamed)
 
 
 @pytest.mark.parametrize(
