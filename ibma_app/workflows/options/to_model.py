@@ -18,6 +18,9 @@ from ibma_app.workflows.options.table import OPTIONS, Options
 NOT_IN_MODELS = ("study_label", "exclude_study_label", "exclude_participant_label", "pool", "compute", "contrast_file")
 """Options that models cannot say."""
 
+BESIDE = ("exclude_participant_label",)
+"""Of these, what can be given together with a model."""
+
 VERSION = "1.0.0"
 
 
@@ -38,7 +41,8 @@ def model_document(options: Options, run_node: Mapping[str, Any] | None) -> dict
     for dest in NOT_IN_MODELS:
         if getattr(options, dest):
             flag = f"--{dest.replace('_', '-')}"
-            raise UsageError(f"{flag} has no place in a BIDS Stats Model. Leave it out, and give it beside the model.")
+            remedy = "Give it beside the model, to each level." if dest in BESIDE else "Leave it out."
+            raise UsageError(f"{flag} has no place in a BIDS Stats Model. {remedy}")
     inputs = _inputs(options)
     subject, dataset = _subject_node(options, inputs), _dataset_node(options)
     nodes = [*([dict(run_node)] if run_node else []), subject, dataset]

@@ -163,6 +163,7 @@ def test_the_command_line_chooses_images_and_methods_but_not_another_design(tmp_
     options = parse_options([*words, "--estimator", "ols", "--contrast", "go"])
     assert (options.estimator, options.contrast, options.task_id) == (("ols",), ("go",), ("flanker",))
     assert parse_options([*words, "--formula", "1"]).formula == "1"
+    assert parse_options([*words, "--exclude-participant-label", "09"]).exclude_participant_label == ("09",)
     with pytest.raises(UsageError, match=r"--formula '1 [+] age' contradicts the model .*, whose node everyone has"):
         parse_options([*words, "--formula", "1 + age"])
     with pytest.raises(UsageError, match=r"--test 'a=intercept' contradicts the model .* has none"):

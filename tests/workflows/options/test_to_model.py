@@ -58,7 +58,8 @@ def test_the_participant_level_comes_back(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--compute", "d=a-b"), "--compute has no place in a BIDS Stats Model"),
+        (("--compute", "d=a-b"), "--compute has no place in a BIDS Stats Model. Leave it out"),
+        (("--exclude-participant-label", "09"), "Model. Give it beside the model"),
         (("--combine", "run", "direction"), "--combine run direction has no place"),
         (("--formula", "1 + C(group)", "--test", "g=C(group)[T.b]"), "--model default cannot write --test"),
     ],
