@@ -8,7 +8,9 @@ from pathlib import Path
 
 from ibma_app.core.bold_run import BoldRun
 from ibma_app.core.errors import IbmaError, UsageError
+from ibma_app.core.labels import contrast_label
 from ibma_app.core.system.standard_streams import write_out
+from ibma_app.dataset.filters import read_labels
 from ibma_app.firstlevel.design import build_design
 from ibma_app.firstlevel.model.describe import SeenRun, describe_model
 from ibma_app.firstlevel.model.faults import as_error
@@ -97,7 +99,9 @@ def print_model_of_options(options: Options) -> int:
             raise UsageError(
                 f"The tasks {tasks} have different conditions, so that each has a model: name one with -t."
             )
-        node = run_node(planned.settings, listed[0] if listed else ())
+        wanted = read_labels(options.contrast, "contrast") if options.contrast else None
+        kept = [one for one in (listed[0] if listed else ()) if wanted is None or contrast_label(one.name) in wanted]
+        node = run_node(planned.settings, kept)
         node["Model"] |= write_software(said_to_us(options, "Run"))
     write_out(json.dumps(model_document(options, node), indent=2) + "\n")
     return 0

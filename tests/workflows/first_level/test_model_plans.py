@@ -70,6 +70,19 @@ def test_names_that_no_run_has_are_told(tmp_path, cli, maker):
     assert "Warning: Nodes[0].Contrasts[0].ConditionList[1]: no run has events of trial_type.congruen." in ran.stdout
 
 
+def test_the_model_of_run_options_has_the_contrasts_that_are_kept(tmp_path, cli, maker):
+    document = copy.deepcopy(maker("flanker_model").FLANKER)
+    document["Input"]["subject"] = ["01"]
+    raw, derived = maker("made_datasets").write_dataset(tmp_path, document)
+    ran = cli(
+        raw, tmp_path / "out", "run", "-d", derived, "-m", "default", "--confounds", "none", "--contrast", "congruent"
+    )
+    assert (ran.code, ran.stderr) == (0, "")
+    node = json.loads(ran.stdout)["Nodes"][0]
+    assert [one["Name"] for one in node["Contrasts"]] == ["congruent"]
+    assert node["Model"]["X"] == [1, "trial_type.*", "cosine*", "non_steady_state_outlier*"]
+
+
 @pytest.mark.slow
 def test_all_published_models(shared, plan_of):
     paths = sorted((shared / "realdata" / "stats_models" / "models").glob("*.json"))
