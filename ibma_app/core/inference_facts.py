@@ -75,6 +75,11 @@ class ClusterFacts:
     forming_p: float  # uncorrected, in the test's tail
     forming_z: float | None = None  # |z|
     measure: str = ""  # for the methods text: "their size is their number of voxels"
+    tail: str = "two-sided"  # of the test
+
+    def write_height(self, z: str) -> str:
+        """Write what forms clusters, of ``forming_z`` as it is written: ``|z| > 3.29``, ``z > 3.09``, ``z < −3.09``."""
+        return {"positive": f"z > {z}", "negative": f"z < −{z}"}.get(self.tail, f"|z| > {z}")
 
     def sidecar(self) -> dict[str, Any]:
         """Return the keys and values."""

@@ -62,7 +62,7 @@ def infer(name: str, measure: Measure, field: Field, null: Null | None, settings
 
     Each voxel has its cluster's corrected p; it is 1 outside clusters.
     """
-    clusters = ClusterFacts(settings.cluster_p, cluster_forming_z(settings, field.tail), measure.words)
+    clusters = ClusterFacts(settings.cluster_p, cluster_forming_z(settings, field.tail), measure.words, field.tail)
     neighbours = NeighbourFacts(read_connectivity(settings, CONNECTIVITY))
     return decide_by_null(name, field, null, settings, (clusters, neighbours), measure.units)
 

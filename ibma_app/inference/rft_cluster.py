@@ -49,7 +49,7 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
     facts = (
         level_facts(field, alpha, CONTROLS),
         Fact("NumberOfClusters", int(clusters.sizes.size), "Clusters formed"),
-        ClusterFacts(cluster_p, _z_of(field, cluster_p)),
+        ClusterFacts(cluster_p, _z_of(field, cluster_p), tail=field.tail),
         NeighbourFacts(connectivity),
         search.facts,
         _expectations(search, height, alpha),

@@ -66,7 +66,7 @@ def _threshold(facts: ThresholdFacts) -> list[Labelled]:
 
 
 def _clusters(facts: ClusterFacts) -> list[Labelled]:
-    height = f" (|z| > {format_number(facts.forming_z)})" if facts.forming_z is not None else ""
+    height = f" ({facts.write_height(format_number(facts.forming_z))})" if facts.forming_z is not None else ""
     return [("Clusters formed at p", f"{format_number(facts.forming_p)}{height}")]
 
 

@@ -273,3 +273,10 @@ def test_every_kind_of_fact_has_its_words():
     from ibma_app.report.text.facts import DESCRIBED
 
     assert set(DESCRIBED) == set(typing.get_args(Facts))
+
+
+@pytest.mark.parametrize(("tail", "height"), [("two-sided", "|z| > "), ("positive", "z > "), ("negative", "z < −")])
+def test_the_forming_height_is_that_of_the_tail(tail, height):
+    """z of an F test (its tail is positive) has no direction, and no absolute value."""
+    ((_, words),) = describe_facts([ClusterFacts(0.001, 3.09, tail=tail)])
+    assert words == f"0.001 ({height}3.09)"
