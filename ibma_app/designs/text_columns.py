@@ -16,6 +16,7 @@ NUMBER_LIKE = re.compile(
     """,
     re.VERBOSE,
 )
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+", re.ASCII)
 MOSTLY = 0.5  # share of the values
 FEW = 2  # distinct values that are always taken for categories
 SHOWN = 5
@@ -39,12 +40,12 @@ def describe_texts(terms: Sequence[FormulaTerm], data: pd.DataFrame, path: objec
     Returns
     -------
     tuple of str
-        A warning for each column of mostly distinct texts.
+        A warning for each column of mostly distinct texts, or of several that look like numbers.
 
     Raises
     ------
     DataError
-        A column of texts that are mostly numbers with something beside them.
+        A column of texts that are mostly numbers with something beside them, or all numbers with decimal commas.
     """
     bare = {factor for term in terms for factor in term.factors}
     notes = []
@@ -56,7 +57,9 @@ def describe_texts(terms: Sequence[FormulaTerm], data: pd.DataFrame, path: objec
         alike = [value for value in distinct if len(value) <= LONGEST and NUMBER_LIKE.match(value)]
         share = values.isin(alike).mean()
         some_numbers = any(_is_number(value) for value in distinct)
-        if share >= MOSTLY and (some_numbers or len(distinct) > max(FEW, MOSTLY * len(values))):
+        commas = all(DECIMAL_COMMA.fullmatch(value) or _is_number(value) for value in distinct)
+        many = len(distinct) > max(FEW, MOSTLY * len(values))
+        if share >= MOSTLY and (some_numbers or commas or many):
             odd = [value for value in distinct if not _is_number(value)]
             where = path or data.attrs.get(TABLE_PATH) or "the table"
             raise DataError(
@@ -64,7 +67,7 @@ def describe_texts(terms: Sequence[FormulaTerm], data: pd.DataFrame, path: objec
                 "value as a number with a point (1.5), missing ones as n/a; if they are categories, write "
                 f"C({name}) in the formula."
             )
-        if len(distinct) > max(FEW, MOSTLY * len(values)):
+        if many or (share >= MOSTLY and len(distinct) > FEW):
             notes.append(
                 f"The covariate {name!r} is text and was taken for a category with {len(distinct)} values in "
                 f"{len(values)} maps: {_listed(distinct)}."

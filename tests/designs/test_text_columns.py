@@ -25,6 +25,8 @@ def describe(values, formula="x"):
         ["10 %", "20 %", "15 %", "12 %"],
         ["23", "NULL", "31", "28"],
         ["23", "31", "unknown", "28"],
+        ["0,5", "1,5"] * 6,  # few values: still no names of groups
+        ["0,5", "1,5", "2"] * 6,
     ],
 )
 def test_what_looks_like_numbers_is_refused_with_its_cells(values):
@@ -46,3 +48,5 @@ def test_categories_are_taken_silently(values):
 def test_mostly_distinct_texts_are_told():
     (note,) = describe(["anna", "bob", "carla", "dan"])
     assert "taken for a category with 4 values in 4 maps: 'anna', 'bob', 'carla', 'dan'" in note
+    (note,) = describe(["10 mg", "20 mg", "40 mg"] * 4)  # a dose: its slope may have been meant
+    assert "taken for a category with 3 values in 12 maps: '10 mg', '20 mg', '40 mg'" in note
