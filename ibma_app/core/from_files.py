@@ -211,11 +211,14 @@ def read_sample_size(value: Any, file: Path | str, key: str) -> float:
     Raises
     ------
     DataError
-        It is no number from 1 on, or beyond all samples; the message names file and key.
+        It is no whole number from 1 on (1.024 is 1,024 in some countries), or beyond all samples; the message names
+        file and key.
     """
     number = number_in(value)
-    if number is None or not 1 <= number <= MOST_PEOPLE:
-        raise DataError(f"{file}: {key} is {show(value)}; a sample has from 1 to {MOST_PEOPLE:,.0f} people.")
+    if number is None or not 1 <= number <= MOST_PEOPLE or not number.is_integer():
+        raise DataError(
+            f"{file}: {key} is {show(value)}; a sample has from 1 to {MOST_PEOPLE:,.0f} people, a whole number."
+        )
     return number
 
 

@@ -77,6 +77,8 @@ def read_table(path: Path, key: str, *, of_maps: bool = False) -> pd.DataFrame:
     table = read_cells(path)
     if key not in table.columns:
         hint = "" if len(table.columns) > 1 else " Columns must be separated by tabs."
+        alike = [name for name in table.columns if re.sub(r"[\s_-]", "", name).lower() == key.replace("_", "")]
+        hint = f" Rename {alike[0]} to {key}." if alike else hint
         msg = f"{path} has no column {key!r}; it has: {', '.join(table.columns)}.{hint}"
         raise DataError(msg)
     labels = table[key].str.removeprefix(PREFIXES.get(key, ""))
@@ -340,9 +342,9 @@ def check_sample_sizes(table: Table, observations: Sequence[Observation]) -> tup
 
 
 def _size(cell: object) -> float | None:
-    """Return a cell that is a number of people; None for all else."""
+    """Return a cell that is a number of people; None for all else (1.024 may be meant as 1,024)."""
     number = number_in(cell)
-    return number if number is not None and 1 <= number <= MOST_PEOPLE else None
+    return number if number is not None and 1 <= number <= MOST_PEOPLE and number.is_integer() else None
 
 
 def stated_sample(table: Table | None, observation: Observation) -> tuple[float | None, float | None, str | None]:

@@ -67,7 +67,7 @@ def _copes(source: Source) -> None:
 FACES = "s1\tm0.nii.gz\tt\tfaces"
 CASES: dict[str, Case] = {
     "no OUTPUT_DIR": Case(_one, "table t.tsv", 64, r"Give a SOURCE and an (OUTPUT_DIR)", f"table t.tsv out {MNI}"),
-    "an importer that is none": Case(_one, f"tabel t.tsv out {MNI}", 64, r"choose from: .*\b(table)",
+    "an importer that is none": Case(_one, f"tables t.tsv out {MNI}", 64, r"choose from: .*\b(table)",
                                      f"{{0}} t.tsv out {MNI}"),
     "another importer's source": Case(_one, f"spm t.tsv out {MNI}", 66, r"looks like table: ibma-import (table \S+) ",
                                       f"{{0}} out {MNI}"),

@@ -104,6 +104,14 @@ CASES: dict[str, Case] = {
         "t of studies", "--estimator stouffer", 65, r"Write a whole number alone, or n/a",
         files=studies(sample_size=[*AGE[:7], "9 (4 f)"]), mended=studies(sample_size=[*AGE[:7], "n/a"]),
     ),
+    "a sample size with a point for thousands": Case(
+        "t of studies", "--estimator stouffer", 65, r"'1\.024' of s8 is no number of people.* Write a whole number alone",
+        files=studies(sample_size=[*AGE[:7], "1.024"]), mended=studies(sample_size=[*AGE[:7], 1024]),
+    ),
+    "a key column in capitals": Case(
+        "t of studies", "--estimator stouffer-weighted", 65, r"Rename Study ID to (study_id)",
+        files={"data/studies.tsv": table("Study ID", STUDIES, sample_size=AGE)}, mended=studies(sample_size=AGE),
+    ),
     "no sample size": Case("t of studies", "--estimator stouffer-weighted", 65, "or sample_size in studies.tsv",
                            mended=studies(sample_size=AGE)),
     "dependence: other columns": Case(
@@ -190,11 +198,11 @@ CASES: dict[str, Case] = {
     ),
     "an unknown option in the configuration": Case(
         "subjects", "--config-file c.toml", 64, r"Did you mean (alpha)\?",
-        files={"c.toml": "alpah = 0.1\n"}, mended={"c.toml": "alpha = 0.1\n"},
+        files={"c.toml": "alphabet = 0.1\n"}, mended={"c.toml": "alpha = 0.1\n"},
     ),
     "a filter with an unknown key": Case(
         "subjects", "--bids-filter-file f.json", 64, r"the keys are (\w+)",
-        files={"f.json": '{"efect": {"contrast": "a"}}'}, mended={"f.json": '{"effect": {"contrast": "a"}}'},
+        files={"f.json": '{"effects": {"contrast": "a"}}'}, mended={"f.json": '{"effect": {"contrast": "a"}}'},
     ),
     "memory in words": Case("subjects", "--mem much", 64, r"Write it as (\w+)", "--mem {0}"),
     "coverage in percent": Case("subjects", "--min-coverage 80", 64, r"is above 0 and at most (1)",
