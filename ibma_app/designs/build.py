@@ -320,7 +320,8 @@ def _notes_on_centring(
             rows = np.concatenate([test.weights for test in tests])
             alone = bool(np.any((rows[:, intercept] != 0) & (rows[:, j] == 0)))
             if alone and not centred:
-                remedy = " and ".join(f"center({factor})" for factor in factors)
+                written = [f"`{one}`" if one in data.columns and not one.isidentifier() else one for one in factors]
+                remedy = " and ".join(f"center({factor})" for factor in written)
                 notes.append(
                     f"The intercept is tested where {column} is 0, and not at its mean ({mean:.4g}). "
                     f"Use {remedy} in --formula to test it at the mean."

@@ -50,6 +50,11 @@ class FormulaTerm:
     columns: tuple[str, ...]
 
 
+QUOTING = 'Names with spaces or signs are written as Q("age at scan").'
+_QUOTED = re.compile(r"""(?P<call>\b(?!Q\b)\w+\(\s*)Q\(\s*(?P<quote>['"])(?P<name>[^'"`]+)(?P=quote)\s*\)""")
+"""``Q("a name")`` as the first argument of another function, which then cannot look names up: ```a name```."""
+
+
 def parse_formula(formula: str) -> "SimpleFormula":
     """Parse the right-hand side of a formula.
 
@@ -64,12 +69,12 @@ def parse_formula(formula: str) -> "SimpleFormula":
         raise UsageError(f"--formula {formula[:60]!r}... is longer or deeper than a design needs.")
     try:
         with time_limit(SECONDS):
-            parsed = Formula(formula)
+            parsed = Formula(_QUOTED.sub(r"\g<call>`\g<name>`", formula))
     except TimeoutError:
         raise UsageError(f"--formula {formula!r} expands to too many terms. Name the terms that are wanted.") from None
     except Exception as error:
         # formulaic uses Python's parser, which raises all kinds of exceptions
-        msg = f"--formula {formula!r} is not a formula: {plain_text(error)}."
+        msg = f"--formula {formula!r} is not a formula: {plain_text(error)}. {QUOTING}"
         raise UsageError(msg) from error
     if not isinstance(parsed, SimpleFormula):
         msg = f"--formula {formula!r} must be one right-hand side, such as '1 + age + C(group)'."

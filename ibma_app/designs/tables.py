@@ -13,6 +13,7 @@ import pandas as pd
 from ibma_app.core.errors import DataError, InputError, did_you_mean
 from ibma_app.core.from_files import MOST_PEOPLE, number_in, read_sample_size, read_text
 from ibma_app.core.statmap import Observation
+from ibma_app.designs.formulas import QUOTING
 from ibma_app.designs.map_rows import ROW_KEYS, RowFinder, read_keys, refuse_twins, rows_of
 
 PREFIXES = {"participant_id": "sub-", "study_id": "study-"}
@@ -212,7 +213,8 @@ def _choices(covariates: pd.DataFrame) -> str:
     named = [name for name in varying if name not in of_table | other]
     told = [", ".join(own)] if own else []
     told += [f"{', '.join(named)} (of the maps)"] if named else []
-    return f" Columns to choose from: {'; '.join(told)}." if told else ""
+    quoting = f" {QUOTING}" if not all(name.isidentifier() for name in (*own, *named)) else ""
+    return f" Columns to choose from: {'; '.join(told)}.{quoting}" if told else ""
 
 
 def _lost_zeros(labels: Sequence[str], units: Sequence[str]) -> str:

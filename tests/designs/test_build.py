@@ -1,6 +1,7 @@
 """Designs against matrices by hand, scipy and statsmodels; refusals and their words."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -300,3 +301,17 @@ def test_nine_conditions_of_sixteen_subjects(repeat, write):
     means = many @ y.mean(1)
     expected = means @ np.linalg.solve(many @ many.T / 16, means) / 2 / sigma2
     np.testing.assert_allclose(f_test(design, design.tests[1], y.ravel()), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["age at scan", "BDI-II", "1st", "age"])
+@pytest.mark.parametrize("formula", ["1 + `{}`", '1 + Q("{}")'])
+def test_centring_is_proposed_in_a_spelling_that_works(observe, write, name, formula):
+    rows = [observe(f"{number:02d}") for number in range(6)]
+    cells = "".join(f"{number:02d}\t{20 + number**2}\n" for number in range(6))
+    table = read_table(write(f"participant_id\t{name}\n{cells}"), "participant_id")
+    data = collect_covariates(rows, table, "participant_id")
+    (note,) = build_design(rows, data, formula.format(name)).notes
+    (remedy,) = re.findall(r"Use (.+) in --formula", note)
+    design = build_design(rows, data, f"1 + {remedy}")
+    assert design.notes == ()
+    np.testing.assert_allclose(design.matrix[:, 1], np.arange(6) ** 2 - 55 / 6)

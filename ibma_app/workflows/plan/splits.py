@@ -51,7 +51,7 @@ def tell_group_splits(groups: _Groups, unit: str) -> list[str]:
     for members in _classes(groups, acquired):
         varying = [key for key in acquired if len({label.get(key) for label, _ in members}) > 1]
         told.append(_tell_acquired(members, varying, unit))
-    others = {key for group in groups for key, _ in group} - {*acquired, "space", "res"}
+    others = {key for group in groups for key, _ in group} - {*acquired, "space"}
     for key in sorted(others):
         for members in _classes(groups, (key,)):
             told.append(_tell_labels(members, key, unit))

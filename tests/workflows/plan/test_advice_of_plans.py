@@ -33,6 +33,7 @@ def studies(**columns):
 AGE = [20, 31, 25, 44, 29, 38, 52, 47]
 PAIRS = "map_a\tmap_b\tcorrelation\n"
 CLUSTERS = studies(cluster=[1, 1, 2, 2, 3, 4, 5, 6], group=list("aaaabbbb"))
+ODD = participants(**{"age at scan": AGE, "BDI-II": [*AGE[3:], *AGE[:3]]})
 GROUPS = participants(age=AGE, group=list("aaaabbbb"), site=list("aaaabbbc"))
 
 
@@ -75,6 +76,12 @@ CASES: dict[str, Case] = {
     ),
     "a covariate of one value": Case("subjects", f"{OLS} --formula '1 + age + one'", 65, "Leave it out",
                                      f"{OLS} --formula '1 + age'", participants(age=AGE, one=[1] * 8)),
+    "a name with spaces": Case(
+        "subjects", f"{OLS} --formula '1 + age at scan'", 64, r'are written as (Q\("age at scan"\))',
+        f"{OLS} --formula '1 + {{0}}' --test a='{{0}}'", ODD,
+    ),
+    "a name with signs": Case("subjects", f"{OLS} --formula '1 + BDI-II'", 65, r"Did you mean (BDI-II)\?.*as Q\(",
+                              f"{OLS} --formula '1 + Q(\"{{0}}\")' --test a='Q(\"{{0}}\")'", ODD),
     "commas instead of tabs": Case(
         "subjects", f"{OLS} --formula '1 + age'", 65, "Columns must be separated by tabs",
         files={"data/participants.tsv": GROUPS["data/participants.tsv"].replace("\t", ",")}, mended=GROUPS,
@@ -105,7 +112,7 @@ CASES: dict[str, Case] = {
         files=studies(sample_size=[*AGE[:7], "9 (4 f)"]), mended=studies(sample_size=[*AGE[:7], "n/a"]),
     ),
     "a sample size with a point for thousands": Case(
-        "t of studies", "--estimator stouffer", 65, r"'1\.024' of s8 is no number of people.* Write a whole number alone",
+        "t of studies", "--estimator stouffer", 65, r"'1\.024' of s8 is no number of people.* Write a whole number",
         files=studies(sample_size=[*AGE[:7], "1.024"]), mended=studies(sample_size=[*AGE[:7], 1024]),
     ),
     "a key column in capitals": Case(

@@ -107,6 +107,7 @@ def test_maps_of_runs_are_told_what_else_tells_them_apart(dataset, tmp_path, cli
 
 SPLITS = {
     "acq": (({"acq": "mb4"}, {}), "split by acq-: 7 with acq-mb4, 5 without acq-", "--pool acq"),
+    "res": (({"res": "2"}, {}), "split by res-: 7 with res-2, 5 without res-", "--pool res"),
     "ses": (({"ses": "1"}, {}), "split by ses-: 7 with ses-1, 5 without ses-", "--pool ses"),
     "dir": (({"dir": "LR"}, {"dir": "RL"}), "split by dir-: 7 with dir-LR, 5 with dir-RL", "--pool dir"),
     "both": (({"ses": "1", "acq": "b"}, {}), "split by acq-, ses-: 7 with acq-b ses-1, 5 without", "--pool acq ses"),
