@@ -5,6 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ibma_app.core.atlas import AtlasSource
 from ibma_app.core.design import Dependence, Design
 from ibma_app.core.errors import Note
@@ -78,6 +81,15 @@ class Similarity:
     agreement: tuple[float | None, ...]  # (K,) correlation of each map with the mean of the others
     scale: tuple[float | None, ...]  # (K,) median |quantity| of each map
     flags: tuple[MapFlag, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class MapSlices:
+    """The effects of K maps on a few axial slices, for pictures of them beside each other."""
+
+    levels: tuple[float, ...]  # mm
+    voxels: NDArray[np.int32]  # (N,) of the grid, raveled
+    values: NDArray[np.float32]  # (K, N)
 
 
 @dataclass(frozen=True)
@@ -202,6 +214,7 @@ class Results:
     notes: tuple[Note, ...] = ()  # every warning of the run that concerns it
     similarity: Similarity | None = None  # of the maps of its first estimator; None: nothing to compare
     atlases: tuple[AtlasSource, ...] = ()  # that named regions
+    slices: MapSlices | None = None  # of a participant's runs
 
     def seen_by(self, result: EstimatorResult) -> "Results":
         """Return the analysis with the grid and the survey of one of its estimators."""

@@ -11,11 +11,12 @@ from ibma_app.core.design import noun_of, plural_of
 from ibma_app.core.labels import group_label
 from ibma_app.core.results import Results
 from ibma_app.images.spaces import lies_in_mni152
-from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_mosaic, find_cuts
+from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_beside, draw_mosaic, find_cuts
 from ibma_app.report.figures.glass import draw_glass
 from ibma_app.report.figures.picture import Picture, positive_scale, scale_of_z, signed_scale, with_ending
 from ibma_app.report.figures.surface import draw_surface
 from ibma_app.report.html import format_number
+from ibma_app.report.inputs import short_labels
 from ibma_app.report.maps import ResultMaps
 from ibma_app.report.numbers import InferenceNumbers
 from ibma_app.report.text.methods_section import space_of
@@ -199,6 +200,13 @@ def draw_participant(maps: ResultMaps, results: Results, sheet: Sheet, units: st
     """Draw slices of effect and z, and what of coverage and heterogeneity differs between voxels."""
     plan = sheet.plan(results.grid, space_of(results))
     pictures, inside = [], results.grid.mask
+    effect = maps.volume("effect")
+    if results.slices is not None and effect is not None and len(results.slices.values) > 1:
+        row = sheet.plan(results.grid, space_of(results), results.slices.levels)
+        names = short_labels([one.label for one in results.survey])
+        text = f"The effects of the runs and of what they were combined to, on one scale. {NEUROLOGICAL}"
+        beside = draw_beside(row, results.slices, names, effect, with_units("effect", units), text)
+        pictures.append(with_ending(beside, "stat-effect_runs"))
     for kind, label, words in (("effect", with_units("effect", units), "Effect"), ("z", "z", "z")):
         volume = maps.volume(kind)
         if volume is not None and inside.any():

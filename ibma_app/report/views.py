@@ -27,6 +27,7 @@ from ibma_app.report.numbers import (
     find_peaks,
     join_dofs,
 )
+from ibma_app.report.text.agreement_of_runs import tell_agreement
 from ibma_app.report.text.facts import describe_settings
 from ibma_app.report.text.methods_section import auto_reason, space_of
 from ibma_app.report.text.tests import describe_test
@@ -221,6 +222,7 @@ def participant_view(results: Results, sheet: Sheet, number: int, *, pictured: b
         "name": results.analysis.name,
         "facts": [("Maps combined", len(table.rows)), *fit_facts(fit, units), *grid_facts(results)[1:3]],
         "maps": table,
+        "agreement": tell_agreement(results),
         "peaks": find_peaks(maps),
         "units": units,
         "viewer": (

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError, Note, OutputError, merge_notes, tell
-from ibma_app.core.results import NO_FACTS, Results, RunFacts
+from ibma_app.core.results import NO_FACTS, MapSlices, Results, RunFacts
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.imported import add_participants
 from ibma_app.dataset.output_dir import Output, open_output
@@ -18,6 +20,7 @@ from ibma_app.estimators import PARTICIPANT, PARTICIPANT_SETTINGS, find_estimato
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import analysis_grid
 from ibma_app.stream.prepare import Plan
+from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.stream.workers.dask_pool import DaskPool
 from ibma_app.stream.workers.resources import Resources
@@ -210,7 +213,22 @@ def combine_runs(analysis: Analysis, job: ParticipantJob) -> Results:
             settings={"mask": options.mask, "min_coverage": options.min_coverage, "grid": options.grid,
                       "units": target.units, "tail": "two-sided"},
             notes=notes,
+            similarity=compare_maps(stack),
+            slices=None if options.no_report else _slices(stack),
         )  # fmt: skip
+
+
+def _slices(stack: Stack) -> MapSlices | None:
+    """Keep what the page shows of each run."""
+    from ibma_app.report.figures.brain import MOST_ROWS, choose_slices
+
+    if stack.n_maps < 2 or not stack.n_voxels:
+        return None
+    levels, voxels = choose_slices(stack.grid)
+    places = np.cumsum(stack.grid.mask.ravel(), dtype=np.int64)[voxels] - 1
+    rows = range(min(stack.n_maps, MOST_ROWS))
+    values = np.stack([stack.read_map("effect", row)[places] for row in rows])
+    return MapSlices(levels, voxels, np.nan_to_num(values).astype(np.float32))
 
 
 def _dof_notes(stack: Stack) -> tuple[Note, ...]:

@@ -11,9 +11,10 @@ import pytest
 from scipy import stats
 
 from ibma_app.core.errors import Note
-from ibma_app.core.results import MapFlag, RunFacts, Similarity
+from ibma_app.core.results import MapFlag, MapSlices, RunFacts, Similarity
 from ibma_app.inference import find_inference
 from ibma_app.report.cluster_tables import read_clusters
+from ibma_app.report.figures.brain import choose_slices
 from ibma_app.report.html import format_number, page_script
 from ibma_app.report.index.index_page import write_index
 from ibma_app.report.pages import write_analysis_page, write_participant_page
@@ -296,6 +297,22 @@ def test_index_shows_what_was_found_and_outliers_first(tmp_path, group_results, 
         mask = read(results.estimators[0].path("mask", inference=finding.inference.name), results.grid)
         assert str(int(mask.sum())) in page.values
     assert re.search(r"\d+ warnings? (?:or note|and notes)", page.text)
+
+
+def test_runs_stand_beside_what_they_were_combined_to(tmp_path, participant_results, save):
+    results = participant_results(tmp_path)
+    levels, voxels = choose_slices(results.grid)
+    rng = np.random.default_rng(3)
+    slices = MapSlices(levels, voxels, rng.normal(size=(2, voxels.size)).astype(np.float32))
+    similar = Similarity("effect", 989, ((None, -0.25), (-0.25, None)), (0, 1), (None, None), (1.0, 1.0))
+    page = Page(
+        write_participant_page("01", [replace(results, slices=slices, similarity=similar)], save).read_text("utf-8")
+    )
+    assert "The effects of run-1 and run-2 correlate by −0.25 over 989 voxels." in page.text
+    assert page.text.count(" combined ") >= 1
+    drawn = (tmp_path / "figures" / f"{results.analysis.name}_stat-effect_runs.svg").read_text(encoding="utf-8")
+    assert [name in drawn for name in (">run-1<", ">run-2<", ">combined<")] == [True] * 3
+    assert results.grid.mask.ravel()[voxels].all()
 
 
 def test_page_tells_how_and_when_it_ran(tmp_path, group_results, save):

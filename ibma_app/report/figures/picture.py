@@ -82,6 +82,7 @@ class Panel:
     width: float
     height: float
     backdrop: str = ""  # id of the picture that lies under it
+    shift: float = 0.0  # down, of what lies under it
 
 
 @dataclass(frozen=True)

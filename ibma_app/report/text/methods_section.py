@@ -263,7 +263,7 @@ def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: 
     listed = ", ".join(f"{name} = {value}" for name, value in settings.items() if name not in in_words)
     text += f" Settings: {listed}." if listed else ""
     reason = auto_reason(result)
-    if numbers and reason:
+    if numbers and reason and results.analysis.level == "group":
         text += f" It was chosen automatically: {reason.rstrip('.')}."
     return text
 
