@@ -42,6 +42,7 @@ NEAREST, STEEP, LEAST = 0.999, 5.0, 10  # so many times its share of these above
 PILE, FOLD = 0.15, 4.0  # a share above NEAR_ONE, and how many times that below its complement, which no p map has
 OPPOSITE = 0.2  # rank correlation of p with a statistic that a p map cannot have,
 ONE_SIDED, MARGIN = 0.5, 0.1  # and that a two-sided one has with its size alone, or by that much more
+NEAR_ZERO, SHARE_NEAR_ZERO = 0.1, 0.01  # of the median; of F with 2 and 20 dof, and of chi-squared (2), 7 % lie below
 
 
 def check_kinds(observation: Observation, volumes: Mapping[str, Values]) -> None:
@@ -120,6 +121,27 @@ def refuse_no_statistic(kind: str, values: Values, what: str, texts: Sequence[st
                 else "; a correlation (or Fisher's z of one) is an effect."
             )
         )
+
+
+def tell_unsigned(volumes: Mapping[str, Values]) -> str:
+    """Say that a t or z map has no negative value though many are near 0, as F, chi-squared or |t|; "" where not.
+
+    A thresholded map has none near 0, and a map of one strong effect neither.
+    """
+    for kind in ("t", "z"):
+        flat = volumes[kind].reshape(-1) if kind in volumes else np.empty(0)
+        sample = flat[:: max(1, flat.size // SAMPLE)]
+        if not sample.size or bool((sample < 0).any()):
+            continue
+        inside = flat[np.isfinite(flat) & (flat != 0)]
+        if inside.size < MANY or bool((inside < 0).any()):
+            continue
+        if np.mean(inside < NEAR_ZERO * np.median(inside)) >= SHARE_NEAR_ZERO:
+            return (
+                f"the {kind} map has no negative value, though many are near 0, as a map of F, chi-squared, -log10 p "
+                f"or |{kind}| has: it has no direction, and what it combines to means nothing. Give the signed {kind}."
+            )
+    return ""
 
 
 def _refuse_whole(kind: str, inside: Values, opening: str) -> None:
@@ -239,10 +261,15 @@ def check_p(observation: Observation, values: Values) -> None:
         raise DataError(
             f"{statmap.path}: the Tail {observation.tail!r} of its sidecar is unknown. Choose from: {', '.join(TAILS)}."
         )
+    refuse_no_p(values, str(statmap.path))
+
+
+def refuse_no_p(values: Values, what: str) -> None:
+    """Refuse a map of p with values outside 0 to 1."""
     finite = values[np.isfinite(values)]
     if finite.size and (finite.min() < 0 or finite.max() > 1):
         raise DataError(
-            f"{statmap.path} is no p map: its values run from {finite.min():.3g} to {finite.max():.3g}. "
+            f"{what} is no p map: its values run from {finite.min():.3g} to {finite.max():.3g}. "
             "(-log10 p? Save 10 to the power of minus its values as stat-p, or share the z or t map.)"
         )
 

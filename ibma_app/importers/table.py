@@ -125,9 +125,11 @@ def _read_rows(table: Path, request: ImportRequest) -> list[_Row]:
     missing = [name for name in ("path", "kind", "contrast") if name not in header]
     missing += [] if set(_UNITS) & set(header) or not lines else ["study_id"]
     if missing or not lines:
+        cells = "commas" if comma == "," else "tabs"
+        hint = f" Cells must be separated by {cells}." if len(header) == 1 else ""
         raise DataError(
             f"{table} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing) or 'path'} (it has "
-            f"{', '.join(header) or 'none'}). Needed: study_id or participant_id, path, kind ({MENU}), contrast."
+            f"{', '.join(header) or 'none'}). Needed: study_id or participant_id, path, kind ({MENU}), contrast.{hint}"
         )
     if len(set(header)) != len(header):
         raise DataError(f"{table} has two columns of one name ({', '.join(header)}).")

@@ -16,7 +16,7 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.results import INTERPOLATED
 from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.core.system.threads import in_order
-from ibma_app.images.kinds import check_kinds
+from ibma_app.images.kinds import check_kinds, tell_unsigned
 from ibma_app.images.placement import APART, ELSEWHERE, SIZES, UNPLACED, outside_brain
 from ibma_app.images.read import SMALLEST, Image, read_image
 from ibma_app.images.regrid import LATTICE, regrid, reorient, same_lattice, smooth, tell_apart, voxels_apart
@@ -144,8 +144,8 @@ class LeftOut(NamedTuple):
         paths = [statmap.path for statmap in self.observation.statmaps.values()]
         file = next((path for path in paths if str(path) in self.error.message), self.observation.path)
         why = self.error.message.removeprefix(f"{file}: ").replace(str(file), "it")
-        label = self.observation.label
-        named = file.name if self.observation.unit_label in file.name else f"{label} ({file})"
+        label, unit = self.observation.label, self.observation.unit_label
+        named = file.name if unit in file.name else f"{label} ({file})"
         return Note(f"left out: {why.replace(label, 'it')}", {named: ""})
 
 
@@ -246,6 +246,7 @@ def _contradictions(observation: Observation, volumes: Mapping[str, NDArray[Any]
             )
         text = f"{found.what}. Were the maps resampled one by one, or are they of different models?"
         notes.append(Note(text, {observation.label: found.extent}))
+    notes += [Note(unsigned, {observation.label: ""})] if (unsigned := tell_unsigned(volumes)) else []
     return tuple(notes)
 
 

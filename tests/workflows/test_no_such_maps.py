@@ -74,3 +74,51 @@ def test_an_imported_mask_and_a_turned_p_fail_alone(tmp_path, write_statmap, ibm
     assert "no two-sided p map" in ran.stderr
     written = sorted(path.name[:7] for path in (tmp_path / "out").rglob("*_statmap.nii.gz"))
     assert written == ["study-a", "study-d"]
+
+
+UNSIGNED = {
+    "F": lambda rng, shape: rng.f(2, 20, shape),
+    "chi-squared": lambda rng, shape: rng.chisquare(1, shape),
+    "absolute t": lambda rng, shape: np.abs(rng.standard_t(20, shape)),
+}
+
+
+@pytest.mark.parametrize("draw", UNSIGNED.values(), ids=UNSIGNED)
+def test_a_statistic_without_a_sign_is_told(draw, tmp_path, write_statmap, describe_dataset, cli, ibma_import):
+    rng, shape = np.random.default_rng(6), (14, 12, 10)
+    root = describe_dataset(tmp_path / "in")
+    for study in ("s1", "s2", "s3"):
+        values = draw(rng, shape) if study == "s2" else rng.normal(0.5, 1, shape)
+        write_statmap(root, "z", values, study=study, space="MNI152NLin6Asym", contrast="c")
+    words = ("--estimator", "stouffer", "--inference", "fdr", "--mask", "data", "--no-report")
+    ran = cli(root, tmp_path / "out", "group", *words)
+    assert ran.code == 0, ran.stderr
+    assert "study-s2_contrast-c: the z map has no negative value, though many are near 0" in ran.stderr
+    odd = next(root.rglob("study-s2*_statmap.nii.gz")).rename(tmp_path / "m.nii.gz")
+    (tmp_path / "t.tsv").write_text(f"study_id\tpath\tkind\tcontrast\ns2\t{odd}\tt\tc\n")
+    ran = ibma_import("table", tmp_path / "t.tsv", tmp_path / "maps", "--space", "MNI152NLin6Asym")
+    assert ran.code == 0, ran.stderr
+    assert "The t map has no negative value" in ran.stderr
+
+
+@pytest.mark.parametrize("low", [-0.2, 0.0])
+def test_a_strong_effect_everywhere_has_a_sign(low, tmp_path, write_statmap, describe_dataset, cli):
+    rng, root = np.random.default_rng(6), describe_dataset(tmp_path / "in")
+    for study in ("s1", "s2"):
+        values = low + np.abs(rng.normal(4, 1, (14, 12, 10)))
+        write_statmap(root, "z", values, study=study, space="MNI152NLin6Asym", contrast="c")
+    words = ("--estimator", "stouffer", "--inference", "fdr", "--mask", "data", "--no-report")
+    ran = cli(root, tmp_path / "out", "group", *words)
+    assert ran.code == 0, ran.stderr
+    assert "no negative value" not in ran.stderr
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.7, 0.7), (0.0, 6.0)])
+def test_what_is_no_p_is_refused_on_import(low, high, tmp_path, write_statmap, ibma_import):
+    values = np.random.default_rng(6).uniform(low, high, SHAPE)
+    path = write_statmap(tmp_path, "p", values, study="s2", contrast="c").rename(tmp_path / "m.nii.gz")
+    (tmp_path / "t.tsv").write_text(f"study_id\tpath\tkind\tcontrast\ns2\t{path}\tp\tc\n")
+    ran = ibma_import("table", tmp_path / "t.tsv", tmp_path / "maps", "--space", "MNI152NLin6Asym")
+    assert ran.code == 65
+    assert "is no p map: its values run from" in ran.stderr
+    assert "Save 10 to the power of minus its values" in ran.stderr

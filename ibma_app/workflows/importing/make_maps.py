@@ -14,7 +14,7 @@ from ibma_app import __version__
 from ibma_app.core.errors import DataError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import ImportedContrast
-from ibma_app.images.kinds import refuse_no_statistic, refuse_turned_p
+from ibma_app.images.kinds import refuse_no_p, refuse_no_statistic, refuse_turned_p, tell_unsigned
 from ibma_app.stats.consistency import find_contradictions
 from ibma_app.stats.saturated import hold_saturated
 from ibma_app.stats.tails import z_to_t
@@ -117,6 +117,9 @@ def make_ready(contrast: ImportedContrast) -> ReadyMaps:
         if kind in wanted
     )
     notes = (*saturation, *(f"The maps contradict each other: {found.text}." for found in odd))
+    unsigned = tell_unsigned(volumes)
+    if unsigned:
+        notes = (*notes, f"{unsigned[:1].upper()}{unsigned[1:]}")
     return ReadyMaps(maps, contrast.grid, kept, int(covered.sum()), notes)
 
 
@@ -129,6 +132,7 @@ def _refuse_others(contrast: ImportedContrast, volumes: Mapping[str, NDArray[Any
             continue  # what has an error or a statistic beside it is no mask
         refuse_no_statistic(kind, values, f"{contrast.name} {read}", names)
     if "p" in volumes:
+        refuse_no_p(volumes["p"], f"The p map of {contrast.name} {read}")
         refuse_turned_p(volumes, contrast.tail, f"The p map of {contrast.name} {read}")
 
 

@@ -102,6 +102,8 @@ CASES: dict[str, Case] = {
         lambda s: s.table("s1\tm0.nii.gz\tfaces", head="study_id\tpath\tcontrast"), f"table t.tsv out {MNI}", 65,
         "lacks the column kind .*Needed: .*kind", mend=_one,
     ),
+    "semicolons": Case(lambda s: s.table(FACES.replace("\t", ";"), head=HEAD.replace("\t", ";")),
+                       f"table t.tsv out {MNI}", 65, r"Cells must be separated by tabs\.", mend=_one),
     "a kind that is none": Case(lambda s: s.table(FACES.replace("\tt\t", "\tbetta\t")), f"table t.tsv out {MNI}", 65,
                                 r"effect", mend=_one),
     "two columns of one name": Case(lambda s: s.table(FACES + "\tx", head=HEAD + "\tkind"),
