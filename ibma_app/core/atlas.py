@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ibma_app.core.methods import Citation
 
@@ -34,3 +35,42 @@ class Atlas:
     def source(self) -> AtlasSource:
         """What is said of it."""
         return AtlasSource(self.name, self.citation, self.licence)
+
+
+@dataclass(frozen=True)
+class RegionName:
+    """One region that is tested as a whole."""
+
+    atlas: str
+    index: int  # its label, or the number of its volume from 1 on
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The regions of an image, which may overlap: each is a set of voxels with weights."""
+
+    names: tuple[RegionName, ...]  # (R,)
+    weights: sparse.csc_array  # (R, N) over the voxels of the image in C order; 1 of labels and masks
+    affine: NDArray[np.float64]  # (4, 4), voxel indices to mm, RAS+
+    shape: tuple[int, int, int]
+    space: str | None = None  # that it states; None: none
+    source: AtlasSource | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedRegions:
+    """Regions on the grid of an analysis."""
+
+    names: tuple[RegionName, ...]  # (R,)
+    weights: sparse.csc_array  # (R, V) in the mask
+    whole: NDArray[np.float64]  # (R,) sum of the weights on the grid, in the mask or not
+    n_voxels: NDArray[np.int64]  # (R,) on the grid
+    notes: tuple[str, ...] = ()
+    sources: tuple[AtlasSource, ...] = ()
+
+    @property
+    def n_covered(self) -> NDArray[np.int64]:
+        """Voxels of each region in the mask, (R,)."""
+        return np.asarray((self.weights > 0).sum(axis=1), dtype=np.int64).ravel()

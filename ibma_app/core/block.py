@@ -1,7 +1,7 @@
 """The input of an estimator: the maps' values at a block of voxels, and why a map covers a voxel or does not."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,3 +40,18 @@ class VoxelBlock:
     z: Floats | None = None  # (K, B); of unsigned p: isf(p)
     dof: Floats | None = None  # (K, B) or (K, 1): dof of each map; inf where unknown
     sample_size: Floats | None = None  # (K,)
+
+
+class Blocks(Protocol):
+    """Maps that are read by blocks of voxels."""
+
+    @property
+    def n_maps(self) -> int:
+        """K."""
+
+    @property
+    def n_voxels(self) -> int:
+        """V."""
+
+    def read(self, start: int, stop: int) -> VoxelBlock:
+        """Read voxels ``start`` to ``stop`` of every map."""

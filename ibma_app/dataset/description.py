@@ -17,8 +17,8 @@ from ibma_app.dataset.write import save_json, save_text
 
 BIDS_VERSION = "1.10.0"
 IGNORED = (
-    *("*_statmap.*", "*_mask.*", "*_design.*", "*_clusters.*", "*_cells.*", "*.html", "CITATION.md"),
-    *("studies.*", "study-*", "logs/", "figures/", "figures", "group"),
+    *("*_statmap.*", "*_mask.*", "*_design.*", "*_clusters.*", "*_cells.*", "*_regions.*", "*_values.*"),
+    *("*.html", "CITATION.md", "studies.*", "study-*", "logs/", "figures/", "figures", "group"),
 )
 """Lines of .bidsignore: no BIDS release defines statistic maps yet."""
 

@@ -3,7 +3,7 @@
 import csv
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +80,26 @@ def read_atlas(name: str, labels: Path, names: Path | None = None) -> Atlas:
         Values that are neither labels nor probabilities, a header that states
         no place, a table without these columns.
     """
-    if names is None:
-        beside = labels.with_name(f"{_stem(labels)}.tsv")
-        names = beside if beside.is_file() else None
-    regions = {} if names is None else _read_names(name, names)
+    regions = names_for(name, labels, names)
     count = read_header(labels).n_volumes
     if count > 1:
         largest, probability, affine = _read_probabilities(name, labels, count)
         return Atlas(name, largest, affine, regions, probability)
     return Atlas(name, *read_labels(name, labels), regions)
+
+
+def names_for(name: str, labels: Path, names: Path | None = None) -> dict[int, str]:
+    """Read the names of an atlas' regions from a table, by default the one beside the image; none where there is none.
+
+    Raises
+    ------
+    InputError, DataError
+        As `read_atlas`.
+    """
+    if names is None:
+        beside = labels.with_name(f"{_stem(labels)}.tsv")
+        names = beside if beside.is_file() else None
+    return {} if names is None else _read_names(name, names)
 
 
 def read_labels(name: str, path: Path) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
@@ -131,16 +142,9 @@ def _read_probabilities(
     proportions or percent.
     """
     image = read_image(path, 0)
-    _require_place(name, path, image)
     largest = np.zeros(image.data.shape, dtype=np.float32)
     labels = np.zeros(image.data.shape, dtype=np.int32)
-    for index in range(count):
-        values = np.nan_to_num(read_image(path, index).data.astype(np.float32), posinf=np.inf)
-        if values.min() < 0 or values.max() > 100:
-            raise DataError(
-                f"Atlas {name}: volume {index + 1} of {path} has values from {values.min():.3g} to {values.max():.3g}. "
-                "An atlas is one volume of labels, or a volume of probabilities (0 to 1, or 0 to 100) for each region."
-            )
+    for index, values in enumerate(read_probabilities(name, path, count)):
         more = values > largest
         largest[more], labels[more] = values[more], index + 1
     if not labels.any():
@@ -149,6 +153,28 @@ def _read_probabilities(
         )
     scale = 100.0 if largest.max() > 1.0 else 1.0
     return labels, (largest / scale).astype(np.float32), image.grid.affine
+
+
+def read_probabilities(name: str, path: Path, count: int) -> Iterator[NDArray[np.float32]]:
+    """Read a volume of probabilities for each region, one after the other: proportions or percent, as they are.
+
+    Raises
+    ------
+    ReadWriteError
+        It cannot be read.
+    DataError
+        Values that are no probabilities, a header that states no place.
+    """
+    for index in range(count):
+        image = read_image(path, index)
+        _require_place(name, path, image)
+        values = np.nan_to_num(image.data.astype(np.float32), posinf=np.inf)
+        if values.min() < 0 or values.max() > 100:
+            raise DataError(
+                f"Atlas {name}: volume {index + 1} of {path} has values from {values.min():.3g} to {values.max():.3g}. "
+                "An atlas is one volume of labels, or a volume of probabilities (0 to 1, or 0 to 100) for each region."
+            )
+        yield values
 
 
 def _stem(path: Path) -> str:

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.block import Blocks
 from ibma_app.core.design import Design, Test
 from ibma_app.core.estimate import Estimate, TestEstimate
 from ibma_app.stats.noncentral import f_limit, hedges_factor, t_limit
 from ibma_app.stats.partition import same_rows
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.memory_plan import block_size
-from ibma_app.stream.stack import Stack
 
 Floats = NDArray[np.float64]
 
@@ -65,12 +65,12 @@ def mean_weights(design: Design, test: Test) -> Floats | None:
     return np.array([by_cell[cell] for cell in cells.tolist()])
 
 
-def find_effect_sizes(stack: Stack, model: Model, estimate: Estimate) -> dict[str, EffectSize]:
+def find_effect_sizes(stack: Blocks, model: Model, estimate: Estimate) -> dict[str, EffectSize]:
     """Standardise the effects of a fit.
 
     Parameters
     ----------
-    stack : Stack
+    stack : Blocks
         K maps, V voxels.
     model : Model
         Its estimator says whether all maps share one variance.
@@ -98,7 +98,7 @@ def find_effect_sizes(stack: Stack, model: Model, estimate: Estimate) -> dict[st
     return found
 
 
-def root_of_inverse_counts(stack: Stack, design: Design, weights: Floats) -> Floats:
+def root_of_inverse_counts(stack: Blocks, design: Design, weights: Floats) -> Floats:
     """Return the standard error of a test's effect over the standard deviation of maps, (V,): √(Σ w² / n) over cells.
 
     ``weights`` are those of `mean_weights`, n the maps of a cell that cover the voxel.

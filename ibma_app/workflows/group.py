@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ibma_app.core.atlas import Atlas
+from ibma_app.core.atlas import Atlas, Regions
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError, Note, merge_notes, tell
 from ibma_app.core.grid import Grid
@@ -21,6 +21,7 @@ from ibma_app.designs.tables import collect_covariates, stated_sample
 from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, parse_tests, read_contrast_file
 from ibma_app.images.atlas import read_atlases
 from ibma_app.images.known_atlases import choose_atlases, find_atlases
+from ibma_app.images.region_images import choose_regions
 from ibma_app.stream.effect_sizes import find_effect_sizes
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.grid_and_mask import analysis_grid
@@ -52,6 +53,7 @@ from ibma_app.workflows.write import reports, sidecars
 from ibma_app.workflows.write.group_notes import caveat_notes, left_notes, mask_notes
 from ibma_app.workflows.write.maps import Target, earlier_files, estimator_result, write_design, write_maps
 from ibma_app.workflows.write.peak_cells import write_cells
+from ibma_app.workflows.write.region_tables import RegionTables, collect_tables, names_of_values, write_regions
 from ibma_app.workflows.write.residual_notes import look_at_residuals
 from ibma_app.workflows.write.robust_errors import dof_notes, error_sidecar, log_dof
 from ibma_app.workflows.write.saved_results import keep_results
@@ -64,7 +66,9 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
     gathered = gather(options)
     tests = _read_tests(options)
     folder = options.config_file.parent if options.config_file else Path()
-    atlases = choose_atlases(options.atlas, read_atlases(options.settings.get("atlas", {}), folder))
+    tables = options.settings.get("atlas", {})
+    atlases = choose_atlases(options.atlas, read_atlases(tables, folder))
+    regions = choose_regions(options.regions, tables, folder)
     named = formula_entities(options.formula)
     analyses = plan_group(gathered.observations, options, named | repeated_entities(gathered.table, named))
     if options.dry_run:
@@ -78,7 +82,9 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
         checkpoints = make_checkpoints(output)
         resources = replace(resources, workers=workers, checkpoints=checkpoints)
         reports.begin_dataset(output, gathered.datasets)
-        run = Run(options, gathered, tests, output, resources, record.folder / "results", atlases, record.facts)
+        run = Run(
+            options, gathered, tests, output, resources, record.folder / "results", atlases, record.facts, regions
+        )
         finished: list[Results] = []
         for number, analysis in enumerate(analyses, start=1):
             log.info(
@@ -129,6 +135,7 @@ class Run:
     records: Path  # where finished analyses are kept, relative to OUTPUT_DIR
     atlases: tuple[str | Atlas, ...] | None = None  # that name regions; None: as the space has them
     facts: RunFacts = NO_FACTS  # of the run, for the pages
+    regions: tuple[str | Regions, ...] = ()  # that are tested as a whole
 
     def atlases_of(self, analysis: Analysis, grid: Grid) -> tuple[Atlas, ...]:
         """List the atlases that name regions."""
@@ -144,7 +151,10 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
     before = merge_notes((*analysis.notes, *map(Note, (*design.notes, *chosen))))
     logged: set[str] = set()
     _warn(tell(before), logged)
-    parts = [_combine(analysis, design, part, before, run, logged) for part in _by_needs(choices)]
+    parts = [
+        _combine(analysis, design, part, before, run, logged, desc)
+        for part, desc in names_of_values(_by_needs(choices))
+    ]
     first = parts[0]
     fitted = {result.estimator.name: result for part in parts for result in part.estimators}
     results = replace(
@@ -184,7 +194,13 @@ def _warn(notes: Sequence[str], logged: set[str]) -> None:
 
 
 def _combine(
-    analysis: Analysis, design: Design, choices: Sequence[Choice], before: tuple[Note, ...], run: Run, logged: set[str]
+    analysis: Analysis,
+    design: Design,
+    choices: Sequence[Choice],
+    before: tuple[Note, ...],
+    run: Run,
+    logged: set[str],
+    desc: str,
 ) -> Results:
     """Read the maps once, and fit the estimators that need them."""
     options = run.options
@@ -209,7 +225,8 @@ def _combine(
         similarity = compare_maps(stack, sizes, design.clusters, dependence_advice(analysis, options))
         flags = similarity.flags if similarity else ()
         odd = (flag.text for flag in flags)
-        texts = (*sign_notes, *mask_notes(stack.grid), *odd)
+        tables = collect_tables(run.regions, stack, analysis, run.gathered, plan.share, desc)
+        texts = (*sign_notes, *mask_notes(stack.grid), *odd, *(tables.notes if tables else ()))
         new = merge_notes((*map(Note, grid_notes), *stack.notes, *map(Note, texts)))
         _warn(tell(new), logged)
         notes = (*before, *new)
@@ -220,9 +237,8 @@ def _combine(
             )
             _warn(dependent_notes, logged)
             told = (*notes, *map(Note, dependent_notes))
-            fitted.append(
-                replace(_fit(analysis, stack, own, choice, told, flags, run), grid=stack.grid, survey=stack.survey)
-            )
+            result = _fit(analysis, stack, own, choice, told, flags, run, tables)
+            fitted.append(replace(result, grid=stack.grid, survey=stack.survey))
             notes = told
         return Results(
             analysis=analysis,
@@ -284,6 +300,7 @@ def _fit(
     warnings: Sequence[Note],
     flags: Sequence[MapFlag],
     run: Run,
+    tables: RegionTables | None,
 ) -> EstimatorResult:
     """Fit one estimator, infer on its tests, and write what they give."""
     options = run.options
@@ -323,6 +340,7 @@ def _fit(
     files += [*inferred.files, WrittenFile("", "", "design", write_design(target, stack.survey))]
     peaks = () if options.no_report else gather_peaks(target, stack, estimate, inferred.clusters)
     files += write_cells(target, peaks)
+    files += write_regions(target, tables) if tables else []
     left = left_notes(earlier - {file.path for file in files}, name)
     notes = (*seen.notes, *dof_notes(model, estimate), *left, *caveat_notes(inferred.findings, name))
     _warn(notes, set())

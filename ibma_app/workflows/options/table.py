@@ -187,6 +187,10 @@ class Options:
         None, INFERRING, "atlases that name regions: AAL3, HCPex, Schaefer2018, files (labels or probabilities), none",
         metavar="NAME|FILE", stated="[atlas] of the configuration; in MNI spaces AAL3",
     )  # fmt: skip
+    regions: Texts | None = _option(
+        None, INFERRING, "group level: test the means of these regions: known atlases, or files (labels, "
+        "probabilities, binary masks)", metavar="NAME|FILE", stated="none",
+    )  # fmt: skip
     permutations: int = _option(5000, INFERRING, "resamples of the inferences that resample", metavar="R")
     seed: int = _option(0, INFERRING, "of the resamples", metavar="N")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ibma_app.core.errors import UsageError, tell
 from ibma_app.core.results import EstimatorResult, Finding, Results
-from ibma_app.dataset.result_tables import read_result_table
+from ibma_app.dataset.result_tables import read_result_table, stack_tables
 from ibma_app.images.write import load_nibabel
 from ibma_app.workflows.write.equivalence import NAME as EQUIVALENCE
 
@@ -105,6 +105,17 @@ class TestResult:
         """The z statistic: nibabel image."""
         return self.map("z")
 
+    @cached_property
+    def regions(self) -> Any:
+        """Regions, one row each, columns as in the ``regions.tsv`` on disk: pandas.DataFrame.
+
+        Raises
+        ------
+        UsageError
+            None were asked for.
+        """
+        return _table(self.files, "regions")
+
     @property
     def clusters(self) -> Any:
         """The clusters of the first inference: pandas.DataFrame."""
@@ -152,6 +163,28 @@ class AnalysisResult:
     def map(self, kind: str) -> Any:
         """Return a map of the first estimator that all its tests share, e.g. ``tau2``."""
         return next(iter(self.estimators.values())).map(kind)
+
+    @property
+    def regions(self) -> Any:
+        """Regions by the first estimator, one row for each test and region (``regions=["AAL3"]``): pandas.DataFrame.
+
+        Raises
+        ------
+        UsageError
+            None were asked for.
+        """
+        return stack_tables({name: test.regions for name, test in self.tests.items()}, "test")
+
+    @cached_property
+    def region_values(self) -> Any:
+        """The values of each map in each region, one row for each, with covariates: pandas.DataFrame.
+
+        Raises
+        ------
+        UsageError
+            No regions were asked for.
+        """
+        return _table(next(iter(self.estimators.values())).files, "values")
 
     def show(self) -> "Page":
         """Return the page of this analysis: a notebook shows it, ``.open()`` gives it to the browser.
@@ -251,6 +284,13 @@ def _load(name: str, files: Mapping[str, Path], kind: str) -> Any:
     if kind not in files:
         raise UsageError(f"{name} has no map {kind}. There are: {', '.join(files) or 'none'}.")
     return load_nibabel(files[kind])
+
+
+def _table(files: Mapping[str, Path], kind: str) -> Any:
+    """Read one of the tables of regions."""
+    if kind not in files:
+        raise UsageError("No regions were asked for. Give atlases or files: regions=['AAL3'].")
+    return read_result_table(files[kind])
 
 
 def _files(result: EstimatorResult, test: str, inference: str) -> dict[str, Path]:
