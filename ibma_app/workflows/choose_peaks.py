@@ -9,7 +9,7 @@ from ibma_app.core.estimate import Estimate
 from ibma_app.core.grid import Grid
 from ibma_app.core.results import PeakEvidence
 from ibma_app.inference.clusters import ClusterRow
-from ibma_app.stream.peak_evidence import read_peaks
+from ibma_app.stream.evidence.peak_evidence import read_peaks
 from ibma_app.stream.stack import Stack
 from ibma_app.workflows.write.maps import Target
 

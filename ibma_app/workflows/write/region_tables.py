@@ -24,7 +24,7 @@ from ibma_app.inference.fdr import step_up
 from ibma_app.stats.tails import z_to_log10p
 from ibma_app.stream.effect_sizes import Z_95, EffectSize, find_effect_sizes
 from ibma_app.stream.estimate import Model
-from ibma_app.stream.region_values import RegionBlock, RegionValues, average_regions, take
+from ibma_app.stream.evidence.region_values import RegionBlock, RegionValues, average_regions, take
 from ibma_app.stream.stack import Stack
 from ibma_app.workflows.plan.choose_estimators import Choice
 from ibma_app.workflows.plan.find_inputs import Gathered

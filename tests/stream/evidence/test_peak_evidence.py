@@ -11,7 +11,7 @@ from scipy import stats
 from ibma_app.core.design import Cell, Design, Test
 from ibma_app.estimators import find_estimator
 from ibma_app.stream.estimate import Model, estimate_maps
-from ibma_app.stream.peak_evidence import REFITTED, REFITTED_ALL, read_peaks
+from ibma_app.stream.evidence.peak_evidence import REFITTED, REFITTED_ALL, read_peaks
 
 PINNED = json.loads((Path(__file__).parents[1] / "reference" / "leave1out.json").read_text())
 NAMES = {"REML": "reml", "DL": "dl", "FE": "fixed-effects"}
@@ -158,7 +158,7 @@ def test_of_many_maps_the_most_influential_are_left_out(stack_of, rng):
 
 
 def test_wide_designs_are_refitted_as_often_as_they_can_be_afforded(stack_of, rng, monkeypatch):
-    monkeypatch.setattr("ibma_app.stream.peak_evidence.REFIT_COST", 3 * 12 * 2**2)
+    monkeypatch.setattr("ibma_app.stream.evidence.peak_evidence.REFIT_COST", 3 * 12 * 2**2)
     matrix = np.column_stack([np.ones(12), np.arange(12.0)])
     design = Design(matrix, ("one", "x"), (Test("x", np.array([[0.0, 1.0]])),))
     peak, _ = evidence(stack_of(MASK, effect=rng.normal(0, 1, (12, 3))), "ols", design)

@@ -1,0 +1,1 @@
+"""What maps say at peaks and in regions."""
