@@ -43,7 +43,7 @@ MEANS = (
 MEAN_Z = (
     "The value of a map is the mean of its z over the voxels of the region that it covers, weighted by the "
     "probabilities where the atlas has such. The variance of a mean z is at most 1 under the null: tests that take it "
-    "for 1 are conservative; stouffer-rfx, which estimates it, is not."
+    "for 1 are conservative, those that estimate it are not."
 )
 SHARED = {
     "tau2": ("tau2", "Variance of the true effects between maps"),

@@ -13,7 +13,7 @@ from ibma_app.estimators import find_estimator
 from ibma_app.stream.estimate import Model, estimate_maps
 from ibma_app.stream.evidence.peak_evidence import REFITTED, REFITTED_ALL, read_peaks
 
-PINNED = json.loads((Path(__file__).parents[1] / "reference" / "leave1out.json").read_text())
+PINNED = json.loads((Path(__file__).parents[2] / "reference" / "leave1out.json").read_text())
 NAMES = {"REML": "reml", "DL": "dl", "FE": "fixed-effects"}
 MASK = np.ones((1, 1, 3), dtype=bool)
 
