@@ -50,6 +50,7 @@ from ibma_app.workflows.run.log import RunRecord, as_ibma_error, log_outcome, ru
 from ibma_app.workflows.run.resources import make_checkpoints, open_workers, resources_for
 from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
+from ibma_app.workflows.write.earlier_results import with_earlier
 from ibma_app.workflows.write.group_notes import caveat_notes, left_notes, mask_notes
 from ibma_app.workflows.write.maps import Target, earlier_files, estimator_result, write_design, write_maps
 from ibma_app.workflows.write.peak_cells import write_cells
@@ -162,6 +163,7 @@ def combine_group(analysis: Analysis, run: Run) -> Results:
         estimators=tuple(fitted[choice.estimator.name] for choice in choices),
         notes=merge_notes(note for part in parts for note in part.notes),
     )
+    results = with_earlier(run.output, results)
     ran = replace(run.facts, seconds=round(time.perf_counter() - start, 1))
     keep_results(run.output, run.records, results, ran=ran)
     if not options.no_report:

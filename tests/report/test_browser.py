@@ -20,6 +20,7 @@ import pytest
 
 from ibma_app.report.index.index_page import write_index
 from ibma_app.report.pages import write_analysis_page, write_participant_page
+from ibma_app.workflows.demo.run_demo import run_demo
 
 ATTACK = "<script>alert(1)</script>"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -362,3 +363,29 @@ def test_print_leaves_the_viewer_out(browser, folder):
     shown = browser.evaluate("[...document.querySelectorAll('.viewer')].map((one) => getComputedStyle(one).display)")
     assert set(shown) == {"none"}
     assert browser.evaluate("getComputedStyle(document.querySelector('figure')).display") != "none"
+
+
+@pytest.mark.slow
+def test_pages_of_the_demonstration_are_short_and_small(browser, tmp_path):
+    assert run_demo(tmp_path / "demo", nprocs=1) == 0
+    for page in sorted((tmp_path / "demo" / "results").glob("*/group_*.html")):
+        assert page.stat().st_size < 5_000_000
+        browser.open(page, unfold=False)
+        assert browser.complaints() == []
+        assert browser.evaluate("document.documentElement.scrollHeight") <= 8000
+        # what was found, where, and the largest clusters with regions: on the first screen, or the one after it
+        first = "document.querySelector('.panel .first')"
+        assert browser.evaluate(f"{first}.getBoundingClientRect().top") < 1000
+        assert browser.evaluate(f"{first}.querySelectorAll('.mark-number').length") > 3
+
+
+def test_a_link_into_a_hidden_tab_shows_it(browser, folder):
+    browser.open(folder / "group_faces.html", unfold=False)
+    link = browser.evaluate("[...document.querySelectorAll('#found td a')].at(-1).getAttribute('href')")
+    shown = f"document.querySelector({json.dumps(link)}).getClientRects().length"
+    assert browser.evaluate(shown) == 0
+    browser.evaluate(f"document.querySelector('#found a[href={json.dumps(link)}]').click()")
+    browser.wait(f"{shown} > 0")
+    browser.call("Emulation.setEmulatedMedia", media="print")  # paper has no tabs: all of them are shown
+    hidden = "[...document.querySelectorAll('.panel')].filter((one) => !one.getClientRects().length).length"
+    assert browser.evaluate(hidden) == 0

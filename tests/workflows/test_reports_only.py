@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +14,8 @@ import pytest
 
 from ibma_app.core.errors import InputError
 from ibma_app.core.results import Results
+from ibma_app.dataset.output_dir import open_output
+from ibma_app.workflows.write.earlier_results import with_earlier
 from ibma_app.workflows.write.records_to_json import encode
 from ibma_app.workflows.write.saved_results import find_records, read_record
 
@@ -144,6 +147,25 @@ def test_the_newest_record_counts(out: Path, cli) -> None:
     text = (out / f"{NAME}.html").read_text()
     assert "A note of the later run." in text
     assert "ibma-app 9.8.7" in text  # the version that computed it
+
+
+def test_other_estimators_of_an_earlier_run_stay_or_are_named(out: Path) -> None:
+    results = read_record(find_records(out, "group")[NAME], out).results
+    first, other = results.estimators
+    now = replace(results, estimators=(first,))
+    with open_output(out) as output:
+        same = with_earlier(output, now)
+        assert [one.estimator.name for one in same.estimators] == [first.estimator.name, other.estimator.name]
+        assert same.estimators[1].files == other.files
+        assert f"Results of {other.estimator.name} are those of an earlier run" in same.notes[-1].text
+        changed = replace(now, settings={**now.settings, "min_coverage": 0.5})
+        apart = with_earlier(output, changed)
+        assert apart.estimators == (first,)
+        assert f"wrote results of {other.estimator.name} with other maps, another design" in apart.notes[-1].text
+        assert (out / apart.notes[-1].text.rpartition(" in ")[2].rstrip(".")).is_dir()
+        assert with_earlier(output, results) is results  # nothing else is there
+        other.files[0].path.unlink()
+        assert with_earlier(output, now) is now  # its maps are gone
 
 
 DAMAGED = {
