@@ -20,6 +20,7 @@ from ibma_app.images.placement import place_notes
 from ibma_app.stream.hedges_g import Sample, describe_dof, describe_mixture, pool_variances
 from ibma_app.stream.memory_plan import NOTHING, Resampled, plan_memory
 from ibma_app.stream.prepare import LeftOut, Plan, Prepared, prepare_maps, weigh_maps
+from ibma_app.stream.residuals.centred import Centring, centre
 from ibma_app.stream.row_store import RowStore, open_store
 from ibma_app.stream.survey import (
     ReadMap,
@@ -51,7 +52,7 @@ class Stack:
     _voxelwise: tuple[int, ...] = ()  # rows whose dof differ by voxel
     side_by_side: int = 1  # tiles that may be fitted at once in the memory there is
     samples: tuple[Sample, ...] | None = None  # (K,) of standardised effects: their variances need all maps' g
-    _removed: tuple[Floats, Floats] | None = None  # (K,), (V,): their product is taken off the effects
+    _centring: Centring | None = None  # what is taken off the effects
 
     @property
     def n_maps(self) -> int:
@@ -80,9 +81,8 @@ class Stack:
                 kind_values[absent] = 0.0
         if self.samples is not None and "variance" in values:
             values["variance"] = pool_variances(values["effect"], covered, self.samples)
-        if self._removed is not None and "effect" in values:
-            regressor, effect = self._removed
-            values["effect"] = np.where(covered, values["effect"] - regressor[:, None] * effect[start:stop], 0.0)
+        if self._centring is not None and "effect" in values:
+            values["effect"] = centre(values["effect"], covered, self._centring, start)
         return VoxelBlock(
             covered=covered,
             effect=values.get("effect"),
@@ -108,15 +108,15 @@ class Stack:
     def contents(self) -> Iterator[tuple[str, int, float, NDArray[Any]]]:
         """Yield every row: kind, map, scale, and values as stored; then what is taken off them."""
         yield from self._store.contents()
-        yield from (("removed", row, 1.0, values) for row, values in enumerate(self._removed or ()))
+        yield from (("centring", row, 1.0, values) for row, values in enumerate(self._centring or ()))
 
     def in_memory(self) -> "Stack":
         """Return the same maps in memory, which can be sent to another process."""
         return replace(self, _store=self._store.in_memory())
 
-    def without(self, regressor: Floats, effect: Floats) -> "Stack":
-        """Return the same maps less an effect (V,) in the measure of a regressor (K,): `read` takes it off."""
-        return replace(self, _removed=(regressor, effect))
+    def centred(self, centring: Centring) -> "Stack":
+        """Return the same maps less an effect: `read` takes it off."""
+        return replace(self, _centring=centring)
 
     def _dof_block(self, start: int, stop: int, covered: NDArray[np.bool_]) -> Floats | None:
         if self.dof is None or not self._voxelwise:

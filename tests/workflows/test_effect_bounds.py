@@ -104,7 +104,7 @@ def test_conjunction_is_where_both_groups_have_it(data: Path, tmp_path: Path, cl
     (table,) = (tmp_path / "group").glob("*_test-pAndQ_*corr-fdr_clusters.tsv")
     assert table.read_text().count("\n") >= 2
     page = next(tmp_path.glob("group_*.html")).read_text()
-    assert "Test: pAndQ" in page
+    assert ">pAndQ<" in page
     assert "conjunction null" in page
     assert not list((tmp_path / "group").glob("*_test-pAndQ_*stat-lower*"))
 

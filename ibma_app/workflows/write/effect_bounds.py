@@ -16,6 +16,7 @@ from ibma_app.stats.partition import partition_design
 from ibma_app.stats.tails import z_to_t
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.resampling.resample import count_relabellings, score_resamples
+from ibma_app.stream.residuals.centred import Centring
 from ibma_app.stream.stack import Stack
 from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.run.terminal import progress
@@ -50,8 +51,9 @@ def draw_errors(fitted: Fitted, test: Test, inference: Inference) -> Floats:
     Relabelled as they are, maps with an effect would have the effect in their
     null too: its standard errors are larger, and of few maps those that keep
     most signs still show it. Less c'b at each voxel, in the measure of the
-    regressor that c'b is the coefficient of, the estimate is 0 and residuals,
-    weights and tau2 are what they were.
+    regressor that c'b is the coefficient of, the estimate is 0, and residuals
+    and weights are what they were. Residuals are then enlarged, as errors
+    are larger (`ibma_app.stream.residuals.centred`).
 
     Parameters
     ----------
@@ -67,7 +69,7 @@ def draw_errors(fitted: Fitted, test: Test, inference: Inference) -> Floats:
     design = replace(fitted.model.design, tests=(test,))
     model = replace(fitted.model, design=design)
     regressor = partition_design(design.matrix, test.weights).effective[:, 0]
-    centred = fitted.stack.without(regressor, effect)
+    centred = fitted.stack.centred(Centring(regressor, effect, np.linalg.qr(design.matrix)[0]))
     scores = {inference.name: inference.score}
     total = count_relabellings(model, test, fitted.settings)
     log.info("Resampling errors of %s, test %s.", model.estimator.name, test.name)

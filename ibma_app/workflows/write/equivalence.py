@@ -36,8 +36,7 @@ def find_absence(target: Target, errors: Errors) -> tuple[Absence, dict[str, Pat
     Both one-sided tests must reject. A voxel with an effect of the bound or
     more is called absent only if its error, in one direction, exceeds what
     the largest error of any voxel exceeds with probability alpha: the
-    family-wise error rate is alpha whatever the signs of the effects, and
-    half of that where all have one sign.
+    family-wise error rate is alpha at most, whatever the signs of the effects.
 
     Parameters
     ----------
