@@ -1,5 +1,6 @@
 """Selects maps by labels of the command line and BIDS filter files, and explains why none are left."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,7 +149,10 @@ def _read_label(text: str, key: str, value: str) -> str:
     made = contrast_label(label) if key == "contrast" else ""
     if not made:
         where = f" (in {value})" if text != value else ""
-        raise UsageError(f'"{text}"{where} is not a {key} label: labels are letters and digits.')
+        several = [part.removeprefix(f"{key}-") for part in re.split(r"[\s,;]+", label) if part]
+        apart = len(several) > 1 and all(map(is_label, several))
+        hint = f" Write several apart, without quotes or commas: {' '.join(several)}." if apart else ""
+        raise UsageError(f'"{text}"{where} is not a {key} label: labels are letters and digits.{hint}')
     return made
 
 

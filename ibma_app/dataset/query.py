@@ -136,7 +136,8 @@ def _exclude(statmaps: Sequence[StatMap], query: Query) -> list[StatMap]:
     for key, labels in query.excluded.items():
         lost = [label for label in labels if not any(_has_labels(one.entities, {key: (label,)}) for one in statmaps)]
         if lost:
-            _log.warning("No map has %s- %s, so there is nothing to exclude.", key, ", ".join(lost))
+            named = ", ".join(f"{key}-{label}" for label in lost)
+            _log.warning("No map has %s, so there is nothing to exclude.", named)
         kept = [one for one in kept if not _has_labels(one.entities, {key: labels})]
     return kept
 

@@ -42,6 +42,10 @@ NEAREST, STEEP, LEAST = 0.999, 5.0, 10  # so many times its share of these above
 PILE, FOLD = 0.15, 4.0  # a share above NEAR_ONE, and how many times that below its complement, which no p map has
 OPPOSITE = 0.2  # rank correlation of p with a statistic that a p map cannot have,
 ONE_SIDED, MARGIN = 0.5, 0.1  # and that a two-sided one has with its size alone, or by that much more
+MARKS = (99.0, 999.0, 9999.0, 99999.0, 32767.0, 32768.0)  # what programs write for missing values
+BEYOND_STATISTICS, BEYOND_ALL = 50.0, 1e10  # |t| or |z|, and any effect, that so many voxels do not share
+RARE, FAR = 0.001, 10.0  # share of the voxels that have a mark, at least; and so many times the largest other value
+NEGATIVE = 0.25  # share of negative values that no variance map has, rounding or resampling included
 NEAR_ZERO, SHARE_NEAR_ZERO = 0.1, 0.01  # of the median; of F with 2 and 20 dof, and of chi-squared (2), 7 % lie below
 
 
@@ -60,6 +64,7 @@ def check_kinds(observation: Observation, volumes: Mapping[str, Values]) -> None
         One of them is none; the message names its file.
     """
     for kind, values in volumes.items():
+        refuse_marks(kind, values, str(observation.statmaps[kind].path))
         if kind == "effect" and len(observation.statmaps) > 1:
             continue  # what has an error or a statistic beside it is no mask
         statmap = observation.statmaps[kind]
@@ -121,6 +126,52 @@ def refuse_no_statistic(kind: str, values: Values, what: str, texts: Sequence[st
                 else "; a correlation (or Fisher's z of one) is an effect."
             )
         )
+
+
+def refuse_marks(kind: str, values: Values, what: str) -> None:
+    """Refuse one number that stands for missing values (-999, 1e30), and variances that are negative in many voxels.
+
+    A mark is a value that many voxels have, far beyond all others: of effects, whose scale is not known, one that
+    programs use as a mark.
+
+    Raises
+    ------
+    DataError
+        Naming the value and how many voxels have it.
+    """
+    flat = values.reshape(-1)
+    if kind not in ("t", "z", "effect", "variance") or not _may_have_marks(flat[:: max(1, flat.size // SAMPLE)], kind):
+        return
+    inside = flat[np.isfinite(flat) & (flat != 0)]
+    if inside.size < FEW:
+        return
+    negative = int(np.count_nonzero(inside < 0))
+    if kind == "variance":
+        if negative > NEGATIVE * inside.size:
+            raise DataError(
+                f"{what} is no variance map: {negative} of its {inside.size} values are negative. Give the squared "
+                "standard error."
+            )
+        return
+    size = np.abs(inside)
+    top = float(size.max())
+    marked = size == top
+    count, largest = int(np.count_nonzero(marked)), float(size.max(where=~marked, initial=0.0))
+    known = top in MARKS or top >= BEYOND_ALL or (kind != "effect" and top >= BEYOND_STATISTICS)
+    if known and count >= max(LEAST, RARE * size.size) and size.size - count >= FEW and top > FAR * largest:
+        mark = float(inside[marked][0])
+        raise DataError(
+            f"{what} has the value {mark:g} in {count} voxels and none beyond {largest:.3g} elsewhere: a mark of "
+            "missing values? Set these voxels to NaN or 0."
+        )
+
+
+def _may_have_marks(sample: Values, kind: str) -> bool:
+    """Tell by some voxels whether a closer look is worthwhile."""
+    if kind == "variance":
+        return bool((sample < 0).any())
+    size = np.abs(sample[np.isfinite(sample)])
+    return bool(size.size) and float(size.max()) >= BEYOND_STATISTICS
 
 
 def tell_unsigned(volumes: Mapping[str, Values]) -> str:

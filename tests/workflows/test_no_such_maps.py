@@ -1,5 +1,6 @@
 """Files that are no such maps are refused by name where they are read: masks, labels, clusters by number, 1 - p."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy import stats
@@ -122,3 +123,55 @@ def test_what_is_no_p_is_refused_on_import(low, high, tmp_path, write_statmap, i
     assert ran.code == 65
     assert "is no p map: its values run from" in ran.stderr
     assert "Save 10 to the power of minus its values" in ran.stderr
+
+
+@pytest.mark.parametrize(("kind", "mark"), [("t", -999.0), ("z", 1e30), ("effect", 9999.0), ("effect", -3.4e38)])
+def test_a_mark_of_missing_values_is_no_value(kind, mark, tmp_path, write_statmap, describe_dataset, cli):
+    rng, shape = np.random.default_rng(6), (10, 8, 6)
+    root = describe_dataset(tmp_path / "in")
+    for study in ("s1", "s2", "s3"):
+        values = rng.normal(0.5, 1, shape)
+        if study == "s2":
+            values[0] = mark
+        odd = write_statmap(root, kind, values, study=study, space="MNI152NLin6Asym", contrast="c")
+        if study == "s2":
+            marked = odd, values
+    words = ("--estimator", "ols" if kind == "effect" else "stouffer", "--inference", "fdr", "--mask", "data")
+    words = (*words, "--no-report", "--units", "assume-same")
+    ran = cli(root, tmp_path / "out", "group", *words)
+    assert ran.code == 65, ran.stderr
+    assert f"has the value {mark:g} in 48 voxels and none beyond" in ran.stderr
+    assert "Set these voxels to NaN or 0." in ran.stderr
+    values = np.where(marked[1] == mark, np.nan, marked[1])  # the advice
+    write_statmap(root, kind, values, study="s2", space="MNI152NLin6Asym", contrast="c")
+    ran = cli(root, tmp_path / "out", "group", *words, "--min-coverage", "0.6")
+    assert ran.code == 0, ran.stderr
+    (n,) = (tmp_path / "out").rglob("*_stat-n_statmap.nii.gz")
+    counts = nib.load(n).get_fdata()
+    assert (counts[0] == 2).all()
+    assert (counts[1:] == 3).all()
+
+
+def test_large_values_that_are_no_marks_are_taken(tmp_path, write_statmap, describe_dataset, cli):
+    rng, shape = np.random.default_rng(6), (10, 8, 6)
+    root = describe_dataset(tmp_path / "in")
+    for study in ("s1", "s2", "s3"):  # a scale that ends, as of integers; a strong region of one value
+        values = np.minimum(rng.normal(20, 20, shape), 60.0)
+        write_statmap(root, "t", values, study=study, space="MNI152NLin6Asym", contrast="c")
+    words = ("--estimator", "stouffer", "--inference", "fdr", "--mask", "data", "--no-report")
+    ran = cli(root, tmp_path / "out", "group", *words)
+    assert ran.code == 0, ran.stderr
+
+
+def test_a_variance_that_is_negative_in_many_voxels_is_none(tmp_path, write_statmap, describe_dataset, cli):
+    rng, shape = np.random.default_rng(6), (10, 8, 6)
+    root = describe_dataset(tmp_path / "in")
+    for study in ("s1", "s2", "s3"):
+        names = {"study": study, "space": "MNI152NLin6Asym", "contrast": "c"}
+        write_statmap(root, "effect", rng.normal(size=shape), metadata={"Units": "percent"}, **names)
+        variance = rng.normal(size=shape) if study == "s2" else rng.uniform(0.5, 1, shape)
+        write_statmap(root, "variance", variance, **names)
+    words = ("--estimator", "reml", "--inference", "fdr", "--mask", "data", "--no-report")
+    ran = cli(root, tmp_path / "out", "group", *words)
+    assert ran.code == 65, ran.stderr
+    assert "study-s2_space-MNI152NLin6Asym_contrast-c_stat-variance_statmap.nii.gz is no variance map" in ran.stderr

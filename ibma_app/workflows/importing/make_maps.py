@@ -14,7 +14,7 @@ from ibma_app import __version__
 from ibma_app.core.errors import DataError
 from ibma_app.core.grid import Grid
 from ibma_app.core.study import ImportedContrast
-from ibma_app.images.kinds import refuse_no_p, refuse_no_statistic, refuse_turned_p, tell_unsigned
+from ibma_app.images.kinds import refuse_marks, refuse_no_p, refuse_no_statistic, refuse_turned_p, tell_unsigned
 from ibma_app.stats.consistency import find_contradictions
 from ibma_app.stats.saturated import hold_saturated
 from ibma_app.stats.tails import z_to_t
@@ -128,6 +128,7 @@ def _refuse_others(contrast: ImportedContrast, volumes: Mapping[str, NDArray[Any
     read = f"(read: {', '.join(contrast.sources)})"
     names = [Path(source).name for source in contrast.sources] if len(volumes) == 1 else []
     for kind, values in volumes.items():
+        refuse_marks(kind, values, f"The {kind} map of {contrast.name} {read}")
         if kind == "effect" and len(volumes) > 1:
             continue  # what has an error or a statistic beside it is no mask
         refuse_no_statistic(kind, values, f"{contrast.name} {read}", names)
