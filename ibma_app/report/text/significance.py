@@ -30,6 +30,7 @@ class Ran:
     result: EstimatorResult
     finding: Finding
     test: Test
+    noun: str  # of what several maps may be: participant, study or cluster
 
     @property
     def name(self) -> str:
@@ -49,7 +50,7 @@ def decision_paragraph(results: Results) -> str:
     tests = {test.name: test for test in results.design.tests}
     only = results.design.tests[0]  # an intercept alone has no name in findings
     runs = [
-        Ran(result, finding, tests.get(finding.test, only))
+        Ran(result, finding, tests.get(finding.test, only), results.design.cluster_noun)
         for result in results.estimators
         for finding in result.findings
     ]
@@ -157,8 +158,9 @@ def _relabelling_words(run: Ran, resampling: ResamplingFacts) -> str:
         drawn = f"{count} were used, the unchanged data and others drawn at random{seed}"
     relabelling = resampling.relabelling
     null = relabelling.null_hypothesis.replace("effects (residuals, in designs)", f"the {relabelling.of}")
-    null = null.replace("the regressors", "residuals")
-    return f"Relabellings were made by {describe_relabelling(relabelling)} (under the null, {null}); {drawn}."
+    null = null.replace("the regressors", "residuals").replace("one of the clusters", f"one {run.noun}")
+    way = describe_relabelling(relabelling).replace("participant (or cluster)", run.noun)
+    return f"Relabellings were made by {way} (under the null, {null}); {drawn}."
 
 
 def describe_relabelling(relabelling: Relabelling) -> str:

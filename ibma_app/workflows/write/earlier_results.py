@@ -52,7 +52,7 @@ def _is_same(earlier: Results, results: Results) -> bool:
     """Whether two analyses are of the same maps, with the same design and settings."""
     one, other = earlier.design, results.design
     return (
-        [row.uris for row in earlier.survey] == [row.uris for row in results.survey]
+        _maps_of(earlier) == _maps_of(results)
         and one.columns == other.columns
         and np.array_equal(one.matrix, other.matrix)
         and [(test.name, test.tail, test.is_f) for test in one.tests]
@@ -60,3 +60,8 @@ def _is_same(earlier: Results, results: Results) -> bool:
         and all(np.array_equal(a.weights, b.weights) for a, b in zip(one.tests, other.tests, strict=True))
         and dict(earlier.settings) == dict(results.settings)
     )
+
+
+def _maps_of(results: Results) -> list[dict[str, tuple[str, ...]]]:
+    """List the files of every map that there was to choose from: estimators read different kinds."""
+    return [{kind: one.uris for kind, one in row.statmaps.items()} for row in results.analysis.observations]
