@@ -86,5 +86,11 @@ def _check(options: ImportOptions) -> None:
     if options.run is not None and not (options.run.isascii() and options.run.isdigit()):
         raise UsageError(f"--run is a number, not {options.run!r}.")
     size = options.sample_size
-    if size is not None and not 1 <= size <= MOST_PEOPLE:
-        raise UsageError(f"--sample-size is from 1 to {MOST_PEOPLE:g}, not {size:g}.")
+    if size is not None and not (1 <= size <= MOST_PEOPLE and float(size).is_integer()):
+        raise UsageError(f"--sample-size is a whole number from 1 to {MOST_PEOPLE:g}, not {size:g}.")
+    for source in options.sources:
+        if Path(source).is_dir() and Path(source).resolve() == options.output_dir.resolve():
+            raise UsageError(
+                f"OUTPUT_DIR ({options.output_dir}) is the source, where nothing is written. Give another folder, e.g. "
+                f"{options.output_dir.parent / 'imported'}."
+            )

@@ -22,6 +22,7 @@ class Source:
         self.rng = np.random.default_rng(2)
 
     def maps(self, *names: str, code: int = 4) -> None:
+        (self.root / names[0]).parent.mkdir(exist_ok=True)
         for name in names:
             image = nib.Nifti1Image(self.rng.normal(size=(4, 4, 3)).astype(np.float32), np.diag([4.0, 4, 4, 1]))
             image.header.set_sform(image.affine, code)
@@ -96,8 +97,14 @@ CASES: dict[str, Case] = {
     "a name without letters": Case(_nameless, f"table t.tsv out {MNI}", 16,
                                    r"Give it a label: --contrast '?(!!!)'?=LABEL",
                                    f"table t.tsv out {MNI} --contrast '{{0}}=faces'"),
-    "a number of people beyond all": Case(_one, f"table t.tsv out {MNI} --sample-size 0", 64, r"is from (1) to",
+    "a number of people beyond all": Case(_one, f"table t.tsv out {MNI} --sample-size 0", 64, r"from (1) to",
                                           f"table t.tsv out {MNI} --sample-size {{0}}"),
+    "half a person": Case(_one, f"table t.tsv out {MNI} --sample-size 20.5", 64, r"whole number from (1) to",
+                          f"table t.tsv out {MNI} --sample-size 20"),
+    "an OUTPUT_DIR that is the source": Case(
+        lambda s: s.maps("fsl/cope1", "fsl/varcope1"), f"fsl fsl fsl --study-label a {MNI}", 64,
+        r"is the source.*Give another folder, e\.g\. \S+/imported\.", f"fsl fsl out --study-label a {MNI}",
+    ),
     "a table without kind": Case(
         lambda s: s.table("s1\tm0.nii.gz\tfaces", head="study_id\tpath\tcontrast"), f"table t.tsv out {MNI}", 65,
         "lacks the column kind .*Needed: .*kind", mend=_one,

@@ -105,7 +105,7 @@ def test_excluding_whom_there_is_not_and_excluding_all(dataset, tmp_path, cli, w
         write_statmap(dataset, "effect", rng.normal(size=SHAPE), sub=sub, contrast="a")
     ran = cli(dataset, tmp_path / "out", "group", "--dry-run", "--exclude-participant-label", "03", "99")
     assert ran.code == 0
-    assert "No map has sub- 99" in ran.stderr
+    assert "No map has sub-99" in ran.stderr
     assert [f"sub-{sub}" in ran.stdout for sub in ("01", "02", "03")] == [True, True, False]
     ran = cli(dataset, tmp_path / "out", "group", "--exclude-participant-label", "01", "02", "03")
     assert ran.code == 18
