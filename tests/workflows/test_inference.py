@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -91,9 +92,12 @@ def sidecar(out: Path, name: str, test: str = "") -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+RAN = re.compile(rb'<details class="ran">.*?</details>', re.DOTALL)  # of pages: command, date, duration
+
+
 def contents(out: Path) -> dict[str, bytes]:
     files = [path for path in out.rglob("*") if path.is_file() and "logs" not in path.relative_to(out).parts]
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(files)}
+    return {str(path.relative_to(out)): RAN.sub(b"", path.read_bytes()) for path in sorted(files)}
 
 
 def counts(out: Path, name: str = "max-stat", test: str = "") -> np.ndarray:
