@@ -200,6 +200,8 @@ def _test_figures(test: Mapping[str, Any], stem: str) -> Iterator[Figure]:
     yield from _plots(stem, [test["surface"], *test["whole"]])
     for number, peak in enumerate(test["evidence"].peaks if test["evidence"] else (), start=1):
         yield from _plots(stem, [peak.cells, peak.scatter, peak.forest, peak.funnel], f"peak-{number}_")
+    if test["regions"]:
+        yield from _plots(stem, test["regions"].plots)
     yield from _plots(stem, test["inference"]["plots"])
 
 

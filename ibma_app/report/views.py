@@ -8,6 +8,7 @@ from typing import Any
 from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.report.absence import view_absence
 from ibma_app.report.evidence import view_evidence
+from ibma_app.report.figures.at_peaks.regions import view_regions
 from ibma_app.report.figures.brain import Sheet
 from ibma_app.report.figures.null_distributions import draw_null
 from ibma_app.report.figures.plot import Plot
@@ -155,6 +156,7 @@ def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *,
         "viewer": view_maps(maps, inferences, sheet.embedded, units, space) if pictured else None,
         "unpictured": unpictured,
         "absence": view_absence(maps, sheet, space, units),
+        "regions": view_regions(maps.result, results.design, maps.test, units),
         "inference": inference,
         "evidence": view_evidence(maps.result, results, maps.test, units) if pictured else None,
     }

@@ -207,3 +207,18 @@ def test_from_python(data, images: Path) -> None:
     assert found.regions["test"].tolist() == ["intercept"]
     np.testing.assert_allclose(found.regions["t"], stats.ttest_1samp(means, 0.0).statistic, rtol=1e-6)
     np.testing.assert_allclose(found.region_values["effect"], means, rtol=1e-6)
+
+
+def test_the_page_shows_regions(data, images: Path, tmp_path: Path, cli) -> None:
+    ran = cli(
+        data[0], tmp_path, "group", "--estimator", "ols", "--mask", "data", "--inference", "uncorrected", "--atlas", "none",
+        "--regions", images / "parts_dseg.nii.gz",
+    )  # fmt: skip
+    assert ran.code == 0, ran.stderr
+    page = next(tmp_path.glob("group_*.html")).read_text(encoding="utf-8")
+    table = read(tmp_path / "group", "desc-ols_regions").sort_values("p")
+    shown = page.split("<summary>Regions</summary>")[1]
+    places = [shown.index(f'<th scope="row">{name}</th>') for name in table["region"][:3]]
+    assert places == sorted(places)
+    assert "3 of 4 regions, by p" in shown
+    assert len(list((tmp_path / "figures").glob("*_region-*.svg"))) == 3
