@@ -28,6 +28,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags, self.links, self.loads, self.ids, self.words = [], [], [], [], []
+        self.images = []
         self.values, self.scripts, self.blocks = [], [], []
         self._inside = None  # what collects the text of a script
         self.feed(text)
@@ -35,6 +36,8 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
         self.tags.append(tag)
+        if tag == "img":
+            self.images.append(attrs)
         if "id" in attrs:
             self.ids.append(attrs["id"])
         if tag == "a":
@@ -223,7 +226,7 @@ def test_labels_and_metadata_harm_nobody(tmp_path, group_results, participant_re
         text = path.read_text(encoding="utf-8")
         page = Page(text)
         assert page.runs_only_ours()
-        assert "img" not in page.tags
+        assert all(set(one) == {"alt", "src"} and one["src"].startswith("data:image/png;") for one in page.images)
         assert ATTACK not in text
         assert ATTACK in page.text  # it can be read all the same
 

@@ -5,7 +5,10 @@ import numpy as np
 
 SHAPE = (6, 7, 5)
 UNIT = 1e-22  # of the effects; variances are 1e-44
-POWERS = {"effect": 1, "variance": 2, "tau2": 2, "pilower": 1, "piupper": 1, "tau2lower": 2, "tau2upper": 2}
+POWERS = {
+    **{"effect": 1, "lower": 1, "upper": 1, "pilower": 1, "piupper": 1},
+    **{"variance": 2, "tau2": 2, "tau2lower": 2, "tau2upper": 2},
+}
 
 
 def results(folder, unit):

@@ -126,9 +126,9 @@ class RegionTables:
             texts.append(f"--regions: {_some(few)} fewer than {self.n_min} maps that cover half of it: {_names(few)}.")
         if self.values.block.variance is not None:
             texts.append(
-                "--regions: the variance of a region's mean is not known, and the most that it can be is taken, the mean "
-                "of its voxels' variances. Estimators that read variances are conservative there, much so in regions that "
-                "are larger than the maps are smooth; those that read effects alone are not."
+                "--regions: the variance of a region's mean is not known, and the most that it can be is taken, the "
+                "mean of its voxels' variances. Estimators that read variances are conservative there, much so in "
+                "regions that are larger than the maps are smooth; those that read effects alone are not."
             )
         return tuple(texts)
 

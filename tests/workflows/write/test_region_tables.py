@@ -211,8 +211,8 @@ def test_from_python(data, images: Path) -> None:
 
 def test_the_page_shows_regions(data, images: Path, tmp_path: Path, cli) -> None:
     ran = cli(
-        data[0], tmp_path, "group", "--estimator", "ols", "--mask", "data", "--inference", "uncorrected", "--atlas", "none",
-        "--regions", images / "parts_dseg.nii.gz",
+        data[0], tmp_path, "group", "--estimator", "ols", "--mask", "data", "--inference", "uncorrected",
+        "--atlas", "none", "--regions", images / "parts_dseg.nii.gz",
     )  # fmt: skip
     assert ran.code == 0, ran.stderr
     page = next(tmp_path.glob("group_*.html")).read_text(encoding="utf-8")
