@@ -19,7 +19,8 @@ import pytest
 from ibma_app.cli import publish_main
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ELSEWHERE = {"quickstart-fmriprep.md": "needs BOLD series: tests/workflows/first_level runs its commands"}
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name not in ELSEWHERE)]
 OURS = ("ibma-app", "ibma-import", "ibma-publish", "ibma-demo")
 OTHERS = (
     "docker",

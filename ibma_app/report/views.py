@@ -8,7 +8,7 @@ from typing import Any
 from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.report.absence import view_absence
 from ibma_app.report.evidence import view_evidence
-from ibma_app.report.figures.at_peaks.regions import view_regions
+from ibma_app.report.figures.at_peaks.region_dots import view_regions
 from ibma_app.report.figures.brain import Sheet
 from ibma_app.report.figures.null_distributions import draw_null
 from ibma_app.report.figures.plot import Plot

@@ -106,17 +106,19 @@ def test_every_option_can_be_configured(tmp_path: Path) -> None:
     spec = importlib.util.spec_from_file_location("brainlife_run", ROOT / "brainlife" / "run.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    left_out = ["config_file", "no_report"]  # it would be read; it excludes reports_only
+    left_out = {"config_file", "model", "no_report"}  # these would be read; it excludes reports_only
     config = {option.dest.replace("_", "-"): _example(option) for option in OPTIONS if option.dest not in left_out}
     (words,) = module.plan_commands({"bids": os.fspath(tmp_path), **config})
     options = parse_options(words)
-    assert [option.dest for option in OPTIONS if getattr(options, option.dest) in (None, False)] == left_out
+    assert {option.dest for option in OPTIONS if getattr(options, option.dest) in (None, False)} == left_out
     assert options.test == ("old=center(age)", "any=C(group)[T.b], C(group)[T.c]")
 
 
 def _example(option) -> object:
     if option.dest == "test":
         return "old=center(age) 'any=C(group)[T.b], C(group)[T.c]'"
+    if option.dest == "equivalence":
+        return "0.2"
     if option.kind is bool or option.dest == "verbose":
         return True
     if option.kind in (int, float):
@@ -124,5 +126,5 @@ def _example(option) -> object:
     return (
         option.choices[-1]
         if option.choices
-        else {"mem": "8G", "compute": "d=a-b", "dask": "local"}.get(option.dest, "x")
+        else {"mem": "8G", "compute": "d=a-b", "dask": "local", "contrasts": "d=a-b"}.get(option.dest, "x")
     )

@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_package_and_no_more(built) -> None:
     assert tops == {"ibma_app", "ibma_app-1.2.3.dist-info"}
     assert not [name for name in sizes if "test" in name.split("/")[-2:-1] or name.endswith((".pyc", ".nbi", ".nbc"))]
     assert {name: size for name, size in sizes.items() if size > MEGABYTE} == {}
-    assert wheel.stat().st_size < MEGABYTE
+    assert wheel.stat().st_size < 1.25 * MEGABYTE  # the run level and Stats Models brought it to 1.03
     ours = [path for path in (ROOT / "ibma_app").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert "ibma_app/py.typed" in sizes
     assert {path.relative_to(ROOT).as_posix() for path in ours} <= set(sizes)  # templates too

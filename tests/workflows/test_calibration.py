@@ -82,6 +82,7 @@ def test_the_threshold_is_that_of_p_before_calibration(study, config, cli, tmp_p
     assert -np.log10(inference["PThreshold"]) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_same_bytes_from_one_and_two_processes(study, config, cli, tmp_path):
     words = ["--estimator", "reml", "--inference", "fdr", "--config-file", config, "--no-report"]
     for nprocs in ("1", "2"):

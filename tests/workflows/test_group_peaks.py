@@ -40,7 +40,7 @@ def out(tmp_path_factory, cli) -> Path:
 def peak_named(out: Path, name: str, estimator: str = "reml") -> str:
     (page,) = out.glob("group_*.html")
     section = page.read_text(encoding="utf-8").split(f"Results: {estimator}</h2>")[1]
-    parts = section.split("<h4>The maps at the peaks</h4>")[1].split('<details class="peak"')[1:]
+    parts = section.split("<summary>The maps at the peaks</summary>")[1].split('<details class="peak"')[1:]
     return next(part for part in parts if name in part.split("</summary>")[0])
 
 

@@ -52,6 +52,7 @@ def read(out: Path, test: str, kind: str, estimator: str = "randomIntercept") ->
     return nib.load(path).get_fdata()
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page(maps: Path, tmp_path: Path, cli) -> None:
     (tmp_path / "maps").symlink_to(maps, target_is_directory=True)
     told = commands()

@@ -104,6 +104,7 @@ def test_a_redirected_log_shows_how_far_a_run_is(tmp_path, cli, maps, one_minute
         "Reading maps of 6 maps",
         "Fitting reml",
         "Resampling intercept of 40 relabellings",
+        "Resampling errors of intercept of 40 relabellings",
     ]
     (log,) = (tmp_path / "out").glob("logs/*/log.txt")
     assert "INFO Resampling intercept: " in log.read_text()
