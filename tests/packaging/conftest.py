@@ -116,11 +116,12 @@ def block() -> Callable[[str, str], str]:
 
 @pytest.fixture(scope="session")
 def contents() -> Callable[[Path], dict[str, bytes]]:
-    """Return ``contents(folder)``: every file by its name, without the logs (they carry the time)."""
+    """Return ``contents(folder)``: every file by its name; neither logs nor what pages tell of command and time."""
+    ran = re.compile(rb'<details class="ran">.*?</details>', re.DOTALL)
 
     def read(folder: Path) -> dict[str, bytes]:
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         named = {path.relative_to(folder).as_posix(): path for path in files}
-        return {name: path.read_bytes() for name, path in named.items() if not name.startswith("logs/")}
+        return {name: ran.sub(b"", path.read_bytes()) for name, path in named.items() if not name.startswith("logs/")}
 
     return read
