@@ -191,15 +191,13 @@ the mean of all and its own smoothing are taken away): broad patterns are alike 
 detail of two maps is alike only where the same people are in both. The terminal, the report and the sidecars
 (`LikelySameSample`) then name the studies:
 
-{named_z}
+{named}
 
-That is the comparison of z, which is what these two estimators combine. A run on effects (`--estimator ols --units
-assume-same`) compares effects, and names two studies more:
-
-{named_effect}
-
-These are the six groups that are known (17 and 18 may be one more; the maps do not tell). Whether it raises false
-alarms was measured [on simulated collections](validation-same-sample.md).{subjects}
+These are the six groups that are known (17 and 18 may be one more; the maps do not tell). Every run names them,
+whatever it combines: z as here, as `--estimator auto` does where units are unknown, standardised effects (`--units
+hedges-g`), or effects. The studies' own effects are compared where all have them, because z tells less: of t or z maps
+alone, without effects, studies 5 and 11 would be missing. Whether it raises false alarms was measured [on simulated
+collections](validation-same-sample.md).{subjects}
 
 ## What it does to the result
 
@@ -315,20 +313,19 @@ def main() -> int:
             "multilevel_fdr": count(scratch / "levels", "multilevel", "fdr"),
             "effective": dependence["EffectiveNumberOfMaps"], "largest": dependence["LargestCorrelation"],
         }  # fmt: skip
-        found = named(scratch / "all"), named(scratch / "effect")
+        found = {what: named(scratch / what) for what in ("all", "effect", "free")}
     wanted = [[f"pain{number:02d}" for number in group] for group in SAMPLES]
     none = "" if alarm is None else " The 30\nsubjects of Wager et al. (2008), all different people, raise none."
     page = PAGE.format(
         **numbers, subjects=none, overstated=numbers["all_stouffer"] / known - 1,
-        named_z=as_list(found[0]), named_effect=as_list(found[1]),
+        named=as_list(found["all"]),
     )  # fmt: skip
     if given.write:
         given.write.write_text(page, encoding="utf-8")
     else:
         sys.stdout.write(page)
     broken = [] if ALIKE in said else ["the terminal names no studies"]
-    broken += [] if found[1] == wanted else [f"named by effects: {found[1]}"]
-    broken += [f"named by z: {group}" for group in found[0] if not any(set(group) <= set(own) for own in wanted)]
+    broken += [f"named in the run {what!r}: {groups}" for what, groups in found.items() if groups != wanted]
     broken += ["samples that are named raise an alarm"] if ALIKE in told else []
     broken += [] if numbers["cluster_stouffer"] < 0.7 * numbers["all_stouffer"] else ["dependence corrects nothing"]
     broken += [] if numbers["multilevel_fdr"] < numbers["reml_fdr"] else ["two levels correct nothing"]

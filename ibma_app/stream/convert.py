@@ -127,7 +127,7 @@ def convert_maps(
     needs : collection of str
         As for `kinds_to_open`.
     select : callable, optional
-        Picks voxels of ``volumes``, which are then flat (`prepare.VoxelSelection`).
+        Picks voxels of ``volumes``, which are then flat (`grid_and_mask.VoxelSelection`).
         The median of the variances and the range of p are always those of the
         whole map.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.block import COVERED, Indices, Reasons
 from ibma_app.core.errors import DataError, DatasetError, IbmaError, InputError
 from ibma_app.core.grid import Grid
 from ibma_app.core.statmap import Analysis, Observation
@@ -233,3 +234,31 @@ def _template_mask(grid: Grid, spaces: Sequence[str | None]) -> tuple[NDArray[np
     if not usable:
         raise InputError(f"TemplateFlow has no brain mask of {space} here (no network, no cache?). {remedy}")
     return _file_mask(usable[0], grid, "--mask template")
+
+
+class VoxelSelection:
+    """Picks voxels of flat volumes; keeps which of them the last map covered, as the next one often covers the same.
+
+    Parameters
+    ----------
+    at : ndarray of int, (V,)
+        Flat indices of the voxels to pick, in the order of the result.
+    """
+
+    def __init__(self, at: Indices) -> None:
+        self._at = at
+        self._last: tuple[Reasons, tuple[Reasons, Indices, Indices]] | None = None
+
+    def __call__(self, reasons: Reasons) -> tuple[Reasons, Indices, Indices]:
+        """Return the picked voxels' reasons (V,), which of them are covered (N,), and where in the volumes those are.
+
+        Maps that cover the same voxels get the same arrays: do not write to them.
+        """
+        last = self._last
+        if last is not None and np.array_equal(last[0], reasons):
+            return last[1]
+        picked = reasons.take(self._at)
+        inside = np.flatnonzero(picked == COVERED)
+        found = picked, inside, self._at.take(inside)
+        self._last = reasons, found
+        return found

@@ -1,7 +1,7 @@
 """Standardised effects: Hedges' g and its variance from t and sample size (``--units hedges-g``)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from scipy import special
 
 from ibma_app.core.errors import DataError
 from ibma_app.core.statmap import Observation
+from ibma_app.stream.convert import Converted
 
 Floats = NDArray[np.float64]
 
@@ -152,6 +153,14 @@ def hedges_g(t: Floats, sample: Sample) -> tuple[Floats, Floats]:
     g = _factor(sample.dof) * t / np.sqrt(sample.n)
     constant, slope = _variance_terms(sample)
     return g, constant + slope * g**2
+
+
+def standardise(converted: Converted, sample: Sample) -> Converted:
+    """Turn the t of a converted map into Hedges' g and its variance."""
+    values = dict(converted.values)
+    values["effect"], values["variance"] = hedges_g(values.pop("t").astype(np.float64), sample)
+    derived = (*converted.derived, "effect and variance as Hedges' g from t and sample size")
+    return replace(converted, values=values, derived=derived)
 
 
 def pool_variances(g: Floats, covered: NDArray[np.bool_], samples: Sequence[Sample]) -> Floats:

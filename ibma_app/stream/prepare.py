@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,39 +24,13 @@ from ibma_app.images.spaces import lies_in_mni152
 from ibma_app.stats.consistency import find_contradictions
 from ibma_app.stats.saturated import hold_saturated
 from ibma_app.stream.convert import Converted, convert_maps, is_settled_by_maps, kinds_to_open, settle_dof
-from ibma_app.stream.hedges_g import Sample, hedges_g
+from ibma_app.stream.grid_and_mask import VoxelSelection
+from ibma_app.stream.hedges_g import Sample, standardise
 from ibma_app.stream.memory_plan import MemoryNeeds
 from ibma_app.stream.survey import ReadMap, pack_suspect
 
 ROW_KINDS = ("effect", "variance", "z")
-
-
-class VoxelSelection:
-    """Picks voxels of flat volumes; keeps which of them the last map covered, as the next one often covers the same.
-
-    Parameters
-    ----------
-    at : ndarray of int, (V,)
-        Flat indices of the voxels to pick, in the order of the result.
-    """
-
-    def __init__(self, at: Indices) -> None:
-        self._at = at
-        self._last: tuple[Reasons, tuple[Reasons, Indices, Indices]] | None = None
-
-    def __call__(self, reasons: Reasons) -> tuple[Reasons, Indices, Indices]:
-        """Return the picked voxels' reasons (V,), which of them are covered (N,), and where in the volumes those are.
-
-        Maps that cover the same voxels get the same arrays: do not write to them.
-        """
-        last = self._last
-        if last is not None and np.array_equal(last[0], reasons):
-            return last[1]
-        picked = reasons.take(self._at)
-        inside = np.flatnonzero(picked == COVERED)
-        found = picked, inside, self._at.take(inside)
-        self._last = reasons, found
-        return found
+GIVEN = "given"  # the row of a study's effects as they were given, where others are combined
 
 
 @dataclass(frozen=True)
@@ -90,6 +64,11 @@ class Plan:
     def kinds(self) -> tuple[str, ...]:
         """The kinds that are stacked, of "effect", "variance", "z"."""
         return tuple(kind for kind in ROW_KINDS if kind in self.needs)
+
+    @property
+    def keeps_given(self) -> bool:
+        """Whether studies' own effects are kept to be compared, as z or standardised effects are combined."""
+        return self.unit == "study" and (self.samples is not None or "effect" not in self.needs)
 
     @cached_property
     def read_needs(self) -> tuple[str, ...]:
@@ -173,7 +152,8 @@ def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
     check_kinds(observation, everything)
     observation, inferred, odd_dof = settle_dof(observation, everything, plan.read_needs)
     odd = (*odd_dof, *_contradictions(observation, everything))
-    converted, interpolated = _bring_to_grid(index, observation, opened, plan)
+    given = everything.get("effect") if plan.keeps_given else None
+    converted, interpolated = _bring_to_grid(index, observation, opened, plan, given)
     if plan.samples is not None:
         observation = replace(observation, units="hedges-g")
     notes, covered = (*opened.notes, *odd, *converted.notes), converted.covered.size
@@ -268,7 +248,7 @@ def weigh_maps(observations: Sequence[Observation], plan: Plan, first: Prepared 
         covered, volume, interpolated = first.covered.size, first.volume, first.interpolated
     # where every map must cover a voxel, the mask is no larger than the first map's; else this is a guess
     voxels = covered if early == 1 else min(base, int(1.25 * covered))
-    kept = len(plan.kinds) + any("dof" in observation.statmaps for observation in observations)
+    kept = len(plan.kinds) + plan.keeps_given + any("dof" in observation.statmaps for observation in observations)
     computed = any(one.statmaps["effect"].terms for one in observations[:1] if "effect" in one.statmaps)
     return MemoryNeeds(
         n_maps=n_maps,
@@ -282,7 +262,9 @@ def weigh_maps(observations: Sequence[Observation], plan: Plan, first: Prepared 
     )
 
 
-def _bring_to_grid(index: int, observation: Observation, opened: Opened, plan: Plan) -> tuple[Converted, bool]:
+def _bring_to_grid(
+    index: int, observation: Observation, opened: Opened, plan: Plan, given: NDArray[Any] | None
+) -> tuple[Converted, bool]:
     """Convert a map within the base mask; return whether it was interpolated or smoothed, too."""
     volumes, source = opened.volumes, opened.grid
     aligned = plan.grid.matches(source)
@@ -291,11 +273,14 @@ def _bring_to_grid(index: int, observation: Observation, opened: Opened, plan: P
         _check_interpolation(observation, source, plan)
     if turned:
         volumes = {kind: reorient(volume, source, plan.grid) for kind, volume in volumes.items()}
+        given = None if given is None else reorient(given, source, plan.grid)
     if (aligned or turned) and not plan.smoothing:  # most maps: in file order, without volumes in between
         flat = {kind: volume.reshape(-1, order="F") for kind, volume in volumes.items()}
         converted = convert_maps(observation, flat, plan.read_needs, plan.in_files)
-        return _standardise(index, converted, plan), False
+        converted = _standardise(index, converted, plan)
+        return _keep_given(converted, given, plan.grid.file_order.take(converted.covered), "F"), False
     converted = _standardise(index, convert_maps(observation, volumes, plan.read_needs), plan)
+    converted = _keep_given(converted, given, converted.covered, "C")
     arrays, reasons, derived = converted.arrays, converted.reasons, list(converted.derived)
     if not (aligned or turned):
         arrays, reasons = regrid(arrays, reasons, source, plan.grid)
@@ -326,12 +311,15 @@ def _check_interpolation(observation: Observation, source: Grid, plan: Plan) -> 
 
 def _standardise(index: int, converted: Converted, plan: Plan) -> Converted:
     """Turn t into Hedges' g and its variance, if there are samples."""
-    if plan.samples is None:
+    return converted if plan.samples is None else standardise(converted, plan.samples[index])
+
+
+def _keep_given(converted: Converted, given: NDArray[Any] | None, at: Indices, order: Literal["C", "F"]) -> Converted:
+    """Add a study's effects as they were given, 0 where not finite; what is covered does not depend on them."""
+    if given is None:
         return converted
-    values = dict(converted.values)
-    values["effect"], values["variance"] = hedges_g(values.pop("t").astype(np.float64), plan.samples[index])
-    derived = (*converted.derived, "effect and variance as Hedges' g from t and sample size")
-    return replace(converted, values=values, derived=derived)
+    kept = np.nan_to_num(given.reshape(-1, order=order).take(at), nan=0.0, posinf=0.0, neginf=0.0)
+    return replace(converted, values={**converted.values, GIVEN: kept})
 
 
 def _computed(observation: Observation) -> list[str]:

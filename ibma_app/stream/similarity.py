@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ibma_app.core.results import MapFlag, Similarity
 from ibma_app.stats.correlations import FEWEST, Correlations, correlate_maps
 from ibma_app.stats.same_sample import FLOOR, SAME_MAP, find_suspects, fine_detail, smoothing_weight
+from ibma_app.stream.prepare import GIVEN
 from ibma_app.stream.stack import Stack
 
 Floats = NDArray[np.float64]
@@ -245,7 +246,7 @@ def flag_same_samples(
     Parameters
     ----------
     stack : Stack
-        K maps of studies; their effects are compared, or z where there are none.
+        K maps of studies. Their effects as they were given are compared; where not all have some, what is combined.
     sample_size : sequence of float or None, length K
     clusters : ndarray of int, shape (K,), optional
         Maps of one number are known to be one sample, and are not flagged.
@@ -283,8 +284,12 @@ def flag_same_samples(
 
 
 def _correlate_detail(stack: Stack) -> Floats:
-    """Correlate the fine detail of residual maps, (K, K), over what each pair covers."""
-    quantity = "effect" if "effect" in stack.kinds else "z"
+    """Correlate the fine detail of residual maps, (K, K), over what each pair covers.
+
+    Studies' own effects where all have them, whatever is combined: what a sample shares with itself stands out less
+    in z and in standardised effects.
+    """
+    quantity = GIVEN if stack.given else "effect" if "effect" in stack.kinds else "z"
     mask = stack.grid.mask
     box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(mask))
     inside = mask[box]

@@ -19,7 +19,7 @@ from ibma_app.core.system.long_work import tell_progress
 from ibma_app.images.placement import place_notes
 from ibma_app.stream.hedges_g import Sample, describe_dof, describe_mixture, pool_variances
 from ibma_app.stream.memory_plan import NOTHING, Resampled, plan_memory
-from ibma_app.stream.prepare import LeftOut, Plan, Prepared, prepare_maps, weigh_maps
+from ibma_app.stream.prepare import GIVEN, LeftOut, Plan, Prepared, prepare_maps, weigh_maps
 from ibma_app.stream.residuals.centred import Centring, centre
 from ibma_app.stream.row_store import RowStore, open_store
 from ibma_app.stream.survey import (
@@ -99,6 +99,15 @@ class Stack:
     def read_map(self, kind: str, row: int) -> NDArray[np.float32]:
         """Read one map (V,) in single precision, NaN where it does not cover a voxel."""
         return np.asarray(self._store.read(kind, row, 0, self.n_voxels), dtype=np.float32)
+
+    def forget_given(self) -> None:
+        """Drop the effects as they were given, which only the comparison of maps reads."""
+        self._store.drop(GIVEN)
+
+    @property
+    def given(self) -> bool:
+        """Whether the effects of every map are there as they were given (`read_map` of the kind "given")."""
+        return all(self._store.has(GIVEN, row) for row in range(self.n_maps))
 
     @property
     def nbytes(self) -> int:

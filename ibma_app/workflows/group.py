@@ -225,6 +225,7 @@ def _combine(
         design, sign_notes = _upper_tail(design, stack, analysis)
         sizes = [analysis.observations[row].sample_size for row in stack.kept] if analysis.unit == "study" else None
         similarity = compare_maps(stack, sizes, design.clusters, dependence_advice(analysis, options))
+        stack.forget_given()
         flags = similarity.flags if similarity else ()
         odd = (flag.text for flag in flags)
         tables = collect_tables(run.regions, stack, analysis, run.gathered, plan.share, desc)

@@ -1,5 +1,7 @@
 """Studies of the same people are named, and nobody else."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -37,8 +39,6 @@ def _rows(studies, mask):
 
 
 def _stack(stack_of, mask, rows):
-    from dataclasses import replace
-
     stack = stack_of(mask, effect=rows)
     return replace(stack, grid=replace(stack.grid, affine=np.diag([4.0, 4.0, 4.0, 1.0])))
 
@@ -84,6 +84,18 @@ def test_pairs_of_equal_size_are_judged_by_those_of_unequal_size():
     assert found.groups == ()
     assert found.limit == 0.31
     assert find_suspects(np.full((8, 8), np.nan), SIZES).limit == FLOOR
+
+
+def test_effects_as_they_were_given_are_compared_where_z_is_combined(rng, stack_of, mask):
+    z, effects = _rows(_studies(rng, 0.0), mask), _rows(_studies(rng, 0.6), mask)
+    stack = _stack(stack_of, mask, z)
+    for row, values in enumerate(effects):
+        stack._store.append("given", row, values, 0)
+    (flag,) = flag_same_samples(replace(stack, kinds=("z",)), SIZES)
+    assert flag.groups == ((0, 1),)
+    stack.forget_given()
+    assert not stack.given
+    assert flag_same_samples(stack, SIZES) == ()
 
 
 def test_too_few_maps_or_voxels_say_nothing(rng, stack_of, mask):

@@ -361,3 +361,24 @@ def test_maps_that_are_alike_are_counted_each(maps, tmp_path, min_coverage):
 def test_the_surveys_median_is_numpys(rng, size, dtype):
     values = rng.gamma(1.0, 1e-5, size).astype(dtype)
     assert survey._median(values.copy()) == float(np.median(values))
+
+
+@pytest.mark.parametrize("memory", [None, DISK])
+def test_effects_of_studies_stay_beside_what_is_made_of_them(maps, tmp_path, memory):
+    observations, volumes = maps(3, {1: np.s_[:2]}, kinds=("effect", "variance", "t"), sample_size=12)
+    for needs, options in (
+        (("z",), {}),
+        (("effect", "variance"), {"samples": tuple(map(find_sample, observations))}),
+    ):
+        with stacked(
+            observations, needs, "study", memory=memory, work_dir=tmp_path, min_coverage=0.1, **options
+        ) as stack:
+            assert stack.given
+            for row, volume in enumerate(volumes):
+                given, there = stack.read_map("given", row), ~np.isnan(stack.read_map(stack.kinds[0], row))
+                np.testing.assert_array_equal(given[there], volume["effect"].reshape(-1)[there])
+            stack.forget_given()
+            assert not stack.given
+            assert stack.read(0, V).covered.sum() == 3 * V - 2 * 7 * 8
+    with stacked(observations, ("effect",), "study") as stack:
+        assert not stack.given

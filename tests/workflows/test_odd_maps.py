@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from ibma_app.cli import import_main
+
 ODD = ("The same map", "Possible sign flip", "Scale far out")
 SHAPE = (12, 12, 12)
 
@@ -111,3 +113,27 @@ def test_studies_of_the_same_people_are_named(tmp_path: Path, write_statmap, des
         assert re.search(r"look like the same people[^\n]*study-b[^\n]*, study-c", text), text
     for sidecar in (out / "group").glob("*_statmap.json"):
         assert json.loads(sidecar.read_text())["LikelySameSample"] == [["b", "c"]]
+
+
+@pytest.mark.slow
+def test_pain21_by_default_names_the_six_samples(shared: Path, tmp_path: Path, cli) -> None:
+    """Units are unknown, so that z is combined; the effects are compared all the same."""
+    folder = shared / "realdata" / "pain21_whole"
+    lines = ["study_id\tpath\tkind\tcontrast\tsample_size\tdof"]
+    for line in (folder / "samples.tsv").read_text(encoding="utf-8").splitlines()[1:]:
+        name, size = line.split("\t")[:2]
+        for kind, image in (("effect", "contrast"), ("variance", "var")):
+            path = folder / f"{image}_{name}.nii.gz"
+            lines.append(f"{name.replace('_', '')}\t{path}\t{kind}\tpain\t{size}\t{int(size) - 1}")
+    (tmp_path / "maps.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    space = ["--space", "MNI152NLin6Asym"]
+    assert import_main(["table", str(tmp_path / "maps.tsv"), str(tmp_path / "in"), *space]) == 0
+    ran = cli(tmp_path / "in", tmp_path / "out", "group", "--inference", "fdr", "--no-report")
+    assert ran.code == 0, ran.stderr
+    assert "look like the same people" in ran.stderr
+    known = [[1, 2], [3, 4], [5, 6, 7], [8, 9, 10, 11], [15, 16], [20, 21]]
+    sidecars = list((tmp_path / "out" / "group").glob("*_stat-z_statmap.json"))
+    assert len(sidecars) == 2  # stouffer-rfx and stouffer-weighted
+    for sidecar in sidecars:
+        named = json.loads(sidecar.read_text())["LikelySameSample"]
+        assert named == [[f"pain{number:02d}" for number in group] for group in known]
