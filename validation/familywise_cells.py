@@ -33,13 +33,10 @@ class Cell:
     """What the page of such a run says where a level does not hold, as a pattern; "": every level holds."""
     beyond: tuple[str, ...] = ()  # the methods of which ``says`` speaks
     every: bool = False  # all inferences are measured
-    resampled: bool = True  # False: resampling takes long, and a neighbour of this cell has it
 
     @property
     def smooth(self) -> tuple[str, ...]:
         """The inferences that are measured in smooth voxels."""
-        if not self.resampled:
-            return ()
         return (RESAMPLED if self.maps.n >= FEWEST else ()) + (OTHERS if self.every else ())
 
     @property
@@ -74,9 +71,8 @@ _FIXED = {"says": "sampling variances have few dof", "beyond": VOXELWISE}
 _LIBERAL = {"says": "6.5 to 9 of 100", "beyond": VOXELWISE}
 _MANY = {"says": "6 to 7 of 100", "beyond": VOXELWISE}
 _UNEQUAL = {"says": "differs? between groups", "beyond": VOXELWISE + RESAMPLED}
-_BY_GROUP = {"says": "small p are too small: use an inference that resamples", "beyond": VOXELWISE}
-_SLOW = {"resampled": False}
-_SLIGHTLY = {"beyond": VOXELWISE + RESAMPLED}  # no page says so
+_BY_GROUP = {"says": "small p are far too small", "beyond": VOXELWISE}
+_SLIGHTLY = {"says": "a group of fewer maps varies more", "beyond": VOXELWISE + RESAMPLED}
 _AGREE = {"differ": False}
 
 CELLS = (
@@ -101,8 +97,8 @@ CELLS = (
     Cell("reml", Maps("studies", 20, "moderator")),
     Cell("reml", Maps("subjects", 20, "moderator")),
     Cell("reml", Maps("subjects", 30, "three groups"), **_MANY),
-    *(Cell("reml", maps, **_SLOW) for maps in _means("studies", 8, 20, standardised=True, **_AGREE)),
-    Cell("reml", Maps("studies", 20, standardised=True), **_SLOW),
+    *(Cell("reml", maps) for maps in _means("studies", 8, 20, standardised=True, **_AGREE)),
+    Cell("reml", Maps("studies", 20, standardised=True)),
     Cell("reml", Maps("studies", 20, "moderator", standardised=True)),
     Cell("reml", _groups("studies", 20, 10)),
     Cell("reml", _groups("studies", 40, 10), **_MANY),
@@ -112,17 +108,17 @@ CELLS = (
     Cell("reml", Maps("studies", 20), {"test": "knha"}, **_LIBERAL),
     *(Cell("dl", maps) for maps in _means("studies", 5, 12)),
     Cell("dl", Maps("studies", 30), **_MANY),
-    Cell("dl", Maps("subjects", 20), **_SLOW),
-    Cell("dl", Maps("studies", 12, missing=0.25), **_SLOW),
+    Cell("dl", Maps("subjects", 20)),
+    Cell("dl", Maps("studies", 12, missing=0.25)),
     Cell("dl", Maps("studies", 20, "moderator")),
     Cell("dl", _groups("studies", 20, 10)),
-    *(Cell("fixed-effects", maps, resampled=maps.n == 12, **_FIXED) for maps in _means("studies", 5, 12, 30, **_AGREE)),
-    Cell("fixed-effects", Maps("studies", 12, differ=False, known=True), **_SLOW),
+    *(Cell("fixed-effects", maps, **_FIXED) for maps in _means("studies", 5, 12, 30, **_AGREE)),
+    Cell("fixed-effects", Maps("studies", 12, differ=False, known=True)),
     Cell("fixed-effects", Maps("subjects", 20, differ=False)),
-    Cell("fixed-effects", Maps("studies", 12, differ=False, missing=0.25), **_SLOW, **_FIXED),
-    Cell("fixed-effects", Maps("studies", 20, "moderator", differ=False), **_SLOW, **_FIXED),
+    Cell("fixed-effects", Maps("studies", 12, differ=False, missing=0.25), **_FIXED),
+    Cell("fixed-effects", Maps("studies", 20, "moderator", differ=False), **_FIXED),
     *(
-        Cell(name, maps, resampled=name != "fisher" or not maps.missing)
+        Cell(name, maps)
         for name in ("stouffer", "stouffer-weighted", "fisher")
         for maps in (*_means("studies", 5, 12, 30, **_AGREE), Maps("studies", 12, differ=False, missing=0.25))
     ),

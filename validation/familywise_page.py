@@ -133,9 +133,9 @@ more).
 
 {main}
 
-Blank: with 5 maps there is nothing to resample; elsewhere it takes long, and a neighbour of the row has it. \\* not
-claimed. In all others an error as large as the one found is to be expected of a true 0.05 (the script ends
-with 1 where its probability is below 0.001 in a cell, or below 0.01 in all cells of a method together).
+Blank: with 5 maps there is nothing to resample. \\* not claimed. In all others an error as large as the one found is to
+be expected of a true 0.05 (the script ends with 1 where its probability is below 0.001 in a cell, or below 0.01 in all
+cells of a method together).
 
 - Whatever resamples keeps its level with every estimator, for subjects and studies, with missing values, moderators,
   repeated measures and groups of one variance.
@@ -155,9 +155,10 @@ up there. The script fails when they are missing.
 
 {said}
 
-Groups whose variances differ by less than a factor of 2 are not warned of, since subjects are seldom alike to that
-degree, and err too: the row above of 10 against 30 subjects with 1.25 times the SD in the ten is what no page says.
-Their variances stand in the log, on the page and in the sidecars of every run.
+Groups whose variances differ by less than a factor of 2 err too where the smaller one varies more: from a factor of 1.2
+on, in groups of unlike sizes, the page says so with the numbers of the row of 10 against 30 subjects
+([decision 0033](decisions/0033-groups-of-unlike-sizes.md)). The variances of all groups stand in the log, on the page
+and in the sidecars of every run.
 
 ## The other inferences
 

@@ -203,7 +203,7 @@ def _to_z(sums: Floats, own: Floats, tail: str) -> Floats:
 _FAR_TAIL = {
     "meier": (
         "where sampling variances have few dof, p far out in the tail are still too small (p of 1e-5 come up 7 times "
-        "too often with 5 studies of 10 to 20 people, 1 time with 8 runs of 30 dof)"
+        "too often with 5 studies of 10 to 20 people; as often as they say with 8 runs of 30 dof)"
     ),
     "z": (
         "sampling variances are taken as known: p of 1e-5 come up 20 to 80 times too often where they were estimated "

@@ -73,6 +73,7 @@ def test_what_takes_maps_of_one_cluster_as_independent_says_so(studies, tmp_path
     ran = cli(root, tmp_path / "1", "group", *WORDS, "--contrast", "x", "--estimator", "reml", "ols")
     assert ran.code == 0, ran.stderr
     assert "reml takes all 7 maps as independent, and by the column 'cluster' they are 3 clusters" in ran.stderr
+    assert "--estimator multilevel, ols or random-intercept takes them as dependent" in ran.stderr
     assert "ols takes all 7 maps" not in ran.stderr
     assert "3 independent clusters" in ran.stderr
 

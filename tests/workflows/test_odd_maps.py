@@ -133,7 +133,7 @@ def test_pain21_by_default_names_the_six_samples(shared: Path, tmp_path: Path, c
     assert "look like the same people" in ran.stderr
     known = [[1, 2], [3, 4], [5, 6, 7], [8, 9, 10, 11], [15, 16], [20, 21]]
     sidecars = list((tmp_path / "out" / "group").glob("*_stat-z_statmap.json"))
-    assert len(sidecars) == 2  # stouffer-rfx and stouffer-weighted
+    assert len(sidecars) == 4  # stouffer-rfx and stouffer-weighted, all voxels and those that fdr leaves
     for sidecar in sidecars:
         named = json.loads(sidecar.read_text())["LikelySameSample"]
         assert named == [[f"pain{number:02d}" for number in group] for group in known]

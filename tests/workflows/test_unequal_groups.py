@@ -63,6 +63,7 @@ def test_groups_are_told_and_the_advice_helps(data: Path, tmp_path: Path, cli) -
     assert "where few maps vary most, p are too small still" in third.stderr
     content = sidecar(tmp_path / "two", "*_test-p_desc-reml_corr-maxStat_mask.json")
     assert content["Inference"]["Scheme"] == "sign flips of residuals"
+    assert "a group has few (control 14, patient 6)" in again.stderr
     assert (content["Tau2By"], content["MapsByGroup"]) == ("group", {"control": 14, "patient": 6})
 
 
@@ -73,7 +74,9 @@ def test_a_tau2_for_each_group(data: Path, tmp_path: Path, cli) -> None:
     ran = cli(data, out, "group", *BETWEEN, "--estimator", "dl", "--inference", "bonferroni", "rft-voxel",
               "--config-file", config)  # fmt: skip
     assert ran.code == 0, ran.stderr
-    assert "dl with bonferroni, rft-voxel: t with a tau2 for each group has the degrees of freedom of all" in ran.stderr
+    assert (
+        "dl: in bonferroni and rft-voxel, t with a tau2 for each group has the degrees of freedom of all" in ran.stderr
+    )
     names = sorted(path.name.partition("_stat-")[2] for path in (out / "group").glob("*_desc-dl_stat-*tau2*.nii.gz"))
     assert names == ["tau2GroupControl_statmap.nii.gz", "tau2GroupPatient_statmap.nii.gz"]
     assert not list((out / "group").glob("*_stat-i2_*"))

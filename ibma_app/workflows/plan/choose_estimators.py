@@ -102,13 +102,19 @@ def _choice(estimator: Estimator, reason: str, analysis: Analysis, options: Opti
 
 
 def _able(analysis: Analysis, holds: Callable[[Estimator], bool]) -> tuple[str, ...]:
-    """List the estimators of a kind that the maps of an analysis give all they need."""
+    """List the estimators of a kind that the maps of an analysis give all they need.
+
+    Of studies, those that weight by sampling variances come first: a random intercept takes errors as alike, which
+    those of studies are not.
+    """
     rows = analysis.observations
-    return estimators_that(
+    able = estimators_that(
         lambda record: (
             holds(record) and all(can_give(row, need) for need in record.needs for row in rows if need != "sample_size")
         )
     )
+    weighted = analysis.unit == "study"
+    return tuple(sorted(able, key=lambda name: weighted and "variance" not in find_estimator(name).needs))
 
 
 def modelled_advice(analysis: Analysis) -> str:

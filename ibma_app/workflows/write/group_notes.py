@@ -16,7 +16,7 @@ def caveat_notes(findings: Sequence[Finding], name: str) -> tuple[str, ...]:
     for finding in findings:
         if (caveat := find_fact(finding.facts, CaveatFacts)) is not None:
             told.setdefault(caveat.text, []).append(finding.inference.name)
-    return tuple(f"{name} with {', '.join(dict.fromkeys(of))}: {text}." for text, of in told.items())
+    return tuple(f"{name}: in {' and '.join(dict.fromkeys(of))}, {text}." for text, of in told.items())
 
 
 def mask_notes(grid: Grid) -> tuple[str, ...]:
