@@ -19,6 +19,7 @@ from ibma_app.estimators.from_kernels import (
     own_dof_estimates,
     test_estimates,
 )
+from ibma_app.estimators.references import HEDGES_1985, KENWARD_1997
 from ibma_app.stats.basis import Frame
 from ibma_app.stats.contrasts import Tested
 from ibma_app.stats.meier import correct_tests
@@ -238,13 +239,7 @@ ESTIMATOR = Estimator(
     far_tail=far_tail,
     signed_sums=signed_sums,
     citations=(
-        Citation(
-            "hedges1985",
-            "Hedges LV, Olkin I",
-            1985,
-            "Statistical methods for meta-analysis",
-            "Academic Press, Orlando",
-        ),
+        HEDGES_1985,
         Citation(
             "meier1953",
             "Meier P",
@@ -253,14 +248,7 @@ ESTIMATOR = Estimator(
             "Biometrics 9(1), 59-73",
             "10.2307/3001633",
         ),
-        Citation(
-            "kenward1997",
-            "Kenward MG, Roger JH",
-            1997,
-            "Small sample inference for fixed effects from restricted maximum likelihood",
-            "Biometrics 53(3), 983-997",
-            "10.2307/2533558",
-        ),
+        KENWARD_1997,
     ),
     settings=_SETTINGS,
 )

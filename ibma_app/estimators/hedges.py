@@ -3,8 +3,8 @@
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation
 from ibma_app.estimators.mixed import fit_mixed_effects, record
+from ibma_app.estimators.references import HEDGES_1985
 
 
 def fit(block: VoxelBlock, design: Design, **settings: str) -> Estimate:
@@ -19,12 +19,5 @@ ESTIMATOR = record(
     "hedges",
     "Hedges (HE)",
     fit,
-    Citation(
-        "hedges1985",
-        "Hedges LV, Olkin I",
-        1985,
-        "Statistical methods for meta-analysis",
-        "Academic Press, Orlando",
-        "",
-    ),
+    HEDGES_1985,
 )

@@ -19,6 +19,7 @@ from ibma_app.estimators.from_kernels import (
     own_dof_estimates,
 )
 from ibma_app.estimators.mixed import prediction_interval
+from ibma_app.estimators.references import BELL_2002, PUSTEJOVSKY_2018
 from ibma_app.stats.multilevel_fit import I2_BETWEEN, I2_WITHIN, OMEGA2, TAU2, Q, complete_dof, fit_multilevel
 from ibma_app.stats.multilevel_sandwich import test_robustly
 from ibma_app.stats.sandwich import complete_tests
@@ -199,21 +200,7 @@ ESTIMATOR = Estimator(
             "Research Synthesis Methods 2(1), 61-76",
             "10.1002/jrsm.35",
         ),
-        Citation(
-            "bell2002",
-            "Bell RM, McCaffrey DF",
-            2002,
-            "Bias reduction in standard errors for linear regression with multi-stage samples",
-            "Survey Methodology 28(2), 169-181",
-        ),
-        Citation(
-            "pustejovsky2018",
-            "Pustejovsky JE, Tipton E",
-            2018,
-            "Small-sample methods for cluster-robust variance estimation and hypothesis testing in fixed effects "
-            "models",
-            "Journal of Business & Economic Statistics 36(4), 672-683",
-            "10.1080/07350015.2016.1247004",
-        ),
+        BELL_2002,
+        PUSTEJOVSKY_2018,
     ),
 )

@@ -20,6 +20,7 @@ from ibma_app.estimators.from_kernels import (
     sums_of_values,
     test_estimates,
 )
+from ibma_app.estimators.references import BELL_2002, PUSTEJOVSKY_2018
 from ibma_app.stats.ols import fit_ols
 from ibma_app.stats.partition import spans_labels, unit_indicators
 from ibma_app.stats.sandwich import complete_tests, fit_sandwich
@@ -218,22 +219,8 @@ ESTIMATOR = Estimator(
             "NeuroImage 7, S754",
             "10.1016/S1053-8119(18)31587-8",
         ),
-        Citation(
-            "bell2002",
-            "Bell RM, McCaffrey DF",
-            2002,
-            "Bias reduction in standard errors for linear regression with multi-stage samples",
-            "Survey Methodology 28(2), 169-181",
-        ),
-        Citation(
-            "pustejovsky2018",
-            "Pustejovsky JE, Tipton E",
-            2018,
-            "Small-sample methods for cluster-robust variance estimation and hypothesis testing in fixed effects "
-            "models",
-            "Journal of Business & Economic Statistics 36(4), 672-683",
-            "10.1080/07350015.2016.1247004",
-        ),
+        BELL_2002,
+        PUSTEJOVSKY_2018,
     ),
     settings=_SETTINGS,
     check=check,

@@ -18,6 +18,7 @@ from ibma_app.estimators.from_kernels import (
     kind_of,
     own_dof_estimates,
 )
+from ibma_app.estimators.references import KENWARD_1997
 from ibma_app.stats.intercept_fit import count_within_and_between, fit_random_intercept
 from ibma_app.stats.intercept_flips import bound_flips
 
@@ -254,14 +255,7 @@ ESTIMATOR = Estimator(
             "Journal of Statistical Software 82(13), 1-26",
             "10.18637/jss.v082.i13",
         ),
-        Citation(
-            "kenward1997",
-            "Kenward MG, Roger JH",
-            1997,
-            "Small sample inference for fixed effects from restricted maximum likelihood",
-            "Biometrics 53(3), 983-997",
-            "10.2307/2533558",
-        ),
+        KENWARD_1997,
         Citation(
             "halekoh2014",
             "Halekoh U, Hojsgaard S",

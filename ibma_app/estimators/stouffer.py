@@ -7,8 +7,9 @@ import numpy as np
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import TAILS, Design
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.methods import Citation, Estimator, Sentence, SignedSums
+from ibma_app.core.methods import Estimator, Sentence, SignedSums
 from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate, sums_of_z
+from ibma_app.estimators.references import STOUFFER_1949
 from ibma_app.stats.combine import stouffer, stouffer_dependent
 
 
@@ -48,15 +49,6 @@ ESTIMATOR = Estimator(
     signed_sums=signed_sums,
     fixed_null=True,
     takes_dependence=True,
-    citations=(
-        Citation(
-            "stouffer1949",
-            "Stouffer SA, Suchman EA, DeVinney LC, Star SA, Williams RM",
-            1949,
-            "The American soldier: adjustment during army life (volume 1)",
-            "Princeton University Press, Princeton",
-            "",
-        ),
-    ),
+    citations=(STOUFFER_1949,),
     takes_designs=False,
 )

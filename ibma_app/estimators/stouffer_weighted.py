@@ -10,6 +10,7 @@ from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.methods import Citation, Estimator, Sentence, SignedSums
 from ibma_app.estimators.from_kernels import check_settings, covered_of, kind_of, one_sample_estimate, sums_of_z
+from ibma_app.estimators.references import STOUFFER_1949
 from ibma_app.stats.combine import stouffer, stouffer_dependent
 
 
@@ -59,14 +60,7 @@ ESTIMATOR = Estimator(
     fixed_null=True,
     takes_dependence=True,
     citations=(
-        Citation(
-            "stouffer1949",
-            "Stouffer SA, Suchman EA, DeVinney LC, Star SA, Williams RM",
-            1949,
-            "The American soldier: adjustment during army life (volume 1)",
-            "Princeton University Press, Princeton",
-            "",
-        ),
+        STOUFFER_1949,
         Citation(
             "zaykin2011",
             "Zaykin DV",

@@ -6,6 +6,7 @@ import numpy as np
 
 from ibma_app.core.bold_run import RunContrastResult, RunResults
 from ibma_app.core.methods import Citation
+from ibma_app.estimators.references import KENWARD_1997
 from ibma_app.firstlevel.confounds import FD, MOTION
 from ibma_app.firstlevel.fit import ContrastMaps
 from ibma_app.firstlevel.records import Floats, RunContrast
@@ -20,11 +21,6 @@ NILEARN = Citation(
 WORSLEY = Citation(
     "worsley2002", "Worsley KJ, Liao CH, Aston J, et al.", 2002, "A general statistical analysis for fMRI data",
     "NeuroImage 15, 1-15", "10.1006/nimg.2001.0933",
-)  # fmt: skip
-KENWARD = Citation(
-    "kenward1997", "Kenward MG, Roger JH", 1997,
-    "Small sample inference for fixed effects from restricted maximum likelihood", "Biometrics 53, 983-997",
-    "10.2307/2533558",
 )  # fmt: skip
 FMRIPREP = Citation(
     "esteban2019", "Esteban O, Markiewicz CJ, Blair RW, et al.", 2019,
@@ -72,7 +68,7 @@ def methods_of(modelled: ModelledRun) -> tuple[str, ...]:
 
 def references_of(modelled: ModelledRun) -> tuple[str, ...]:
     """List what the methods text cites."""
-    cited = [NILEARN, *((WORSLEY, KENWARD) if modelled.noise.corrected else ())]
+    cited = [NILEARN, *((WORSLEY, KENWARD_1997) if modelled.noise.corrected else ())]
     chain = modelled.run.dataset.description.get("GeneratedBy")
     names = [str(one.get("Name", "")) for one in chain if isinstance(one, Mapping)] if isinstance(chain, list) else []
     if any(name.lower() == "fmriprep" for name in names):
