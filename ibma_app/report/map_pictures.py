@@ -174,8 +174,11 @@ def _draw_tau(maps: ResultMaps, results: Results, plan: SlicePlan, units: str) -
     tau2 = maps.volume("tau2")
     between = {} if tau2 is None else {"": tau2}
     between |= maps.tau2_of_groups()
-    of_units = _plural(results) if maps.volume("icc") is None else plural_of(noun_of(results.design.unit_name))
-    of_units = of_units if maps.volume("omega2") is None else results.design.cluster_plural
+    of_units = plural_of(results.analysis.unit)
+    if maps.volume("icc") is not None:
+        of_units = plural_of(noun_of(results.design.unit_name))
+    if maps.volume("omega2") is not None:
+        of_units = results.design.cluster_plural
     for of, values in between.items():
         tau = np.sqrt(np.maximum(values, 0.0))
         whom = f"{of_units} ({of})" if of else of_units
@@ -189,11 +192,6 @@ def _draw_tau(maps: ResultMaps, results: Results, plan: SlicePlan, units: str) -
 def with_units(quantity: str, units: str) -> str:
     """Write a quantity with its units."""
     return f"{quantity} (units unknown)" if units in ("", "unknown") else f"{quantity} ({units})"
-
-
-def _plural(results: Results) -> str:
-    unit = results.analysis.unit
-    return "studies" if unit == "study" else f"{unit}s"
 
 
 def draw_participant(maps: ResultMaps, results: Results, sheet: Sheet, units: str) -> list[Picture]:
