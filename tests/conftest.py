@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,6 +48,19 @@ ENTITY_ORDER = (
     *("sub", "study", "ses", "task", "acq", "dir", "run", "echo", "hemi", "space", "res", "label", "node"),
     *("taskcontrast", "feature", "contrast", "test", "desc", "corr"),
 )
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """Return ``contents(folder)``: every file by its name; neither logs nor what pages tell of command and time."""
+    ran = re.compile(rb'<details class="ran">.*?</details>', re.DOTALL)
+
+    def read(folder: Path) -> dict[str, bytes]:
+        files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        kept = {name.as_posix(): path for name, path in files.items() if name.parts[0] != "logs"}
+        return {name: ran.sub(b"", path.read_bytes()) for name, path in kept.items()}
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -112,16 +112,3 @@ def _fenced(page: Path, name: str) -> str:
 def block() -> Callable[[str, str], str]:
     """Return ``block(page, name)``: the fenced block after the comment ``ci: name`` of a page of the repository."""
     return lambda page, name: _fenced(ROOT / page, name)
-
-
-@pytest.fixture(scope="session")
-def contents() -> Callable[[Path], dict[str, bytes]]:
-    """Return ``contents(folder)``: every file by its name; neither logs nor what pages tell of command and time."""
-    ran = re.compile(rb'<details class="ran">.*?</details>', re.DOTALL)
-
-    def read(folder: Path) -> dict[str, bytes]:
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        named = {path.relative_to(folder).as_posix(): path for path in files}
-        return {name: ran.sub(b"", path.read_bytes()) for name, path in named.items() if not name.startswith("logs/")}
-
-    return read

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import resource
 import shutil
 import signal
@@ -51,15 +50,6 @@ def both_levels(runs: Path, tmp_path_factory, cli) -> Path:
     return out
 
 
-RAN = re.compile(rb'<details class="ran">.*?</details>', re.DOTALL)  # of pages: command, date, duration
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    """All files but the log folders, which carry the time."""
-    files = [path for path in out.rglob("*") if path.is_file() and "logs" not in path.relative_to(out).parts]
-    return {str(path.relative_to(out)): RAN.sub(b"", path.read_bytes()) for path in sorted(files)}
-
-
 def test_group_uses_the_participant_maps(both_levels: Path) -> None:
     names = sorted(path.name for path in (both_levels / "group").iterdir())
     stem = "task-x_space-MNI152NLin2009cAsym_contrast-ab_desc-reml"
@@ -99,7 +89,7 @@ def test_maps_are_clean(both_levels: Path) -> None:
         assert head[4:8] == bytes(4), "no time in the gzip header"
 
 
-def test_twice_gives_the_same_bytes(runs: Path, tmp_path: Path, cli) -> None:
+def test_twice_gives_the_same_bytes(contents, runs: Path, tmp_path: Path, cli) -> None:
     outputs = []
     for name, nprocs in (("one", "1"), ("two", "2")):
         out = tmp_path / name / "out"
@@ -126,7 +116,7 @@ def test_validator_finds_no_error(both_levels: Path) -> None:
     assert [issue for issue in issues if issue["severity"] == "error"] == []
 
 
-def test_log_folder_reruns(both_levels: Path, runs: Path, tmp_path: Path, cli) -> None:
+def test_log_folder_reruns(contents, both_levels: Path, runs: Path, tmp_path: Path, cli) -> None:
     folders = sorted((both_levels / "logs").iterdir())
     assert len(folders) == 2
     toml = next(folder for folder in folders if "group" in folder.name) / "options.toml"

@@ -1,6 +1,5 @@
 """A run that is killed while it resamples goes on from there, and ends as if nothing had been."""
 
-import re
 import signal
 import subprocess
 import time
@@ -33,16 +32,8 @@ def study(tmp_path_factory, describe_dataset, write_statmap):
     return root
 
 
-RAN = re.compile(rb'<details class="ran">.*?</details>', re.DOTALL)  # of pages: command, date, duration
-
-
-def contents(out):
-    files = [path for path in out.rglob("*") if path.is_file() and "logs" not in path.relative_to(out).parts]
-    return {str(path.relative_to(out)): RAN.sub(b"", path.read_bytes()) for path in files}
-
-
 @pytest.fixture(scope="module")
-def whole(study, tmp_path_factory, cli):
+def whole(contents, study, tmp_path_factory, cli):
     """What a run gives that nobody disturbs."""
     out = tmp_path_factory.mktemp("whole") / "out"
     ran = cli(study, out, "group", *SETTINGS, "--nprocs", "2")
@@ -54,7 +45,7 @@ def whole(study, tmp_path_factory, cli):
 @pytest.mark.parametrize(
     ("how", "code"), [pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow), (signal.SIGTERM, 130)]
 )
-def test_a_killed_run_goes_on(study, whole, tmp_path, run_python, start_python, how, code):
+def test_a_killed_run_goes_on(contents, study, whole, tmp_path, run_python, start_python, how, code):
     out, work = tmp_path / "out", tmp_path / "work"
     command = (study, out, "group", *SETTINGS, "--nprocs", "2", "-w", work)
     child = start_python("-c", PROGRAM, *command, stderr=subprocess.DEVNULL)
@@ -75,7 +66,7 @@ def test_a_killed_run_goes_on(study, whole, tmp_path, run_python, start_python, 
     assert not [path for path in out.iterdir() if path.name.startswith(".ibma")], "nothing temporary stays"
 
 
-def test_a_folder_in_the_way_is_a_warning(study, whole, tmp_path, cli, monkeypatch):
+def test_a_folder_in_the_way_is_a_warning(contents, study, whole, tmp_path, cli, monkeypatch):
     monkeypatch.setattr(checkpoints, "EVERY", 0.2)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".ibma-resampling").write_text("a file where the folder would be")

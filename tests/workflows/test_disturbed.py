@@ -1,7 +1,6 @@
 """A full disk, an input that goes, ctrl-C: told in words, nothing half written, and the same command then completes."""
 
 import os
-import re
 import signal
 import time
 from pathlib import Path
@@ -33,20 +32,12 @@ def runs(tmp_path_factory, describe_dataset, write_statmap):
 
 
 @pytest.fixture(scope="module")
-def whole(runs, tmp_path_factory, cli):
+def whole(contents, runs, tmp_path_factory, cli):
     """What a participant run gives that nobody disturbs."""
     out = tmp_path_factory.mktemp("whole") / "out"
     ran = cli(runs, out, "participant", "--no-report", "--nprocs", "2")
     assert ran.code == 0, ran.stderr
     return contents(out)
-
-
-RAN = re.compile(rb'<details class="ran">.*?</details>', re.DOTALL)  # of pages: command, date, duration
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    files = [path for path in out.rglob("*") if path.is_file() and "logs" not in path.relative_to(out).parts]
-    return {str(path.relative_to(out)): RAN.sub(b"", path.read_bytes()) for path in files}
 
 
 def nothing_is_half_written(out: Path, whole: dict[str, bytes]) -> None:
@@ -64,7 +55,7 @@ def wait_for(out, child, count):
         time.sleep(0.005)
 
 
-def test_ctrl_c(runs, whole, tmp_path, cli, start_python):
+def test_ctrl_c(contents, runs, whole, tmp_path, cli, start_python):
     out, work = tmp_path / "out", tmp_path / "work"
     words = (runs, out, "participant", "--no-report", "--nprocs", "2", "-w", work)
     child = start_python("-m", "ibma_app", *words)
@@ -80,7 +71,7 @@ def test_ctrl_c(runs, whole, tmp_path, cli, start_python):
     assert contents(out) == whole
 
 
-def test_an_input_that_goes(runs, whole, tmp_path, cli, start_python):
+def test_an_input_that_goes(contents, runs, whole, tmp_path, cli, start_python):
     out = tmp_path / "out"
     words = (runs, out, "participant", "--no-report", "--nprocs", "1")
     child = start_python("-m", "ibma_app", *words)
@@ -103,7 +94,7 @@ def test_an_input_that_goes(runs, whole, tmp_path, cli, start_python):
     assert contents(out) == whole
 
 
-def test_a_full_disk(runs, whole, tmp_path, cli, run_python):
+def test_a_full_disk(contents, runs, whole, tmp_path, cli, run_python):
     out = tmp_path / "out"
     words = (runs, out, "participant", "--no-report", "--nprocs", "1")
     ran = run_python("-c", LIMITED, *words)

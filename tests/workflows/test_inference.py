@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -92,14 +91,6 @@ def sidecar(out: Path, name: str, test: str = "") -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-RAN = re.compile(rb'<details class="ran">.*?</details>', re.DOTALL)  # of pages: command, date, duration
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    files = [path for path in out.rglob("*") if path.is_file() and "logs" not in path.relative_to(out).parts]
-    return {str(path.relative_to(out)): RAN.sub(b"", path.read_bytes()) for path in sorted(files)}
-
-
 def counts(out: Path, name: str = "max-stat", test: str = "") -> np.ndarray:
     """Return how many relabellings reached each voxel, as the corrected p says."""
     p = 10.0 ** -volume(out, name, test=test)
@@ -117,7 +108,7 @@ def flipped_t(values: np.ndarray, signs: list[np.ndarray]) -> np.ndarray:
     return np.array([stats.ttest_1samp(turned[:, None] * values, 0.0).statistic for turned in signs])
 
 
-def test_every_inference_in_one_run_on_any_number_of_processes(alone: Path, infer) -> None:
+def test_every_inference_in_one_run_on_any_number_of_processes(contents, alone: Path, infer) -> None:
     given = ("--permutations", "100", "--seed", "3", "--cluster-p", "0.02")
     one = infer(alone, *given, "--nprocs", "1", names=INFERENCES, out="one")
     for name in INFERENCES:

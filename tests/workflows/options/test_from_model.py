@@ -2,7 +2,6 @@
 
 import copy
 import json
-import re
 
 import nibabel as nib
 import numpy as np
@@ -178,16 +177,6 @@ def test_the_command_line_chooses_images_and_methods_but_not_another_design(tmp_
         parse_options(words)
 
 
-COMMAND = rb'<details class="ran">.*</details>'  # of pages: what was run, and when
-
-
-def files_of(folder):
-    """Return what a run wrote, but for its logs, and for the line of pages that has the command and the time."""
-    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    contents = {name: (folder / name).read_bytes() for name in names if "logs" not in name.parts}
-    return {name.as_posix(): re.sub(COMMAND, b"", content) for name, content in contents.items()}
-
-
 @pytest.fixture
 def runs_of_subjects(tmp_path, describe_dataset, write_statmap, rng):
     """Return a dataset of two runs of five subjects, with three contrasts."""
@@ -241,7 +230,7 @@ def test_two_groups_by_a_model(tmp_path, cli, describe_dataset, write_statmap, r
 
 
 @pytest.mark.slow
-def test_a_model_gives_the_bytes_of_the_options(tmp_path, cli, runs_of_subjects, age_model):
+def test_a_model_gives_the_bytes_of_the_options(contents, tmp_path, cli, runs_of_subjects, age_model):
     chosen = ("-t", "flanker", "--contrast", "inVcon", "go")
     design = ("--formula", "1 + age", "--test", "old=age", "--estimator", "reml", "--inference", "fdr")
     out = tmp_path / "out"
@@ -250,7 +239,7 @@ def test_a_model_gives_the_bytes_of_the_options(tmp_path, cli, runs_of_subjects,
         for level, words in (("participant", of_participants), ("group", of_group)):
             ran = cli(runs_of_subjects, out, level, *words)
             assert ran.code == 0, ran.stderr
-        written.append(files_of(out))
+        written.append(contents(out))
         out.rename(tmp_path / f"out{len(written)}")
     with_model, with_options = written
     assert any("test-old_desc-reml_stat-z" in name for name in with_model)
@@ -285,7 +274,7 @@ def test_runs_of_the_input_alone_are_combined(tmp_path, cli, runs_of_subjects, f
     assert "[inputs] keep: there is no entity 'runs'. Did you mean run?" in ran.stderr
 
 
-def test_old_spellings_are_told(tmp_path, cli, runs_of_subjects, flanker):
+def test_old_spellings_are_told(contents, tmp_path, cli, runs_of_subjects, flanker):
     flanker["Nodes"][1]["DummyContrasts"]["Test"] = "FEMA"
     model = tmp_path / "model.json"
     model.write_text(json.dumps(flanker), encoding="utf-8")
@@ -296,7 +285,7 @@ def test_old_spellings_are_told(tmp_path, cli, runs_of_subjects, flanker):
     (options,) = (tmp_path / "out" / "logs").rglob("options.toml")
     again = cli(runs_of_subjects, tmp_path / "again", "participant", "--config-file", options)  # what the log says
     assert again.code == 0, again.stderr
-    first, second = (files_of(tmp_path / name) for name in ("out", "again"))
+    first, second = (contents(tmp_path / name) for name in ("out", "again"))
     assert first == second
     assert len([name for name in first if name.endswith("_statmap.nii.gz")]) >= 4
 
