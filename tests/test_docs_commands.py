@@ -9,6 +9,7 @@ parser: they are listed in `PARSED`.
 import re
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +147,13 @@ def _fit(words: Words, folder: Path, page: str) -> Words:
     return [*words, *more, *([] if "--permutations" in words else ["--permutations", "40"])]
 
 
-def _add_column(table: Path, name: str, values: list[str]) -> None:
-    """Add the column that a page asks the reader to add."""
+def _add_column(table: Path, name: str, value: Callable[[int], str]) -> None:
+    """Add the column that a page asks the reader to add, unless an earlier command of the page had it added."""
     head, *rows = table.read_text().splitlines()
-    assert name not in head
-    assert len(rows) == len(values)
-    lines = [f"{head}\t{name}", *(f"{row}\t{value}" for row, value in zip(rows, values, strict=True))]
+    if name in head.split("\t"):
+        return
+    assert rows
+    lines = [f"{head}\t{name}", *(f"{row}\t{value(number)}" for number, row in enumerate(rows))]
     table.write_text("\n".join(lines) + "\n")
 
 
@@ -198,9 +200,9 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path, cli, ibma_import, make
     assert sum(words[0] in OURS for words in noted) >= sum(map(count_commands, scripts))
     for words in noted:
         if "results-moderator" in words:
-            _add_column(tmp_path / "maps" / "studies.tsv", "intensity", [str(40 + 7 * k) for k in range(7)])
-        if "cluster" in words:
-            _add_column(tmp_path / "maps" / "studies.tsv", "cluster", [f"sample{number // 2}" for number in range(21)])
+            _add_column(tmp_path / "maps" / "studies.tsv", "intensity", lambda row: str(40 + 7 * row))
+        if "results-clusters" in words or "cluster" in words:
+            _add_column(tmp_path / "maps" / "studies.tsv", "cluster", lambda row: f"sample{row // 2}")
         if _is_parsed(words):
             _parse(words)
         elif words[0] in programs:

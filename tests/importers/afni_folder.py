@@ -32,7 +32,7 @@ def write_head(folder, prefix, bricks, *, space="TT_N27", view=2, order="<", his
         "DELTA": [4.0, 4.0, 4.0],
         "IJK_TO_DICOM_REAL": [4.0, 0.0, 0.0, -6.0, 0.0, 4.0, 0.0, -8.0, 0.0, 0.0, 4.0, -4.0],
         "DATASET_RANK": [3, len(bricks), 0, 0, 0, 0, 0, 0],
-        "DATASET_DIMENSIONS": [*SHAPE, 0, 0],
+        "DATASET_DIMENSIONS": [*np.shape(bricks[0][2]), 0, 0],
         "BRICK_TYPES": [CODES[brick[3]] for brick in bricks],
         "BRICK_FLOAT_FACS": [float(brick[4]) for brick in bricks],
         "BRICK_LABS": "~".join(brick[0] for brick in bricks),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.io
 
-SHAPE = (4, 5, 3)
+SHAPE = (6, 5, 4)  # correlations of maps need 100 voxels
 AFFINE = np.array([[-4.0, 0, 0, 6], [0, -4, 0, 8], [0, 0, 4, -4], [0, 0, 0, 1]])  # that of the AFNI header
 
 
