@@ -3,34 +3,23 @@
 import json
 import logging
 import shlex
-import shutil
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
-from ibma_app import __version__
-from ibma_app.core.errors import OutputError
 from ibma_app.core.labels import camel_case
-from ibma_app.core.system.standard_streams import write_error, write_out
 from ibma_app.estimators import AUTO
 from ibma_app.inference import AUTO as AUTO_INFERENCE
 from ibma_app.workflows.demo.files import read_maps, write_studies, write_subjects, write_truth
 from ibma_app.workflows.demo.recovery import FOUND, Check, Maps, check_participants, check_studies, check_subjects
 from ibma_app.workflows.demo.simulate import SPACE, Simulation, make_brain, simulate_studies, simulate_subjects
+from ibma_app.workflows.demo.steps import prepare_folder, print_checks, print_end, step
 from ibma_app.workflows.options.table import Options
-from ibma_app.workflows.run.terminal import print_table, progress, render
+from ibma_app.workflows.run.terminal import progress
 from ibma_app.workflows.run_level import run_level
 
 log = logging.getLogger(__name__)
 
-MARKER = ".ibma-demo"  # marks a folder as an earlier demonstration's, which may be replaced
-OURS = ("data", "results")  # what a rerun replaces
 SEED = 20
 STEPS = 6
 RESAMPLES = 500  # instead of 5000: a demonstration is waited for
@@ -90,55 +79,33 @@ def run_demo(
     """
     clock = time.perf_counter()
     folders = Folders(output_dir)
-    _prepare(folders, seed)
+    prepare_folder(folders.root, seed)
     subjects, studies = _make_data(folders, voxel_mm, n_subjects, seed)
     for number, options in enumerate(_plan_levels(folders, nprocs), start=3):
-        with _step(number, TITLES[number - 3], _command(options)):
+        with step(number, STEPS, TITLES[number - 3], _command(options)):
             code = run_level(options, shlex.split(_command(options))[1:])
         if code != 0:
             return code
-    with _step(STEPS, "comparing what was found with what was put in"):
+    with step(STEPS, STEPS, "comparing what was found with what was put in"):
         checks = compare(folders, subjects, studies)
-    _print_checks(checks)
-    wrong = [check for check in checks if not check.ok]
-    _print_end(folders, len(checks), len(wrong), time.perf_counter() - clock)
-    return 1 if wrong else 0
-
-
-def _prepare(folders: Folders, seed: int) -> None:
-    """Use a new or empty folder, or remove an earlier demonstration."""
-    root, marker = folders.root, folders.root / MARKER
-    try:
-        if root.exists() and not root.is_dir():
-            raise OutputError(f"{root} is a file. Give ibma-demo a new folder.")
-        if root.is_dir() and not marker.is_file() and any(root.iterdir()):
-            raise OutputError(
-                f"{root} holds something else than an earlier demonstration (there is no {MARKER} in it); "
-                "nothing in it is touched. Give ibma-demo a new or empty folder."
-            )
-        root.mkdir(parents=True, exist_ok=True)
-        about = {"MadeBy": "ibma-demo", "Version": __version__, "Seed": seed}
-        marker.write_text(json.dumps(about) + "\n", encoding="utf-8")
-        for name in OURS:
-            if (root / name).exists():
-                shutil.rmtree(root / name)
-    except OSError as error:
-        raise OutputError(
-            f"{root} cannot be made or written: {error.strerror or error}. Name another folder."
-        ) from error
+    print_checks(checks)
+    reports = [folders.results(name) / "report.html" for name in ("subjects", "studies")]
+    data = [folders.data / name for name in ("subjects", "studies")]
+    print_end(folders.root, checks, time.perf_counter() - clock, reports, data)
+    return 0 if all(check.ok for check in checks) else 1
 
 
 def _make_data(folders: Folders, voxel_mm: float, n_subjects: int, seed: int) -> tuple[Simulation, Simulation]:
     """Simulate both datasets, and write them and their truth."""
     grid = make_brain(voxel_mm)
-    with _step(1, f"simulating {n_subjects} subjects with 2 runs each, {grid.n_voxels} voxels"):
+    with step(1, STEPS, f"simulating {n_subjects} subjects with 2 runs each, {grid.n_voxels} voxels"):
         subjects = simulate_subjects(grid, n_subjects, seed)
-        with progress(len(subjects.maps), "maps") as step:
-            write_subjects(folders.data / "subjects", subjects, step)
+        with progress(len(subjects.maps), "maps") as count:
+            write_subjects(folders.data / "subjects", subjects, count)
     studies = simulate_studies(grid, seed)
-    with _step(2, f"simulating {len(studies.truth.units)} studies"):
-        with progress(len(studies.maps), "maps") as step:
-            write_studies(folders.data / "studies", studies, step)
+    with step(2, STEPS, f"simulating {len(studies.truth.units)} studies"):
+        with progress(len(studies.maps), "maps") as count:
+            write_studies(folders.data / "studies", studies, count)
         write_truth(folders.data / "truth", {"subjects": subjects.truth, "studies": studies.truth})
     return subjects, studies
 
@@ -223,55 +190,3 @@ def _read(group: Path, name: str, estimator: str, kinds: tuple[str, ...], simula
         mask = f"corr-{camel_case(AUTO_INFERENCE[0])}"
         maps[FOUND] = read_maps(group, f"{stem}_{{kind}}_mask.nii.gz", (mask,), grid)[mask]
     return maps
-
-
-@contextmanager
-def _step(number: int, what: str, command: str = "") -> Iterator[None]:
-    """Show on stderr which step runs, of how many, and how long it took.
-
-    A line, not a live display: the levels show their own progress bars meanwhile.
-    """
-
-    def say(text: str, style: str) -> None:
-        write_error(render(text, sys.stderr, style=style))
-
-    bar = "━" * (4 * (number - 1)) + "╺" + "─" * (4 * (STEPS - number + 1) - 1)
-    say(f"{bar} {number}/{STEPS} {what}", "cyan")
-    if command:
-        say(f"{' ' * (4 * STEPS)} $ {command}", "dim")
-    start = time.perf_counter()
-    yield
-    say(f"{' ' * (4 * STEPS)} done in {time.perf_counter() - start:.1f} s", "dim")
-
-
-def _print_checks(checks: list[Check]) -> None:
-    """Print the table of checks."""
-    table = Table(title="How well the truth was recovered", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("what", "expected", "found", "verdict"):
-        table.add_column(column)
-    level = ""
-    for check in checks:
-        if check.level != level:
-            level = check.level
-            table.add_row(level, style="bold")
-        verdict, style = ("ok", None) if check.ok else ("LOOK", "bold red")
-        table.add_row(f"  {check.what}", check.expected, check.found, verdict, style=style)
-    print_table(table, width=140)
-
-
-def _print_end(folders: Folders, n_checks: int, n_wrong: int, seconds: float) -> None:
-    """Print the outcome, and where the files are."""
-    if n_wrong:
-        verdict = f"{n_wrong} of {n_checks} checks do not hold (LOOK): something is wrong."
-    else:
-        verdict = f"All {n_checks} checks hold."
-    root = folders.root.resolve()
-    lines = [
-        f"{verdict} {seconds:.0f} s.",
-        "Reports, to be opened in a browser:",
-        f"  {root / 'results' / 'subjects' / 'report.html'}",
-        f"  {root / 'results' / 'studies' / 'report.html'}",
-        f"Data: {root / 'data' / 'subjects'} and {root / 'data' / 'studies'}",
-        f"What was put in: {root / 'data' / 'truth'}",
-    ]
-    write_out("\n".join(lines) + "\n")

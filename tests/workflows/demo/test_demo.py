@@ -15,6 +15,7 @@ from ibma_app.workflows.demo import files as demo_files
 from ibma_app.workflows.demo import run_demo as demo
 from ibma_app.workflows.demo import simulate as demo_data
 from ibma_app.workflows.demo.recovery import Check, check_participants
+from ibma_app.workflows.demo.steps import prepare_folder
 
 SEED = demo.SEED
 
@@ -241,6 +242,6 @@ def test_an_earlier_demonstration_is_replaced_and_nothing_else(finished):
     (folder / "notes.txt").write_text("mine")
     stale = folder / "results" / "stale.txt"
     stale.write_text("from before")
-    demo._prepare(demo.Folders(folder), SEED)
+    prepare_folder(folder, SEED)
     assert not stale.exists()
     assert (folder / "notes.txt").read_text() == "mine"
