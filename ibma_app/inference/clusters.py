@@ -23,7 +23,7 @@ from ibma_app.inference.regions import (
     describe_places,
     region_columns,
 )
-from ibma_app.stats.components import AXES
+from ibma_app.stats.neighbours import AXES
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -6,12 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.stats.compiled import compiled, inner
+from ibma_app.stats.neighbours import AXES
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-AXES = {6: 1, 18: 2, 26: 3}
-"""Neighbours of a voxel -> axes along which they may differ."""
 
 
 class Lattice(NamedTuple):

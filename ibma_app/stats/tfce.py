@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.stats.compiled import compiled, folded, inner
-from ibma_app.stats.components import AXES
+from ibma_app.stats.neighbours import AXES
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
