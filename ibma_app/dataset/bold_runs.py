@@ -1,7 +1,7 @@
 """Finds runs of preprocessed BOLD, with their masks, confounds, events and sidecars, as fMRIPrep lays them out."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from ibma_app.core.bold_run import BoldRun
 from ibma_app.core.errors import DatasetError
 from ibma_app.core.statmap import Dataset
 from ibma_app.dataset.entities import NameParts, order_entities, output_name, same_label, split_name
-from ibma_app.dataset.filters import Candidate, check_names, explain_steps, matches
+from ibma_app.dataset.filters import Candidate, Step, check_names, explain_steps, explain_unmatched, matches
 from ibma_app.dataset.sidecars import SidecarReader
 from ibma_app.dataset.walk import list_images
 
@@ -100,18 +100,34 @@ def explain_no_runs(
     exclude: Sequence[Path] = (),
 ) -> str:
     """Explain why no run is selected: what each filter leaves, and the values that exist."""
-    candidates = [
-        _candidate(one.root, name) for one in datasets for name in list_images(one.root, exclude=exclude).images
-    ]
-    steps: list[tuple[str, str, Callable[[Candidate], bool]]] = []
+    candidates = _all_images(datasets, exclude)
+    steps: list[Step] = []
     for key, value in {**BOLD, **asked}.items():
-        steps.append((key, f"{key} {json.dumps(value)}", _meets(key, value)))
+        steps.append(Step(key, f"{key} {json.dumps(value)}", _meets(key, value)))
     for key, wanted in labels.items():
-        steps.append((key, f"{key}-{', '.join(wanted)}", _meets(key, list(wanted))))
+        steps.append(Step(key, f"{key}-{', '.join(wanted)}", _meets(key, list(wanted)), wanted))
     for key, wanted in excluded.items():
-        steps.append((key, f"no {key}-{', '.join(wanted)}", _misses(key, list(wanted))))
+        steps.append(Step(key, f"no {key}-{', '.join(wanted)}", _misses(key, list(wanted))))
     where = ", ".join(str(one.root) for one in datasets)
     return f"No run of preprocessed BOLD is selected in {where}; of\n{explain_steps(candidates, steps)}"
+
+
+def tell_unmatched(
+    datasets: Sequence[Dataset],
+    labels: Mapping[str, Sequence[str]],
+    runs: Iterable[BoldRun],
+    exclude: Sequence[Path] = (),
+) -> Iterator[str]:
+    """Say which labels that are asked for no selected run has."""
+
+    def every() -> Iterator[Mapping[str, str]]:
+        return (one.entities for one in _all_images(datasets, exclude) if one.suffix == BOLD["suffix"])
+
+    return explain_unmatched(labels, (run.entities for run in runs), every, "run")
+
+
+def _all_images(datasets: Sequence[Dataset], exclude: Sequence[Path]) -> list[Candidate]:
+    return [_candidate(one.root, name) for one in datasets for name in list_images(one.root, exclude=exclude).images]
 
 
 def spaces_of(runs: Iterable[BoldRun]) -> list[str]:

@@ -1,11 +1,11 @@
 """Selects maps by labels of the command line and BIDS filter files, and explains why none are left."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ibma_app.core.errors import InputError, UsageError
+from ibma_app.core.errors import InputError, UsageError, did_you_mean
 from ibma_app.core.from_files import read_json, read_text
 from ibma_app.core.labels import contrast_label, is_label
 from ibma_app.core.statmap import KINDS
@@ -193,29 +193,84 @@ def _matches_one(key: str, found: str | None, option: Any) -> bool:
     return bool(option == ANY) or same_label(key, found, str(option))
 
 
-def explain_steps(
-    candidates: Sequence[Candidate], steps: Sequence[tuple[str, str, Callable[[Candidate], bool]]]
-) -> str:
+class Step(NamedTuple):
+    """A filter: the entity, the filter as text and as a function, and the labels that it asks for by option."""
+
+    key: str
+    text: str
+    test: Callable[[Candidate], bool]
+    wanted: Sequence[str] = ()
+
+
+def explain_steps(candidates: Sequence[Candidate], steps: Sequence[Step]) -> str:
     """Describe what is left after each filter, and which values exist where a filter leaves nothing.
 
     Parameters
     ----------
     candidates : sequence of Candidate
         Every image of the datasets.
-    steps : sequence of (name, text, test)
-        The filters in order: the entity, the filter as text, and as a function.
+    steps : sequence of Step
+        The filters in order.
     """
     lines = [f"  {len(candidates)} images (.nii, .nii.gz)"]
     left = list(candidates)
-    for key, text, test in steps:
+    for key, text, test, wanted in steps:
         before, left = left, [candidate for candidate in left if test(candidate)]
         line = f"  {len(left)} with {text}"
         if len(left) < len(before):
             line += f" (there are: {_values(before, key)})"
         lines.append(line)
         if not left:
+            lines[-1] += _nearest(wanted, {one.entities[key] for one in before if key in one.entities})
             break
     return "\n".join(lines)
+
+
+def explain_unmatched(
+    labels: Mapping[str, Sequence[str]],
+    selected: Iterable[Mapping[str, str]],
+    every: Callable[[], Iterable[Mapping[str, str]]],
+    noun: str,
+) -> Iterator[str]:
+    """Say which labels are asked for and are of nothing that is selected, and what may have been meant.
+
+    Parameters
+    ----------
+    labels : mapping
+        Short key -> bare labels that are asked for.
+    selected : iterable of mapping
+        The entities of each map or run that is selected.
+    every : callable
+        Lists the entities of all images; called only where a label is lost.
+    noun : str
+        What is selected: ``map`` or ``run``.
+    """
+    rows = list(selected)
+    for key, wanted in labels.items():
+        there = {row[key] for row in rows if key in row}
+        lost = [label for label in wanted if not any(same_label(key, label, found) for found in there)]
+        if lost:
+            hint = _nearest(lost, {row[key] for row in every() if key in row})
+            shown = ", ".join(sorted(there))
+            yield f"No selected {noun} has {key}-{f', {key}-'.join(lost)} (there are: {shown}).{hint}"
+
+
+def _nearest(wanted: Iterable[str], there: Iterable[str]) -> str:
+    """Return a question for the labels that were perhaps meant: 01 for 1, rest for Rest; "" where none is near."""
+    by_core: dict[str, list[str]] = {}
+    for label in sorted(there):
+        by_core.setdefault(_core(label), []).append(label)
+    lost = [label for label in wanted if label not in by_core.get(_core(label), ())]
+    near = [found for label in lost for found in by_core.get(_core(label), ())]
+    if near:
+        return f" Did you mean {' '.join(near[:_SHOWN])}?"
+    words = [label for label in lost if re.search("[a-zA-Z]", label)]  # 102 is no misspelt 103
+    return did_you_mean(words, there)
+
+
+def _core(label: str) -> str:
+    """Return a label without leading zeros and capitals."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", label).casefold()
 
 
 def _values(candidates: Sequence[Candidate], key: str) -> str:

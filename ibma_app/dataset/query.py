@@ -6,7 +6,7 @@ Entities are read from paths below the dataset's root only, so that a folder
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ibma_app.core.errors import DatasetError, InputError, UsageError
 from ibma_app.core.statmap import KINDS, Dataset, StatMap
 from ibma_app.core.system.long_work import tell_progress
 from ibma_app.dataset.entities import order_entities, split_name
-from ibma_app.dataset.filters import ANY, Candidate, check_names, explain_steps, matches
+from ibma_app.dataset.filters import ANY, Candidate, Step, check_names, explain_steps, explain_unmatched, matches
 from ibma_app.dataset.index import index_in_database
 from ibma_app.dataset.level_rules import is_collection, is_here, keep_level
 from ibma_app.dataset.sidecars import SidecarReader
@@ -161,30 +161,43 @@ def _key(statmap: StatMap, *without: str) -> frozenset[tuple[str, str]]:
 
 def explain_nothing(datasets: Sequence[Dataset], query: Query, exclude: Sequence[Path] = ()) -> str:
     """Explain why a query selects nothing: what each filter leaves, and the values that exist."""
-    candidates = [
-        _read_candidate(dataset.root, name)
-        for dataset in datasets
-        for name in list_images(dataset.root, exclude=exclude).images
-    ]
+    candidates = _all_images(datasets, exclude)
     check_names([*query.labels, *(key for one in query.filters.values() for key in one)], candidates)
     queries = {kind: query.of_kind(kind) for kind in query.filters or KINDS}
-    steps: list[tuple[str, str, Callable[[Candidate], bool]]] = []
+    steps: list[Step] = []
     keys = list(dict.fromkeys(key for one in queries.values() for key in one if key != "extension"))
     for index, key in enumerate(keys):
         by_kind = {kind: one[key] for kind, one in queries.items() if key in one}
         if key in NOT_UNASKED and not any(by_kind.values()):
             continue
-        steps.append((key, _describe(key, by_kind), _meets_some(queries, keys[: index + 1])))
+        steps.append(Step(key, _describe(key, by_kind), _meets_some(queries, keys[: index + 1])))
     for key, labels in query.labels.items():
         raw = query.contrast_entity if key == "contrast" else key
-        steps.append((raw, f"{raw}-{', '.join(labels)}", _has_entity(raw, labels)))
+        steps.append(Step(raw, f"{raw}-{', '.join(labels)}", _has_entity(raw, labels), labels))
     for key, labels in query.excluded.items():
-        steps.append((key, f"no {key}-{', '.join(labels)}", _has_not(key, labels)))
+        steps.append(Step(key, f"no {key}-{', '.join(labels)}", _has_not(key, labels)))
     rows = ("sub",) if query.level == "participant" else ("sub", "study")
-    steps.append((rows[0], f"a {' or '.join(f'{row}-' for row in rows)} label", _has_entity(rows, None)))
+    steps.append(Step(rows[0], f"a {' or '.join(f'{row}-' for row in rows)} label", _has_entity(rows, None)))
     places = ", ".join(str(dataset.root) for dataset in datasets)
     other = "" if candidates else _other_formats(datasets, exclude)
     return f"No map is selected in {places}; of\n{explain_steps(candidates, steps)}{other}"
+
+
+def tell_unmatched(
+    datasets: Sequence[Dataset], query: Query, statmaps: Iterable[StatMap], exclude: Sequence[Path] = ()
+) -> Iterator[str]:
+    """Say which labels of the query no selected map has."""
+
+    def every() -> Iterator[Mapping[str, str]]:
+        return (_name_contrast(one, query) for one in _all_images(datasets, exclude))
+
+    return explain_unmatched(query.labels, (one.entities for one in statmaps), every, "map")
+
+
+def _all_images(datasets: Sequence[Dataset], exclude: Sequence[Path]) -> list[Candidate]:
+    return [
+        _read_candidate(one.root, name) for one in datasets for name in list_images(one.root, exclude=exclude).images
+    ]
 
 
 FORMATS = {

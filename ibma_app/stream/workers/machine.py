@@ -13,6 +13,7 @@ from ibma_app.core.from_files import whole_number_in
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 FALLBACK_MEMORY = 4 * 1024**3
 SHARE = 0.8
+SMALLEST = 1024**2
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -80,12 +81,18 @@ def parse_size(text: str) -> int:
     Raises
     ------
     UsageError
-        The text is not a size above zero.
+        The text is not a size of at least 1 MiB: a small number lacks its unit.
     """
     match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(?:i?b)?\s*", text, flags=re.IGNORECASE)
     size = int(float(match[1]) * UNITS[match[2].lower()]) if match else 0
     if size <= 0:
         raise UsageError(f"{text!r} is not a size of memory. Write it as 8G, 500M or 2GiB.")
+    if size < SMALLEST:
+        number = match[1] if match else text
+        meant = f"{number}M" if float(number) >= 512 else f"{number}G"  # as MB of SLURM, and as people count
+        raise UsageError(
+            f"{text!r} is {size} bytes of memory, too little for anything. Give the unit: {meant}, or 500M or 2GiB."
+        )
     return size
 
 

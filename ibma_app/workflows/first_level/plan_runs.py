@@ -13,9 +13,8 @@ from ibma_app.core.bold_run import BoldRun
 from ibma_app.core.errors import DatasetError, IbmaError, NothingSelectedError, UsageError
 from ibma_app.core.labels import contrast_label, find_clash
 from ibma_app.core.statmap import Dataset
-from ibma_app.dataset.bold_runs import explain_no_runs, find_runs, spaces_of
+from ibma_app.dataset.bold_runs import explain_no_runs, find_runs, spaces_of, tell_unmatched
 from ibma_app.dataset.datasets import find_datasets, read_description
-from ibma_app.dataset.entities import same_label
 from ibma_app.dataset.filters import BOLD, read_filter_file, read_labels
 from ibma_app.designs.expressions import parse_rows
 from ibma_app.firstlevel.conditions import column_names, condition_contrast, list_conditions
@@ -77,7 +76,8 @@ def plan_runs(options: Options) -> PlannedRuns:
     runs = find_runs(datasets, raw, labels, excluded, asked, [options.output_dir])
     if not runs:
         raise NothingSelectedError(explain_no_runs(datasets, labels, excluded, asked, [options.output_dir]))
-    _warn_of_unmatched(labels, runs)
+    for text in tell_unmatched(datasets, labels, runs, [options.output_dir]):
+        log.warning("%s", text)
     spaces = spaces_of(runs)
     if len(spaces) > 1 and options.space is None and "space" not in asked:
         raise DatasetError(f"There is BOLD in several spaces: {', '.join(spaces)}. Name one: --space {spaces[0]}.")
@@ -90,15 +90,6 @@ def plan_runs(options: Options) -> PlannedRuns:
             log.warning("%s: %s", options.model, text)
         return PlannedRuns(runs, every, settings, {}, node)
     return PlannedRuns(runs, every, settings, plan_contrasts(runs, settings, options.contrasts))
-
-
-def _warn_of_unmatched(labels: Mapping[str, Sequence[str]], runs: Sequence[BoldRun]) -> None:
-    """Warn of labels that are asked for and that no run has."""
-    for key, wanted in labels.items():
-        there = {run.entities[key] for run in runs if key in run.entities}
-        lost = [label for label in wanted if not any(same_label(key, label, found) for found in there)]
-        if lost:
-            log.warning("No selected run has %s- %s (there are: %s).", key, ", ".join(lost), ", ".join(sorted(there)))
 
 
 def tables_of_events(runs: Sequence[BoldRun]) -> Iterator[Mapping[str, Sequence[str]]]:

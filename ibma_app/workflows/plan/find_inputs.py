@@ -21,10 +21,10 @@ from ibma_app.core.labels import is_label
 from ibma_app.core.statmap import Dataset, Observation, StatMap
 from ibma_app.dataset.datasets import find_datasets, find_own_maps, find_own_runs, find_table
 from ibma_app.dataset.description import read_own_description
-from ibma_app.dataset.entities import LONG_NAMES, same_label, short_name
+from ibma_app.dataset.entities import LONG_NAMES, short_name
 from ibma_app.dataset.filters import BOLD, read_filter_file, read_labels
 from ibma_app.dataset.observations import observe
-from ibma_app.dataset.query import Query, explain_nothing, find_statmaps
+from ibma_app.dataset.query import Query, explain_nothing, find_statmaps, tell_unmatched
 from ibma_app.designs.formulas import used_variables
 from ibma_app.designs.publications import cite_studies
 from ibma_app.designs.tables import Table, check_sample_sizes, read_table, sample_sizes
@@ -72,7 +72,8 @@ def gather(options: Options) -> Gathered:
     query = build_query(options)
     datasets, statmaps = _find_maps(options, query, datasets)
     own = datasets[0] if datasets[0].name == "" else None
-    _warn_of_unmatched(query, statmaps)
+    for text in tell_unmatched(datasets, query, statmaps, [options.output_dir / "group"]):
+        log.warning("%s", text)
     key = "study_id" if any("study" in statmap.entities for statmap in statmaps) else "participant_id"
     table_path = options.covariates or find_table(datasets, options.bids_dir, _TABLES[key])
     table = _read_table(options, table_path, key) if table_path else None
@@ -211,15 +212,6 @@ def _check_folders(options: Options) -> None:
             f"OUTPUT_DIR {options.output_dir} holds maps that ibma-app did not write. Were BIDS_DIR and OUTPUT_DIR "
             "swapped? Give an empty folder, or one of our own."
         )
-
-
-def _warn_of_unmatched(query: Query, statmaps: Sequence[StatMap]) -> None:
-    """Warn of labels in the query that no map has."""
-    for key, wanted in query.labels.items():
-        there = {one.entities[key] for one in statmaps if key in one.entities}
-        lost = [label for label in wanted if not any(same_label(key, label, found) for found in there)]
-        if lost:
-            log.warning("No selected map has %s- %s (there are: %s).", key, ", ".join(lost), ", ".join(sorted(there)))
 
 
 def _drop_orphans(observations: tuple[Observation, ...], options: Options) -> tuple[Observation, ...]:

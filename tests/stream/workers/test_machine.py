@@ -30,8 +30,8 @@ def machine(tmp_path):
         ("8G", 8 * GIB),
         ("500M", 500 * 1024**2),
         ("2GiB", 2 * GIB),
-        ("1.5k", 1536),
-        (" 4096 ", 4096),
+        ("1500.5k", 1536512),
+        (" 8589934592 ", 8 * GIB),
         ("1TB", 1024 * GIB),
     ],
 )
@@ -42,6 +42,14 @@ def test_sizes(text, size):
 @pytest.mark.parametrize("text", ["", "8X", "-1G", "0", "G", "eight", "1e3"])
 def test_nonsense_sizes_are_usage_errors(text):
     with pytest.raises(UsageError, match="8G"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("8", "8G"), ("1.5", "1.5G"), ("16 ", "16G"), ("8000", "8000M"), ("4k", "4G"), ("8b", "8G")]
+)
+def test_a_number_without_its_unit_is_told_so(text, meant):
+    with pytest.raises(UsageError, match=rf"Give the unit: {meant},"):
         parse_size(text)
 
 

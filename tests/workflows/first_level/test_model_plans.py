@@ -66,7 +66,7 @@ def test_names_that_no_run_has_are_told(tmp_path, cli, maker):
     ran = cli(raw, tmp_path / "out", "run", "-d", derived, "-m", model, "--dry-run")
     assert ran.code == 0
     assert "Without inVcon: sub-01_task-flanker" in ran.stdout
-    assert ran.stderr == "warning: No selected run has sub- 02 (there are: 01).\n"
+    assert ran.stderr == "warning: No selected run has sub-02 (there are: 01).\n"
     assert "Warning: Nodes[0].Contrasts[0].ConditionList[1]: no run has events of trial_type.congruen." in ran.stdout
 
 

@@ -145,20 +145,15 @@ def test_the_same_run_gives_the_same_bytes(output, study, cli, tmp_path):
         (["--confounds", "motion12"], 65, "no column motion12. Did you mean motion"),
         (["--space", "T1w"], 18, "there are: MNI152NLin2009cAsym"),
         (["-t", "rest"], 18, "there are: x"),
+        (["-t", "X"], 18, "(there are: x) Did you mean x?"),
+        (["--participant-label", "1"], 18, "(there are: 01, 02, 03) Did you mean 01?"),
+        (["--participant-label", "01", "2"], 0, "No selected run has sub-2 (there are: 01). Did you mean 02?"),
         (["--mask", "template"], 64, "not the run level's"),
     ],
 )
 def test_options_that_do_not_fit(study, cli, tmp_path, words, code, text):
-    ran = cli(
-        study,
-        tmp_path / "out",
-        "run",
-        *words,
-        "--participant-label",
-        "01",
-        "--no-report",
-        *["--dry-run"][: code in (0, 64)],
-    )
+    label = [] if "--participant-label" in words else ["--participant-label", "01"]
+    ran = cli(study, tmp_path / "out", "run", *words, *label, "--no-report", *["--dry-run"][: code in (0, 64)])
     assert ran.code == code, ran.stderr
     assert text in ran.stderr
 
