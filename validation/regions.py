@@ -17,7 +17,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 from scipy import ndimage, sparse  # noqa: E402
 
-from ibma_app.core.atlas import PlacedRegions, RegionName  # noqa: E402
+from ibma_app.core.anatomy.atlas import PlacedRegions, RegionName  # noqa: E402
 from ibma_app.core.block import VoxelBlock  # noqa: E402
 from ibma_app.designs.build import one_sample_design  # noqa: E402
 from ibma_app.estimators import find_estimator  # noqa: E402

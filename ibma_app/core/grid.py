@@ -1,4 +1,7 @@
-"""A grid in space, with a mask: the voxels that are analysed."""
+"""A grid in space, with a mask: the voxels that are analysed.
+
+Where values lie otherwise, `ibma_app.core.anatomy.elements` has it, which answers to the same words.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -16,6 +19,10 @@ _CORNERS = np.array(list(np.ndindex(2, 2, 2)))
 @dataclass(frozen=True, eq=False)
 class Grid:
     """A regular grid, the codes of its header, and the mask of the voxels that are analysed."""
+
+    regular = True  # neighbours lie along axes: what kernels, interpolation and random fields need
+    noun = "voxels"
+    extension = ".nii.gz"
 
     affine: NDArray[np.float64]  # (4, 4), voxel indices to mm, RAS+
     mask: NDArray[np.bool_]  # (X, Y, Z)
@@ -65,15 +72,15 @@ class Grid:
         sizes: NDArray[np.float64] = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
         return sizes
 
-    def apart(self, other: "Grid") -> float:
+    def apart(self, other: Any) -> float:
         """Return the largest distance between voxels of the same indices, mm; infinite when shapes differ."""
-        if other.shape != self.shape:
+        if not isinstance(other, Grid) or other.shape != self.shape:
             return math.inf
         corners = _CORNERS * (np.asarray(self.shape) - 1)  # where a linear difference is largest
         moved = self.affine - other.affine
         return float(np.sqrt(((corners @ moved[:3, :3].T + moved[:3, 3]) ** 2).sum(axis=1).max()))
 
-    def matches(self, other: "Grid") -> bool:
+    def matches(self, other: Any) -> bool:
         """Return whether another grid has the same voxels, to a twentieth of one, whatever its mask."""
         return self.apart(other) <= NEAR * float(self.voxel_sizes.min())
 
@@ -86,6 +93,34 @@ class Grid:
     def with_mask(self, mask: NDArray[np.bool_]) -> "Grid":
         """Return the same grid with another mask."""
         return replace(self, mask=mask)
+
+    @property
+    def words(self) -> str:
+        """Size, spacing and place in words."""
+        rows = "; ".join(" ".join(f"{value:g}" for value in row) for row in self.affine[:3].round(4))
+        shape, spacing = " x ".join(map(str, self.shape)), " x ".join(f"{size:.4g}" for size in self.voxel_sizes)
+        return f"{shape} voxels of {spacing} mm (affine {rows})"
+
+    def places_at(self, at: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """Return where N voxels of the mask lie, (N, 3), mm, RAS+; ``at`` (N,) counts voxels of the mask."""
+        indices = np.array(np.unravel_index(self._flat[at], self.shape))
+        places: NDArray[np.float64] = (self.affine[:3, :3] @ indices + self.affine[:3, 3:]).T
+        return places
+
+    def sizes_at(self, at: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """Return the volume of N voxels of the mask, mm³: (N,)."""
+        return np.full(np.size(at), self.voxel_volume)
+
+    def index_at(self, place: ArrayLike) -> int:
+        """Return the voxel of the mask that is nearest to a place in mm (3,)."""
+        back = np.linalg.inv(self.affine)
+        i, j, k = np.rint(back[:3, :3] @ np.asarray(place, dtype=np.float64) + back[:3, 3]).astype(int).tolist()
+        return int(np.searchsorted(self._flat, np.ravel_multi_index((i, j, k), self.shape)))
+
+    @cached_property
+    def _flat(self) -> NDArray[np.int64]:
+        """Flat indices of the mask's voxels in C order."""
+        return np.flatnonzero(self.mask)
 
     def to_vector(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
         """Return the mask's voxels, (V,), of a volume (X, Y, Z) in C order."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.atlas import AtlasSource
+from ibma_app.core.anatomy.atlas import AtlasSource
 from ibma_app.core.design import Dependence, Design
 from ibma_app.core.errors import Note
 from ibma_app.core.grid import Grid

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.atlas import Atlas
+from ibma_app.core.anatomy.atlas import Atlas
 from ibma_app.core.errors import DataError, IbmaError, InputError, UsageError
 from ibma_app.core.from_files import number_in, read_text
 from ibma_app.core.system.folders import home_folder

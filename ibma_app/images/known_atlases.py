@@ -9,7 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from ibma_app.core.atlas import Atlas
+from ibma_app.core.anatomy.atlas import Atlas
 from ibma_app.core.errors import InputError, UsageError, did_you_mean
 from ibma_app.core.methods import Citation
 from ibma_app.images.atlas import atlas_at_hand, read_atlas, read_labels

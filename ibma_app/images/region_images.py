@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ibma_app.core.atlas import Atlas, PlacedRegions, RegionName, Regions
+from ibma_app.core.anatomy.atlas import Atlas, PlacedRegions, RegionName, Regions
 from ibma_app.core.errors import DataError, DatasetError, InputError, UsageError, did_you_mean
 from ibma_app.core.grid import NEAR, Grid
 from ibma_app.images.atlas import names_for, read_atlases, read_labels, read_probabilities

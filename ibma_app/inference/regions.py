@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ibma_app.core.atlas import Atlas
+from ibma_app.core.anatomy.atlas import Atlas
 
 NOWHERE = "n/a"
 NEAR = (6.0, 20.0)  # mm: where the nearest region is looked for; a place farther away is near none

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ibma_app.core.atlas import Atlas, Regions
+from ibma_app.core.anatomy.atlas import Atlas, Regions
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError, Note, merge_notes, tell
 from ibma_app.core.grid import Grid

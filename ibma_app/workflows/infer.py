@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.atlas import Atlas
+from ibma_app.core.anatomy.atlas import Atlas
 from ibma_app.core.design import Test
 from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate, Field, Null, Significance, Smoothness

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ibma_app.core.atlas import Atlas
+from ibma_app.core.anatomy.atlas import Atlas
 from ibma_app.core.errors import InputError, NothingSelectedError
 from ibma_app.core.results import Results
 from ibma_app.core.system.standard_streams import write_out

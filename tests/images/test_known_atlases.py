@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ibma_app.core.atlas import Atlas
+from ibma_app.core.anatomy.atlas import Atlas
 from ibma_app.core.errors import InputError, UsageError
 from ibma_app.images.known_atlases import choose_atlases, find_atlases
 from ibma_app.inference.regions import describe_places, name_regions

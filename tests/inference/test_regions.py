@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ibma_app.core.atlas import Atlas
+from ibma_app.core.anatomy.atlas import Atlas
 from ibma_app.core.estimate import Field, Significance
 from ibma_app.core.grid import Grid
 from ibma_app.inference.clusters import table_columns, tabulate_clusters

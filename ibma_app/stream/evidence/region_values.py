@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ibma_app.core.atlas import PlacedRegions
+from ibma_app.core.anatomy.atlas import PlacedRegions
 from ibma_app.core.block import Blocks, Floats, VoxelBlock
 from ibma_app.stream.memory_plan import block_size
 

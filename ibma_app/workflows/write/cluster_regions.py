@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.atlas import Atlas
+from ibma_app.core.anatomy.atlas import Atlas
 from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Field
 from ibma_app.core.grid import Grid

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.atlas import Regions
+from ibma_app.core.anatomy.atlas import Regions
 from ibma_app.core.design import Test
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.labels import group_label

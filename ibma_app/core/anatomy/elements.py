@@ -1,0 +1,160 @@
+"""The shape of data that is no box of voxels: the elements of structures side by side.
+
+`Elements` and `Grid` answer to the same words, by which all other rooms ask where values lie (`Shape`). A map's values
+are an array of the form ``shape.shape``, and a vector (V,) of those in the mask.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ibma_app.core.anatomy.structures import Structure
+from ibma_app.core.grid import Grid
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Elements:
+    """The elements of structures side by side, and the mask of those that are analysed."""
+
+    structures: tuple[Structure, ...]
+    mask: NDArray[np.bool_]  # (N,) over the elements of all structures, in their order
+    extension: str  # of the files that it came from, and goes to
+    regular = False
+
+    @classmethod
+    def whole(cls, structures: tuple[Structure, ...], extension: str) -> "Elements":
+        """Return these structures with every element in the mask."""
+        return cls(structures, np.ones(sum(one.size for one in structures), dtype=bool), extension)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Form of an array with a value for each element."""
+        return (self.mask.size,)
+
+    @property
+    def placed(self) -> bool:
+        """Whether it is known where the elements are."""
+        return bool(np.isfinite(self._places[self.mask]).all())
+
+    @cached_property
+    def n_voxels(self) -> int:
+        """V, the number of elements in the mask."""
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def noun(self) -> str:
+        """What elements are called; those of surfaces and volumes together are grayordinates."""
+        nouns = {one.noun for one in self.structures}
+        return nouns.pop() if len(nouns) == 1 else "grayordinates"
+
+    @property
+    def words(self) -> str:
+        """The structures and their sizes in words."""
+        shown = [f"{one.name} ({one.size} {one.noun})" for one in self.structures[:3]]
+        more = f" and {len(self.structures) - 3} more structures" if len(self.structures) > 3 else ""
+        return ", ".join(shown) + more
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Where each structure begins among the elements, and their number: (S + 1,)."""
+        return np.cumsum([0, *(one.size for one in self.structures)])
+
+    def structures_at(self, at: Integers) -> Integers:
+        """Return the number of the structure of each of some elements of the mask, (N,)."""
+        return np.searchsorted(self.starts, self.file_order[at], side="right") - 1
+
+    def labels_at(self, at: Integers) -> list[str | int]:
+        """Return what tells some elements of the mask from others of their structures."""
+        flat, structures = self.file_order[at], self.structures_at(at)
+        return [self.structures[s].labels[int(i - self.starts[s])] for s, i in zip(structures, flat, strict=True)]
+
+    def places_at(self, at: Integers) -> Floats:
+        """Return where N elements of the mask lie, (N, 3), mm; NaN where that is not known."""
+        places: Floats = self._places[self.file_order[at]]
+        return places
+
+    def sizes_at(self, at: Integers) -> Floats:
+        """Return the sizes of N elements of the mask: mm² on surfaces, mm³ in volumes, else 1."""
+        sizes: Floats = self._sizes[self.file_order[at]]
+        return sizes
+
+    @cached_property
+    def _places(self) -> Floats:
+        return np.concatenate([one.places for one in self.structures])
+
+    @cached_property
+    def _sizes(self) -> Floats:
+        return np.concatenate([one.sizes for one in self.structures])
+
+    def pairs(self, connectivity: int) -> NDArray[np.int32]:
+        """List which elements of the mask are neighbours, each pair once: (E, 2), 0..V-1, never across structures.
+
+        Parameters
+        ----------
+        connectivity : {6, 18, 26}
+            Of voxels.
+
+        Raises
+        ------
+        UsageError
+            A structure's neighbours are not known.
+        """
+        every = [one.pairs(connectivity) + start for one, start in zip(self.structures, self.starts, strict=False)]
+        pairs = np.concatenate(every)
+        number = np.cumsum(self.mask) - 1
+        kept: NDArray[np.int32] = number[pairs[self.mask[pairs].all(axis=1)]].astype(np.int32)
+        return kept
+
+    def order_in(self, other: "Shape") -> Integers | None:
+        """Return where another shape has each element, (N,); None where its elements are not the same."""
+        if not isinstance(other, Elements) or len(other.structures) != len(self.structures):
+            return None
+        theirs = {one.name: (one, start) for one, start in zip(other.structures, other.starts, strict=False)}
+        parts = []
+        for one in self.structures:
+            there, start = theirs.get(one.name, (None, 0))
+            order = None if there is None else one.order_in(there)
+            if order is None:
+                return None
+            parts.append(order + start)
+        return np.concatenate(parts)
+
+    def matches(self, other: "Shape") -> bool:
+        """Return whether another shape has the same elements in the same order, whatever its mask."""
+        order = self.order_in(other)
+        return order is not None and np.array_equal(order, np.arange(order.size))
+
+    def apart(self, other: "Shape") -> float:
+        """Return 0 where another shape has the same elements, else infinity."""
+        return 0.0 if self.matches(other) else math.inf
+
+    @cached_property
+    def file_order(self) -> NDArray[np.int64]:
+        """Indices, (V,), of the mask's elements among all."""
+        return np.flatnonzero(self.mask)
+
+    def with_mask(self, mask: NDArray[np.bool_]) -> "Elements":
+        """Return the same elements with another mask."""
+        return replace(self, mask=mask)
+
+    def to_vector(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return the mask's values, (V,), of those of all elements (N,)."""
+        return values[self.mask]
+
+    def to_volume(self, vector: ArrayLike, fill: float = 0.0) -> NDArray[np.generic]:
+        """Return a vector (V,) with ``fill`` at the elements outside the mask, (N,)."""
+        values = np.asarray(vector)
+        whole = np.full(self.shape, fill, dtype=values.dtype)
+        whole[self.mask] = values
+        return whole
+
+
+Shape = Grid | Elements
+"""Where a map's values lie."""
