@@ -31,7 +31,8 @@ class Mesh:
         """A third of the area of each triangle at a vertex, mm²: (N,), as Connectome Workbench has it."""
         one, two, three = (self.points[self.triangles[:, corner]] for corner in range(3))
         thirds = np.linalg.norm(np.cross(two - one, three - one), axis=1) / 6.0
-        return np.bincount(self.triangles.ravel(), weights=np.repeat(thirds, 3), minlength=len(self.points))
+        areas = np.bincount(self.triangles.ravel(), weights=np.repeat(thirds, 3), minlength=len(self.points))
+        return areas.astype(np.float64, copy=False)
 
     @cached_property
     def pairs(self) -> NDArray[np.int32]:
@@ -124,7 +125,8 @@ class Surface:
             side = "R" if self.name.endswith("RIGHT") else "L"
             raise UsageError(
                 f"Clusters and TFCE need the mesh of {self.name} ({self.size} vertices), and none is known. Give "
-                f"--surface {side}=FILE (.surf.gii), or choose inferences of single vertices: --inference fdr max-stat."
+                f"--surface {side}=FILE (.surf.gii), or choose "
+                "with --inference what looks at each vertex alone."
             )
         return self.mesh.pairs
 
