@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.inference_facts import Absence
-from ibma_app.report.figures.brain import Sheet, draw_mosaic
+from ibma_app.report.figures.brains.plans import Sheet
 from ibma_app.report.figures.picture import SIGNED, Picture, Scale, with_ending
 from ibma_app.report.html import format_number
 from ibma_app.report.maps import ResultMaps
@@ -52,6 +52,6 @@ def _draw(
     """Draw the estimate where it is smaller than the bound, which is where the colours end."""
     kind = "g" if found.bound.standardised else "effect"
     scale = Scale(-found.bound.size, found.bound.size, SIGNED, f"{kind}, colours to the bound")
-    caption = f"The estimate where the effect is smaller than {bound}. Axial slices, left is left; pixels are voxels."
-    picture = draw_mosaic(sheet.plan(maps.grid, space), values, scale, caption, absent)
-    return with_ending(picture, f"corr-{NAME}", f"stat-{kind}_slices")
+    plan = sheet.plan(maps.grid, space)
+    picture = plan.draw(values, scale, f"The estimate where the effect is smaller than {bound}.", absent)
+    return with_ending(picture, f"corr-{NAME}", f"stat-{kind}_{plan.name}")

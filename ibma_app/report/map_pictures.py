@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from ibma_app.core.design import noun_of, plural_of
 from ibma_app.core.labels import group_label
 from ibma_app.core.results import Results
-from ibma_app.images.spaces import lies_in_mni152
-from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_beside, draw_mosaic, find_cuts
-from ibma_app.report.figures.glass import draw_glass
-from ibma_app.report.figures.picture import Picture, positive_scale, scale_of_z, signed_scale, with_ending
-from ibma_app.report.figures.surface import draw_surface
+from ibma_app.report.figures.brains.plans import PicturePlan, Sheet, draw_beside_overview, draw_overview
+from ibma_app.report.figures.brains.slices import draw_beside
+from ibma_app.report.figures.picture import Picture, Scale, positive_scale, scale_of_z, signed_scale, with_ending
 from ibma_app.report.html import format_number
 from ibma_app.report.inputs import short_labels
 from ibma_app.report.maps import ResultMaps
@@ -24,18 +22,13 @@ from ibma_app.report.text.methods_section import space_of
 Floats = NDArray[np.float64]
 Passed = NDArray[np.bool_]
 
-CORTEX = (
-    "Inflated cortex (fsaverage5): means between white matter and pial surface. For orientation; slices show voxels."
-)
-NEUROLOGICAL = "Axial slices, left is left; pixels are voxels."
-
 
 @dataclass(frozen=True)
 class FoundPictures:
     """The pictures of one inference that found something."""
 
-    glass: Picture
-    slices: Picture
+    overview: Picture
+    slices: Picture | None  # None where the overview shows every element
 
 
 @dataclass(frozen=True)
@@ -63,44 +56,46 @@ def draw_test(
     where = [one for one in passed if one is not None and one.any()]
     if inferences and not where:
         return NO_PICTURES  # noise in colours would only mislead
-    cuts = find_cuts(results.grid, np.logical_or.reduce(where), z) if where else ()
-    through = sheet.plan(results.grid, space_of(results), cuts)
+    through = sheet.plan_through(results.grid, space_of(results), np.logical_or.reduce(where) if where else None, z)
     found = tuple(
         None if one is None or not one.any() else _draw_found(maps, results, through, inference, z, one)
         for inference, one in zip(inferences, passed, strict=True)
     )
     first = next((index for index, one in enumerate(found) if one is not None), None)
-    surface = None
-    if first is not None and maps.test is results.design.tests[0]:  # drawing takes a second: for the first test only
-        surface = _draw_surface(maps, results, inferences[first], z, passed[first])
+    surface, seen = None, None if first is None else passed[first]
+    # drawing takes a second: for the first test only
+    if first is not None and seen is not None and maps.test is results.design.tests[0]:
+        surface = _draw_surface(maps, results, through, inferences[first], z, seen)
     return TestPictures(found, surface, _draw_whole(maps, results, sheet, z, units))
 
 
 def _draw_found(
-    maps: ResultMaps, results: Results, through: SlicePlan, inference: InferenceNumbers, z: Floats, passed: Passed
+    maps: ResultMaps, results: Results, through: PicturePlan, inference: InferenceNumbers, z: Floats, passed: Passed
 ) -> FoundPictures:
-    """Draw the glass brain with the clusters' numbers, and slices through them."""
-    least = float(np.abs(z[passed]).min())
-    scale = scale_of_z(z[results.grid.mask], least, signed=not maps.test.is_f)
-    words, corr = _words(inference), _corr_of(maps, inference)
+    """Draw all that was found with the clusters' numbers, and slices through them."""
+    scale = _scale_of_found(maps, results, z, passed)
+    text, corr = f"z where significant ({_words(inference)})", _corr_of(maps, inference)
     table = inference.clusters
     places = [(one.number, one.place) for one in (table.largest if table else ()) if one.place is not None]
-    numbers = " Numbers: the largest clusters, at their peaks." if places else ""
-    text = f"z where significant ({words}), the largest along each line of sight.{numbers}"
-    mni = lies_in_mni152(results.grid, space_of(results))
-    glass = draw_glass(results.grid, np.where(passed, z, 0.0), scale, text, mni=mni, places=places)
-    slices = draw_mosaic(through, z, scale, f"z where significant ({words}). {NEUROLOGICAL}", passed)
-    return FoundPictures(with_ending(glass, corr, "stat-z_glass"), with_ending(slices, corr, "stat-z_slices"))
+    overview, kind = draw_overview(through, z, scale, text, passed, places)
+    slices = None if kind == through.name else through.draw(z, scale, f"{text}.", passed)
+    return FoundPictures(
+        with_ending(overview, corr, f"stat-z_{kind}"),
+        None if slices is None else with_ending(slices, corr, f"stat-z_{through.name}"),
+    )
+
+
+def _scale_of_found(maps: ResultMaps, results: Results, z: Floats, passed: Passed) -> Scale:
+    """Return the scale of what was found: colours begin at its smallest z."""
+    return scale_of_z(z[results.grid.mask], float(np.abs(z[passed]).min()), signed=not maps.test.is_f)
 
 
 def _draw_surface(
-    maps: ResultMaps, results: Results, inference: InferenceNumbers, z: Floats, passed: Passed | None
+    maps: ResultMaps, results: Results, plan: PicturePlan, inference: InferenceNumbers, z: Floats, passed: Passed
 ) -> Picture | None:
-    if passed is None or not lies_in_mni152(results.grid, space_of(results)):
-        return None
-    least = float(np.abs(z[passed]).min())
-    scale = scale_of_z(z[results.grid.mask], least, signed=not maps.test.is_f)
-    drawn = draw_surface(results.grid, z, scale, f"z where significant ({_words(inference)}). {CORTEX}", passed)
+    """Draw what was found on the cortex too, where that is another picture."""
+    scale = _scale_of_found(maps, results, z, passed)
+    drawn = draw_beside_overview(plan, z, scale, f"z where significant ({_words(inference)}).", passed)
     return with_ending(drawn, _corr_of(maps, inference), "stat-z_surface") if drawn else None
 
 
@@ -108,12 +103,12 @@ def _draw_whole(maps: ResultMaps, results: Results, sheet: Sheet, z: Floats, uni
     """Draw z and effect over the whole mask."""
     plan, inside = sheet.plan(results.grid, space_of(results)), results.grid.mask
     scale = replace(scale_of_z(z[inside], signed=not maps.test.is_f), threshold=None)
-    pictures = [with_ending(draw_mosaic(plan, z, scale, f"z, not thresholded. {NEUROLOGICAL}"), "stat-z_slices")]
+    pictures = [with_ending(plan.draw(z, scale, "z, not thresholded."), f"stat-z_{plan.name}")]
     effect = maps.volume("effect")
     if effect is not None:
         effects = signed_scale(effect[inside], with_units("effect", units), outliers=True)
-        drawn = draw_mosaic(plan, effect, effects, f"Effect, not thresholded. {NEUROLOGICAL}")
-        pictures.append(with_ending(drawn, "stat-effect_slices"))
+        drawn = plan.draw(effect, effects, "Effect, not thresholded.")
+        pictures.append(with_ending(drawn, f"stat-effect_{plan.name}"))
     return tuple(pictures)
 
 
@@ -139,7 +134,7 @@ def _passed(maps: ResultMaps, inference: InferenceNumbers, z: Floats) -> Passed 
     return ((z if maps.test.is_f else np.abs(z)) >= inference.z_threshold) & maps.grid.mask
 
 
-def draw_fit(maps: ResultMaps, results: Results, plan: SlicePlan, units: str) -> list[Picture]:
+def draw_fit(maps: ResultMaps, results: Results, plan: PicturePlan, units: str) -> list[Picture]:
     """Draw coverage, where it differs between voxels, and heterogeneity: n, tau, icc, omega, I2."""
     inside, pictures = results.grid.mask, []
     if not inside.any():
@@ -147,28 +142,28 @@ def draw_fit(maps: ResultMaps, results: Results, plan: SlicePlan, units: str) ->
     n, i2, icc, omega2 = (maps.volume(kind) for kind in ("n", "i2", "icc", "omega2"))
     if n is not None and n[inside].min() < n[inside].max():
         total = len(results.analysis.observations)
-        text = f"Number of maps (of {total}) that cover each voxel. {NEUROLOGICAL}"
+        text = f"Number of maps (of {total}) that cover each voxel."
         scale = positive_scale(n[inside], "maps at the voxel (n)", low=float(n[inside].min()), high=float(total))
-        pictures.append(with_ending(draw_mosaic(plan, n, scale, text), "stat-n_slices"))
+        pictures.append(with_ending(plan.draw(n, scale, text), f"stat-n_{plan.name}"))
     pictures += _draw_tau(maps, results, plan, units)
     if icc is not None:
         which = plural_of(noun_of(results.design.unit_name))
-        text = f"Intraclass correlation (icc): the share of the variance that lies between {which}. {NEUROLOGICAL}"
+        text = f"Intraclass correlation (icc): the share of the variance that lies between {which}."
         scale = positive_scale(icc[inside], "icc", high=1.0)
-        pictures.append(with_ending(draw_mosaic(plan, icc, scale, text), "stat-icc_slices"))
+        pictures.append(with_ending(plan.draw(icc, scale, text), f"stat-icc_{plan.name}"))
     if omega2 is not None:
         omega = np.sqrt(np.maximum(omega2, 0.0))
-        text = f"omega, the standard deviation of true effects within {results.design.cluster_plural}. {NEUROLOGICAL}"
+        text = f"omega, the standard deviation of true effects within {results.design.cluster_plural}."
         scale = positive_scale(omega[inside], with_units("omega", units))
-        pictures.append(with_ending(draw_mosaic(plan, omega, scale, text), "stat-omega_slices"))
+        pictures.append(with_ending(plan.draw(omega, scale, text), f"stat-omega_{plan.name}"))
     if i2 is not None:
-        text = f"I², the share of the variation that sampling error does not explain. {NEUROLOGICAL}"
+        text = "I², the share of the variation that sampling error does not explain."
         scale = positive_scale(i2[inside], "I² (%)", high=100.0)
-        pictures.append(with_ending(draw_mosaic(plan, i2, scale, text), "stat-i2_slices"))
+        pictures.append(with_ending(plan.draw(i2, scale, text), f"stat-i2_{plan.name}"))
     return pictures
 
 
-def _draw_tau(maps: ResultMaps, results: Results, plan: SlicePlan, units: str) -> list[Picture]:
+def _draw_tau(maps: ResultMaps, results: Results, plan: PicturePlan, units: str) -> list[Picture]:
     """Draw tau, of each group where groups have their own."""
     inside, pictures = results.grid.mask, []
     tau2 = maps.volume("tau2")
@@ -182,10 +177,10 @@ def _draw_tau(maps: ResultMaps, results: Results, plan: SlicePlan, units: str) -
     for of, values in between.items():
         tau = np.sqrt(np.maximum(values, 0.0))
         whom = f"{of_units} ({of})" if of else of_units
-        text = f"tau, the standard deviation of true effects between {whom}. {NEUROLOGICAL}"
+        text = f"tau, the standard deviation of true effects between {whom}."
         scale = positive_scale(tau[inside], with_units("tau", units))
-        ending = f"stat-tau{group_label('', of)}_slices"
-        pictures.append(with_ending(draw_mosaic(plan, tau, scale, text), ending))
+        ending = f"stat-tau{group_label('', of)}_{plan.name}"
+        pictures.append(with_ending(plan.draw(tau, scale, text), ending))
     return pictures
 
 
@@ -202,13 +197,13 @@ def draw_participant(maps: ResultMaps, results: Results, sheet: Sheet, units: st
     if results.slices is not None and effect is not None and len(results.slices.values) > 1:
         row = sheet.plan(results.grid, space_of(results), results.slices.levels)
         names = short_labels([one.label for one in results.survey])
-        text = f"The effects of the runs and of what they were combined to, on one scale. {NEUROLOGICAL}"
+        text = "The effects of the runs and of what they were combined to, on one scale."
         beside = draw_beside(row, results.slices, names, effect, with_units("effect", units), text)
         pictures.append(with_ending(beside, "stat-effect_runs"))
     for kind, label, words in (("effect", with_units("effect", units), "Effect"), ("z", "z", "z")):
         volume = maps.volume(kind)
         if volume is not None and inside.any():
-            text = f"{words}, not thresholded. {NEUROLOGICAL}"
-            drawn = draw_mosaic(plan, volume, signed_scale(volume[inside], label, outliers=kind == "effect"), text)
-            pictures.append(with_ending(drawn, f"stat-{kind}_slices"))
+            text = f"{words}, not thresholded."
+            drawn = plan.draw(volume, signed_scale(volume[inside], label, outliers=kind == "effect"), text)
+            pictures.append(with_ending(drawn, f"stat-{kind}_{plan.name}"))
     return [*pictures, *draw_fit(maps, results, plan, units)]

@@ -11,9 +11,9 @@ from ibma_app import __version__
 from ibma_app.core.results import Results, RunFacts
 from ibma_app.report.cluster_tables import relative_to_page
 from ibma_app.report.figures.agreement import view_agreement
-from ibma_app.report.figures.brain import Sheet
+from ibma_app.report.figures.brains.glass import glass_outline
+from ibma_app.report.figures.brains.plans import Sheet
 from ibma_app.report.figures.charts import draw_design
-from ibma_app.report.figures.glass import glass_outline
 from ibma_app.report.figures.picture import Picture
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.figures.similarity import similarity_view
@@ -189,14 +189,14 @@ def _glasses(estimators: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """List the outlines that the pictures of a group page have."""
     for part in estimators:
         for test in part["tests"]:
-            yield from (one["pictures"].glass.outline for one in test["found"] if one["pictures"])
+            yield from (one["pictures"].overview.outline for one in test["found"] if one["pictures"])
 
 
 def _test_figures(test: Mapping[str, Any], stem: str) -> Iterator[Figure]:
     """List the pictures of one test."""
     for one in test["found"]:
         if one["pictures"]:
-            yield from _plots(stem, [one["pictures"].glass, one["pictures"].slices])
+            yield from _plots(stem, [one["pictures"].overview, one["pictures"].slices])
     yield from _plots(stem, [test["surface"], *test["whole"]])
     for number, peak in enumerate(test["evidence"].peaks if test["evidence"] else (), start=1):
         yield from _plots(stem, [peak.cells, peak.scatter, peak.forest, peak.funnel], f"peak-{number}_")

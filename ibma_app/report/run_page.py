@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ibma_app.core.bold_run import RunContrastResult, RunResults
-from ibma_app.report.figures.brain import Sheet, SlicePlan, draw_mosaic
+from ibma_app.report.figures.brains.plans import Sheet
+from ibma_app.report.figures.brains.slices import SlicePlan, draw_mosaic
 from ibma_app.report.figures.picture import Picture, positive_scale, signed_scale, with_ending
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.figures.svg_files import Figure, save_figures

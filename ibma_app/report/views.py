@@ -9,7 +9,7 @@ from ibma_app.core.results import EstimatorResult, Results
 from ibma_app.report.absence import view_absence
 from ibma_app.report.evidence import view_evidence
 from ibma_app.report.figures.at_peaks.region_dots import view_regions
-from ibma_app.report.figures.brain import Sheet
+from ibma_app.report.figures.brains.plans import Sheet
 from ibma_app.report.figures.null_distributions import draw_null
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.figures.quantiles import draw_quantiles, find_quantiles

@@ -220,7 +220,7 @@ def combine_runs(analysis: Analysis, job: ParticipantJob) -> Results:
 
 def _slices(stack: Stack) -> MapSlices | None:
     """Keep what the page shows of each run."""
-    from ibma_app.report.figures.brain import MOST_ROWS, choose_slices
+    from ibma_app.report.figures.brains.slices import MOST_ROWS, choose_slices
 
     if stack.n_maps < 2 or not stack.n_voxels:
         return None

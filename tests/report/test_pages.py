@@ -14,7 +14,7 @@ from ibma_app.core.errors import Note
 from ibma_app.core.results import MapFlag, MapSlices, RunFacts, Similarity
 from ibma_app.inference import find_inference
 from ibma_app.report.cluster_tables import read_clusters
-from ibma_app.report.figures.brain import choose_slices
+from ibma_app.report.figures.brains.slices import choose_slices
 from ibma_app.report.html import format_number, page_script
 from ibma_app.report.index.index_page import write_index
 from ibma_app.report.pages import write_analysis_page, write_participant_page

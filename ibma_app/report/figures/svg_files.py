@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ibma_app.report.figures.brain import SlicePlan
+from ibma_app.report.figures.brains.glass import glass_outline
+from ibma_app.report.figures.brains.plans import PicturePlan
 from ibma_app.report.figures.charts import DesignPicture
-from ibma_app.report.figures.glass import glass_outline
 from ibma_app.report.figures.picture import Picture
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.figures.similarity import Matrix
@@ -39,7 +39,7 @@ class Figure:
 
 
 def save_figures(
-    figures: Iterable[Figure], plans: Sequence[SlicePlan], folder: Path, save: Callable[[Path, str], object]
+    figures: Iterable[Figure], plans: Sequence[PicturePlan], folder: Path, save: Callable[[Path, str], object]
 ) -> list[Path]:
     """Write every picture of a page as a standalone SVG file.
 
@@ -47,7 +47,7 @@ def save_figures(
     ----------
     figures : iterable of Figure
         In the order of the page. Of several with one name, all but the first get a number.
-    plans : sequence of SlicePlan
+    plans : sequence of PicturePlan
         Of the page: they hold what lies behind the slices.
     folder : Path
         OUTPUT_DIR; files lie in its ``figures``.
@@ -69,7 +69,7 @@ def save_figures(
     return paths
 
 
-def draw_file(drawing: Drawing, plans: Sequence[SlicePlan] = ()) -> str:
+def draw_file(drawing: Drawing, plans: Sequence[PicturePlan] = ()) -> str:
     """Make a whole SVG document of a picture: on white, in the colours that the page has in the light."""
     macro, style = _TEMPLATES[type(drawing)]
     width, height = (f"{round(size, 1) + 2 * MARGIN:g}" for size in (drawing.width, drawing.height))
@@ -78,7 +78,9 @@ def draw_file(drawing: Drawing, plans: Sequence[SlicePlan] = ()) -> str:
         drawing=drawing,
         macro=macro,
         style=style,
-        backdrops={f"{plan.key}-{row}": (panel, plan.mni) for plan in plans for row, panel in enumerate(plan.backdrop)},
+        backdrops={
+            f"{plan.key}-{row}": (panel, plan.smooth) for plan in plans for row, panel in enumerate(plan.backdrop)
+        },
         outline=glass_outline() if getattr(drawing, "outline", "") else None,
         colour=LIGHT,
         edge=-MARGIN,

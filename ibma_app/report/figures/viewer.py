@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
 from ibma_app.images.spaces import lies_in_mni152
-from ibma_app.report.figures.brain import load_template, world_steps
+from ibma_app.report.figures.brains.slices import load_template, world_steps
 from ibma_app.report.figures.embed import (
     Codes,
     EmbeddedBlocks,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
 from ibma_app.core.results import Results
-from ibma_app.report.figures.brain import GREY
-from ibma_app.report.figures.glass import project_from_above
+from ibma_app.report.figures.brains.glass import project_from_above
+from ibma_app.report.figures.brains.slices import GREY
 from ibma_app.report.figures.picture import SIGNED, Scale
 from ibma_app.report.html import data_uri, encode_png
 from ibma_app.report.maps import ResultMaps

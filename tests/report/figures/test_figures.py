@@ -11,9 +11,10 @@ import pytest
 
 from ibma_app.core.design import Design, Test
 from ibma_app.core.grid import Grid
-from ibma_app.report.figures.brain import Sheet, draw_mosaic, find_cuts, plan_slices
+from ibma_app.report.figures.brains.glass import draw_glass, glass_frames, glass_outline
+from ibma_app.report.figures.brains.plans import Sheet
+from ibma_app.report.figures.brains.slices import draw_mosaic, find_cuts, plan_slices
 from ibma_app.report.figures.charts import draw_design
-from ibma_app.report.figures.glass import draw_glass, glass_frames, glass_outline
 from ibma_app.report.figures.picture import draw_bar, positive_scale, scale_of_z, signed_scale
 from ibma_app.report.html import encode_png, format_number, sort_key, split_words
 

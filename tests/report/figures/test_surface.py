@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ibma_app.core.grid import Grid
+from ibma_app.report.figures.brains.cortex import draw_cortex, sample_surface
 from ibma_app.report.figures.picture import signed_scale
-from ibma_app.report.figures.surface import draw_surface, sample_surface
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,14 @@ def test_voxels_outside_of_the_mask_take_no_part(brain):
 def test_picture_is_drawn_where_there_is_cortex(brain):
     z = world(brain, 2) / 10
     scale = signed_scale(z, "z")
-    picture = draw_surface(brain, z, scale, "words", z > 4)
+    picture = draw_cortex(brain, z, scale, "words", z > 4)
     assert picture.panels[0].uri.startswith("data:image/png;base64,")
     assert picture.labels[0][2] == "left hemisphere, lateral"
-    again = draw_surface(brain, z, scale, "words", z > 4)
+    again = draw_cortex(brain, z, scale, "words", z > 4)
     assert again.panels[0].uri == picture.panels[0].uri, "the same bytes"
-    assert draw_surface(brain, z, scale, "words").panels[0].uri != picture.panels[0].uri
+    assert draw_cortex(brain, z, scale, "words").panels[0].uri != picture.panels[0].uri
 
 
 def test_no_picture_of_what_is_elsewhere(brain):
     far = Grid(brain.affine + np.array([[0, 0, 0, 900.0]] + [[0] * 4] * 3), brain.mask)
-    assert draw_surface(far, world(brain, 0), signed_scale(np.ones(3), "z"), "") is None
+    assert draw_cortex(far, world(brain, 0), signed_scale(np.ones(3), "z"), "") is None

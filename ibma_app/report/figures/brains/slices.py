@@ -18,8 +18,6 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.results import MapSlices
 from ibma_app.images.mni_masks import mni_template
 from ibma_app.images.regrid import world_axes
-from ibma_app.images.spaces import lies_in_mni152
-from ibma_app.report.figures.embed import EmbeddedBlocks
 from ibma_app.report.figures.picture import Panel, Picture, Scale, draw_bar, signed_scale
 from ibma_app.report.html import data_uri, encode_png
 
@@ -52,25 +50,17 @@ class SlicePlan:
     backdrop: tuple[Panel, ...]
     mni: bool
     cut: bool = False  # the slices were chosen by what they show
+    name = "slices"
+    words = "Axial slices, left is left; pixels are voxels."
 
+    @property
+    def smooth(self) -> bool:
+        """Whether the backdrop is drawn smoothly."""
+        return self.mni
 
-class Sheet:
-    """What the pictures of one page share: slice plans (one per grid), and the blocks of its viewers."""
-
-    def __init__(self) -> None:
-        self.plans: list[SlicePlan] = []
-        self.embedded = EmbeddedBlocks()
-
-    def plan(self, grid: Grid, space: str | None, cuts: Sequence[float] = ()) -> SlicePlan:
-        """Return the plan for a grid, making it when it is new; ``cuts`` are the heights of its slices in mm."""
-        mni = lies_in_mni152(grid, space)
-        for plan in self.plans:
-            same = plan.mni == mni and plan.grid.matches(grid)
-            cut = plan.levels == tuple(cuts) if cuts else not plan.cut
-            if same and cut and np.array_equal(plan.grid.mask, grid.mask):
-                return plan
-        self.plans.append(plan_slices(grid, f"backdrop{len(self.plans)}", mni=mni, cuts=cuts))
-        return self.plans[-1]
+    def draw(self, values: Floats, scale: Scale, text: str, shown: NDArray[np.bool_] | None = None) -> Picture:
+        """Draw a map (X, Y, Z); what the slices are is added to the text."""
+        return draw_mosaic(self, values, scale, f"{text} {self.words}", shown)
 
 
 @functools.cache

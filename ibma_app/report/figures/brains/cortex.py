@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
 from ibma_app.images.write import to_nibabel
-from ibma_app.report.figures.brain import BAR_HEIGHT, LABEL_HEIGHT
+from ibma_app.report.figures.brains.slices import BAR_HEIGHT, LABEL_HEIGHT
 from ibma_app.report.figures.picture import Panel, Picture, Scale, draw_bar
 from ibma_app.report.html import data_uri
 
@@ -24,7 +24,7 @@ DPI = 140
 logger = logging.getLogger(__name__)
 
 
-def draw_surface(
+def draw_cortex(
     grid: Grid, volume: Floats, scale: Scale, caption: str, shown: NDArray[np.bool_] | None = None
 ) -> Picture | None:
     """Draw a map of an MNI space on the inflated cortex of both hemispheres.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
 from ibma_app.images.regrid import to_world_axes, world_axes
-from ibma_app.report.figures.brain import BAR_HEIGHT, GREY, LABEL_HEIGHT, voxels_at, world_steps
+from ibma_app.report.figures.brains.slices import BAR_HEIGHT, GREY, LABEL_HEIGHT, voxels_at, world_steps
 from ibma_app.report.figures.picture import Panel, Picture, Scale, draw_bar
 from ibma_app.report.html import data_uri, encode_png
 
