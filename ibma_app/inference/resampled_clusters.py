@@ -13,7 +13,8 @@ from ibma_app.core.inference_facts import ClusterFacts, NeighbourFacts
 from ibma_app.core.methods import Citation, Inference, InferenceSettings, Scorer
 from ibma_app.inference.clusters import connectivity_setting, read_connectivity
 from ibma_app.inference.resampled import TAIL_FIT, WINKLER_2014, cluster_forming_z, decide_by_null
-from ibma_app.stats.components import ClusterWorkspace, make_lattice
+from ibma_app.stats.components import ClusterWorkspace
+from ibma_app.stats.neighbours import in_box
 
 CONNECTIVITY = 26
 
@@ -46,7 +47,7 @@ def score(measure: Measure, grid: Grid, tail: str, settings: InferenceSettings) 
         When ``cluster_p`` or the setting ``connectivity`` cannot be.
     """
     floor = cluster_forming_z(settings, tail)
-    workspace = ClusterWorkspace(make_lattice(grid.mask, read_connectivity(settings, CONNECTIVITY)))
+    workspace = ClusterWorkspace(in_box(grid.mask, read_connectivity(settings, CONNECTIVITY)))
 
     def largest(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> float:
         return workspace.sums(voxels, measure.summands(heights, floor))[1]

@@ -10,7 +10,8 @@ from ibma_app.core.inference_facts import Fact, NeighbourFacts
 from ibma_app.core.methods import Citation, Inference, InferenceSettings, Scorer, Setting
 from ibma_app.inference.clusters import connectivity_setting, read_connectivity
 from ibma_app.inference.resampled import TAIL_FIT, WINKLER_2014, decide_by_null
-from ibma_app.stats.tfce import TfceWorkspace, surround
+from ibma_app.stats.neighbours import in_box
+from ibma_app.stats.tfce import TfceWorkspace
 
 CONNECTIVITY = 6
 EXPONENTS = {"tfce_e": 0.5, "tfce_h": 2.0}
@@ -43,8 +44,8 @@ def score(grid: Grid, tail: str, settings: InferenceSettings) -> Scorer:
     UsageError
         When ``tfce_e``, ``tfce_h`` or ``connectivity`` cannot be.
     """
-    layout = surround(grid.mask, read_connectivity(settings, CONNECTIVITY))
-    workspace = TfceWorkspace(layout, read_exponent(settings, "tfce_e"), read_exponent(settings, "tfce_h"))
+    around = in_box(grid.mask, read_connectivity(settings, CONNECTIVITY))
+    workspace = TfceWorkspace(around, read_exponent(settings, "tfce_e"), read_exponent(settings, "tfce_h"))
 
     def largest(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> float:
         return workspace.largest(voxels, heights)

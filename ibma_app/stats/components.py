@@ -1,51 +1,18 @@
 """Clusters of voxels by union-find: labels, sizes and sums, on the voxels above a threshold alone."""
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.compiled import compiled, inner
-from ibma_app.stats.neighbours import AXES
+from ibma_app.stats.compiled import compiled, folded, inner
+from ibma_app.stats.neighbours import Neighbours
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-
-class Lattice(NamedTuple):
-    """The positions of the mask's voxels in a volume with a border of one voxel."""
-
-    places: NDArray[np.int32]  # (V,) index into the flat volume
-    earlier: NDArray[np.int32]  # (N / 2,) steps to the neighbours that come before
-    size: int  # of the flat volume
-
-
-def make_lattice(mask: NDArray[np.bool_], connectivity: int) -> Lattice:
-    """Find the positions of a mask's voxels, (X, Y, Z).
-
-    Parameters
-    ----------
-    mask : ndarray of bool
-    connectivity : {6, 18, 26}
-        Neighbours of a voxel.
-
-    Raises
-    ------
-    ValueError
-        For another connectivity.
-    """
-    if connectivity not in AXES:
-        raise ValueError(f"The connectivity of clusters is {connectivity}; choose from 6, 18 and 26 neighbours.")
-    shape = np.array(mask.shape) + 2
-    strides = np.array([shape[1] * shape[2], shape[2], 1])
-    places = (np.argwhere(mask) + 1) @ strides
-    steps = np.argwhere(np.ones((3, 3, 3), dtype=bool)) - 1
-    steps = steps[np.abs(steps).sum(axis=1) <= AXES[connectivity]] @ strides
-    return Lattice(places.astype(np.int32), np.sort(steps[steps < 0]).astype(np.int32), int(shape.prod()))
+Nodes = NDArray[np.int32]
 
 
 @inner
-def _root(parent: NDArray[np.int32], node: int) -> int:
+def _root(parent: Nodes, node: int) -> int:
     """Find a node's root, halving the path."""
     while parent[node] != node:
         parent[node] = parent[parent[node]]
@@ -54,15 +21,18 @@ def _root(parent: NDArray[np.int32], node: int) -> int:
 
 
 @inner
-def _join(voxels: Integers, lattice: Lattice, volume: NDArray[np.int32], parent: NDArray[np.int32]) -> None:
-    """Join neighbours; ``volume`` is all 0 before and after."""
-    m = voxels.size
-    for i in range(m):
+def _join(voxels: Integers, around: Neighbours, numbers: Nodes, parent: Nodes) -> None:
+    """Join neighbours; ``numbers`` (room,) is all 0 before and after, and counts the voxels passed from 1."""
+    steps, starts, members = around.steps, around.starts, around.members
+    by_steps = steps.size > 0
+    for i in range(voxels.size):
         parent[i] = i
-        place = lattice.places[voxels[i]]
+        place = around.places[voxels[i]]
         mine = i
-        for step in lattice.earlier:
-            there = volume[place + step]
+        first = 0 if by_steps else starts[place]
+        count = steps.size // 2 if by_steps else starts[place + 1] - first
+        for n in range(count):
+            there = numbers[place + steps[n] if by_steps else members[first + n]]
             if there > 0:
                 other = _root(parent, there - 1)
                 if other != mine:
@@ -71,27 +41,20 @@ def _join(voxels: Integers, lattice: Lattice, volume: NDArray[np.int32], parent:
                         mine = other
                     else:
                         parent[other] = mine
-        volume[place] = i + 1
-    for i in range(m):
-        volume[lattice.places[voxels[i]]] = 0
+        numbers[place] = i + 1
+    for voxel in voxels:
+        numbers[around.places[voxel]] = 0
 
 
 @compiled
-def _sums(
-    voxels: Integers,
-    values: Floats,
-    lattice: Lattice,
-    volume: NDArray[np.int32],
-    parent: NDArray[np.int32],
-    out: Floats,
-) -> float:
-    """Write to ``out`` (M,) the sum of values over each voxel's cluster; return the largest."""
-    _join(voxels, lattice, volume, parent)
+def _sums(voxels: Integers, values: Floats, around: Neighbours, numbers: Nodes, parent: Nodes, out: Floats) -> float:
+    """Write to ``out`` (M,) the sum of values times sizes over each voxel's cluster; return the largest."""
+    _join(voxels, around, numbers, parent)
     m = voxels.size
     for i in range(m):
         out[i] = 0.0
     for i in range(m):
-        out[_root(parent, i)] += values[i]
+        out[_root(parent, i)] += values[i] * around.sizes[voxels[i]] if around.sizes.size else values[i]
     largest = 0.0
     for i in range(m):
         out[i] = out[_root(parent, i)]
@@ -99,23 +62,31 @@ def _sums(
     return largest
 
 
+@compiled
+def _first_of_each(voxels: Integers, around: Neighbours, numbers: Nodes, parent: Nodes) -> None:
+    """Write to ``parent`` the first voxel of each voxel's cluster, as a place among the M."""
+    _join(voxels, around, numbers, parent)
+    for i in range(voxels.size):
+        parent[i] = _root(parent, i)
+
+
 class ClusterWorkspace:
     """Work arrays of one thread, for clusters in one mask.
 
     Parameters
     ----------
-    lattice : Lattice
-        From `make_lattice`.
+    neighbours : Neighbours
+        Of the mask's voxels.
     """
 
-    def __init__(self, lattice: Lattice) -> None:
-        self._lattice = lattice
-        self._volume = np.zeros(lattice.size, dtype=np.int32)
-        self._parent = np.empty(lattice.places.size, dtype=np.int32)
-        self._out = np.empty(lattice.places.size)
+    def __init__(self, neighbours: Neighbours) -> None:
+        self._around = neighbours
+        self._numbers = np.zeros(neighbours.room, dtype=np.int32)
+        self._parent = np.empty(neighbours.places.size, dtype=np.int32)
+        self._out = np.empty(neighbours.places.size)
 
     def sums(self, voxels: Integers, values: Floats) -> tuple[Floats, float]:
-        """Sum values over clusters.
+        """Sum values over clusters, each times its voxel's size.
 
         Parameters
         ----------
@@ -131,5 +102,17 @@ class ClusterWorkspace:
         float
             The largest, 0 without voxels.
         """
-        largest = _sums(voxels, values, self._lattice, self._volume, self._parent, self._out)
+        largest = _sums(voxels, values, self._around, self._numbers, self._parent, self._out)
         return self._out[: voxels.size], float(largest)
+
+    def labels(self, voxels: Integers) -> Integers:
+        """Number the clusters of some voxels, (M,), from 1 on in the order of their first voxels.
+
+        Parameters
+        ----------
+        voxels : ndarray of int64, shape (M,)
+            As in `sums`.
+        """
+        _first_of_each(voxels, self._around, self._numbers, self._parent)
+        labels = np.unique(self._parent[: voxels.size], return_inverse=True)[1]
+        return labels.astype(np.int64) + 1

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.stats.compiled import compiled, folded, inner
-from ibma_app.stats.neighbours import AXES
+from ibma_app.stats.neighbours import Neighbours
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -23,49 +23,14 @@ Keys = NDArray[np.uint64]
 RADIX = 11  # bits sorted in a pass
 
 
-class Surround(NamedTuple):
-    """The positions of the mask's voxels in the smallest box around them, with a border of one voxel."""
-
-    places: Nodes  # (V,) index into the flat box
-    steps: Nodes  # (N,) to the neighbours
-    size: int  # of the flat box
-
-
 class _Tree(NamedTuple):
     """Clusters by the order of their local maxima; filled in place."""
 
-    label: Nodes  # (box,) the cluster that each voxel joined, 0: none yet
+    label: Nodes  # (room,) the cluster that each voxel joined, 0: none yet
     parent: Nodes
-    size: Nodes
+    size: Floats
     last: Floats  # the height, as an integral, down to which `gathered` is complete
     gathered: Floats
-
-
-def surround(mask: NDArray[np.bool_], connectivity: int) -> Surround:
-    """Find the positions of a mask's voxels, (X, Y, Z).
-
-    Parameters
-    ----------
-    mask : ndarray of bool
-    connectivity : {6, 18, 26}
-        Neighbours of a voxel.
-
-    Raises
-    ------
-    ValueError
-        For another connectivity.
-    """
-    if connectivity not in AXES:
-        raise ValueError(f"The connectivity of TFCE is {connectivity}; choose from 6, 18 and 26 neighbours.")
-    at = np.argwhere(mask)
-    if at.size:
-        at = at - at.min(axis=0) + 1
-    shape = at.max(axis=0, initial=0) + 2
-    strides = np.array([shape[1] * shape[2], shape[2], 1])
-    steps = np.argwhere(np.ones((3, 3, 3), dtype=bool)) - 1
-    near = np.abs(steps).sum(axis=1)
-    steps = steps[(near > 0) & (near <= AXES[connectivity])] @ strides
-    return Surround((at @ strides).astype(np.int32), steps.astype(np.int32), int(shape.prod()))
 
 
 @compiled
@@ -148,7 +113,7 @@ def _join(tree: _Tree, one: int, other: int) -> int:
 @folded
 def _settle(tree: _Tree, root: int, here: float, e: float) -> None:
     """Complete what a root has gathered down to a height."""
-    tree.gathered[root] += _power(np.float64(tree.size[root]), e) * (tree.last[root] - here)
+    tree.gathered[root] += _power(tree.size[root], e) * (tree.last[root] - here)
     tree.last[root] = here
 
 
@@ -167,18 +132,21 @@ def _join_all(tree: _Tree, near: Nodes, here: float, e: float) -> int:
 
 
 @compiled
-def _grow(keys: Keys, m: int, steps: Nodes, e: float, h1: float, tree: _Tree, before: Floats) -> int:
+def _grow(keys: Keys, m: int, around: Neighbours, most: int, e: float, h1: float, tree: _Tree, before: Floats) -> int:
     """Take voxels from the highest down; return the number of clusters begun, which count from 1.
 
-    ``before`` (m,) becomes what the cluster had gathered when the voxel joined.
-    Most voxels have neighbours in one cluster only, whose root is found at
-    once: this case is found without a branch for each neighbour, which would be
-    mispredicted.
+    ``before`` (m,) becomes what the cluster had gathered when the voxel joined;
+    ``most`` is the largest number of neighbours. Most voxels have neighbours in
+    one cluster only, whose root is found at once: this case is found without a
+    branch for each neighbour, which would be mispredicted. Where no neighbour
+    has a cluster yet, 0 less 1 is the largest number without a sign.
     """
     label, parent, size, last, gathered = tree.label, tree.parent, tree.size, tree.last, tree.gathered
     single = np.empty(1, np.float32)
     bits = single.view(np.uint32)
-    near = np.empty(steps.size, np.int32)
+    near = np.empty(most, np.int32)
+    steps, starts, members = around.steps, around.starts, around.members
+    by_steps = steps.size > 0
     share = 1.0 / h1
     begun = 0
     parent[0] = 0
@@ -186,27 +154,28 @@ def _grow(keys: Keys, m: int, steps: Nodes, e: float, h1: float, tree: _Tree, be
         place = np.int64(keys[i] & np.uint64(0xFFFFFFFF))
         bits[0] = np.uint32(keys[i] >> np.uint64(32)) ^ np.uint32(0xFFFFFFFF)
         here = _power(np.float64(single[0]), h1) * share
-        mine = np.int32(0)
-        for n in range(steps.size):
-            near[n] = parent[label[place + steps[n]]]
+        mine, least = np.int32(0), np.uint32(0xFFFFFFFF)
+        first = 0 if by_steps else starts[place]
+        count = steps.size if by_steps else starts[place + 1] - first
+        for n in range(count):
+            near[n] = parent[label[place + steps[n] if by_steps else members[first + n]]]
             mine = max(mine, near[n])
-        alike = parent[mine] == mine
-        for n in range(steps.size):
-            alike &= (near[n] == mine) | (near[n] == 0)
+            least = min(least, np.uint32(near[n] - np.int32(1)))
+        alike = (parent[mine] == mine) & (np.uint32(mine - np.int32(1)) == least)
         if mine == 0:
             begun += 1
             mine = np.int32(begun)
-            parent[mine], size[mine], last[mine], gathered[mine] = mine, 0, here, 0.0
+            parent[mine], size[mine], last[mine], gathered[mine] = mine, 0.0, here, 0.0
         elif alike:
             _settle(tree, mine, here, e)
         else:
-            mine = np.int32(_join_all(tree, near, here, e))
-        size[mine] += 1
+            mine = np.int32(_join_all(tree, near[:count], here, e))
+        size[mine] += around.sizes[place] if around.sizes.size else 1.0
         label[place] = mine
         before[i] = gathered[mine]
     for cluster in range(1, begun + 1):
         if parent[cluster] == cluster:
-            gathered[cluster] += _power(np.float64(size[cluster]), e) * last[cluster]
+            gathered[cluster] += _power(size[cluster], e) * last[cluster]
     return begun
 
 
@@ -231,7 +200,7 @@ def _largest(tree: _Tree, begun: int) -> float:
 
 @compiled
 def _spread(keys: Keys, m: int, tree: _Tree, before: Floats, out: Floats) -> None:
-    """Write every voxel's value by its place in the box."""
+    """Write every voxel's value by its place."""
     for i in range(m):
         place = np.int64(keys[i] & np.uint64(0xFFFFFFFF))
         out[place] = _total(tree, tree.label[place]) - before[i]
@@ -242,20 +211,21 @@ class TfceWorkspace:
 
     Parameters
     ----------
-    layout : Surround
-        From `surround`.
+    neighbours : Neighbours
+        Of the mask's voxels. An extent is a sum of their sizes, and of voxels in a box their number.
     e, h : float
         Exponents of extent and of height.
     """
 
-    def __init__(self, layout: Surround, e: float = 0.5, h: float = 2.0) -> None:
-        n = layout.places.size
-        self._layout, self._e, self._h1 = layout, float(e), float(h) + 1.0
+    def __init__(self, neighbours: Neighbours, e: float = 0.5, h: float = 2.0) -> None:
+        n = neighbours.places.size
+        self._around, self._e, self._h1 = neighbours, float(e), float(h) + 1.0
+        self._most = max(neighbours.steps.size, int(np.diff(neighbours.starts).max(initial=0)))
         self._keys, self._sorted = np.empty(n, dtype=np.uint64), np.empty(n, dtype=np.uint64)
         self._counts = np.empty((3, 1 << RADIX), dtype=np.int64)
         self._before = np.empty(n)
-        label, parent, size = (np.empty(m, dtype=np.int32) for m in (layout.size, n + 1, n + 1))
-        self._tree = _Tree(label, parent, size, np.empty(n + 1), np.empty(n + 1))
+        label, parent = np.empty(neighbours.room, dtype=np.int32), np.empty(n + 1, dtype=np.int32)
+        self._tree = _Tree(label, parent, np.empty(n + 1), np.empty(n + 1), np.empty(n + 1))
 
     def largest(self, voxels: Integers, values: Floats) -> float:
         """Return the largest enhanced value; 0 without voxels.
@@ -272,14 +242,15 @@ class TfceWorkspace:
     def each(self, voxels: Integers, values: Floats) -> Floats:
         """Return the enhanced value of each voxel, (M,); parameters as in `largest`."""
         self._grow(voxels, values)
-        out = np.zeros(self._layout.size)
+        out = np.zeros(self._around.room)
         _spread(self._sorted, voxels.size, self._tree, self._before, out)
-        return out[self._layout.places[voxels]]
+        return out[self._around.places[voxels]]
 
     def _grow(self, voxels: Integers, values: Floats) -> int:
         """Sort, and build the tree."""
-        _pack(voxels, values, self._layout.places, self._keys, self._counts)
-        _sort(self._keys, self._sorted, voxels.size, self._counts)
+        m = voxels.size
+        _pack(voxels, values, self._around.places, self._keys, self._counts)
+        _sort(self._keys, self._sorted, m, self._counts)
         self._tree.label.fill(0)
-        begun: int = _grow(self._sorted, voxels.size, self._layout.steps, self._e, self._h1, self._tree, self._before)
+        begun: int = _grow(self._sorted, m, self._around, self._most, self._e, self._h1, self._tree, self._before)
         return begun

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ibma_app.stats.components import ClusterWorkspace, make_lattice
-from ibma_app.stats.tfce import TfceWorkspace, surround
+from ibma_app.stats.components import ClusterWorkspace
+from ibma_app.stats.neighbours import in_box, listed
+from ibma_app.stats.tfce import TfceWorkspace
 
 CONNECTIVITIES = [(6, 1), (18, 2), (26, 3)]
 
@@ -34,7 +35,7 @@ def integral(z, mask, e, h, structure):
 @pytest.mark.parametrize(("e", "h"), [(0.5, 2.0), (1.0, 1.0), (0.6, 1.5)])
 def test_tfce_is_the_integral(volume, neighbours, axes, e, h):
     mask, z = volume
-    workspace = TfceWorkspace(surround(mask, neighbours), e, h)
+    workspace = TfceWorkspace(in_box(mask, neighbours), e, h)
     values = z[mask]
     voxels = np.flatnonzero(values > 0)
     expected = integral(z, mask, e, h, ndimage.generate_binary_structure(3, axes))[voxels]
@@ -47,7 +48,7 @@ def test_small_steps_come_near_the_integral(volume):
     mask, z = volume
     values = z[mask]
     voxels = np.flatnonzero(values > 0)
-    found = TfceWorkspace(surround(mask, 6)).each(voxels, values[voxels])
+    found = TfceWorkspace(in_box(mask, 6)).each(voxels, values[voxels])
     dh, stepped = 0.002, np.zeros(z.shape)
     for height in np.arange(dh / 2, values.max(), dh):
         labels, _ = ndimage.label((z >= height) & mask)
@@ -60,12 +61,12 @@ def test_small_steps_come_near_the_integral(volume):
 
 def test_tfce_of_ties_one_voxel_and_nothing():
     mask = np.ones((3, 3, 3), dtype=bool)
-    workspace = TfceWorkspace(surround(mask, 6))
+    workspace = TfceWorkspace(in_box(mask, 6))
     every = np.arange(27)
     np.testing.assert_allclose(workspace.each(every, np.full(27, 2.0)), np.sqrt(27) * 8 / 3, rtol=1e-12)
     assert workspace.largest(every[:0], np.empty(0)) == 0.0
     np.testing.assert_allclose(workspace.largest(np.array([13]), np.array([3.0])), 9.0)
-    empty = TfceWorkspace(surround(np.zeros((3, 3, 3), dtype=bool), 6))
+    empty = TfceWorkspace(in_box(np.zeros((3, 3, 3), dtype=bool), 6))
     assert empty.largest(np.empty(0, dtype=np.int64), np.empty(0)) == 0.0
 
 
@@ -73,7 +74,7 @@ def test_tfce_of_ties_one_voxel_and_nothing():
 @pytest.mark.parametrize("threshold", [-0.5, 0.7, 2.0])
 def test_clusters_equal_scipys(volume, neighbours, axes, threshold):
     mask, z = volume
-    workspace = ClusterWorkspace(make_lattice(mask, neighbours))
+    workspace = ClusterWorkspace(in_box(mask, neighbours))
     values = z[mask]
     voxels = np.flatnonzero(values > threshold)
     labels, n = ndimage.label((z > threshold) & mask, ndimage.generate_binary_structure(3, axes))
@@ -92,12 +93,33 @@ def test_clusters_equal_scipys(volume, neighbours, axes, threshold):
 def test_masks_that_touch_the_edge():
     # a border keeps the end of one row from being the neighbour of the next row's begin
     mask = np.ones((2, 2, 3), dtype=bool)
-    workspace = ClusterWorkspace(make_lattice(mask, 26))
+    workspace = ClusterWorkspace(in_box(mask, 26))
     sizes, _ = workspace.sums(np.array([2, 6]), np.ones(2))
     np.testing.assert_array_equal(sizes, [1, 1])
 
 
-@pytest.mark.parametrize("make", [make_lattice, surround])
-def test_other_connectivities_are_refused(make):
+def test_other_connectivities_are_refused():
     with pytest.raises(ValueError, match="6, 18 and 26"):
-        make(np.ones((2, 2, 2), dtype=bool), 8)
+        in_box(np.ones((2, 2, 2), dtype=bool), 8)
+
+
+@pytest.mark.parametrize(("neighbours", "axes"), CONNECTIVITIES)
+def test_lists_give_what_a_box_gives_times_sizes(volume, neighbours, axes):
+    mask, z = volume
+    at, values = np.argwhere(mask), z[mask]
+    apart = np.abs(at[:, None] - at)
+    touches = (apart.max(axis=2) == 1) & (apart.sum(axis=2) <= axes)
+    pairs = np.argwhere(np.triu(touches))
+    voxels = np.flatnonzero(values > 0.7)
+    heights = values[voxels]
+    box, lists = in_box(mask, neighbours), listed(pairs, np.full(len(at), 8.0))
+    for e, h in [(0.5, 2.0), (1.0, 2.0)]:
+        expected = TfceWorkspace(box, e, h).each(voxels, heights)
+        np.testing.assert_allclose(TfceWorkspace(lists, e, h).each(voxels, heights), 8**e * expected, rtol=1e-12)
+    expected, largest = ClusterWorkspace(box).sums(voxels, heights)
+    found, most = ClusterWorkspace(lists).sums(voxels, heights)
+    np.testing.assert_allclose(found, 8 * expected, rtol=1e-12)
+    assert most == pytest.approx(8 * largest, rel=1e-12)
+    labels, n = ndimage.label((z > 0.7) & mask, ndimage.generate_binary_structure(3, axes))
+    np.testing.assert_array_equal(ClusterWorkspace(lists).labels(voxels), labels[mask][voxels])
+    assert n > 1
