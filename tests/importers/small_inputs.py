@@ -104,6 +104,7 @@ class Inputs:
                 *("--formula", "1 + age", "--contrast-file"),
             ),
             "atlas": self.atlas,
+            **self.maker("run_inputs").kinds(self),
         }
 
     def change(self, how: str) -> Change:
