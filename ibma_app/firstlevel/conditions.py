@@ -71,7 +71,11 @@ def condition_regressors(events: Mapping[str, Sequence[str]], where: str) -> tup
         heights = np.ones(len(rows)) if MODULATION not in events else event_numbers(events, MODULATION, rows, where)
         onsets, durations = (event_numbers(events, column, rows, where) for column in ("onset", "duration"))
         if (durations < 0).any():
-            raise DataError(f"{where}: an event of {name} has a negative duration ({durations.min():g} s).")
+            row = rows[int(durations.argmin())]
+            raise DataError(
+                f"{where}, line {row + 2}: an event of {name} has a negative duration ({durations.min():g} s); correct "
+                "it, or leave the event out."
+            )
         regressors.append(Regressor(name, onsets, durations, heights))
     return tuple(regressors), notes
 

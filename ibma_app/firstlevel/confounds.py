@@ -167,7 +167,7 @@ def _combined_components(table: Mapping[str, Floats], metadata: Mapping[str, Any
 def high_volumes(table: Mapping[str, Floats], column: str, threshold: float, where: str) -> set[int]:
     """Return the volumes where a column exceeds a threshold."""
     if column not in table:
-        raise DataError(f"{where}: scrubbing needs the column {column}, which the table lacks.")
+        raise DataError(f"{where}: scrubbing needs the column {column}, which the table lacks. Leave scrubbing out.")
     return {int(volume) for volume in np.flatnonzero(np.nan_to_num(table[column]) > threshold)}
 
 

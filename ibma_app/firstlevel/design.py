@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ibma_app.core.errors import DataError
+from ibma_app.core.errors import NAMED, DataError
 from ibma_app.firstlevel.conditions import column_names, settle_contrasts
 from ibma_app.firstlevel.records import Floats, Regressor, RunContrast, RunModel, RunSettings, Timing
 from ibma_app.stats.hemodynamic import convolve_events
@@ -182,6 +182,12 @@ def check_rank(matrix: Floats, columns: Sequence[str], where: str) -> None:
     DataError
         The message names the columns.
     """
+    rows = matrix.shape[0]
+    if rows <= len(columns):
+        raise DataError(
+            f"{where}: {rows} volumes and {len(columns)} columns of the design leave no degrees of freedom. Use fewer "
+            "confounds, or scrub less."
+        )
     kept: list[Floats] = []
     for index, name in enumerate(columns):
         values = matrix[:, index]
@@ -194,16 +200,10 @@ def check_rank(matrix: Floats, columns: Sequence[str], where: str) -> None:
             others = _combination(matrix[:, :index], values, columns)
             raise DataError(
                 f"{where}: its design is not of full rank: {name} is "
-                + (f"a combination of {', '.join(others)}" if others else "zero in all volumes")
+                + (f"a combination of {_some(others)}" if others else "zero in all volumes")
                 + ". The run is left out; leave out one of these columns, or join conditions."
             )
         kept.append(left / size)
-    rows = matrix.shape[0]
-    if rows <= len(columns):
-        raise DataError(
-            f"{where}: {rows} volumes and {len(columns)} columns of the design leave no degrees of freedom. Use fewer "
-            "confounds, or scrub less."
-        )
 
 
 def variance_inflation(matrix: Floats, columns: Sequence[str], of: Sequence[str]) -> dict[str, float]:
@@ -231,6 +231,11 @@ def _combination(others: Floats, values: Floats, columns: Sequence[str]) -> list
     weights = np.linalg.lstsq(others / sizes, values, rcond=None)[0]
     largest = np.abs(weights).max()
     return [columns[int(index)] for index in np.flatnonzero(np.abs(weights) > 1e-3 * largest)]
+
+
+def _some(names: Sequence[str]) -> str:
+    """Name the first columns, and count the others."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _add(named: dict[str, Floats], columns: Mapping[str, Floats], where: str) -> None:

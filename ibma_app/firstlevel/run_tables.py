@@ -30,7 +30,9 @@ def read_events(path: Path) -> dict[str, tuple[str, ...]]:
     columns = _read_columns(path)
     for name in ("onset", "duration"):
         if name not in columns:
-            raise DataError(f"{path}: there is no column {name} (columns: {', '.join(columns)}).")
+            alike = next((one for one in columns if one.casefold() == name), "")
+            hint = f"Rename {alike} to {name}." if alike else "" if len(columns) > 1 else "Tabs separate cells."
+            raise DataError(f"{path}: there is no column {name} (columns: {', '.join(columns)}). {hint}".rstrip())
     if not columns["onset"]:
         raise DataError(f"{path}: it has no events, only a header.")
     return columns
@@ -60,7 +62,8 @@ def read_confounds(path: Path, n_volumes: int, dropped: int = 0) -> dict[str, Fl
     rows = len(next(iter(columns.values()), ()))
     if rows != n_volumes + dropped:
         raise DataError(
-            f"{path} has {rows} rows, and the BOLD {n_volumes + dropped} volumes: they are not of the same run."
+            f"{path} has {rows} rows, and the BOLD {n_volumes + dropped} volumes: they are not of the same run. Take "
+            "both of one output of fMRIPrep, or remove the table and say --confounds none."
         )
     return {name: _numbers(cells[dropped:]) for name, cells in columns.items()}
 

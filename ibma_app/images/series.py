@@ -24,6 +24,7 @@ from ibma_app.images.read import (
 
 LARGEST = 2**38  # bytes of a series' voxels
 AT_ONCE = 16  # volumes that are turned into rows together
+UNSET = 1.0  # a step in time that nobody wrote, where no unit is stated
 SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # NIfTI's codes of units of time
 
 Singles = NDArray[np.float32]
@@ -65,12 +66,14 @@ def read_series_header(path: Path) -> SeriesHeader:
     check_type(path, nifti.get_data_dtype())
     slope, intercept = scale_factors(path, nifti)
     step = float(nifti["pixdim"][4]) if len(header.shape) > 3 else math.nan
-    unit = SECONDS.get(int(nifti["xyzt_units"]) & 56, 1.0)
+    units = int(nifti["xyzt_units"]) & 56
+    if not units and step == UNSET:
+        step = math.nan
     return SeriesHeader(
         path,
         header.grid,
         header.n_volumes,
-        step * unit if math.isfinite(step) and step > 0 else None,
+        step * SECONDS.get(units, 1.0) if math.isfinite(step) and step > 0 else None,
         nifti.get_data_dtype(),
         slope,
         intercept,
@@ -168,7 +171,8 @@ def read_series_mask(path: Path, grid: Grid) -> NDArray[np.bool_]:
         volume = values.reshape(header.grid.shape, order="F") * header.slope + header.intercept
         inside &= np.isfinite(volume) & (volume > 0.5 if volume.max(initial=0) <= 1 else volume > 0)
     if not inside.any():
-        raise DataError(f"{path}: the mask is empty: no voxel is inside{' in all volumes' * (header.n_volumes > 1)}.")
+        every = " in all volumes" * (header.n_volumes > 1)
+        raise DataError(f"{path}: the mask is empty: no voxel is inside{every}. Give another by --mask.")
     return inside
 
 

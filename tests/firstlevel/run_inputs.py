@@ -47,13 +47,19 @@ def kinds(inputs: Any) -> Mapping[str, Callable[[], Any]]:
         "run-bold": lambda: run(f"{BOLD}.nii.gz", "image"),
         "run-mask": lambda: run(f"{MASK}.nii.gz", "image"),
         "run-config": lambda: with_file("run.toml", CONFIG, "--config-file", "run.toml", change="text"),
-        "run-model": lambda: with_file("m_smdl.json", json.dumps(model(inputs)), "-m", "m_smdl.json", change="json"),
+        "run-model": lambda: with_file(
+            "m_smdl.json",
+            json.dumps(go_stop_model(inputs.maker("flanker_model").FLANKER)),
+            "-m",
+            "m_smdl.json",
+            change="json",
+        ),
     }
 
 
-def model(inputs: Any) -> dict[str, Any]:
-    """Return a model of the run."""
-    text = json.dumps(inputs.maker("flanker_model").FLANKER)
+def go_stop_model(flanker: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the model of `flanker_model`, with the task and the conditions of `runs_by_code`."""
+    text = json.dumps(flanker)
     for old, new in (("flanker", "x"), ("incongruent", "go"), ("congruent", "stop")):
         text = text.replace(old, new)
     content: dict[str, Any] = json.loads(text)

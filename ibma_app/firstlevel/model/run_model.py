@@ -200,7 +200,10 @@ def _real_events(name: str, variable: EventVariable, stated: Floats, where: str)
     if timeless.any():
         notes.append(f"{where}: {int(timeless.sum())} event(s) of {name} have no duration (n/a) and are left out.")
     if (variable.durations[kept] < 0).any():
-        raise DataError(f"{where}: an event of {name} has a negative duration ({variable.durations[kept].min():g} s).")
+        raise DataError(
+            f"{where}: an event of {name} has a negative duration ({variable.durations[kept].min():g} s); correct it, "
+            "or leave the event out."
+        )
     return EventVariable(variable.onsets[kept], variable.durations[kept], numbers[kept]), notes
 
 

@@ -122,7 +122,8 @@ def read_tables(run: BoldRun, timing: Timing) -> RunTables:
     if run.events is None:
         raise DataError(
             f"{run.bold}: no events.tsv of this run was found beside its raw BOLD or above it. Without events nothing "
-            "is modelled: select tasks with -t, or give BIDS_DIR as the raw dataset."
+            "is modelled: select tasks with -t, or give the raw dataset as BIDS_DIR and that of this image by -d "
+            f"{run.dataset.root}"
         )
     confounds, metadata = {}, {}
     if run.confounds is not None:

@@ -1,5 +1,6 @@
 """From the options to the runs that are modelled, and the contrasts of each task."""
 
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ibma_app.core.labels import contrast_label, find_clash
 from ibma_app.core.statmap import Dataset
 from ibma_app.dataset.bold_runs import explain_no_runs, find_runs, spaces_of, tell_unmatched
 from ibma_app.dataset.datasets import find_datasets, read_description
+from ibma_app.dataset.entities import split_name
 from ibma_app.dataset.filters import BOLD, read_filter_file, read_labels
 from ibma_app.designs.expressions import parse_rows
 from ibma_app.firstlevel.conditions import column_names, condition_contrast, list_conditions
@@ -144,10 +146,16 @@ def _refuse_twins(runs: Sequence[BoldRun]) -> None:
     clash = find_clash((output_stem(run), run.bold) for run in runs)
     if clash:
         _, one, other = clash
-        raise DatasetError(
-            f"{one} and {other} would have outputs of one name. Choose one, e.g. by --bids-filter-file with "
-            '{"bold": {...}}, or by -d.'
-        )
+        raise DatasetError(f"{one} and {other} would have outputs of one name. {_how_to_choose(one, other)}")
+
+
+def _how_to_choose(one: Path, other: Path) -> str:
+    """Say how one of two images of a run is chosen: by what their names differ in, or by its dataset."""
+    fewer, more = sorted((split_name(path.name).entities for path in (one, other)), key=len)
+    apart = {key: more.get(key) for key in {**more, **fewer} if more.get(key) != fewer.get(key)}
+    if not apart:
+        return "Choose one, naming its dataset by -d, or remove or rename one."
+    return f"Choose one by --bids-filter-file FILE, where FILE holds {json.dumps({'bold': apart})}."
 
 
 def output_entities(run: BoldRun) -> dict[str, str]:
@@ -204,7 +212,9 @@ def _contrasts_of(
     clash = find_clash((contrast_label(one.name), one.name) for one in contrasts)
     if clash:
         label, one, other = clash
-        raise UsageError(f"The contrasts {one!r} and {other!r} would both be called contrast-{label} in file names.")
+        raise UsageError(
+            f"The contrasts {one!r} and {other!r} would both be called contrast-{label} in file names. Rename one."
+        )
     bad = [one.name for one in contrasts if not contrast_label(one.name)]
     if bad:
         raise UsageError(f"The contrast {bad[0]!r} has no letter or digit for a file name: give it a name.")
