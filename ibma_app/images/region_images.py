@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ibma_app.core.anatomy.atlas import Atlas, PlacedRegions, RegionName, Regions
+from ibma_app.core.anatomy.atlas import Atlas, AtlasSource, PlacedRegions, RegionName, Regions, RegionSet
 from ibma_app.core.errors import DataError, DatasetError, InputError, UsageError, did_you_mean
 from ibma_app.core.grid import NEAR, Grid
 from ibma_app.images.atlas import names_for, read_atlases, read_labels, read_probabilities
@@ -185,15 +185,21 @@ def find_regions(chosen: Sequence[str | Regions], space: str | None, grid: Grid)
         whole=np.concatenate([one.whole for one in placed]),
         n_voxels=np.concatenate([one.n_voxels for one in placed]),
         notes=tuple(note for one in placed for note in one.notes),
-        sources=tuple(one.source for one in found if one.source is not None),
+        sets=tuple(_describe(one) for one in found),
     )
+
+
+def _describe(regions: Regions) -> RegionSet:
+    """Return what texts say of the regions of one atlas."""
+    source = regions.source or AtlasSource(regions.names[0].atlas)
+    return RegionSet(source, len(regions.names), weighted=bool((regions.weights.data != 1.0).any()))
 
 
 def _known(name: str, space: str | None) -> Regions:
     """Return the regions of a known atlas; all of them are in an MNI space."""
     if space is not None and not is_mni(space):
         raise DatasetError(_elsewhere(name, MNI, space))
-    (atlas,) = find_atlases((name,), space)
+    (atlas,) = find_atlases((name,), space, "--regions")
     found = _of_atlas(atlas)
     notes = found.notes
     if space is None:

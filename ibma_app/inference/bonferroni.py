@@ -19,8 +19,8 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
 def step_down(log10_p: NDArray[np.float64]) -> NDArray[np.float64]:
     """Adjust p for the family-wise error rate by Holm's step-down procedure, whatever the dependence of the tests.
 
-    The adjusted p of the i-th smallest is the maximum over j <= i of (N - j + 1)·p_(j) (Holm 1979, Scandinavian
-    Journal of Statistics 6, 65-70): never larger than Bonferroni's.
+    The adjusted p of the i-th smallest is the maximum over j <= i of (N - j + 1)·p_(j) (Holm 1979): never
+    larger than Bonferroni's.
 
     Parameters
     ----------
@@ -38,6 +38,15 @@ def step_down(log10_p: NDArray[np.float64]) -> NDArray[np.float64]:
     adjusted[order] = np.minimum.accumulate(bounds)
     return adjusted
 
+
+HOLM = Citation(
+    key="holm1979",
+    authors="Holm S",
+    year=1979,
+    title="A simple sequentially rejective multiple test procedure",
+    source="Scandinavian Journal of Statistics 6(2), 65-70",
+)
+"""The source of `step_down`."""
 
 INFERENCE = Inference(
     name="bonferroni",

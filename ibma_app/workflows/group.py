@@ -227,9 +227,8 @@ def _combine(
         similarity = compare_maps(stack, sizes, design.clusters, dependence_advice(analysis, options))
         stack.forget_given()
         flags = similarity.flags if similarity else ()
-        odd = (flag.text for flag in flags)
         tables = collect_tables(run.regions, stack, analysis, run.gathered, plan.share, desc)
-        texts = (*sign_notes, *mask_notes(stack.grid), *odd, *(tables.notes if tables else ()))
+        texts = (*sign_notes, *mask_notes(stack.grid), *(one.text for one in flags), *(tables.notes if tables else ()))
         new = merge_notes((*map(Note, grid_notes), *stack.notes, *map(Note, texts)))
         _warn(tell(new), logged)
         notes = (*before, *new)
@@ -254,6 +253,7 @@ def _combine(
             notes=notes,
             similarity=similarity,
             atlases=tuple(atlas.source for atlas in run.atlases_of(analysis, stack.grid)),
+            regions=tables.told if tables else None,
         )
 
 

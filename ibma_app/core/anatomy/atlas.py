@@ -59,6 +59,23 @@ class Regions:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class RegionSet:
+    """The regions of one atlas or file that were tested as a whole, for texts."""
+
+    source: AtlasSource
+    n_regions: int
+    weighted: bool = False  # by probabilities
+
+
+@dataclass(frozen=True)
+class RegionTests:
+    """The regions of an analysis that were tested as a whole, and what their corrected p come from."""
+
+    sets: tuple[RegionSet, ...]
+    citations: tuple[Citation, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class PlacedRegions:
     """Regions on the grid of an analysis."""
@@ -68,7 +85,7 @@ class PlacedRegions:
     whole: NDArray[np.float64]  # (R,) sum of the weights on the grid, in the mask or not
     n_voxels: NDArray[np.int64]  # (R,) on the grid
     notes: tuple[str, ...] = ()
-    sources: tuple[AtlasSource, ...] = ()
+    sets: tuple[RegionSet, ...] = ()  # what is said of them
 
     @property
     def n_covered(self) -> NDArray[np.int64]:

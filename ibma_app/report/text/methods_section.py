@@ -18,7 +18,14 @@ from ibma_app.images.spaces import is_mni, masked_to_mni152
 from ibma_app.report.html import format_number
 from ibma_app.report.text.grids import grid_sentence, interpolation_sentence
 from ibma_app.report.text.inputs_in_words import input_paragraph, noun_of, plural_of
-from ibma_app.report.text.significance import and_, decision_paragraph
+from ibma_app.report.text.regions_in_words import (
+    atlases_of,
+    naming_citations,
+    naming_paragraph,
+    tests_citations,
+    tests_paragraph,
+)
+from ibma_app.report.text.significance import decision_paragraph
 from ibma_app.report.text.sizes import size_citations, size_paragraph
 from ibma_app.report.text.tests import describe_test
 
@@ -97,7 +104,8 @@ def methods_text(results: Results, version: str) -> MethodsText:
         *((_estimator_paragraph(result, results), _cited_of(result)) for result in results.estimators),
         (size_paragraph(results), size_citations(results)),
         (decision_paragraph(results), tuple(decided.values())),
-        (_atlas_paragraph(results), tuple(atlas.citation for atlas in results.atlases if atlas.citation)),
+        (naming_paragraph(results), naming_citations(results)),
+        (tests_paragraph(results), tests_citations(results)),
         (_software_paragraph(version), BIDS_CITATIONS),
     ]
     kept = [(text, cited) for text, cited in written if text]
@@ -152,7 +160,7 @@ def references_markdown(results: Results) -> str:
     """Write the references of one analysis for CITATION.md."""
     level = results.analysis.level
     title = "Participant level" if level == "participant" else f"Group level: {escape_markdown(results.analysis.name)}"
-    terms = [f"The atlas {atlas.name} is used {atlas.licence}" for atlas in results.atlases if atlas.licence]
+    terms = [f"The atlas {atlas.name} is used {atlas.licence}" for atlas in atlases_of(results) if atlas.licence]
     listed = [*methods_text(results, "").references, *terms]
     return "\n".join([f"### {title}", "", *(f"- {escape_markdown(text)}" for text in listed)])
 
@@ -304,15 +312,6 @@ def _dependence_sentence(result: EstimatorResult) -> str:
 def auto_reason(result: EstimatorResult) -> str:
     """Why ``auto`` took the estimator; empty when it was asked for by name."""
     return "" if result.reason == "asked for" else result.reason.removeprefix("auto:").strip()
-
-
-def _atlas_paragraph(results: Results) -> str:
-    """Name the atlases that regions are named by."""
-    if not results.atlases or not any(result.findings for result in results.estimators):
-        return ""
-    names = and_(atlas.name for atlas in results.atlases)
-    noun = "atlas" if len(results.atlases) == 1 else "atlases"
-    return f"Peaks and clusters were named by the {noun} {names}."
 
 
 def _software_paragraph(version: str) -> str:

@@ -1,15 +1,16 @@
 """Tables of regions: what each map has there, and the tests of their means by the estimator of the maps."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.anatomy.atlas import Regions
+from ibma_app.core.anatomy.atlas import Regions, RegionTests
 from ibma_app.core.design import Test
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.labels import group_label
@@ -19,7 +20,8 @@ from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.write import save_json, save_tsv
 from ibma_app.designs.tables import collect_covariates
 from ibma_app.images.region_images import find_regions
-from ibma_app.inference.bonferroni import step_down
+from ibma_app.inference.bonferroni import HOLM, step_down
+from ibma_app.inference.fdr import INFERENCE as FDR
 from ibma_app.inference.fdr import step_up
 from ibma_app.stats.tails import z_to_log10p
 from ibma_app.stream.effect_sizes import Z_95, EffectSize, find_effect_sizes
@@ -110,6 +112,11 @@ class RegionTables:
     kind: str = "regions"  # after ``desc-`` in the name of the table of values
 
     @property
+    def told(self) -> RegionTests:
+        """What texts say of them."""
+        return RegionTests(self.values.regions.sets, (HOLM, *FDR.citations))
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know."""
         regions = self.values.regions
@@ -175,24 +182,30 @@ def collect_tables(
     known = collect_covariates(observations, gathered.table, unit, gathered.table_path)
     combined = [key for key in analysis.combined if any(key in one.entities for one in observations)]
     table = [] if gathered.table is None else [str(name) for name in gathered.table.columns]
-    sizes = [] if known["sample_size"].isna().all() else ["sample_size"]
+    sizes = ["sample_size"] if analysis.unit == "study" and known["sample_size"].notna().any() else []
     columns = [name for name in dict.fromkeys((*sizes, *table)) if name in known and name not in combined]
     described = {unit: f"The {analysis.unit} that the map is of", **{key: f"Its {key}" for key in combined}}
-    columns = [name for name in columns if name not in {*described, *VALUES} or name in sizes]
-    described |= dict.fromkeys(columns, "Column of the table of covariates")
+    own = {*described, *VALUES, "file"} - {*sizes}
+    shown = {name: _rename(name, {*own, *table}) if name in own else name for name in columns}
+    described |= {shown[name]: f"Column {name} of the table of covariates" for name in columns}
     described |= {"sample_size": VALUES["sample_size"]} if sizes else {}
     described["file"] = "The map (its first file), as BIDS URI"
     maps = [
         {
             unit: f"{prefix}{one.unit_label}",
             **{key: one.entities.get(key) for key in combined},
-            **{name: known[name].iloc[row] for name in columns},
+            **{shown[name]: known[name].iloc[row] for name in columns},
             "file": stack.survey[row].uris[0],
         }
         for row, one in enumerate(observations)
     ]
     n_min = max(1, math.ceil(share * stack.n_maps - 1e-9))
     return RegionTables(average_regions(stack, regions), n_min, maps, described, kind)
+
+
+def _rename(name: str, taken: Set[str]) -> str:
+    """Find another name for a covariate that is called as a column of the table is."""
+    return next(one for number in count(1) if (one := f"covariate{number if number > 1 else ''}_{name}") not in taken)
 
 
 def write_values(target: Target, tables: RegionTables) -> Path:

@@ -1,12 +1,14 @@
 """``--regions`` from the command line: means, their tests and bad input, against numpy, scipy and the estimators."""
 
 import json
+import warnings
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from nilearn.maskers import NiftiLabelsMasker
 from scipy import stats
 
 from ibma_app import group
@@ -41,7 +43,7 @@ def data(tmp_path_factory) -> tuple[Path, np.ndarray, np.ndarray]:
         stem = folder / f"sub-{row:02d}_space-{SPACE}_contrast-c_stat"
         save(Path(f"{stem}-effect_statmap.nii"), effect[row])
         save(Path(f"{stem}-variance_statmap.nii"), variance[row])
-    rows = [{"participant_id": f"sub-{row:02d}", "age": 20 + row, "site": "ab"[row % 2]} for row in range(N)]
+    rows = [{"participant_id": f"sub-{row:02d}", "age": 20 + row, "effect": row % 2} for row in range(N)]
     pd.DataFrame(rows).to_csv(root / "participants.tsv", sep="\t", index=False)
     return root, effect.astype(float), variance.astype(float)
 
@@ -96,6 +98,8 @@ def test_values_are_weighted_means(ran, data, images: Path) -> None:
     weights = [*((labels == index).astype(float) for index in (1, 2, 3, 7)), soft[..., 0], soft[..., 1]]
     assert len(values) == N * len(weights)
     assert values["age"].tolist() == [20 + row for row in range(N) for _ in weights]
+    assert values["covariate_effect"].tolist() == [row % 2 for row in range(N) for _ in weights]
+    assert list(values.columns)[-2:] == ["covariate_effect", "file"]  # a person is no sample of one
     names = values["region"].tolist()[: len(weights)]
     assert names == ["A (1)", "A (2)", "C", "gone", "label 1", "label 2"]
     for number, weight in enumerate(weights):
@@ -107,6 +111,44 @@ def test_values_are_weighted_means(ran, data, images: Path) -> None:
         for kind, maps in (("effect", data[1]), ("variance", data[2])):
             expected = (maps * weight).sum(axis=(1, 2, 3)) / weight.sum()
             np.testing.assert_allclose(rows[kind], expected, rtol=1e-9)  # sums in another order
+
+
+def test_means_are_those_of_nilearn(ran, data, images: Path) -> None:
+    values = read(ran[0], "desc-regions_values")
+    named = values[(values["atlas"] == "parts_dseg") & (values["region"] != "gone")]
+    masker = NiftiLabelsMasker(str(images / "parts_dseg.nii.gz"), resampling_target=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nilearn looks for the names of labels
+        means = masker.fit_transform(nib.Nifti1Image(np.moveaxis(data[1], 0, -1), AFFINE))
+    found = named["effect"].to_numpy().reshape(N, 3)
+    np.testing.assert_allclose(found, means, rtol=1e-6, atol=1e-8)
+
+
+def test_texts_say_how_and_by_which_atlas(ran, data) -> None:
+    out = ran[0].parent
+    text = (out / "README.md").read_text(encoding="utf-8").replace("\\", "")
+    assert "Beside voxels, the 4 regions of parts_dseg and the 2 regions of soft were tested as a whole" in text
+    assert "covers (weighted by the probabilities of soft); where it covers less than half of it, by weight," in text
+    assert "the mean of the variances of its voxels, the most that it can be" in text
+    assert "corrected over all 6 regions for the family-wise error rate (Holm 1979)" in text
+    cited = (out / "CITATION.md").read_text(encoding="utf-8")
+    assert "A simple sequentially rejective multiple test procedure" in cited
+    assert "Rolls" not in cited
+
+
+def test_a_known_atlas_is_cited(tmp_path: Path, describe_dataset, write_statmap, cli) -> None:
+    root, rng = describe_dataset(tmp_path / "in"), np.random.default_rng(1)
+    for row in range(4):
+        write_statmap(root, "effect", rng.normal(size=(20, 24, 20)), sub=f"{row}", contrast="c", space=SPACE)
+    ran = cli(root, tmp_path / "out", "group", "--inference", "uncorrected", "--no-report", "--estimator", "ols",
+              "--atlas", "none", "--regions", "aal3", "--mask", "data")  # fmt: skip
+    assert ran.code == 0, ran.stderr
+    cited = (tmp_path / "out" / "CITATION.md").read_text(encoding="utf-8")
+    assert "Automated anatomical labelling atlas 3" in cited
+    assert "The atlas AAL3 is used free of charge" in cited
+    names = read(tmp_path / "out" / "group", "desc-ols_regions")["region"]
+    assert "Vermis_6" in set(names)
+    assert not names.str.contains(" ").any()
 
 
 def test_a_region_is_tested_as_a_voxel_is(ran) -> None:
@@ -176,6 +218,14 @@ def test_names_are_checked(data, images: Path, tmp_path: Path, cli) -> None:
     ran = cli(data[0], tmp_path, "group", "--regions", images / "roi.nii.gz", images / "roi.nii.gz")
     assert ran.code == 64
     assert "names roi twice" in ran.stderr
+
+
+def test_an_atlas_that_is_not_here_is_told_by_the_option_that_named_it(data, tmp_path: Path, cli, monkeypatch) -> None:
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "nothing"))
+    ran = cli(data[0], tmp_path / "out", "group", "--inference", "fdr", "--regions", "schaefer2018", "--atlas", "none")
+    assert ran.code == 66
+    assert "--regions Schaefer2018: TemplateFlow has no Schaefer atlas" in ran.stderr
+    assert "--atlas" not in ran.stderr
 
 
 def test_designs_masks_and_other_grids(data, images: Path, tmp_path: Path, cli) -> None:
