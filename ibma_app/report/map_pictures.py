@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from ibma_app.core.design import noun_of, plural_of
 from ibma_app.core.labels import group_label
 from ibma_app.core.results import Results
-from ibma_app.report.figures.brains.plans import PicturePlan, Sheet, draw_beside_overview, draw_overview
-from ibma_app.report.figures.brains.slices import draw_beside
+from ibma_app.report.figures.brains.plans import PicturePlan, Sheet, draw_beside, draw_beside_overview, draw_overview
 from ibma_app.report.figures.picture import Picture, Scale, positive_scale, scale_of_z, signed_scale, with_ending
 from ibma_app.report.html import format_number
 from ibma_app.report.inputs import short_labels
@@ -197,7 +196,7 @@ def draw_participant(maps: ResultMaps, results: Results, sheet: Sheet, units: st
     if results.slices is not None and effect is not None and len(results.slices.values) > 1:
         row = sheet.plan(results.grid, space_of(results), results.slices.levels)
         names = short_labels([one.label for one in results.survey])
-        text = "The effects of the runs and of what they were combined to, on one scale."
+        text = f"The effects of the runs and of what they were combined to, on one scale. {row.words}"
         beside = draw_beside(row, results.slices, names, effect, with_units("effect", units), text)
         pictures.append(with_ending(beside, "stat-effect_runs"))
     for kind, label, words in (("effect", with_units("effect", units), "Effect"), ("z", "z", "z")):

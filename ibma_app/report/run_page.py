@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from ibma_app.core.bold_run import RunContrastResult, RunResults
-from ibma_app.report.figures.brains.plans import Sheet
-from ibma_app.report.figures.brains.slices import SlicePlan, draw_mosaic
+from ibma_app.report.figures.brains.plans import PicturePlan, Sheet
 from ibma_app.report.figures.picture import Picture, positive_scale, signed_scale, with_ending
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.figures.svg_files import Figure, save_figures
@@ -96,14 +95,14 @@ def _notes(results: RunResults) -> list[str]:
     return [*notes, *results.notes]
 
 
-def _map_picture(plan: SlicePlan, results: RunResults, kind: str, title: str, caption: str) -> Picture:
+def _map_picture(plan: PicturePlan, results: RunResults, kind: str, title: str, caption: str) -> Picture:
     values = results.maps[kind]
     volume = np.asarray(results.grid.to_volume(values), dtype=np.float64)
     scale = signed_scale(values, title, outliers=True) if kind == "rho" else positive_scale(values, title)
-    return with_ending(draw_mosaic(plan, volume, scale, caption), f"stat-{kind}")
+    return with_ending(plan.draw(volume, scale, caption), f"stat-{kind}")
 
 
-def _contrast_picture(plan: SlicePlan, results: RunResults, contrast: RunContrastResult) -> Picture:
+def _contrast_picture(plan: PicturePlan, results: RunResults, contrast: RunContrastResult) -> Picture:
     volume = np.asarray(results.grid.to_volume(contrast.values), dtype=np.float64)
     make = signed_scale if contrast.signed else positive_scale
     scale = (
@@ -113,7 +112,7 @@ def _contrast_picture(plan: SlicePlan, results: RunResults, contrast: RunContras
     )
     label = "".join(sign for sign in contrast.name if sign.isalnum())
     return with_ending(
-        draw_mosaic(plan, volume, scale, f"{contrast.name}: {contrast.weights}."), f"contrast-{label}", "stat-effect"
+        plan.draw(volume, scale, f"{contrast.name}: {contrast.weights}."), f"contrast-{label}", "stat-effect"
     )
 
 

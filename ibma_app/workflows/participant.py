@@ -220,11 +220,11 @@ def combine_runs(analysis: Analysis, job: ParticipantJob) -> Results:
 
 def _slices(stack: Stack) -> MapSlices | None:
     """Keep what the page shows of each run."""
-    from ibma_app.report.figures.brains.slices import MOST_ROWS, choose_slices
+    from ibma_app.report.figures.brains.plans import MOST_ROWS, choose_shown
 
     if stack.n_maps < 2 or not stack.n_voxels:
         return None
-    levels, voxels = choose_slices(stack.grid)
+    levels, voxels = choose_shown(stack.grid)
     places = np.cumsum(stack.grid.mask.ravel(), dtype=np.int64)[voxels] - 1
     rows = range(min(stack.n_maps, MOST_ROWS))
     values = np.stack([stack.read_map("effect", row)[places] for row in rows])

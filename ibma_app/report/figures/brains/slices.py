@@ -9,16 +9,15 @@ transparent voxels of the pictures.
 import functools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.grid import Grid
-from ibma_app.core.results import MapSlices
 from ibma_app.images.mni_masks import mni_template
 from ibma_app.images.regrid import world_axes
-from ibma_app.report.figures.picture import Panel, Picture, Scale, draw_bar, signed_scale
+from ibma_app.report.figures.picture import Panel, Picture, Scale, draw_bar
 from ibma_app.report.html import data_uri, encode_png
 
 Floats = NDArray[np.float64]
@@ -30,8 +29,6 @@ LABEL_HEIGHT, BAR_HEIGHT, GAP = 18.0, 46.0, 4.0
 MOST_CUTS = 14
 ROW_OF_CUTS = 7  # so many are drawn where the clusters have them, few as they may be
 APART = 2  # slices between one that is added and its neighbours, at least
-MOST_ROWS = 12  # of runs beside each other
-NAME_HEIGHT = 20.0
 MOST_PIXELS = 160  # of a tile's side: finer grids are thinned
 
 logger = logging.getLogger(__name__)
@@ -52,6 +49,11 @@ class SlicePlan:
     cut: bool = False  # the slices were chosen by what they show
     name = "slices"
     words = "Axial slices, left is left; pixels are voxels."
+
+    @property
+    def shape(self) -> Grid:
+        """What the maps lie on."""
+        return self.grid
 
     @property
     def smooth(self) -> bool:
@@ -277,40 +279,3 @@ def choose_slices(grid: Grid) -> tuple[tuple[float, ...], NDArray[np.int32]]:
     plan = plan_slices(grid, cuts=levels)
     shown = np.unique(plan.index[plan.index >= 0])
     return levels, shown[grid.mask.ravel()[shown]].astype(np.int32)
-
-
-def draw_beside(
-    plan: SlicePlan, slices: MapSlices, names: Sequence[str], combined: Floats, label: str, caption: str
-) -> Picture:
-    """Draw runs under each other, the combined map last.
-
-    Parameters
-    ----------
-    plan : SlicePlan
-        Of the levels of ``slices``.
-    slices : MapSlices
-    names : sequence of str, length K
-    combined : (X, Y, Z) array
-    label, caption : str
-        Quantity with units, and what is shown.
-    """
-    volumes = []
-    for values in slices.values[:MOST_ROWS]:
-        volume = np.zeros(plan.grid.shape)
-        volume.ravel()[slices.voxels] = values
-        volumes.append(volume)
-    rows = [*volumes, combined]
-    seen = np.concatenate([volume.ravel()[slices.voxels] for volume in rows])
-    scale = signed_scale(seen, label, outliers=True)
-    panels, labels, down = [], [], 0.0
-    for name, volume in zip((*names[:MOST_ROWS], "combined"), rows, strict=True):
-        drawn = draw_mosaic(plan, volume, scale, "")
-        labels.append((0.0, down + 13.0, name))
-        down += NAME_HEIGHT
-        panels += [replace(panel, y=panel.y + down, shift=down) for panel in drawn.panels]
-        labels += [(x, y + down, text) for x, y, text in drawn.labels]
-        down += drawn.height - BAR_HEIGHT
-    width = max(plan.columns * plan.tile[0], 320.0)
-    alt = f"Axial slices of {label}: {', '.join(names[:MOST_ROWS])} and combined"
-    bar = draw_bar(scale, down + 10.0, width)
-    return Picture(width, down + BAR_HEIGHT, tuple(panels), tuple(labels), bar, alt, caption)

@@ -1,0 +1,191 @@
+"""Pictures of maps on elements that are listed: hemispheres on their meshes, nuclei on slices, regions as bars."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibma_app.core.anatomy.elements import Elements
+from ibma_app.core.anatomy.structures import Parcels, Surface, Voxels
+from ibma_app.core.grid import Grid
+from ibma_app.images.spaces import lies_in_mni152
+from ibma_app.report.figures.brains.meshes import mesh_to_draw, views_of
+from ibma_app.report.figures.brains.parcel_bars import draw_bars
+from ibma_app.report.figures.brains.slices import BAR_HEIGHT, LABEL_HEIGHT, plan_slices
+from ibma_app.report.figures.picture import Panel, Picture, Scale, draw_bar
+from ibma_app.report.html import data_uri, encode_png
+
+Floats = NDArray[np.float64]
+Shown = NDArray[np.bool_]
+Places = Sequence[tuple[str, tuple[float, float, float]]]
+
+WIDTH = 940.0
+VIEW_WIDTH, VIEW_HEIGHT = 376, 310  # largest size of a view, pixels
+GREYS = 63
+FAR = 5.0  # mm: a place that is no nearer to any element is not marked
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """A row of a picture: which element each pixel shows, and what lies behind."""
+
+    index: NDArray[np.intp]  # (H, W) among all elements; -1: none
+    width: float  # in the picture's units
+    height: float
+    labels: tuple[tuple[float, float, str], ...]  # x, y within the band, text
+    backdrop: Panel
+
+
+@dataclass(frozen=True, eq=False)
+class ElementPlan:
+    """How maps on elements are drawn."""
+
+    key: str
+    shape: Elements
+    bands: tuple[Band, ...]
+    name: str
+    words: str
+    smooth = True
+
+    @property
+    def backdrop(self) -> tuple[Panel, ...]:
+        """What lies behind the rows, in their order."""
+        return tuple(band.backdrop for band in self.bands)
+
+    def draw(self, values: Floats, scale: Scale, text: str, shown: Shown | None = None, places: Places = ()) -> Picture:
+        """Draw a map (N,), in the mask or where ``shown``, with numbers at places in mm."""
+        visible = self.shape.mask if shown is None else self.shape.mask & shown
+        caption = f"{text} {self.words}".strip()
+        (first, *_), alt = self.shape.structures, f"Map of {scale.label}"
+        if isinstance(first, Parcels):
+            return draw_bars(first, values, visible, scale, caption)
+        panels, labels, down = [], [], 0.0
+        for number, band in enumerate(self.bands):
+            there = band.index >= 0
+            pixels = scale.index(np.where(there, values[band.index], 0.0), there & visible[band.index])
+            uri, top = data_uri(encode_png(pixels, scale.palette)), down + LABEL_HEIGHT
+            panels.append(Panel(uri, 0.0, top, band.width, band.height, f"{self.key}-{number}"))
+            labels += [(x, down + y, words) for x, y, words in band.labels]
+            down = top + band.height
+        bar = draw_bar(scale, down + 10.0, WIDTH)
+        marks = tuple(self._marks(places))
+        return Picture(WIDTH, down + BAR_HEIGHT, tuple(panels), tuple(labels), bar, alt, caption, marks=marks)
+
+    def _marks(self, places: Places) -> Iterator[tuple[float, float, str]]:
+        """Find where places in mm are seen: x, y, text."""
+        every = np.arange(self.shape.n_voxels)
+        where = self.shape.places_at(every)
+        for text, place in places:
+            away = np.linalg.norm(where - place, axis=1)
+            if not np.isfinite(away).any() or np.nanmin(away) > FAR:
+                continue
+            element, down = self.shape.file_order[np.nanargmin(away)], 0.0
+            for band in self.bands:
+                rows, columns = np.nonzero(band.index == element)
+                down += LABEL_HEIGHT
+                if rows.size:
+                    height, width = band.index.shape
+                    views = columns * len(band.labels) // width
+                    best = views == np.bincount(views).argmax()  # of two views that show it, the one that shows more
+                    x, y = float(columns[best].mean()) + 0.5, float(rows[best].mean()) + 0.5
+                    yield x * band.width / width, down + y * band.height / height, text
+                    break
+                down += band.height
+
+
+def plan_elements(shape: Elements, key: str, space: str | None) -> ElementPlan:
+    """Plan the pictures of maps on listed elements."""
+    if isinstance(shape.structures[0], Parcels):
+        return ElementPlan(key, shape, (), "regions", "")
+    cortex, words = _cortex_band(shape)
+    slices = _slice_bands(shape, key, space)
+    words += ["Nuclei on axial slices, left is left; pixels are voxels."] if slices else []
+    bands = tuple(
+        replace(band, backdrop=replace(band.backdrop, y=top))
+        for band, top in zip((*cortex, *slices), _tops((*cortex, *slices)), strict=True)
+    )
+    return ElementPlan(key, shape, bands, "surface" if cortex else "slices", " ".join(words))
+
+
+def _tops(bands: Sequence[Band]) -> list[float]:
+    """Return where the rows of a picture begin."""
+    heights = [0.0, *(band.height + LABEL_HEIGHT for band in bands)]
+    return [float(top) + LABEL_HEIGHT for top in np.cumsum(heights)[:-1]]
+
+
+def _cortex_band(shape: Elements) -> tuple[tuple[Band, ...], list[str]]:
+    """Plan the row of the hemispheres, and say what is seen."""
+    meshes, starts, unknown, how = [], {}, [], set()
+    for structure, start in zip(shape.structures, shape.starts, strict=False):
+        if isinstance(structure, Surface):
+            drawn = mesh_to_draw(structure)
+            if drawn is None:
+                unknown.append(structure.name)
+            else:
+                meshes.append((structure.name, drawn))
+                starts[structure.name.rpartition("_")[2].lower()] = int(start)
+                how.add("inflated (fsaverage5)" if drawn.inflated else "smoothed until sulci open")
+    words = [f"Not drawn, as their mesh is not known (--surface): {', '.join(unknown)}."] if unknown else []
+    if not meshes:
+        return (), words
+    views = views_of(meshes, VIEW_WIDTH, VIEW_HEIGHT)
+    index = [
+        np.where(view.vertex >= 0, view.vertex + starts[name.partition(",")[0]], -1) for name, view in views
+    ]  # fmt: skip
+    grey = np.concatenate([view.grey for _, view in views], axis=1)
+    columns, rows = grey.shape[1] // len(views), grey.shape[0]
+    unit = WIDTH / 4.0 / columns
+    pixels = np.where(grey > 0, 1 + np.rint((GREYS - 1) * np.clip(grey, 0.0, 1.0)), 0).astype(np.uint8)
+    width, height = unit * grey.shape[1], unit * rows
+    labels = tuple((number * WIDTH / 4.0 + 20.0, LABEL_HEIGHT - 4.0, name) for number, (name, _) in enumerate(views))
+    backdrop = Panel(data_uri(encode_png(pixels, _greys())), 0.0, LABEL_HEIGHT, width, height)
+    seen = f"The cortex, {' and '.join(sorted(how))}; each pixel has the value of its nearest vertex."
+    return (Band(np.concatenate(index, axis=1), width, height, labels, backdrop),), [seen, *words]
+
+
+def _greys() -> NDArray[np.uint8]:
+    greys = np.zeros((GREYS + 1, 4), dtype=np.uint8)
+    greys[1:, :3] = np.rint(np.linspace(40, 245, GREYS))[:, None]
+    greys[1:, 3] = 255
+    return greys
+
+
+def _slice_bands(shape: Elements, key: str, space: str | None) -> tuple[Band, ...]:
+    """Plan axial slices through the structures that consist of voxels."""
+    parts = [
+        (one, start) for one, start in zip(shape.structures, shape.starts, strict=False) if isinstance(one, Voxels)
+    ]
+    if not parts:
+        return ()
+    box = parts[0][0].box
+    element = np.full(int(np.prod(box)), -1, dtype=np.intp)
+    for one, start in parts:
+        element[np.ravel_multi_index(tuple(one.indices.T), one.box)] = start + np.arange(one.size)
+    grid = Grid(parts[0][0].affine, (element >= 0).reshape(box))
+    plan = plan_slices(grid, key, mni=lies_in_mni152(grid, space))
+    bands = []
+    for row, panel in enumerate(plan.backdrop):
+        index = np.where(plan.index[row] >= 0, element[plan.index[row]], -1)
+        levels = plan.levels[row * plan.columns : (row + 1) * plan.columns]
+        labels = tuple(
+            (
+                column * plan.tile[0] + 2.0,
+                LABEL_HEIGHT - 5.0,
+                f"{'z ' if not column else ''}{level:.0f}{' mm' if not column else ''}",
+            )
+            for column, level in enumerate(levels)
+        )
+        bands.append(Band(index, panel.width, panel.height, labels, panel))
+    return tuple(bands)
+
+
+def shadow_from_left(plan: ElementPlan, values: Floats, scale: Scale) -> tuple[str, ...]:
+    """Draw the first row small, for the index: the shaded hemispheres, and what lies on them."""
+    if not plan.bands:
+        return ()
+    band = plan.bands[0]
+    there = band.index >= 0
+    pixels = scale.index(np.where(there, values[band.index], 0.0), there & (values != 0)[band.index])
+    half = pixels.shape[1] // 2
+    return (band.backdrop.uri, data_uri(encode_png(pixels[:, :half], scale.palette)))
