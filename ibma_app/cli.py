@@ -44,10 +44,14 @@ def demo_main(argv: Sequence[str] | None = None) -> int:
     def run() -> int:
         from ibma_app.workflows.options.parse import parse_demo
 
-        output_dir, nprocs = parse_demo(words)
+        options = parse_demo(words)
+        if options.from_bold:
+            from ibma_app.workflows.demo.from_bold import run_bold_demo
+
+            return run_bold_demo(options.output_dir, nprocs=options.nprocs)
         from ibma_app.workflows.demo.run_demo import run_demo
 
-        return run_demo(output_dir, nprocs=nprocs)
+        return run_demo(options.output_dir, nprocs=options.nprocs)
 
     return _guard(run, "ibma-demo", verbose=_asks_for_traceback(words))
 

@@ -169,7 +169,7 @@ def _parse(words: Words) -> None:
 
     program, *rest = words
     if program == "ibma-demo":
-        assert parse_demo(rest)[0].name
+        assert parse_demo(rest).output_dir.name
     elif program == "ibma-publish":
         assert parse_publish(rest).upload
     elif program == "ibma-import":

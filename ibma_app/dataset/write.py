@@ -15,6 +15,7 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.system.threads import WorkQueue, open_queue
 from ibma_app.dataset.output_dir import Output, replace_file
 from ibma_app.images import gzipped
+from ibma_app.images.series import write_series
 from ibma_app.images.write import Meaning, encode_map
 
 WAITING = 2  # maps for each thread: what has not been written yet stays in memory
@@ -95,6 +96,19 @@ def save_statmap(
     image = encode_map(vector, grid, str(below), fill=fill, dtype=dtype, meaning=meaning)
     content = gzipped.compress(image) if str(below).endswith(".gz") else image
     return replace_file(output, below, lambda path: _write_bytes(path, content))
+
+
+def save_series(
+    output: Output,
+    below: str | Path,
+    blocks: Iterable[NDArray[Any]],
+    grid: Grid,
+    n_volumes: int,
+    repetition_time: float,
+    dtype: DTypeLike = np.float32,
+) -> Path:
+    """Write a time series (``.nii.gz``); the other parameters are those of `ibma_app.images.series.write_series`."""
+    return replace_file(output, below, lambda path: write_series(path, blocks, grid, n_volumes, repetition_time, dtype))
 
 
 def _meaning(name: str, sidecar: Mapping[str, Any]) -> Meaning:

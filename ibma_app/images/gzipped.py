@@ -1,6 +1,6 @@
 """gzip in memory by zlib-ng: two thirds of zlib's time to read, a third to write (decision 0015)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 MAGIC = b"\x1f\x8b"
@@ -122,3 +122,11 @@ def compress(content: bytes | memoryview) -> bytes:
     """Compress to gzip, without name and time: the same content gives the same bytes."""
     packed: bytes = _zlib.compress(content, _LEVEL, wbits=_GZIP)
     return packed
+
+
+def compress_pieces(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """Compress pieces of one content as they come; the same content gives the same bytes."""
+    packer = _zlib.compressobj(_LEVEL, wbits=_GZIP)
+    for piece in pieces:
+        yield packer.compress(piece)
+    yield packer.flush()

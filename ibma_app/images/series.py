@@ -1,7 +1,7 @@
-"""Time series: 4-D NIfTI read volume by volume, a row of single precision for each voxel of the mask."""
+"""Time series: 4-D NIfTI read and written by volumes, a row of single precision for each voxel of the mask."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from ibma_app.images.read import (
     nifti_header,
     scale_factors,
 )
+from ibma_app.images.write import make_header
 
 LARGEST = 2**38  # bytes of a series' voxels
 AT_ONCE = 16  # volumes that are turned into rows together
 UNSET = 1.0  # a step in time that nobody wrote, where no unit is stated
+MM_AND_SECONDS = 10  # NIfTI's code of units
 SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # NIfTI's codes of units of time
 
 Singles = NDArray[np.float32]
@@ -174,6 +176,42 @@ def read_series_mask(path: Path, grid: Grid) -> NDArray[np.bool_]:
         every = " in all volumes" * (header.n_volumes > 1)
         raise DataError(f"{path}: the mask is empty: no voxel is inside{every}. Give another by --mask.")
     return inside
+
+
+def write_series(
+    path: Path, blocks: Iterable[NDArray[Any]], grid: Grid, n_volumes: int, repetition_time: float, dtype: Any
+) -> None:
+    """Write a time series (gzip), the same bytes each time; a block of volumes is in memory at a time.
+
+    Parameters
+    ----------
+    path : Path
+        A new file.
+    blocks : iterable of ndarray, shape (V, N)
+        Volumes one after the other, so many at once as are convenient; 0 outside of the mask.
+    grid : Grid
+        Whose mask has the V voxels.
+    n_volumes : int
+        T, of all blocks together.
+    repetition_time : float
+        s.
+    dtype : {float32, int16}
+        Values of int16 are rounded.
+    """
+    header = make_header(grid, dtype, shape=(*grid.shape, n_volumes))
+    header["pixdim"][4] = repetition_time
+    header["xyzt_units"] = MM_AND_SECONDS
+
+    def pieces() -> Iterator[bytes]:
+        yield header.binaryblock.ljust(int(header.single_vox_offset), b"\0")
+        for block in blocks:
+            values = np.rint(block) if np.dtype(dtype).kind == "i" else block
+            volumes = np.zeros((block.shape[1], math.prod(grid.shape)), dtype=dtype)
+            volumes[:, grid.file_order] = values.T
+            yield volumes.tobytes()
+
+    with path.open("xb") as stream:
+        stream.writelines(gzipped.compress_pieces(pieces()))
 
 
 def smoother(grid: Grid, fwhm: float) -> Callable[[NDArray[Any]], NDArray[Any]]:

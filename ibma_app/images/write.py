@@ -121,11 +121,21 @@ def _slope(values: NDArray[Any], name: str) -> float:
     return slope
 
 
-def _make_nifti(vector: NDArray[Any], grid: Grid, fill: float, slope: float, meaning: Meaning) -> memoryview:
-    """Make the bytes of a NIfTI-1 image on a grid, whose voxels lie in the file's order from the start."""
+def make_header(grid: Grid, dtype: DTypeLike, slope: float = 1.0, shape: tuple[int, ...] | None = None) -> Any:
+    """Make a NIfTI-1 header that says where a grid's voxels are.
+
+    Parameters
+    ----------
+    grid : Grid
+    dtype : data type of the voxels
+    slope : float
+        Scale factor.
+    shape : tuple of int, optional
+        Of the image; None: the grid's.
+    """
     header = nib.Nifti1Header()
-    header.set_data_shape(grid.shape)
-    header.set_data_dtype(vector.dtype)
+    header.set_data_shape(shape or grid.shape)
+    header.set_data_dtype(dtype)
     header.set_slope_inter(slope, 0.0)
     header["magic"], header["vox_offset"] = header.single_magic, header.single_vox_offset
     qform = grid.affine if grid.qform is None else grid.qform
@@ -135,6 +145,12 @@ def _make_nifti(vector: NDArray[Any], grid: Grid, fill: float, slope: float, mea
     if not np.allclose(header.get_best_affine(), grid.affine, rtol=1e-5, atol=1e-4):
         header.set_sform(grid.affine, code=2)
     header["xyzt_units"] = grid.xyzt_units
+    return header
+
+
+def _make_nifti(vector: NDArray[Any], grid: Grid, fill: float, slope: float, meaning: Meaning) -> memoryview:
+    """Make the bytes of a NIfTI-1 image on a grid, whose voxels lie in the file's order from the start."""
+    header = make_header(grid, vector.dtype, slope)
     if meaning.kind in INTENTS and len(meaning.dof) == PARAMETERS.get(meaning.kind, 0):
         header.set_intent(INTENTS[meaning.kind], meaning.dof, name=meaning.kind)
     elif len(meaning.kind) < 16:

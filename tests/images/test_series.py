@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ibma_app.core.errors import DataError, InputError, ReadWriteError
-from ibma_app.images.series import read_series, read_series_header, read_series_mask, smoother
+from ibma_app.core.grid import Grid
+from ibma_app.images.series import read_series, read_series_header, read_series_mask, smoother, write_series
 
 SHAPE, T = (5, 4, 3), 37
 AFFINE = np.array([[-3.0, 0, 0, 6], [0, 3.0, 0, -6], [0, 0, 3.5, -4], [0, 0, 0, 1]])
@@ -112,3 +113,21 @@ def test_masks_that_are_none(tmp_path):
     nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), AFFINE).to_filename(tmp_path / "other.nii")
     with pytest.raises(DataError, match="not on one grid"):
         read_series_mask(tmp_path / "other.nii", grid)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_written_series_are_read_by_nibabel(tmp_path, values, dtype):
+    grid = Grid.whole(AFFINE, SHAPE, sform_code=4).with_mask(MASK)
+    rows = values[MASK]
+    for name in ("one.nii.gz", "two.nii.gz"):
+        blocks = (rows[:, start : start + 10] for start in range(0, T, 10))
+        write_series(tmp_path / name, blocks, grid, T, 0.8, dtype)
+    image = nib.load(tmp_path / "one.nii.gz")
+    found = np.asanyarray(image.dataobj)
+    assert (found.dtype, found.shape) == (dtype, (*SHAPE, T))
+    np.testing.assert_array_equal(found[MASK], np.rint(rows) if dtype is np.int16 else rows)
+    assert not found[~MASK].any()
+    np.testing.assert_allclose(image.affine, AFFINE, atol=1e-6)
+    assert image.header.get_xyzt_units() == ("mm", "sec")
+    assert read_series_header(tmp_path / "one.nii.gz").repetition_time == pytest.approx(0.8)
+    assert (tmp_path / "one.nii.gz").read_bytes() == (tmp_path / "two.nii.gz").read_bytes()

@@ -1,5 +1,6 @@
 """Files of the demonstration: two BIDS derivative datasets are written, results are read."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from numpy.typing import NDArray
 from ibma_app import __version__
 from ibma_app.core.errors import InputError
 from ibma_app.core.grid import Grid
+from ibma_app.core.labels import camel_case
 from ibma_app.dataset.description import BIDS_VERSION, IGNORED
 from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.dataset.write import save_json, save_statmap, save_text, save_tsv
 from ibma_app.images.read import read_image
+from ibma_app.inference import AUTO as AUTO_INFERENCE
+from ibma_app.workflows.demo.recovery import FOUND, Maps
 from ibma_app.workflows.demo.simulate import SimulatedMap, Simulation, Truth
 
 Floats = NDArray[np.float64]
@@ -112,6 +116,32 @@ def read_maps(folder: Path, pattern: str, kinds: Iterable[str], grid: Grid) -> d
         if not grid.matches(image.grid):
             raise InputError(f"{path} does not lie on the demonstration's grid. Run ibma-demo again.")
         maps[kind] = grid.to_vector(image.data).astype(np.float64)
+    return maps
+
+
+def read_participants(results: Path, name: str, truth: Truth) -> dict[str, Maps]:
+    """Read each subject's maps; dof from the sidecar, or from a map where they differ by voxel."""
+    found: dict[str, Maps] = {}
+    grid = truth.grid
+    for label in truth.units:
+        folder = results / f"sub-{label}" / "func"
+        pattern = f"sub-{label}_{name}_stat-{{kind}}_statmap.nii.gz"
+        sidecar = folder / pattern.format(kind="t").replace(".nii.gz", ".json")
+        dof = json.loads(sidecar.read_text(encoding="utf-8"))["DegreesOfFreedom"]
+        kinds = ("effect", "variance", "dof") if dof == "voxelwise" else ("effect", "variance")
+        maps = read_maps(folder, pattern, kinds, grid)
+        found[label] = maps if "dof" in maps else {**maps, "dof": 0.0 * maps["effect"] + float(dof)}
+    return found
+
+
+def read_group(group: Path, name: str, estimator: str, kinds: tuple[str, ...], grid: Grid) -> Maps:
+    """Read maps of a group analysis; ``found`` is the mask of what the first inference of ``auto`` finds."""
+    stem = f"{name}_desc-{camel_case(estimator)}"
+    statmaps = tuple(kind for kind in kinds if kind != FOUND)
+    maps = read_maps(group, f"{stem}_stat-{{kind}}_statmap.nii.gz", statmaps, grid)
+    if FOUND in kinds:
+        mask = f"corr-{camel_case(AUTO_INFERENCE[0])}"
+        maps[FOUND] = read_maps(group, f"{stem}_{{kind}}_mask.nii.gz", (mask,), grid)[mask]
     return maps
 
 

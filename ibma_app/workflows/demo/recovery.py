@@ -6,7 +6,7 @@ figure at 4 mm, or wider where theory is approximate; a wrong weight, dof, sign
 or mask exceeds them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,33 @@ class Check:
     expected: str
     found: str
     ok: bool
+
+
+def check_runs(truth: Truth, runs: Sequence[tuple[str, Maps]], expected: int, rho: float) -> Iterator[Check]:
+    """Check the models of runs: their effects and standard errors, the unit, and the noise.
+
+    Parameters
+    ----------
+    truth : Truth
+        Of the subjects, whose effects are those of their runs.
+    runs : sequence of (str, mapping)
+        Each run's subject and its maps ``effect``, ``variance``, ``dof`` and ``rho`` (V,).
+    expected : int
+        How many runs there are.
+    rho : float
+        Autocorrelation of the noise from volume to volume.
+    """
+    level = "BOLD to runs"
+    yield _count(level, "runs modelled", expected, len(runs))
+    inside = [_inside_interval(maps, truth.units[label]) for label, maps in runs]
+    yield _share(level, "run's effect in its 95 % interval", np.concatenate(inside), 0.935, 0.965)
+    errors = [(maps["effect"] - truth.units[label]) ** 2 / maps["variance"] for label, maps in runs]
+    yield _number(level, "spread of error / standard error", 1.0, float(np.sqrt(np.concatenate(errors).mean())), 0.05)
+    true = np.concatenate([truth.units[label] for label, _ in runs])
+    found = np.concatenate([maps["effect"] for _, maps in runs])
+    yield _number(level, "effects in percent, slope on the truth", 1.0, float(true @ found / (true @ true)), 0.04)
+    medians = [float(np.median(maps["rho"])) for _, maps in runs]
+    yield _number(level, "autocorrelation of the noise", rho, float(np.mean(medians)), 0.03)
 
 
 def check_participants(truth: Truth, subjects: Mapping[str, Maps]) -> Iterator[Check]:
@@ -69,19 +96,38 @@ def check_subjects(truth: Truth, mean: Maps, age: Maps, shared: Maps) -> Iterato
     """
     assert truth.slope is not None
     assert truth.slope_error is not None
-    level = "subjects, mean"
     mask = shared["n"] > 0
-    yield _count(level, "voxels analysed", len(mask), int(mask.sum()))
-    yield from _recovery(level, truth, {**mean, "dof": shared["dof"]}, mask)
-    yield from _discoveries(level, truth.effect, truth.core(truth.effect), mean[FOUND] > 0, mask, 0.8)
-    ratio = float(shared["tau2"][mask].mean() / truth.tau2[mask].mean())
-    yield _number(level, "tau2, mean of estimate / truth", 1.0, ratio, 0.1)
+    yield from check_mean("subjects, mean", truth, mean, shared)
     level = "subjects, age"
     core = truth.core(truth.slope)
     yield _bias(level, "slope in its region", age["effect"], truth.slope, core, truth, truth.slope_error)
     inside = _inside_interval({**age, "dof": shared["dof"]}, truth.slope)[mask]
     yield _share(level, "slope in its 95 % interval", inside, 0.93, 0.97)
     yield from _discoveries(level, truth.slope, core, age[FOUND] > 0, mask, 0.6)
+
+
+def check_mean(level: str, truth: Truth, mean: Maps, shared: Maps, tau2_within: float = 0.1) -> Iterator[Check]:
+    """Check a group's mean effect and the variance between subjects.
+
+    Parameters
+    ----------
+    level : str
+        The heading of its rows.
+    truth : Truth
+        Of the subjects.
+    mean : mapping
+        ``effect``, ``variance`` and ``found`` (significant: > 0) (V,).
+    shared : mapping
+        ``n``, ``dof`` and ``tau2`` (V,).
+    tau2_within : float
+        How far the mean estimate of tau2 may be from the truth, as a share of it.
+    """
+    mask = shared["n"] > 0
+    yield _count(level, "voxels analysed", len(mask), int(mask.sum()))
+    yield from _recovery(level, truth, {**mean, "dof": shared["dof"]}, mask)
+    yield from _discoveries(level, truth.effect, truth.core(truth.effect), mean[FOUND] > 0, mask, 0.8)
+    ratio = float(shared["tau2"][mask].mean() / truth.tau2[mask].mean())
+    yield _number(level, "tau2, mean of estimate / truth", 1.0, ratio, tau2_within)
 
 
 def check_studies(truth: Truth, mixed: Maps, pooled: Maps) -> Iterator[Check]:

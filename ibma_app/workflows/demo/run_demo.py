@@ -1,17 +1,14 @@
 """``ibma-demo``: a small dataset of known truth, both levels run on it, and how well they recover it."""
 
-import json
 import logging
 import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ibma_app.core.labels import camel_case
 from ibma_app.estimators import AUTO
-from ibma_app.inference import AUTO as AUTO_INFERENCE
-from ibma_app.workflows.demo.files import read_maps, write_studies, write_subjects, write_truth
-from ibma_app.workflows.demo.recovery import FOUND, Check, Maps, check_participants, check_studies, check_subjects
+from ibma_app.workflows.demo.files import read_group, read_participants, write_studies, write_subjects, write_truth
+from ibma_app.workflows.demo.recovery import FOUND, Check, check_participants, check_studies, check_subjects
 from ibma_app.workflows.demo.simulate import SPACE, Simulation, make_brain, simulate_studies, simulate_subjects
 from ibma_app.workflows.demo.steps import prepare_folder, print_checks, print_end, step
 from ibma_app.workflows.options.table import Options
@@ -152,41 +149,15 @@ def compare(folders: Folders, subjects: Simulation, studies: Simulation) -> list
     truth = subjects.truth
     results = folders.results("subjects")
     name = f"task-faces_space-{SPACE}_contrast-facesGtHouses"
-    checks = list(check_participants(truth, _read_participants(results, name, subjects)))
+    checks = list(check_participants(truth, read_participants(results, name, truth)))
     group = results / "group"
-    shared = _read(group, name, MIXED, ("n", "dof", "tau2"), subjects)
-    mean = _read(group, f"{name}_test-mean", MIXED, ("effect", "variance", FOUND), subjects)
-    age = _read(group, f"{name}_test-age", MIXED, ("effect", "variance", FOUND), subjects)
+    shared = read_group(group, name, MIXED, ("n", "dof", "tau2"), truth.grid)
+    mean = read_group(group, f"{name}_test-mean", MIXED, ("effect", "variance", FOUND), truth.grid)
+    age = read_group(group, f"{name}_test-age", MIXED, ("effect", "variance", FOUND), truth.grid)
     checks += check_subjects(truth, mean, age, shared)
     group = folders.results("studies") / "group"
     name = f"space-{SPACE}_contrast-painGtWarm"
     kinds = ("effect", "variance", "dof", "tau2", "n", "pilower", "piupper", FOUND)
-    mixed = _read(group, name, MIXED, kinds, studies)
-    pooled = _read(group, name, POOLED, (FOUND,), studies)
+    mixed = read_group(group, name, MIXED, kinds, studies.truth.grid)
+    pooled = read_group(group, name, POOLED, (FOUND,), studies.truth.grid)
     return [*checks, *check_studies(studies.truth, mixed, pooled)]
-
-
-def _read_participants(results: Path, name: str, subjects: Simulation) -> dict[str, Maps]:
-    """Read each subject's maps; dof from the sidecar, or from a map where they differ by voxel."""
-    found: dict[str, Maps] = {}
-    grid = subjects.truth.grid
-    for label in subjects.truth.units:
-        folder = results / f"sub-{label}" / "func"
-        pattern = f"sub-{label}_{name}_stat-{{kind}}_statmap.nii.gz"
-        sidecar = folder / pattern.format(kind="t").replace(".nii.gz", ".json")
-        dof = json.loads(sidecar.read_text(encoding="utf-8"))["DegreesOfFreedom"]
-        kinds = ("effect", "variance", "dof") if dof == "voxelwise" else ("effect", "variance")
-        maps = read_maps(folder, pattern, kinds, grid)
-        found[label] = maps if "dof" in maps else {**maps, "dof": 0.0 * maps["effect"] + float(dof)}
-    return found
-
-
-def _read(group: Path, name: str, estimator: str, kinds: tuple[str, ...], simulation: Simulation) -> Maps:
-    """Read maps of a group analysis; ``found`` is the mask of what the first inference of ``auto`` finds."""
-    grid, stem = simulation.truth.grid, f"{name}_desc-{camel_case(estimator)}"
-    statmaps = tuple(kind for kind in kinds if kind != FOUND)
-    maps = read_maps(group, f"{stem}_stat-{{kind}}_statmap.nii.gz", statmaps, grid)
-    if FOUND in kinds:
-        mask = f"corr-{camel_case(AUTO_INFERENCE[0])}"
-        maps[FOUND] = read_maps(group, f"{stem}_{{kind}}_mask.nii.gz", (mask,), grid)[mask]
-    return maps

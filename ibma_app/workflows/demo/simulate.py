@@ -137,7 +137,7 @@ def make_brain(voxel_mm: float) -> Grid:
     affine = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
     affine[:3, 3] = low
     grid = Grid.whole(affine, shape, sform_code=4)
-    places = _places(grid)
+    places = places_of(grid)
     places[:, 0] = np.abs(places[:, 0])
     inside = np.zeros(len(places), dtype=bool)
     for centre, axes in ELLIPSOIDS:
@@ -157,7 +157,7 @@ def simulate_subjects(grid: Grid, n_subjects: int, seed: int) -> Simulation:
     seed : int
         Same seed, same maps; a subject's maps do not depend on how many follow.
     """
-    places = _places(grid)
+    places = places_of(grid)
     effect, slope = _total(SUBJECT_BLOBS, places), AGE_BLOB.profile(places)
     ages = np.round(np.linspace(20.0, 70.0, n_subjects))
     ages = np.random.default_rng([seed, 1]).permutation(ages)
@@ -166,12 +166,12 @@ def simulate_subjects(grid: Grid, n_subjects: int, seed: int) -> Simulation:
     for number, age in enumerate(ages):
         rng = np.random.default_rng([seed, 2, number])
         label = f"{number + 1:02d}"
-        units[label] = effect + slope * (age - ages.mean()) + tau * _noise(rng, grid)
+        units[label] = effect + slope * (age - ages.mean()) + tau * smooth_noise(rng, grid)
         variances = []
         for run, dof in enumerate(RUN_DOF):
             covered = (places[:, 2] >= PARTIAL_BELOW) | ((number, run) != PARTIAL_RUN)
-            variance = (rng.uniform(0.15, 0.35) * np.exp(0.3 * _noise(rng, grid, fwhm=50.0))) ** 2
-            values = units[label] + np.sqrt(variance) * _noise(rng, grid)
+            variance = (rng.uniform(0.15, 0.35) * np.exp(0.3 * smooth_noise(rng, grid, fwhm=50.0))) ** 2
+            values = units[label] + np.sqrt(variance) * smooth_noise(rng, grid)
             entities = {"sub": label, "task": "faces", "run": str(run + 1), "contrast": "facesGtHouses"}
             shared = {"effect": values, "variance": variance * rng.chisquare(dof, len(places)) / dof}
             maps += _shared_maps(entities, shared, covered, {"DegreesOfFreedom": dof, "Units": "percent"})
@@ -198,18 +198,18 @@ def simulate_studies(grid: Grid, seed: int) -> Simulation:
     seed : int
         Same seed, same maps.
     """
-    places = _places(grid)
+    places = places_of(grid)
     effect = _total(STUDY_BLOBS, places)
     tau = np.where(DISAGREEMENT.profile(places) != 0, DISAGREEMENT.peak, 0.0)
     # the standard deviation between persons differs by place
-    spread = 0.9 * np.exp(0.2 * _noise(np.random.default_rng([seed, 3]), grid, fwhm=50.0))
+    spread = 0.9 * np.exp(0.2 * smooth_noise(np.random.default_rng([seed, 3]), grid, fwhm=50.0))
     maps, units, variances = [], {}, []
     for number, size in enumerate(STUDY_SIZES):
         rng = np.random.default_rng([seed, 4, number])
         label = f"{number + 1:02d}"
-        units[label] = effect + tau * _noise(rng, grid)
+        units[label] = effect + tau * smooth_noise(rng, grid)
         variance = spread**2 / size
-        values = units[label] + np.sqrt(variance) * _noise(rng, grid)
+        values = units[label] + np.sqrt(variance) * smooth_noise(rng, grid)
         estimated = variance * rng.chisquare(size - 1, len(places)) / (size - 1)
         shared = {"effect": values, "variance": estimated}
         if number == STUDY_SHARES_T:
@@ -249,7 +249,7 @@ def _unit_of(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {"Units": metadata["Units"] if kind in ("effect", "variance") else "arbitrary"}
 
 
-def _places(grid: Grid) -> Floats:
+def places_of(grid: Grid) -> Floats:
     """Return the mask's voxels in mm: (V, 3)."""
     places: Floats = np.argwhere(grid.mask) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
     return places
@@ -269,7 +269,7 @@ def _field_of_view(places: Floats, number: int) -> NDArray[np.bool_]:
     return inside
 
 
-def _kernels(grid: Grid, fwhm: float) -> list[Floats]:
+def smoothing_kernels(grid: Grid, fwhm: float) -> list[Floats]:
     """Return the discrete smoothing kernel along each axis, around voxel 0 of a periodic axis."""
     kernels = []
     for axis, length in enumerate(grid.shape):
@@ -280,10 +280,10 @@ def _kernels(grid: Grid, fwhm: float) -> list[Floats]:
     return kernels
 
 
-def _noise(rng: np.random.Generator, grid: Grid, fwhm: float = NOISE_FWHM) -> Floats:
+def smooth_noise(rng: np.random.Generator, grid: Grid, fwhm: float = NOISE_FWHM) -> Floats:
     """Draw smooth Gaussian noise of variance exactly 1 at every voxel: (V,)."""
     volume = rng.standard_normal(grid.shape)
-    for axis, kernel in enumerate(_kernels(grid, fwhm)):
+    for axis, kernel in enumerate(smoothing_kernels(grid, fwhm)):
         sigma = fwhm / np.sqrt(8.0 * np.log(2.0)) / np.linalg.norm(grid.affine[:3, axis])
         # The box is periodic, so that the variance at its border is that of its middle.
         volume = ndimage.gaussian_filter1d(volume, sigma, axis=axis, mode="wrap") / np.sqrt((kernel**2).sum())
@@ -294,7 +294,7 @@ def _noise(rng: np.random.Generator, grid: Grid, fwhm: float = NOISE_FWHM) -> Fl
 def _autocorrelation(grid: Grid) -> list[Floats]:
     """Return the correlation of the noise at each lag along each axis."""
     correlations = []
-    for kernel in _kernels(grid, NOISE_FWHM):
+    for kernel in smoothing_kernels(grid, NOISE_FWHM):
         power = np.fft.irfft(np.abs(np.fft.rfft(kernel)) ** 2, n=len(kernel))
         correlations.append(power / power[0])
     return correlations

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -350,11 +351,20 @@ def _make_absolute(option: Option, value: Any) -> Any:
     return str(Path(value).absolute()) if isinstance(value, Path) or is_file else value
 
 
-def parse_demo(argv: Sequence[str]) -> tuple[Path, int | None]:
-    """Parse the command line of ``ibma-demo``: where to, and on how many cores."""
+@dataclass(frozen=True)
+class DemoOptions:
+    """What ``ibma-demo`` is asked for."""
+
+    output_dir: Path
+    nprocs: int | None
+    from_bold: bool
+
+
+def parse_demo(argv: Sequence[str]) -> DemoOptions:
+    """Parse the command line of ``ibma-demo``."""
     parser = Parser(
         prog="ibma-demo",
-        description="Make a small dataset of known truth, run both levels on it, say how well they recover it.",
+        description="Make a small dataset of known truth, run the levels on it, say how well they recover it.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -363,7 +373,12 @@ def parse_demo(argv: Sequence[str]) -> tuple[Path, int | None]:
         metavar="OUTPUT_DIR",
         help="a new or empty folder, or one of an earlier demonstration, which goes",
     )
+    parser.add_argument(
+        "--from-bold",
+        action="store_true",
+        help="begin with simulated BOLD in the layout of fMRIPrep, and run all three levels",
+    )
     parser.add_argument("--nprocs", type=int, metavar="N", help="cores to use [all we may use]")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="-vv: tracebacks")
     given = parser.parse_args(list(argv))
-    return given.output_dir, given.nprocs
+    return DemoOptions(given.output_dir, given.nprocs, given.from_bold)

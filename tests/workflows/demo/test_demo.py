@@ -112,7 +112,7 @@ def test_studies_disagree_in_one_region_only(studies):
 def test_error_of_a_mean_is_that_of_simulated_noise(brain, subjects):
     core = subjects.truth.core(subjects.truth.slope)
     rng = np.random.default_rng(1)
-    means = [demo_data._noise(rng, brain)[core].mean() for _ in range(400)]
+    means = [demo_data.smooth_noise(rng, brain)[core].mean() for _ in range(400)]
     expected = subjects.truth.error_of_mean(np.ones(brain.n_voxels), core)
     assert np.std(means) == pytest.approx(expected, rel=0.12)  # 3 standard errors: 3 / sqrt(2 * 400)
 
