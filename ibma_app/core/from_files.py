@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ibma_app.core.errors import DataError
 
 LARGEST_TEXT = 16 * 2**20  # bytes of a table, a header
@@ -25,6 +27,7 @@ LONGEST_INTEGER = 18  # digits: more are no count of anything
 MOST_PEOPLE = 1e7
 MOST_DOF = 1e9  # of a map; beyond it t is z to all digits
 _SHOWN = 40  # characters of a value in messages
+EXPRESSION = 200  # characters of an expression in messages
 _DOI = re.compile(r"(?:(?:https?://)?(?:dx\.|www\.)?doi\.org/|doi:\s*)?(?P<doi>10\.\d{4,9}/[^\s<>\"]+)", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # one way to match: linear time
 
@@ -222,12 +225,13 @@ def read_sample_size(value: Any, file: Path | str, key: str) -> float:
     return number
 
 
-def show(value: Any) -> str:
+def show(value: Any, most: int = _SHOWN) -> str:
     """Write any value for a message: on one line, not long, without characters that a terminal obeys."""
+    value = value.item() if isinstance(value, np.generic) else value
     try:
         text = value if isinstance(value, str) else repr(value)
     except (ValueError, RecursionError):  # an integer of thousands of digits
         return "a value without end"
-    text = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text[: 4 * _SHOWN])
-    text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    text = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text[: 4 * most])
+    text = text if len(text) <= most else f"{text[:most]}..."
     return repr(text) if isinstance(value, str) else text

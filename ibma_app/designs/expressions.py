@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import UsageError
+from ibma_app.core.from_files import EXPRESSION, show
 
 Floats = NDArray[np.float64]
 
 INTERCEPT = "intercept"
 
 LONGEST, DEEPEST = 10_000, 50  # characters of an expression; parentheses within each other
-SHOWN = 200  # characters of it in messages
 NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
 
@@ -87,7 +87,9 @@ class UnknownColumnError(UsageError):
 
 def unknown_column(name: str, columns: Sequence[str]) -> UnknownColumnError:
     """Return the error that names an unknown column and lists those that exist."""
-    error = UnknownColumnError(f"The design has no column {_shown(name)}. Its columns are: {', '.join(columns)}.")
+    error = UnknownColumnError(
+        f"The design has no column {show(name, EXPRESSION)}. Its columns are: {', '.join(columns)}."
+    )
     error.column = name
     return error
 
@@ -108,12 +110,7 @@ def find_column(name: str, columns: Sequence[str]) -> int:
 
 def _complaint(text: str, problem: str) -> str:
     """Make the error that says what is wrong with an expression."""
-    return f"The test {_shown(text)} is not understood: {problem}. Write it like 'age' or '0.5*a - 0.5*b'."
-
-
-def _shown(text: str) -> str:
-    """Quote a text, cut to a readable length."""
-    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
+    return f"The test {show(text, EXPRESSION)} is not understood: {problem}. Write it like 'age' or '0.5*a - 0.5*b'."
 
 
 def _column_pattern(columns: Sequence[str]) -> re.Pattern[str]:

@@ -366,8 +366,7 @@ def stated_sample(table: Table | None, observation: Observation) -> tuple[float 
         for name, value in stated.items()
     )
     design = value_of("design", *of)
-    both = (n1, n2) if n1 is not None and n2 is not None else (None, None)
-    return (*both, design.strip().lower() if isinstance(design, str) else None)
+    return (n1, n2, design.strip().lower() if isinstance(design, str) else None)
 
 
 def _value_finder(table: Table) -> Callable[[str, str, Mapping[str, str]], Any]:

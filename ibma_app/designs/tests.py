@@ -11,9 +11,16 @@ import numpy as np
 
 from ibma_app.core.design import TAILS, Test
 from ibma_app.core.errors import DataError, InputError, UsageError, did_you_mean
-from ibma_app.core.from_files import number_in, read_json, show
+from ibma_app.core.from_files import EXPRESSION, number_in, read_json, show
 from ibma_app.core.labels import find_clash, make_label
-from ibma_app.designs.expressions import Floats, UnknownColumnError, find_column, parse_rows, split_rows, unknown_column
+from ibma_app.designs.expressions import (
+    Floats,
+    UnknownColumnError,
+    find_column,
+    parse_rows,
+    split_rows,
+    unknown_column,
+)
 from ibma_app.designs.factors import NO_FACTORS, Factors
 from ibma_app.designs.formulas import formula_entities as formula_entities
 
@@ -60,7 +67,7 @@ def parse_tests(texts: Sequence[str]) -> Mapping[str, TestSpec]:
     for text in texts:
         name, equals, expression = text.partition("=")
         if not equals or not expression.strip() or not re.fullmatch(r"[^()\[\]]+", name.strip()):
-            msg = f"--test {text!r} is not NAME=EXPR. Write, for example: --test old=age."
+            msg = f"--test {show(text, EXPRESSION)} is not NAME=EXPR. Write, for example: --test old=age."
             raise UsageError(msg)
         specs.append(TestSpec(name.strip(), (expression.strip(),)))
     return merge_tests(specs)

@@ -9,6 +9,7 @@ from ibma_app.firstlevel.records import RunSettings, Timing
 
 SAME_TR = 0.01  # relative: a header keeps single precision, and sidecars are written by hand
 UNSET = (0.0, 1.0)  # what headers say that nobody wrote a repetition time into
+FARTHEST_START = 1000.0  # s, of the first volume from the start of the events' clock
 SHORTEST, LONGEST = 0.05, 60.0  # s: what a repetition time may be
 
 
@@ -96,8 +97,11 @@ def _start_time(
         return settings.start_time, "the setting start_time", ()
     if "StartTime" in metadata:
         stated = number_in(metadata["StartTime"])
-        if stated is None:
-            raise DataError(f"{where}: StartTime of its sidecar is {show(metadata['StartTime'])}; it is in seconds.")
+        if stated is None or abs(stated) > FARTHEST_START:
+            raise DataError(
+                f"{where}: StartTime of its sidecar is {show(metadata['StartTime'])}; it is in seconds, at most "
+                f"{FARTHEST_START:g}. Correct the sidecar."
+            )
         return stated, "StartTime of the BOLD's sidecar", ()
     if metadata.get("SliceTimingCorrected") is True:
         half = repetition_time / 2

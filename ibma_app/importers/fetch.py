@@ -77,7 +77,10 @@ def fetch(address: str, limit: int) -> bytes:
             fault, wait = f"the server answers {error.code}", _asked_for(error, wait)
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             fault = str(getattr(error, "reason", None) or error) or type(error).__name__
-    raise InputError(f"{address} cannot be fetched after {ATTEMPTS} attempts: {fault}. Is there a network?")
+    raise InputError(
+        f"{address} cannot be fetched after {ATTEMPTS} attempts: {fault}. Is there a network? "
+        "If not here, download the collection elsewhere (nilearn's fetch_neurovault_ids) and give its folder."
+    )
 
 
 def _once(address: str, limit: int) -> bytes:

@@ -27,6 +27,8 @@ def round_partials(partials: Floats, steps: Sequence[float]) -> Floats:
 
 def group_rows(rounded: Floats, steps: Sequence[float]) -> Iterator[tuple[Floats, Ints]]:
     """Yield each combination of rounded partial autocorrelations, (p,), with the rows that have it."""
+    if not len(rounded):
+        return
     if not rounded.shape[1]:
         yield np.zeros(0), np.arange(rounded.shape[0])
         return

@@ -58,9 +58,9 @@ def find_sample(observation: Observation, stated: Stated = NOTHING_STATED) -> Sa
     Raises
     ------
     DataError
-        The size is unknown, or too small for a variance (n < 4); or the
-        degrees of freedom do not fit one sample, and studies.tsv does not
-        state the design.
+        The size is unknown, or too small for a variance (n < 4), or stated
+        in two ways that differ; or the degrees of freedom do not fit one
+        sample, and studies.tsv does not state the design.
     """
     n1, n2, design = stated.n1, stated.n2, stated.design
     if design is not None and design not in STUDY_DESIGNS:
@@ -69,7 +69,18 @@ def find_sample(observation: Observation, stated: Stated = NOTHING_STATED) -> Sa
             f"{', '.join(STUDY_DESIGNS)}."
         )
     known = observation.dof if observation.dof_source in ("sidecar", "design", "--dof") else None
+    if (n1 is None) != (n2 is None):
+        there, lacking = ("n1", "n2") if n2 is None else ("n2", "n1")
+        raise DataError(
+            f"{observation.label}: studies.tsv states {there} and not {lacking}; a comparison of two groups needs "
+            f"both. Give {lacking}, or leave {there} empty where the map is of one group."
+        )
     if n1 is not None and n2 is not None:
+        if observation.sample_size is not None and n1 + n2 > observation.sample_size + ROUNDING:  # a third may be there
+            raise DataError(
+                f"{observation.label}: n1 + n2 is {n1 + n2:g} by studies.tsv, and the sample size of "
+                f"{observation.path} is {observation.sample_size:g}. Correct the one that is wrong."
+            )
         sample = Sample(n1 * n2 / (n1 + n2) if n1 + n2 else 0.0, known or n1 + n2 - 2.0, two_groups=True)
     elif design == "two-sample":
         raise DataError(

@@ -31,7 +31,9 @@ def kinds(inputs: Any) -> Mapping[str, Callable[[], Any]]:
         case = inputs.maker("small_inputs").Case
         changes = change_image if change == "image" else inputs.change(change)
         path: Path = inputs.root / target
-        return case(lambda out: inputs.cli(raw, out, "run", *how, cwd=inputs.root), path, changes, (STEM, *named))
+        return case(
+            lambda out: inputs.cli(raw, out, "run", *how, cwd=inputs.root), path, changes, (STEM, "--contrasts", *named)
+        )
 
     def with_file(name: str, text: str, *words: str, change: str) -> Any:
         (inputs.root / name).write_text(text)

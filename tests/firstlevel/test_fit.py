@@ -85,6 +85,7 @@ def test_voxels_without_signal_are_not_fitted(design, series, name):
         assert not one.statistic[3:7].any()
         assert not one.z[3:7].any()
         assert np.isfinite(one.z).all()
+    assert not fit_run(np.zeros_like(series), design, choose_noise(name, 2.0)).fitted.any()
     if name == "ols":
         good = fit.fitted
         np.testing.assert_allclose(fit.contrasts[0].statistic[good], whole.contrasts[0].statistic[good], rtol=1e-12)

@@ -57,6 +57,7 @@ def test_repetition_time(metadata, header, tr, words):
         ({"RepetitionTime": 2.0}, 3.0, 10, "2 s in its sidecar and 3 s in the image's header"),
         ({"RepetitionTime": 2.0}, 2.0, 1, "has 1 volume"),
         ({"RepetitionTime": 2.0, "VolumeTiming": [0, 2, 9]}, 2.0, 3, "VolumeTiming"),
+        *(({"RepetitionTime": 2.0, "StartTime": far}, 2.0, 10, "in seconds, at most 1000") for far in (1e10, -1e300)),
         ({"RepetitionTime": 2.0, "StartTime": "soon"}, 2.0, 10, "StartTime of its sidecar is 'soon'"),
     ],
 )

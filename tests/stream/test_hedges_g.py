@@ -30,7 +30,8 @@ def test_g_is_unbiased_and_its_variance_is_that_of_the_noncentral_t(sample, true
 def test_samples(observe):
     t = {"t": np.ones((2, 2, 2))}
     assert find_sample(observe("1", t, sample_size=20.0)) == Sample(20, 19)
-    assert find_sample(observe("1", t, sample_size=20.0), Stated(10, 15)) == Sample(6, 23, two_groups=True)
+    assert find_sample(observe("1", t, sample_size=25.0), Stated(10, 15)) == Sample(6, 23, two_groups=True)
+    assert find_sample(observe("1", t, sample_size=40.0), Stated(10, 15)) == Sample(6, 23, two_groups=True)  # of three
     for few in (observe("1", t, sample_size=3.0), observe("1", t)):
         with pytest.raises(DataError, match="sub-1"):
             find_sample(few)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ibma_app.core.bold_run import BoldRun
 from ibma_app.core.errors import DatasetError, IbmaError, NothingSelectedError, UsageError
+from ibma_app.core.from_files import EXPRESSION, show
 from ibma_app.core.labels import contrast_label, find_clash
 from ibma_app.core.statmap import Dataset
 from ibma_app.dataset.bold_runs import explain_no_runs, find_runs, spaces_of, tell_unmatched
@@ -229,14 +230,16 @@ def _parse(text: str, task: str, columns: Sequence[str]) -> RunContrast:
         rows = parse_rows(expression, spelled)
     except UsageError as error:
         where = f" of task {task}" if task else ""
-        raise UsageError(f"--contrasts {text!r}{where}: {error.message}") from None
+        raise UsageError(f"--contrasts {show(text, EXPRESSION)}{where}: {error.message}") from None
     weights = tuple(
         {column: float(weight) for column, weight in zip(columns, row, strict=True) if weight} for row in rows
     )
     if not all(weights):
-        raise UsageError(f"--contrasts {text!r}: all weights are zero.")
+        raise UsageError(f"--contrasts {show(text, EXPRESSION)}: all weights are zero.")
     if np.linalg.matrix_rank(rows) < len(rows):
-        raise UsageError(f"--contrasts {text!r}: its rows depend on each other. Leave out those that follow.")
+        raise UsageError(
+            f"--contrasts {show(text, EXPRESSION)}: its rows depend on each other. Leave out those that follow."
+        )
     return RunContrast(name.strip(), weights, "F" if len(weights) > 1 else "t")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ibma_app.core.errors import InputError, UsageError, did_you_mean
-from ibma_app.core.from_files import MOST_DOF, read_toml
+from ibma_app.core.from_files import EXPRESSION, MOST_DOF, read_toml, show
 from ibma_app.core.inference_facts import parse_bound
 from ibma_app.core.system.standard_streams import write_out
 from ibma_app.estimators import AUTO, ESTIMATORS, find_estimator
@@ -296,7 +296,7 @@ def _check(options: Options) -> None:
     for text, flag in ((options.test, "--test"), (options.compute, "--compute"), (options.contrasts, "--contrasts")):
         for item in text or ():
             if not re.match(r"^[^=]+=.+$", item):
-                raise UsageError(f"{flag} {item!r} lacks a name: write {flag} NAME=EXPRESSION.")
+                raise UsageError(f"{flag} {show(item, EXPRESSION)} lacks a name: write {flag} NAME=EXPRESSION.")
     if options.no_report and options.reports_only:
         raise UsageError("--no-report and --reports-only exclude each other: choose one.")
     if "auto" in options.estimator and len(options.estimator) > 1:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.errors import DataError, UsageError
+from ibma_app.core.from_files import EXPRESSION, show
 from ibma_app.core.labels import is_label
 from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.designs.expressions import parse_rows
@@ -52,7 +53,9 @@ def compute_effects(
         needed = {c: float(w) for c, w in zip(contrasts, weights[0], strict=True) if w}
         made, lacking = _compute(every, label.strip(), needed)
         if not made:
-            raise DataError(f"--compute {text!r}: nobody has effect maps of all of {', '.join(needed)}.")
+            raise DataError(
+                f"--compute {show(text, EXPRESSION)}: nobody has effect maps of all of {', '.join(needed)}."
+            )
         if lacking:
             notes.append(
                 f"--compute {label}: not computed for {', '.join(lacking)}, who lack a contrast that it needs."
@@ -67,18 +70,25 @@ def _parse(expression: str, contrasts: Sequence[str], text: str) -> NDArray[np.f
         weights = parse_rows(expression, contrasts)
     except UsageError:
         raise UsageError(
-            f"--compute {text!r} is not a linear expression of contrasts. There are: {', '.join(contrasts)}."
+            f"--compute {show(text, EXPRESSION)} is not a linear expression of contrasts. There are: "
+            f"{', '.join(contrasts)}."
         ) from None
     if len(weights) != 1:
-        raise UsageError(f"--compute {text!r}: a comma makes several expressions; give each its own LABEL=.")
+        raise UsageError(
+            f"--compute {show(text, EXPRESSION)}: a comma makes several expressions; give each its own LABEL=."
+        )
     return weights
 
 
 def _check_label(label: str, contrasts: Sequence[str], text: str) -> None:
     if not is_label(label):
-        raise UsageError(f"--compute {text!r}: the label {label!r} is not alphanumeric, as BIDS labels are.")
+        raise UsageError(
+            f"--compute {show(text, EXPRESSION)}: the label {label!r} is not alphanumeric, as BIDS labels are."
+        )
     if label in contrasts:
-        raise UsageError(f"--compute {text!r}: there is a contrast {label} already. Choose another label.")
+        raise UsageError(
+            f"--compute {show(text, EXPRESSION)}: there is a contrast {label} already. Choose another label."
+        )
 
 
 def _compute(

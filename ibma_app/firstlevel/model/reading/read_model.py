@@ -8,6 +8,7 @@ from typing import Any
 
 from ibma_app.core.errors import DataError, InputError
 from ibma_app.core.from_files import read_json, show
+from ibma_app.core.labels import is_label
 from ibma_app.firstlevel.model.edges import check_filters, read_edges
 from ibma_app.firstlevel.model.faults import Faults, as_error, choose_from
 from ibma_app.firstlevel.model.reading.levels import ENTITIES
@@ -95,6 +96,12 @@ def _modernise(document: Any) -> tuple[Any, tuple[str, ...]]:
     return document, tuple(notes)
 
 
+def _names_one(text: str) -> bool:
+    """Return whether a text is a label, with or without its key before it: 01 or sub-01."""
+    key, dash, label = text.partition("-")
+    return is_label(text) or (key.isalpha() and is_label(label) and bool(dash))
+
+
 def _read_input(given: Mapping[str, Any], faults: Faults) -> dict[str, tuple[str, ...]]:
     """Read ``Input``: labels of entities, by their long names."""
     read = {}
@@ -102,8 +109,8 @@ def _read_input(given: Mapping[str, Any], faults: Faults) -> dict[str, tuple[str
         if key not in ENTITIES:
             faults.add(f"Input.{key}", f"is no entity of images.{choose_from(ENTITIES, [key])}")
         for index, value in enumerate(values):
-            if isinstance(value, bool) or not isinstance(value, str | int):
-                faults.add(f"Input.{key}[{index}]", f"is {show(value)}, and must be a label.")
+            if isinstance(value, bool) or not isinstance(value, str | int) or not _names_one(str(value)):
+                faults.add(f"Input.{key}[{index}]", f"is {show(value)}, and must be a label: letters and digits.")
         if not values:
             faults.add(f"Input.{key}", "is empty: it would select nothing. Leave it out for all.")
         read[key] = tuple(str(value) for value in values)

@@ -151,6 +151,7 @@ OTHERS = {
         put("Nodes", 0, "Model", "X", [1, "trial_type.*", "trial_type.a:trans_x", "trans_*"]),
         "Nodes[0].Model.X[2]: 'trial_type.a:trans_x' is an interaction",
     ),
+    "a task that is no label": (put("Input", "task", ["a", "sub-01", -4]), "Input.task[2]: is -4, and must be a label"),
     "no object": (lambda model: model.update(Nodes=[3]), "Nodes[0]: is 3, and must be an object {...}."),
 }  # fmt: skip
 
