@@ -21,7 +21,7 @@ BOLD: Mapping[str, Any] = {
 }
 """The query of preprocessed BOLD: phase images are none."""
 
-OF_THE_IMAGE = ("space", "res", "den", "desc", "part", "echo")  # which events do not have
+OF_THE_IMAGE = ("space", "cohort", "res", "den", "desc", "part", "echo")  # which events do not have
 CONFOUNDS = ("timeseries", "regressors")  # since fMRIPrep 20.2, and before
 
 
@@ -180,7 +180,7 @@ def _key(entities: Mapping[str, str], *without: str) -> frozenset[tuple[str, str
 
 def _is_part(echo: frozenset[tuple[str, str]], whole: frozenset[tuple[str, str]]) -> bool:
     """Return whether a combined image is of an echo's run: fMRIPrep's echoes lie in native space alone."""
-    of_image = ("space", "res", "desc")
+    of_image = ("space", "cohort", "res", "desc")
     return {item for item in echo if item[0] not in of_image} == {item for item in whole if item[0] not in of_image}
 
 
@@ -194,7 +194,8 @@ def _describe_run(
     """Find what belongs to a BOLD image."""
     entities = {key: label for key, label in one.entities.items() if key not in ("desc", "part")}
     beside = folders.list(one.path.parent)
-    mask = _best(beside, entities, ("mask",), (".nii.gz", ".nii"), ("brain", None), exactly=("space", "res"))
+    beside = [(path, parts) for path, parts in beside if _of_part(parts.entities, one.entities)]
+    mask = _best(beside, entities, ("mask",), (".nii.gz", ".nii"), ("brain", None), exactly=("space", "cohort", "res"))
     confounds = _best(beside, entities, CONFOUNDS, (".tsv",), ("confounds",))
     events, home = None, dataset
     for home in (*raw, dataset):
@@ -212,6 +213,11 @@ def _describe_run(
     files = [(one.path, dataset), (mask, dataset), (confounds, dataset), (events, home)]
     sources = tuple(f"bids:{of.name}:{path.relative_to(of.root).as_posix()}" for path, of in files if path is not None)
     return BoldRun(one.path, dataset, entities, metadata, mask, confounds, events, sources, tuple(notes))
+
+
+def _of_part(theirs: Mapping[str, str], ours: Mapping[str, str]) -> bool:
+    """Return whether a file is of a run's part: of its magnitude, unless its phase is asked for."""
+    return theirs.get("part") in (None, ours.get("part", "mag"))
 
 
 def _best(

@@ -51,7 +51,7 @@ _FIRST = (
     *("sub", "study", "ses", "sample", "task", "tracksys", "acq", "ce", "trc", "stain", "rec", "dir"),
     *("run", "mod", "echo", "flip", "inv", "mt", "part", "proc", "hemi"),
 )
-_LAST = ("space", "res", "den", "contrast", "test", "desc", "corr", "stat")
+_LAST = ("space", "cohort", "res", "den", "contrast", "test", "desc", "corr", "stat")
 INDICES = frozenset({"run", "echo", "flip", "inv"})
 _EXTENSIONS = (".nii.gz", ".tsv.gz", ".nii", ".json", ".tsv")
 _KEY = re.compile(r"[a-zA-Z0-9]+")

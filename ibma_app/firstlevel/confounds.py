@@ -72,6 +72,8 @@ def choose_confounds(
     DataError
         A column that is asked for is missing, or has no number in a volume that is used.
     """
+    made = _missing_expansions(table, asked)
+    table = {**table, **made}
     names: list[str] = []
     scrubs = scrub_fd is not None
     for one in asked:
@@ -93,7 +95,8 @@ def choose_confounds(
         scrubbed = drop_short_segments(scrubbed, n_volumes, SHORTEST_SEGMENT)
     kept = dict.fromkeys([*(name for name in names if name not in marked), *(high_pass or named)])
     columns = {name: _filled(table[name], name, scrubbed, where) for name in kept}
-    return ChosenConfounds(columns, tuple(sorted(scrubbed)), bool(high_pass or named))
+    text = f"{where}: {len(made)} derivatives and squares that the table lacks are made of its other columns."
+    return ChosenConfounds(columns, tuple(sorted(scrubbed)), bool(high_pass or named), (text,) if made else ())
 
 
 def complete_columns(columns: Mapping[str, Floats], scrubbed: set[int], where: str) -> dict[str, Floats]:
@@ -131,16 +134,46 @@ def _columns_of(asked: str, table: Mapping[str, Floats], metadata: Mapping[str, 
         if not found:
             raise DataError(f"{where}: no column {asked}.{did_you_mean([asked], [*table, *STRATEGIES])}")
         return found
-    wanted = list(MOTION) if asked == "motion6" else _expand(MOTION, EXPANSIONS)
-    wanted += {"simple": list(TISSUES), "scrubbing": _expand(TISSUES, EXPANSIONS)}.get(asked, [])
+    wanted = _strategy_columns(asked)
     missing = [name for name in wanted if name not in table]
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         raise DataError(
             f"{where}: --confounds {asked} needs {', '.join(missing[:SHOWN])}{more}, which the table lacks. "
-            f"Choose another strategy ({', '.join(STRATEGIES)}), or name columns."
+            f"Choose another strategy ({', '.join(_served(table, metadata))}), or name columns."
         )
     return wanted + (_combined_components(table, metadata, where) if asked == "compcor" else [])
+
+
+def _served(table: Mapping[str, Floats], metadata: Mapping[str, Any]) -> list[str]:
+    """List the strategies whose columns a table has, or has what they are made of."""
+    served = []
+    for name in STRATEGIES:
+        whole = {**table, **_missing_expansions(table, [name])}
+        if name == "compcor" and not _combined(whole, metadata):
+            continue
+        if all(column in whole for column in _strategy_columns(name)):
+            served.append(name)
+    return served
+
+
+def _strategy_columns(asked: str) -> list[str]:
+    """Return the columns of motion and tissues that a strategy has; none for names of columns."""
+    if asked == "none" or asked not in STRATEGIES:
+        return []
+    wanted = list(MOTION) if asked == "motion6" else _expand(MOTION, EXPANSIONS)
+    return wanted + {"simple": list(TISSUES), "scrubbing": _expand(TISSUES, EXPANSIONS)}.get(asked, [])
+
+
+def _missing_expansions(table: Mapping[str, Floats], asked: Sequence[str]) -> dict[str, Floats]:
+    """Make the derivatives and squares that strategies need and a table lacks (fMRIPrep before 1.5), of its columns."""
+    made: dict[str, Floats] = {}
+    for name in (name for one in asked for name in _strategy_columns(one) if name not in table):
+        base = next((one for one in (*MOTION, *TISSUES) if name.startswith(one)), "")
+        if base in table:
+            change = np.append(np.nan, np.diff(table[base])) if "derivative1" in name else table[base]
+            made[name] = change**2 if name.endswith("power2") else change
+    return made
 
 
 def _expand(names: Sequence[str], endings: Sequence[str]) -> list[str]:
@@ -150,18 +183,24 @@ def _expand(names: Sequence[str], endings: Sequence[str]) -> list[str]:
 
 def _combined_components(table: Mapping[str, Floats], metadata: Mapping[str, Any], where: str) -> list[str]:
     """Return the components of aCompCor in the mask of white matter and CSF together."""
-    found = [
-        name
-        for name, words in metadata.items()
-        if name.startswith("a_comp_cor_") and isinstance(words, Mapping) and words.get("Mask") == "combined"
-    ]
-    found = [name for name in found if name in table]
+    found = _combined(table, metadata)
     if not found:
         raise DataError(
             f"{where}: --confounds compcor needs aCompCor's components of the combined mask; the JSON beside the table "
             "names none. Name columns instead, e.g. 'a_comp_cor_0[0-4]'."
         )
     return found
+
+
+def _combined(table: Mapping[str, Floats], metadata: Mapping[str, Any]) -> list[str]:
+    return [
+        name
+        for name, words in metadata.items()
+        if name in table
+        and name.startswith("a_comp_cor_")
+        and isinstance(words, Mapping)
+        and words.get("Mask") == "combined"
+    ]
 
 
 def high_volumes(table: Mapping[str, Floats], column: str, threshold: float, where: str) -> set[int]:

@@ -1,6 +1,6 @@
 """The tables beside a run's BOLD: events and confounds, as they are found in the wild."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,18 @@ import numpy as np
 from ibma_app.core.errors import DataError, InputError, ReadWriteError
 from ibma_app.core.from_files import number_in, read_json, read_text, show
 from ibma_app.firstlevel.records import Floats
+
+OLD_NAMES = {
+    **{"X": "trans_x", "Y": "trans_y", "Z": "trans_z", "RotX": "rot_x", "RotY": "rot_y", "RotZ": "rot_z"},
+    **{"CSF": "csf", "WhiteMatter": "white_matter", "GlobalSignal": "global_signal", "stdDVARS": "std_dvars"},
+    **{"FramewiseDisplacement": "framewise_displacement", "non-stdDVARS": "dvars"},
+}
+"""Columns of fMRIPrep before 1.2, and what they are called since."""
+OLD_NUMBERED = {
+    **{"aCompCor": "a_comp_cor_", "tCompCor": "t_comp_cor_", "Cosine": "cosine"},
+    **{"NonSteadyStateOutlier": "non_steady_state_outlier", "AROMAAggrComp": "aroma_motion_"},
+}
+"""The same of columns that a number follows."""
 
 LARGEST = 256 * 2**20  # bytes of a table: confounds of an hour with all of fMRIPrep's columns have a tenth
 MISSING = ("", "n/a", "N/A", "na", "NA", "NaN", "nan", "null")
@@ -41,6 +53,8 @@ def read_events(path: Path) -> dict[str, tuple[str, ...]]:
 def read_confounds(path: Path, n_volumes: int, dropped: int = 0) -> dict[str, Floats]:
     """Read a confounds table: a row for each volume, NaN where a cell is no number.
 
+    Columns of fMRIPrep before 1.2 (``RotX``, ``aCompCor00``) get the names that it gives them since.
+
     Parameters
     ----------
     path : Path
@@ -65,7 +79,16 @@ def read_confounds(path: Path, n_volumes: int, dropped: int = 0) -> dict[str, Fl
             f"{path} has {rows} rows, and the BOLD {n_volumes + dropped} volumes: they are not of the same run. Take "
             "both of one output of fMRIPrep, or remove the table and say --confounds none."
         )
-    return {name: _numbers(cells[dropped:]) for name, cells in columns.items()}
+    return {_name_since(name, columns): _numbers(cells[dropped:]) for name, cells in columns.items()}
+
+
+def _name_since(name: str, others: Collection[str]) -> str:
+    """Return what fMRIPrep calls a column since 1.2."""
+    stem = name.rstrip("0123456789")
+    since = OLD_NAMES.get(name, name)
+    if stem != name and stem in OLD_NUMBERED:
+        since = OLD_NUMBERED[stem] + name.removeprefix(stem)
+    return name if since in others else since
 
 
 def read_confounds_metadata(path: Path) -> dict[str, Any]:

@@ -96,6 +96,21 @@ def test_what_cannot_be_used_is_named(fmriprep, change, asked, words):
         choose_confounds({**read_confounds(fmriprep[1], N), **change}, asked, "c.tsv")
 
 
-def test_a_strategy_whose_columns_are_missing():
-    with pytest.raises(DataError, match=r"--confounds motion24 needs trans_x_derivative1, .* and 19 more"):
+def test_a_strategy_whose_columns_are_missing(fmriprep):
+    words = r"--confounds motion24 needs trans_y, .* and 16 more.* Choose another strategy \(none\)"
+    with pytest.raises(DataError, match=words):
         choose_confounds({"trans_x": np.zeros(5)}, ["motion24"], "c.tsv")
+    table = {name: values for name, values in read_confounds(fmriprep[1], N).items() if not name.startswith("csf")}
+    with pytest.raises(DataError, match=r"needs csf, .* Choose another strategy \(motion6, motion24, none\)"):
+        choose_confounds(table, ["simple"], "c.tsv")
+
+
+def test_expansions_that_a_table_lacks_are_fmripreps(fmriprep):
+    table = read_confounds(fmriprep[1], N)
+    fewer = {name: values for name, values in table.items() if "derivative1" not in name and "power2" not in name}
+    whole, made = (choose_confounds(one, ["motion24"], "c.tsv") for one in (table, fewer))
+    assert list(made.columns) == list(whole.columns)
+    for name, values in whole.columns.items():
+        np.testing.assert_allclose(made.columns[name], values, rtol=1e-12, atol=1e-14)
+    assert whole.notes == ()
+    assert made.notes == ("c.tsv: 18 derivatives and squares that the table lacks are made of its other columns.",)

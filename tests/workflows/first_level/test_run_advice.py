@@ -122,8 +122,8 @@ CASES: dict[str, Case] = {
     "a misspelt confound": Case("--contrasts d=go --confounds motion12", 65, r"Did you mean (\w+)",
                                 "--contrasts d=go --confounds {0}"),
     "a strategy whose columns are not there": Case(
-        "--contrasts d=go --confounds motion24", 65, r"Choose another strategy \((\w+)",
-        "--contrasts d=go --confounds {0}", lambda s: s.column("trans_x_power2", None),
+        "--contrasts d=go --confounds simple", 65, r"Choose another strategy \((\w+)",
+        "--contrasts d=go --confounds {0}", lambda s: s.column("csf", None),
     ),
     "compcor of an unknown mask": Case(
         "--contrasts d=go --confounds compcor", 65, r"Name columns instead, e\.g\. '(.*?)'",
