@@ -156,7 +156,7 @@ def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *,
         "viewer": view_maps(maps, inferences, sheet.embedded, units, space) if pictured else None,
         "unpictured": unpictured,
         "absence": view_absence(maps, sheet, space, units),
-        "regions": view_regions(maps.result, results.design, maps.test, units),
+        "regions": view_regions(maps.result, results.design, maps.test, units, results.output_dir),
         "inference": inference,
         "evidence": view_evidence(maps.result, results, maps.test, units) if pictured else None,
     }

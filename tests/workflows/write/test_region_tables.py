@@ -1,6 +1,7 @@
 """``--regions`` from the command line: means, their tests and bad input, against numpy, scipy and the estimators."""
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -271,4 +272,6 @@ def test_the_page_shows_regions(data, images: Path, tmp_path: Path, cli) -> None
     places = [shown.index(f'<th scope="row">{name}</th>') for name in table["region"][:3]]
     assert places == sorted(places)
     assert "3 of 4 regions, by p" in shown
+    for link in re.findall(r'href="([^"]+)">(?:Whole table|values of each map)', shown):
+        assert (tmp_path / link).is_file()
     assert len(list((tmp_path / "figures").glob("*_region-*.svg"))) == 3

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from ibma_app.core.design import Design, Test
 from ibma_app.core.results import EstimatorResult
+from ibma_app.report.cluster_tables import relative_to_page
 from ibma_app.report.figures.plot import Label, Plot, Shape, dots, draw_axis, line, span_axis
 from ibma_app.report.html import format_number
 
 SHOWN, DRAWN = 15, 3
 """Regions in the table of a page, and those of them that are drawn."""
-MISSING = "n/a"
+MISSING, UNKNOWN = "n/a", ("", "unknown")
 ROW, TOP, WIDTH, LETTER = 26.0, 30.0, 380.0, 6.7
 HEADS = {
     "effect": "Effect", "lower": "95 % from", "upper": "to", "g": "g", "eta2": "η²", "z": "z", "p": "p",
@@ -26,12 +27,14 @@ class RegionsView:
     heads: tuple[str, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]  # region, cells
     total: int
-    files: tuple[Path, Path]  # of tests, of values
+    files: tuple[str, str]  # of tests, of values, relative to the page
     plots: tuple[Plot, ...]
     many: bool  # atlases
 
 
-def view_regions(result: EstimatorResult, design: Design, test: Test, units: str) -> RegionsView | None:
+def view_regions(
+    result: EstimatorResult, design: Design, test: Test, units: str, page_folder: Path
+) -> RegionsView | None:
     """Read the tables of one test's regions; None where there are none.
 
     Parameters
@@ -42,6 +45,8 @@ def view_regions(result: EstimatorResult, design: Design, test: Test, units: str
     test : Test
     units : str
         Of the effects, or "".
+    page_folder : Path
+        Where the page lies.
     """
     path = result.path("regions", test=test.name) or result.path("regions")
     values = result.path("values")
@@ -60,7 +65,9 @@ def view_regions(result: EstimatorResult, design: Design, test: Test, units: str
     )
     listed = _read(values)
     plots = tuple(_draw(row, listed, place, design, units) for place, row in enumerate(known[:DRAWN], start=1))
-    return RegionsView(tuple(HEADS[name] for name in heads), rows, len(table), (path, values), plots, many)
+    named = tuple(f"Effect ({units})" if name == "effect" and units not in UNKNOWN else HEADS[name] for name in heads)
+    files = relative_to_page(path, page_folder), relative_to_page(values, page_folder)
+    return RegionsView(named, rows, len(table), files, plots, many)
 
 
 def _read(path: Path) -> list[dict[str, str]]:
@@ -82,7 +89,7 @@ def _draw(row: dict[str, str], values: list[dict[str, str]], place: int, design:
     right = 8.0 + LETTER * max(len(name) for name, _ in drawn)
     axis = span_axis([0.0, *(value for _, dotted in drawn for value, _ in dotted)], right + 14.0, right + 14.0 + WIDTH)
     bottom = TOP + ROW * (len(drawn) + 0.2)
-    said = "" if kind == "z" or units in ("", "unknown") else f" ({units})"
+    said = "" if kind == "z" or units in UNKNOWN else f" ({units})"
     shapes, labels = draw_axis(axis, bottom, f"mean {kind}{said}")
     shapes.append(Shape(line(axis.at(0.0), TOP - 6, axis.at(0.0), bottom), "zero"))
     labels.append(Label(right + 14.0, 16, row["region"], "start", "head"))
