@@ -58,6 +58,8 @@ class Cell:
     tail: str = "two-sided"
     settings: Mapping[str, str] = field(default_factory=dict)
     homogeneous: bool = False  # maps differ by their sampling errors alone
+    repeats: int = 1  # maps of each unit, which share an error of its own
+    within: bool = False  # of two maps of each unit the difference is tested, not the mean
     bound: Bound | None = None  # every effect is as large as it; None: bounds of effects are measured
     limit: float = ALPHA
 
@@ -65,7 +67,10 @@ class Cell:
     def maps(self) -> str:
         """Say what the data are."""
         alike = ", true effects alike" if self.homogeneous else ""
-        return f"{' and '.join(map(str, self.sizes))} maps, {self.noise}{alike}"
+        units = " and ".join(map(str, self.sizes))
+        what = "maps" if self.repeats == 1 else f"units of {self.repeats} maps"
+        tested = ", their difference" if self.within else ""
+        return f"{units} {what}{tested}, {self.noise}{alike}"
 
     @property
     def analysis(self) -> str:
@@ -74,7 +79,7 @@ class Cell:
         return ", ".join([*words, *((self.tail,) if self.tail != "two-sided" else ())])
 
 
-HALF, BOTH = "half of the voxels", "both signs"
+HALF, BOTH, SKEWED = "half of the voxels", "both signs", "chi-squared with 4 dof"
 PLAIN, G = Bound(0.5), Bound(0.5, standardised=True)
 CELLS = (
     Cell((8,)),
@@ -94,6 +99,17 @@ CELLS = (
     Cell((20,), HALF, estimator="reml"),
     Cell((8, 12), HALF, estimator="reml"),
     Cell((8,), estimator="fixed-effects", settings={"test": "z"}, homogeneous=True),
+    Cell((8,), noise=SKEWED),
+    Cell((20,), noise=SKEWED),
+    Cell((20,), noise=SKEWED, tail="positive"),
+    Cell((10, 10), noise=SKEWED),
+    Cell((20,), noise=SKEWED, estimator="reml"),
+    Cell((12,), repeats=2),
+    Cell((12,), HALF, repeats=2, estimator="random-intercept"),
+    Cell((12,), repeats=2, within=True, estimator="random-intercept"),
+    Cell((20,), repeats=2, estimator="random-intercept"),
+    Cell((12,), repeats=2, estimator="multilevel"),
+    Cell((20,), HALF, repeats=2, estimator="multilevel"),
 )
 EQUIVALENCE = (
     Cell((30,), bound=PLAIN),
@@ -127,15 +143,15 @@ def simulate(cell: Cell, rng: np.random.Generator, everywhere: float = 0.0) -> t
     else:
         truth = np.where(half, 1.0, -1.0 if cell.effects == BOTH else 1.0) * cell.bound.size
     store = RowStore()
-    group = np.repeat(np.arange(len(cell.sizes)), cell.sizes)
+    group = np.repeat(np.arange(len(cell.sizes)), [size * cell.repeats for size in cell.sizes])
+    shared = np.zeros(n_voxels)
     for row, own in enumerate(group.tolist()):
         sampling = rng.uniform(*SAMPLING) if mixed else 0.0
-        noise = make_noise(mask.shape, rng)[mask]
-        if cell.noise != "normal":
-            noise = stats.t.ppf(stats.norm.cdf(noise), 4)
-        effect = noise * np.sqrt((not cell.homogeneous) + sampling) + (truth + everywhere) * (
-            own == len(cell.sizes) - 1
-        )
+        if cell.repeats > 1 and row % cell.repeats == 0:
+            shared = draw(cell, mask, rng)
+        effect = draw(cell, mask, rng) * np.sqrt((not cell.homogeneous) + sampling) + shared
+        if own == len(cell.sizes) - 1 and not (cell.within and row % cell.repeats == 0):
+            effect += truth + everywhere
         store.append("effect", row, effect, 0)
         if mixed:
             store.append("variance", row, np.full(n_voxels, sampling), 0)
@@ -146,13 +162,26 @@ def simulate(cell: Cell, rng: np.random.Generator, everywhere: float = 0.0) -> t
     return Stack(grid, survey, (), kinds, rows, (True,) * group.size, None, None, store), truth
 
 
+def draw(cell: Cell, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw smooth noise, (V,): of variance 1 but for t's, which is 2."""
+    noise = make_noise(mask.shape, rng)[mask]
+    if cell.noise == SKEWED:
+        return np.asarray((stats.chi2.ppf(stats.norm.cdf(noise), 4) - 4) / np.sqrt(8))
+    return noise if cell.noise == "normal" else np.asarray(stats.t.ppf(stats.norm.cdf(noise), 4))
+
+
 def make_model(cell: Cell) -> Model:
-    """Ask for the mean, or for the difference between the groups."""
-    matrix, weights = np.ones((sum(cell.sizes), 1)), np.ones((1, 1))
+    """Ask for the mean, for the difference between the groups, or between the two maps of each unit."""
+    n_maps = sum(cell.sizes) * cell.repeats
+    columns = [np.ones(n_maps)]
     if len(cell.sizes) == 2:
-        matrix = np.column_stack([matrix, np.repeat([0.0, 1.0], cell.sizes)])
-        weights = np.array([[0.0, 1.0]])
-    design = Design(matrix, ("intercept", "group")[: len(cell.sizes)], (Test("effect", weights, cell.tail),))
+        columns.append(np.repeat([0.0, 1.0], cell.sizes))
+    if cell.within:
+        columns.append(np.arange(n_maps) % cell.repeats)
+    names, weights = ("intercept", "other")[: len(columns)], np.eye(len(columns))[[-1]]
+    clusters = np.arange(n_maps) // cell.repeats if cell.repeats > 1 else None
+    test = Test("effect", weights, cell.tail)
+    design = Design(np.column_stack(columns), names, (test,), clusters=clusters)
     estimator = find_estimator(cell.estimator)
     return Model(estimator, design, {**estimator.defaults(design), **cell.settings})
 

@@ -105,7 +105,7 @@ def write_analysis_page(
         "paste": paste_texts(text, Path(page).stem),
         "references": reference_rows(text.references),
         "settings": settings_rows(results.settings),
-        "software": [("ibma-app", version), *(software or {}).items()],
+        "software": list({"ibma-app": version, **(software or {})}.items()),
     }
     save(path, render("analysis.html.j2", **view))
     save_figures(_group_figures(view, results.analysis.name), sheet.plans, results.output_dir, save)
@@ -163,7 +163,7 @@ def write_participant_page(
         paste=paste_texts(text, path.stem),
         references=reference_rows(text.references),
         settings=settings_rows(ordered[0].settings),
-        software=[("ibma-app", version), *(software or {}).items()],
+        software=list({"ibma-app": version, **(software or {})}.items()),
     )
     save(path, content)
     save_figures(_participant_figures(analyses), sheet.plans, path.parent, save)

@@ -357,12 +357,18 @@ def test_without_scripts_the_page_reads_and_shows_no_viewer(browser, folder):
     assert browser.complaints() == []
 
 
-def test_print_leaves_the_viewer_out(browser, folder):
-    browser.open(folder / "group_faces.html")
+def test_paper_has_the_results_and_what_was_unfolded(browser, folder):
+    browser.open(folder / "group_faces.html", unfold=False)
+    whole = "[...document.querySelectorAll('details')].find((one) => /whole maps/.test(one.firstChild.textContent))"
     browser.call("Emulation.setEmulatedMedia", media="print")
-    shown = browser.evaluate("[...document.querySelectorAll('.viewer')].map((one) => getComputedStyle(one).display)")
-    assert set(shown) == {"none"}
-    assert browser.evaluate("getComputedStyle(document.querySelector('figure')).display") != "none"
+    assert not browser.evaluate("document.querySelector('.viewer').checkVisibility()")
+    shown = "[...document.querySelectorAll('details')].filter((one) => one.checkVisibility())"
+    folds = browser.evaluate(f"{shown}.map((one) => one.firstChild.textContent)")
+    assert {"Table of clusters and their peaks", "How it was decided", "Thresholds"} <= set(folds)
+    assert not {"The maps at the peaks", "The whole maps, not thresholded", "Slices"} & set(folds)
+    assert browser.evaluate("document.querySelector('#references li').checkVisibility()")
+    browser.evaluate(f"{whole}.open = true")
+    assert browser.evaluate(f"{whole}.querySelector('figure').checkVisibility()")
 
 
 @pytest.mark.slow

@@ -72,7 +72,8 @@ def read(path, grid):
 @pytest.fixture(scope="module")
 def group_page(tmp_path_factory, group_results, save):
     results = group_results(tmp_path_factory.mktemp("group"), moderator=True, estimators=("reml", "stouffer-rfx"))
-    path = write_analysis_page(results, "group_faces.html", save, version="1.2", software={"numpy": "9.9"})
+    software = {"ibma-app": "1.2", "numpy": "9.9"}
+    path = write_analysis_page(results, "group_faces.html", save, version="1.2", software=software)
     return results, path, path.read_text(encoding="utf-8")
 
 
@@ -203,6 +204,7 @@ def test_pages_are_self_contained(group_page, tmp_path, participant_results, sav
         assert "@media print" in content
         assert "color-scheme: light dark" in content
         assert page.links[0] == "#content"  # the keyboard's way past the contents
+    assert text.count('<th scope="row">ibma-app</th>') == 1  # among the software
 
 
 def test_pages_are_small_and_the_same_each_time(group_page, group_results, tmp_path, save):
