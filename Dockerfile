@@ -6,15 +6,18 @@ FROM ${BASE_IMAGE} AS builder
 # Debian's own packages, at whatever version the base image's release has
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates python3 python3-venv \
+    && apt-get install -y --no-install-recommends binutils ca-certificates python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 # the path of the final image: an environment cannot be moved
 RUN python3 -m venv /opt/ibma
-# what others wrote comes first, so that this layer lasts while our own code changes
+# what others wrote comes first, so that this layer lasts while our own code changes; without their tests, the sources
+# of what is compiled, and the names in the largest library that only a debugger reads (60 MB)
 COPY pyproject.toml docker/list_requirements.py /src/docker/
 RUN /opt/ibma/bin/python /src/docker/list_requirements.py templateflow dask > /src/requirements.txt \
     && /opt/ibma/bin/pip install --no-cache-dir -r /src/requirements.txt \
-    && find /opt/ibma -type d -name tests -path '*/site-packages/*' -prune -exec rm -rf {} +
+    && find /opt/ibma -type d -name tests -path '*/site-packages/*' -prune -exec rm -rf {} + \
+    && find /opt/ibma -path '*/site-packages/*' -regex '.*\.\(c\|cpp\|h\|hpp\|pxd\|pyx\)' -delete \
+    && strip /opt/ibma/lib/python3*/site-packages/llvmlite/binding/libllvmlite.so
 # --mask template needs templates: PREFETCH=1 brings the brain masks of the two MNI spaces along
 # (the same question that the app asks: every resolution, since TemplateFlow fetches what it lists)
 ARG PREFETCH=0
