@@ -1,6 +1,8 @@
 """The estimator random-intercept: its maps, what it refuses and what it warns of."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from scipy import special, stats
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design, Test
 from ibma_app.core.errors import DataError
-from ibma_app.estimators.random_intercept import ESTIMATOR, check, fit, remark, units_of
+from ibma_app.estimators.random_intercept import ESTIMATOR, check, fit, flip_bounds, remark, units_of
 
 M, N = 10, 3
 UNIT, VISIT = np.repeat(np.arange(M), N), np.tile(np.arange(N), M)
@@ -22,7 +24,12 @@ DESIGN = Design(
 )  # fmt: skip
 
 
-KENWARD_ROGER = {"dof": "kenward-roger"}
+KENWARD_ROGER, SANDWICH = {"dof": "kenward-roger"}, {"errors": "sandwich"}
+PLAIN = {"dof": "satterthwaite", "errors": "model"}
+REFERENCE = Path(__file__).parents[1] / "reference"
+GIVEN, PINNED = (
+    json.loads((REFERENCE / f"{name}.json").read_text())["cases"] for name in ("lmertest", "lmer_sandwich")
+)
 
 
 @pytest.fixture
@@ -67,16 +74,49 @@ def test_kenward_roger_errs_less(block):
         np.testing.assert_allclose(corrected.tests[name].z[inside], plain.tests[name].z[inside], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("case", "pinned"), list(zip(GIVEN, PINNED, strict=True)), ids=[one["name"] for one in GIVEN])
+def test_sandwich_is_that_of_lme4_and_clubsandwich(case, pinned):
+    matrix, units = np.array(case["X"], dtype=float), np.array(case["unit"]) - 1
+    tests = tuple(Test(str(c), np.array(one["rows"], dtype=float)) for c, one in enumerate(case["tests"]))
+    design = Design(matrix, tuple(map(str, range(matrix.shape[1]))), tests, units=units, unit_name="participant_id")
+    y = np.array(case["y"], dtype=float)[:, None]
+    found = fit(VoxelBlock(np.ones(y.shape, dtype=bool), effect=y), design, **SANDWICH)
+    for test, one in zip(tests, pinned["tests"], strict=True):
+        mine = found.tests[test.name]
+        if mine.statistic_name == "t":
+            np.testing.assert_allclose(np.sqrt(mine.variance[0]), one["se"], rtol=2e-6)
+        # lme4 ends where its criterion hardly changes, 1e-7 from its least
+        np.testing.assert_allclose(mine.statistic[0], one[mine.statistic_name], rtol=2e-6, atol=1e-8)
+        np.testing.assert_allclose(mine.dof[0], one["dof"], rtol=2e-5)
+
+
+def test_sandwich_where_nothing_varies_within_units_and_with_other_settings():
+    y = np.random.default_rng(1).normal(size=(M, 2))[UNIT]
+    y[:, 1] += np.random.default_rng(2).normal(size=M * N)
+    found = fit(VoxelBlock(np.ones(y.shape, dtype=bool), effect=y), DESIGN, **SANDWICH)
+    assert found.identical.tolist() == [True, False]
+    assert [test.estimable.tolist() for test in found.tests.values()] == [[False, True]] * 3
+    np.testing.assert_allclose(found.tests["slope"].effect[0], 0.0, atol=1e-12)
+    assert remark(replace(found, tau2=np.zeros(2)), {**PLAIN, **SANDWICH})[1:] == ()
+    signs = np.ones((4, M * N))
+    assert np.isinf(flip_bounds(VoxelBlock(np.ones(y.shape, bool), effect=y), DESIGN, SANDWICH, signs)).all()
+    with pytest.raises(DataError, match="Leave one of them out"):
+        check(DESIGN, {**KENWARD_ROGER, **SANDWICH})
+    alone = replace(DESIGN, matrix=np.column_stack([MATRIX, UNIT == 0]), tests=(Test("one", np.eye(4)[3:]),))
+    with pytest.raises(DataError, match="rests on what one participant alone has"):
+        check(alone, SANDWICH)
+
+
 def test_no_variance_between_units_is_remarked(block):
     estimate = fit(block, DESIGN)
     share = (estimate.tau2 == 0).mean()
-    (fact,) = remark(estimate, {"dof": "satterthwaite"})
+    (fact,) = remark(estimate, PLAIN)
     assert fact.sidecar() == {"ShareOfVoxelsWithTau2Zero": pytest.approx(share, abs=1e-6)}
     none = replace(estimate, tau2=np.where(np.arange(40) % 2, estimate.tau2, 0.0))
-    _, warning = remark(none, {"dof": "satterthwaite"})
+    _, warning = remark(none, PLAIN)
     assert "of the voxels maps of one unit do not correlate" in warning.text
     assert "up to 7.5" in warning.text
-    assert "up to 6.1" in remark(none, KENWARD_ROGER)[1].text
+    assert "up to 6.1" in remark(none, {**PLAIN, **KENWARD_ROGER})[1].text
 
 
 def test_units_are_those_of_the_design():
