@@ -71,7 +71,9 @@ def fine_detail(volume: Singles, covered: NDArray[np.bool_], sigma: Floats, weig
     return left
 
 
-def find_suspects(r: Floats, sample_size: Sequence[float | None], floor: float = FLOOR) -> Suspects:
+def find_suspects(
+    r: Floats, sample_size: Sequence[float | None], floor: float = FLOOR, settled: Sequence[int] = ()
+) -> Suspects:
     """Group the maps whose fine detail correlates as that of one sample does.
 
     Parameters
@@ -84,6 +86,8 @@ def find_suspects(r: Floats, sample_size: Sequence[float | None], floor: float =
         median and spread of all.
     floor : float
         Correlations at or below it are never reported.
+    settled : sequence of int
+        Rows among which no pair is reported, as these were compared by something better.
 
     Returns
     -------
@@ -104,8 +108,20 @@ def find_suspects(r: Floats, sample_size: Sequence[float | None], floor: float =
         median = float(np.median(values[eligible]))
         spread = 1.4826 * float(np.median(np.abs(values[eligible] - median)))
         limit = max(floor, median + SPREADS * spread)
-    same = eligible & (values > limit)
+    judged = ~(np.isin(first, settled) & np.isin(second, settled))
+    same, copies = eligible & (values > limit) & judged, copies & judged
     return Suspects(_connect(first[same], second[same], len(n)), _connect(first[copies], second[copies], len(n)), limit)
+
+
+def join_suspects(one: Suspects, other: Suspects, count: int) -> Suspects:
+    """Join what two comparisons of ``count`` maps found; groups that share a map become one."""
+
+    def joined(*groups: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        pairs = np.array([(group[0], row) for group in groups for row in group[1:]], dtype=np.int64).reshape(-1, 2)
+        return _connect(pairs[:, 0], pairs[:, 1], count)
+
+    groups, copies = joined(*one.groups, *other.groups), joined(*one.copies, *other.copies)
+    return Suspects(groups, copies, max(one.limit, other.limit))
 
 
 def _connect(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> tuple[tuple[int, ...], ...]:

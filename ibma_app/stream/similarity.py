@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from ibma_app.core.results import MapFlag, Similarity
 from ibma_app.stats.correlations import FEWEST, Correlations, correlate_maps
-from ibma_app.stats.same_sample import FLOOR, SAME_MAP, find_suspects, fine_detail, smoothing_weight
+from ibma_app.stats.same_sample import (
+    FLOOR,
+    SAME_MAP,
+    Suspects,
+    find_suspects,
+    fine_detail,
+    join_suspects,
+    smoothing_weight,
+)
 from ibma_app.stream.prepare import GIVEN
 from ibma_app.stream.stack import Stack
 
@@ -246,7 +254,7 @@ def flag_same_samples(
     Parameters
     ----------
     stack : Stack
-        K maps of studies. Their effects as they were given are compared; where not all have some, what is combined.
+        K maps of studies. Those that have effects as they were given are compared by these, others by what is combined.
     sample_size : sequence of float or None, length K
     clusters : ndarray of int, shape (K,), optional
         Maps of one number are known to be one sample, and are not flagged.
@@ -261,7 +269,7 @@ def flag_same_samples(
     if stack.n_maps < FEWEST_MAPS or stack.n_voxels < FEWEST:
         return ()
     chance = 5.0 / np.sqrt(stack.n_voxels * stack.grid.voxel_volume / RESEL)
-    found = find_suspects(_correlate_detail(stack), sample_size, max(FLOOR, chance))
+    found = _find_suspects(stack, sample_size, max(FLOOR, chance))
     known = np.arange(stack.n_maps) if clusters is None else clusters
     groups = tuple(group for group in found.groups if np.unique(known[list(group)]).size > 1)
     labels = [survey.label for survey in stack.survey]
@@ -283,21 +291,33 @@ def flag_same_samples(
     return tuple(flags)
 
 
-def _correlate_detail(stack: Stack) -> Floats:
-    """Correlate the fine detail of residual maps, (K, K), over what each pair covers.
+def _find_suspects(stack: Stack, sample_size: Sequence[float | None], floor: float) -> Suspects:
+    """Compare studies by their own effects where both have them, whatever is combined; else by what is combined.
 
-    Studies' own effects where all have them, whatever is combined: what a sample shares with itself stands out less
-    in z and in standardised effects.
+    What a sample shares with itself stands out less in z and in standardised effects.
     """
-    quantity = GIVEN if stack.given else "effect" if "effect" in stack.kinds else "z"
+    combined, given, every = "effect" if "effect" in stack.kinds else "z", stack.given, range(stack.n_maps)
+    if len(given) < FEWEST_MAPS:
+        return find_suspects(_correlate_detail(stack, combined, every), sample_size, floor)
+    r = np.full((stack.n_maps, stack.n_maps), np.nan)
+    r[np.ix_(given, given)] = _correlate_detail(stack, GIVEN, given)
+    own = find_suspects(r, sample_size, floor)
+    if len(given) == stack.n_maps:
+        return own
+    others = find_suspects(_correlate_detail(stack, combined, every), sample_size, floor, settled=given)
+    return join_suspects(own, others, stack.n_maps)
+
+
+def _correlate_detail(stack: Stack, quantity: str, which: Sequence[int]) -> Floats:
+    """Correlate the fine detail of K residual maps of a kind, (K, K), over what each pair covers."""
     mask = stack.grid.mask
     box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(mask))
     inside = mask[box]
     sigma = SIGMA / np.sqrt((stack.grid.affine[:3, :3] ** 2).sum(axis=0))
-    step = -(-stack.n_maps * stack.n_voxels // VALUES)
-    rows = np.full((stack.n_maps, len(range(0, stack.n_voxels, step))), np.nan, dtype=np.float32)
+    step = -(-len(which) * stack.n_voxels // VALUES)
+    rows = np.full((len(which), len(range(0, stack.n_voxels, step))), np.nan, dtype=np.float32)
     last: tuple[NDArray[np.bool_], Singles] | None = None  # maps often cover alike
-    for row in range(stack.n_maps):
+    for place, row in enumerate(which):
         values = stack.read_map(quantity, row)
         there = ~np.isnan(values)
         volume, covered = np.zeros(inside.shape, dtype=np.float32), np.zeros(inside.shape, dtype=bool)
@@ -306,10 +326,10 @@ def _correlate_detail(stack: Stack) -> Floats:
             last = covered, smoothing_weight(covered, sigma)
         detail = np.full(stack.n_voxels, np.nan, dtype=np.float32)
         detail[there] = fine_detail(volume, covered, sigma, last[1])
-        rows[row] = detail[::step]
+        rows[place] = detail[::step]
     counted = np.maximum(np.count_nonzero(~np.isnan(rows), axis=0), 1)
     rows -= (np.nansum(rows, axis=0) / counted).astype(np.float32)
-    return correlate_maps(rows, np.arange(stack.n_maps), 2.0).means
+    return correlate_maps(rows, np.arange(len(which)), 2.0).means
 
 
 def _name(groups: Sequence[Sequence[int]], labels: Sequence[str], between: str) -> str:

@@ -105,9 +105,9 @@ class Stack:
         self._store.drop(GIVEN)
 
     @property
-    def given(self) -> bool:
-        """Whether the effects of every map are there as they were given (`read_map` of the kind "given")."""
-        return all(self._store.has(GIVEN, row) for row in range(self.n_maps))
+    def given(self) -> tuple[int, ...]:
+        """The maps whose effects are there as they were given, too (`read_map` of the kind "given")."""
+        return tuple(row for row in range(self.n_maps) if self._store.has(GIVEN, row))
 
     @property
     def nbytes(self) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ibma_app.stats.same_sample import FLOOR, find_suspects, fine_detail, smoothing_weight
+from ibma_app.stats.same_sample import FLOOR, Suspects, find_suspects, fine_detail, join_suspects, smoothing_weight
 from ibma_app.stream.similarity import flag_same_samples
 
 SHAPE = (30, 34, 30)
@@ -96,6 +96,25 @@ def test_effects_as_they_were_given_are_compared_where_z_is_combined(rng, stack_
     stack.forget_given()
     assert not stack.given
     assert flag_same_samples(stack, SIZES) == ()
+
+
+def test_a_study_without_effects_is_compared_by_z_and_the_others_by_their_effects(rng, stack_of, mask):
+    combined, effects = _rows(_studies(rng, 0.0), mask), _rows(_studies(rng, 0.6), mask)
+    combined[5] = 0.7 * combined[6] + 0.7 * combined[5]  # without effects, of the sample of the next
+    combined[2] = 0.7 * combined[3] + 0.7 * combined[2]  # which their effects deny
+    sizes = (12, 12, 16, 16, 18, 24, 24, 30)
+    stack = _stack(stack_of, mask, combined)
+    for row in (0, 1, 2, 3, 4, 6, 7):
+        stack._store.append("given", row, effects[row], 0)
+    assert stack.given == (0, 1, 2, 3, 4, 6, 7)
+    (flag,) = flag_same_samples(stack, sizes)
+    assert flag.groups == ((0, 1), (5, 6))
+
+
+def test_groups_that_share_a_map_become_one():
+    one, other = Suspects(((0, 1), (4, 5)), (), 0.2), Suspects(((1, 2),), ((6, 7),), 0.3)
+    assert join_suspects(one, other, 8) == Suspects(((0, 1, 2), (4, 5)), ((6, 7),), 0.3)
+    assert join_suspects(Suspects((), (), 0.2), Suspects((), (), 0.1), 3) == Suspects((), (), 0.2)
 
 
 def test_too_few_maps_or_voxels_say_nothing(rng, stack_of, mask):

@@ -373,7 +373,7 @@ def test_effects_of_studies_stay_beside_what_is_made_of_them(maps, tmp_path, mem
         with stacked(
             observations, needs, "study", memory=memory, work_dir=tmp_path, min_coverage=0.1, **options
         ) as stack:
-            assert stack.given
+            assert stack.given == (0, 1, 2)
             for row, volume in enumerate(volumes):
                 given, there = stack.read_map("given", row), ~np.isnan(stack.read_map(stack.kinds[0], row))
                 np.testing.assert_array_equal(given[there], volume["effect"].reshape(-1)[there])
