@@ -234,10 +234,14 @@ def needs_dof(observation: Observation, needs: Collection[str]) -> bool:
 def _turns_t_and_z(observation: Observation, needs: Collection[str]) -> bool:
     """Return whether t has to be turned into z, or z into t."""
     z_from = _sources(observation, "z") if "z" in needs else None
+    return _turns_z_into_t(observation, needs) or z_from in (("t",), ("effect", "variance"))
+
+
+def _turns_z_into_t(observation: Observation, needs: Collection[str]) -> bool:
+    """Return whether z has to be turned into t."""
     variance_from = _sources(observation, "variance") if "variance" in needs else None
     t_from = _sources(observation, "t") if "t" in needs else None
-    back = variance_from == ("effect", "z") or t_from == ("z",)
-    return back or z_from in (("t",), ("effect", "variance"))
+    return variance_from == ("effect", "z") or t_from == ("z",)
 
 
 def is_unsigned(observation: Observation) -> bool:
@@ -385,9 +389,11 @@ def _dof_notes(observation: Observation, needs: Collection[str]) -> tuple[Note, 
         text = "degrees of freedom are taken from SampleSize - 1, as neither map nor sidecar says them."
         return (Note(text, {observation.label: observation.dof_text}),)
     if observation.dof_text == "unknown" and _turns_t_and_z(observation, needs):
-        text = (
-            "dof unknown, so t is taken as z, which overstates the evidence of small samples. Give --dof, or "
-            "DegreesOfFreedom or SampleSize in the sidecar."
+        taken = (
+            "z is taken as t, which makes errors too large, or g too small, in small samples"
+            if _turns_z_into_t(observation, needs)
+            else "t is taken as z, which overstates the evidence of small samples"
         )
+        text = f"dof unknown, so {taken}. Give --dof, or DegreesOfFreedom or SampleSize in the sidecar."
         return (Note(text, {observation.label: ""}),)
     return ()
