@@ -21,6 +21,7 @@ from ibma_app.images.read import (
     nifti_header,
     scale_factors,
 )
+from ibma_app.images.regrid import tell_apart
 from ibma_app.images.write import make_header
 
 LARGEST = 2**38  # bytes of a series' voxels
@@ -165,8 +166,8 @@ def read_series_mask(path: Path, grid: Grid) -> NDArray[np.bool_]:
     header = read_series_header(path)
     if not grid.matches(header.grid):
         raise DataError(
-            f"{path}: the mask (shape {header.grid.shape}) and the BOLD (shape {grid.shape}) are not on one grid. "
-            "Give the mask of the same space and resolution."
+            f"{path}: the mask and the BOLD are not on one grid: {tell_apart(grid, header.grid)}. Give the mask of the "
+            "same space and resolution."
         )
     inside = np.ones(grid.shape, dtype=bool)
     for values in _volumes(header, 0, header.n_volumes):

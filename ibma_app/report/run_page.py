@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ibma_app.core.bold_run import RunContrastResult, RunResults
+from ibma_app.core.labels import contrast_label
 from ibma_app.report.figures.brains.plans import PicturePlan, Sheet
 from ibma_app.report.figures.picture import Picture, positive_scale, signed_scale, with_ending
 from ibma_app.report.figures.plot import Plot
@@ -110,7 +111,7 @@ def _contrast_picture(plan: PicturePlan, results: RunResults, contrast: RunContr
         if make is signed_scale
         else positive_scale(contrast.values, contrast.quantity)
     )
-    label = "".join(sign for sign in contrast.name if sign.isalnum())
+    label = contrast_label(contrast.name)  # as in the names of its maps
     return with_ending(
         plan.draw(volume, scale, f"{contrast.name}: {contrast.weights}."), f"contrast-{label}", "stat-effect"
     )

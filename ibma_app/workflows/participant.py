@@ -232,8 +232,9 @@ def _slices(stack: Stack) -> MapSlices | None:
 
 
 def _dof_notes(stack: Stack) -> tuple[Note, ...]:
-    """Warn where t is taken as z, because its degrees of freedom are unknown."""
-    unknown = [row.label for row in stack.survey if row.dof == "unknown"]
+    """Warn where t is taken as z, because its degrees of freedom are unknown, and nothing else says so."""
+    told = {label for note in stack.notes if note.text.startswith("dof unknown") for label in note.about}
+    unknown = [row.label for row in stack.survey if row.dof == "unknown" and row.label not in told]
     if not unknown:
         return ()
     text = "the degrees of freedom are unknown, so t is taken as z. Give DegreesOfFreedom in the sidecar, or --dof."

@@ -64,7 +64,7 @@ def test_the_page_says_what_the_run_is(results, tmp_path):
     assert "http:" not in re.sub(r"http://www\.w3\.org\S*", "", page)
     names = {path.name for path in written if path.parent.name == "figures"}
     stem = "sub-01_task-x_run-1_space-S"
-    endings = ("regressors", "motion", "stat-mean", "stat-rsquared", "stat-rho", "contrast-gostop_stat-effect")
+    endings = ("regressors", "motion", "stat-mean", "stat-rsquared", "stat-rho", "contrast-goGtStop_stat-effect")
     assert names == {f"{stem}_{one}.svg" for one in endings}
 
 

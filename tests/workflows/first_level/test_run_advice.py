@@ -54,6 +54,13 @@ class Study:
         lines = [row[:place] + value + row[place + 1 :] for row, value in zip([header, *rows], values, strict=True)]
         self.confounds.write_text("\n".join("\t".join(line) for line in lines) + "\n")
 
+    def moved_mask(self, distance: float) -> None:
+        """Write a mask that lies so far (mm) beside the BOLD."""
+        mask = nib.load(self.mask, mmap=False)
+        nib.Nifti1Image(mask.get_fdata().astype(np.uint8), mask.affine + distance * np.eye(4, k=3)).to_filename(
+            self.root / "m.nii.gz"
+        )
+
     def image(self, path: Path, values: np.ndarray, tr: float | None = None) -> None:
         affine = nib.load(path, mmap=False).affine
         image = nib.Nifti1Image(values, affine)
@@ -111,6 +118,10 @@ CASES: dict[str, Case] = {
     "a mask on another grid": Case(
         f"{GO} --mask m.nii.gz", 65, "Give the mask of the same space and resolution", GO,
         lambda s: nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)).to_filename(s.root / "m.nii.gz"),
+    ),
+    "a mask half a mm off": Case(
+        f"{GO} --mask m.nii.gz", 65, r"its voxels lie up to 0\.5 mm from there", GO,
+        lambda s: s.moved_mask(0.5),
     ),
     "an empty mask": Case(GO, 65, "the mask is empty.*by --mask", f"{GO} --mask m.nii.gz",
                           lambda s: (shutil.copy(s.mask, s.root / "m.nii.gz"),
@@ -243,3 +254,31 @@ def test_what_a_message_advises_works(case: Case, template, tmp_path, cli, maker
     assert after.code == 0, f"{then}\n{after.stderr}"
     assert not re.search(case.says, after.stderr)
     assert list(root.glob(f"out/sub-01/func/{STEM}_*stat-z_statmap.nii.gz"))
+
+
+def test_a_mask_a_hair_off_is_used(template, tmp_path, cli):
+    """0.02 mm of voxels of 4 mm: the same bytes as with the mask itself."""
+    shutil.copytree(template, tmp_path / "s")
+    study, found = Study(tmp_path / "s"), []
+    study.moved_mask(0.02)
+    for mask in ("auto", "m.nii.gz"):
+        words = ("-d", "fmriprep", *shlex.split(GO), "--mask", mask, "--no-report")
+        ran = cli("raw", f"out-{mask}", "run", *words, cwd=study.root)
+        assert ran.code == 0, ran.stderr
+        (path,) = study.root.glob(f"out-{mask}/sub-01/func/*stat-effect_statmap.nii.gz")
+        found.append(path.read_bytes())
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", ["s" + "x" * 280, "\u9762\u5b54 " * 90, "a > b, " * 40])
+def test_conditions_of_any_length_and_script(name, template, tmp_path, cli):
+    """Maps and pictures have one label, which fits into a file's name."""
+    shutil.copytree(template, tmp_path / "s")
+    study, out = Study(tmp_path / "s"), tmp_path / "out"
+    study.edit(study.events, "\tstop", f"\t{name.strip()}")
+    ran = cli("raw", out, "run", "-d", "fmriprep", "--confounds", "none", cwd=study.root)
+    assert ran.code == 0, ran.stderr
+    maps = {path.name.partition("contrast-")[2].partition("_")[0] for path in out.rglob("*stat-effect_statmap.nii.gz")}
+    pictures = {path.name.partition("contrast-")[2].partition("_")[0] for path in out.rglob("*stat-effect*.svg")}
+    assert len(maps) == 2
+    assert pictures == maps
