@@ -11,21 +11,20 @@ from ibma_app.firstlevel.design import RunDesign
 from ibma_app.firstlevel.noise import NoiseModel
 from ibma_app.firstlevel.records import Floats, RunContrast
 from ibma_app.stats.autoregression import (
+    FARTHEST,
     correct_autocorrelations,
     expected_products,
-    lag_products,
     partial_autocorrelations,
 )
-from ibma_app.stats.gls import BlockFit, project
+from ibma_app.stats.gls import BlockFit, OrdinaryFit, Orthonormal, fit_ordinary, orthonormalise
 from ibma_app.stats.gls_by_group import ROWS, fit_by_group, round_partials
 from ibma_app.stats.noise_calibration import Calibration, calibrate_noise
 from ibma_app.stats.tails import f_to_z, t_to_z
 
 log = logging.getLogger(__name__)
 
-BLOCK = 4096  # voxels that are described at once
 SAMPLE = 20_000  # voxels whose mean autocorrelation is simulated
-SECONDS = 20.0  # that it reaches
+SECONDS = 40.0  # that it reaches: with half of it, variances of noise with a memory of 15 s are 3 % too large
 FLAT = 1e-6  # relative to the mean: a voxel that varies less has no signal
 EXPLAINED = 1e-10  # share of the variance that is left: less is rounding error
 
@@ -65,45 +64,45 @@ def fit_run(series: NDArray[np.floating], design: RunDesign, noise: NoiseModel) 
     design : RunDesign
     noise : NoiseModel
     """
-    length = design.matrix.shape[0]
-    basis = np.linalg.qr(design.matrix)[0]
-    kept = np.setdiff1d(np.arange(length), np.array(design.scrubbed, dtype=np.int64))
-    expected = expected_products(basis, max(noise.order, 1))
-    fitted, mean, rsquared, sums, products = _describe(series, basis, kept, max(noise.order, 1))
-    rho = np.zeros(products.shape)
-    rho[:, 0] = 1.0
-    if noise.corrected or not noise.order:
-        rho[fitted] = correct_autocorrelations(products[fitted], expected)
-    else:
-        rho[fitted, 1] = products[fitted, 1] / (2.0 * products[fitted, 0])
-    steps = noise.steps
-    rounded = round_partials(partial_autocorrelations(rho[:, : noise.order + 1]), steps)
+    length, order = design.matrix.shape[0], noise.order
     weights = [design.weights(contrast) for contrast in design.contrasts]
+    orthonormal = orthonormalise(design.matrix, weights)
+    kept = np.setdiff1d(np.arange(length), np.array(design.scrubbed, dtype=np.int64))
+    fitted, mean, rsquared, ordinary = _describe(series, orthonormal, kept, max(order, 1))
+    lags = _farthest(length, design.timing.repetition_time, order)
+    expected = expected_products(orthonormal.basis, lags, max(lags, FARTHEST))
+    near = expected[: max(order, 1) + 1, : FARTHEST + 1]
+    rho = np.zeros(ordinary.products.shape)
+    rho[:, 0] = 1.0
+    if noise.corrected or not order:
+        rho[fitted] = correct_autocorrelations(ordinary.products[fitted], near)
+    else:
+        rho[fitted, 1] = ordinary.products[fitted, 1] / (2.0 * ordinary.products[fitted, 0])
+    rounded = round_partials(partial_autocorrelations(rho[:, : order + 1]), noise.steps)
+    rows = np.flatnonzero(fitted)
     calibration = None
     if noise.corrected and weights and fitted.any():
-        lags = _farthest(length, design.timing.repetition_time, noise.order)
-        mean_rho = _mean_autocorrelation(series, basis, np.flatnonzero(fitted), lags)
-        calibration = calibrate_noise(design.matrix, basis, weights, expected, mean_rho, steps)
+        mean_rho = _mean_autocorrelation(series, orthonormal, rows, expected[:, : lags + 1])
+        calibration = calibrate_noise(design.matrix, weights, near, mean_rho, noise.steps)
         log.debug("Variances are multiplied by %s; dof %s.", calibration.factors.round(4), calibration.dof.round(1))
-    rows = np.flatnonzero(fitted)
-    blocks = fit_by_group(series, mean, rounded, steps, design.matrix, weights, rows)
+    blocks = fit_by_group(series, ordinary, rounded, noise.steps, orthonormal, rows)
     contrasts = _collect(blocks, len(series), design, weights, calibration)
-    sd = np.sqrt(sums / design.dof)
+    sd = np.sqrt(np.where(fitted, ordinary.products[:, 0], 0.0) / design.dof)
     lag1 = np.where(fitted, np.clip(rho[:, 1], -1.0, 1.0), 0.0)
     return RunFit(fitted, mean, rsquared, lag1, sd, tuple(contrasts), calibration)
 
 
 def _describe(
-    series: NDArray[np.floating], basis: Floats, kept: NDArray[np.int64], lags: int
-) -> tuple[NDArray[np.bool_], Floats, Floats, Floats, Floats]:
-    """Fit ordinary least squares block by block: which voxels have a signal, mean, R², sums of squares, products."""
+    series: NDArray[np.floating], design: Orthonormal, kept: NDArray[np.int64], order: int
+) -> tuple[NDArray[np.bool_], Floats, Floats, OrdinaryFit]:
+    """Fit ordinary least squares block by block: which voxels have a signal, mean, R², and the fit."""
     voxels = len(series)
-    mean, rsquared, sums = (np.zeros(voxels) for _ in range(3))
+    mean, rsquared = np.zeros(voxels), np.zeros(voxels)
     fitted = np.zeros(voxels, dtype=bool)
-    products = np.zeros((voxels, lags + 1))
+    ordinary = OrdinaryFit.room(voxels, len(design.rows), order)
     whole = len(kept) == series.shape[1]
-    for start in range(0, voxels, BLOCK):
-        rows = slice(start, start + BLOCK)
+    for start in range(0, voxels, ROWS):
+        rows = slice(start, start + ROWS)
         values = series[rows].astype(np.float64)
         used = values if whole else values[:, kept]
         finite = np.isfinite(values.sum(axis=1))
@@ -113,30 +112,33 @@ def _describe(
             values[~finite] = 0.0
             used = values if whole else values[:, kept]
             total = np.einsum("bt,bt->b", used, used)
-            residuals, left = project(values, basis)
+            found = fit_ordinary(values, design, order)
+            left = found.products[:, 0]
             flat = total <= len(kept) * (FLAT * np.abs(centre)) ** 2
             good = finite & ~flat & (total > 0) & (left > EXPLAINED * total)
             share = np.where(good, 1.0 - left / np.where(total > 0, total, 1.0), 0.0)
         fitted[rows], mean[rows], rsquared[rows] = good, centre, share
-        sums[rows] = np.where(good, left, 0.0)
-        products[rows] = lag_products(residuals, lags)
-    return fitted, mean, rsquared, sums, products
+        ordinary.put(rows, found)
+    return fitted, mean, rsquared, ordinary
 
 
 def _farthest(length: int, repetition_time: float, order: int) -> int:
-    """Return how many lags the simulated noise has of its own: 20 s, at most a quarter of the run."""
-    return int(np.clip(round(SECONDS / repetition_time), order, max(length // 4, order)))
+    """Return how many lags the simulated noise has of its own: 40 s, at most a quarter of the run."""
+    return int(np.clip(round(SECONDS / repetition_time), max(order, 1), max(length // 4, order, 1)))
 
 
-def _mean_autocorrelation(series: NDArray[np.floating], basis: Floats, rows: NDArray[np.int64], lags: int) -> Floats:
-    """Return the mean autocorrelation of the noise over voxels spread evenly over the mask, (lags + 1,)."""
+def _mean_autocorrelation(
+    series: NDArray[np.floating], design: Orthonormal, rows: NDArray[np.int64], expected: Floats
+) -> Floats:
+    """Return the mean autocorrelation of the noise over voxels spread evenly over the mask, for the lags expected."""
     some = rows[:: max(1, len(rows) // SAMPLE)]
-    total = np.zeros(lags + 1)
+    total = np.zeros(len(expected))
     for start in range(0, len(some), ROWS):
         values = series[some[start : start + ROWS]].astype(np.float64)
-        residuals, sums = project(values - values.mean(axis=1, keepdims=True), basis)
-        total += (lag_products(residuals, lags) / sums[:, None]).sum(axis=0)
-    return correct_autocorrelations((total / len(some))[None, :], expected_products(basis, lags, lags))[0]
+        values -= values.mean(axis=1, keepdims=True)
+        products = fit_ordinary(values, design, len(expected) - 1).products
+        total += (products / products[:, :1]).sum(axis=0)
+    return correct_autocorrelations((total / len(some))[None, :], expected)[0]
 
 
 def _collect(

@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 LARGEST = 0.97  # of a partial autocorrelation: beyond it a series is a random walk
 ITERATIONS = 2  # after which autocorrelations change by less than their error
 FARTHEST = 30  # lags whose expected products enter the correction
+BLOCK = 2048  # voxels that are corrected at once: their lags stay in the processor's cache
 
 
 def lag_products(residuals: Floats, lags: int) -> Floats:
@@ -59,12 +60,18 @@ def expected_products(basis: Floats, lags: int, farthest: int = FARTHEST) -> Flo
     ndarray, shape (lags + 1, farthest + 1)
     """
     length = basis.shape[0]
-    residual = np.eye(length) - basis @ basis.T
-    near = [_shifted(residual, lag) for lag in range(lags + 1)]
     columns = []
     for lag in range(min(farthest, length - 1) + 1):
-        moved = near[lag] if lag <= lags else _shifted(residual, lag)
-        columns.append([float(np.einsum("ab,ba->", one, moved)) for one in near])
+        # R D_j R = D_j - (D_j Q) Q' - Q (R D_j Q)'; the trace with D_i is twice the sum of its i-th diagonal
+        moved = _shifted(basis, lag)
+        rest = moved - basis @ (basis.T @ moved)
+        sums = np.array(
+            [-np.vdot(moved[: length - i], basis[i:]) - np.vdot(basis[: length - i], rest[i:]) for i in range(lags + 1)]
+        )
+        if lag <= lags:
+            sums[lag] += length - lag
+        sums[1:] *= 2.0
+        columns.append(sums)
     return np.array(columns).T
 
 
@@ -95,13 +102,15 @@ def correct_autocorrelations(products: Floats, expected: Floats) -> Floats:
     """
     near = products.shape[1]
     inverse = np.linalg.inv(expected[:, :near]).T
-    covariances = products @ inverse
-    rho = covariances / covariances[:, :1]
-    for _ in range(ITERATIONS):
-        far = extend_autocorrelations(rho, expected.shape[1])[:, near:]
-        covariances = (products - covariances[:, :1] * (far @ expected[:, near:].T)) @ inverse
-        rho = covariances / covariances[:, :1]
-    return rho
+    corrected = np.empty_like(products)
+    for start in range(0, len(products), BLOCK):
+        some = products[start : start + BLOCK]
+        covariances = some @ inverse
+        for _ in range(ITERATIONS):
+            far = extend_autocorrelations(covariances / covariances[:, :1], expected.shape[1])[:, near:]
+            covariances = (some - covariances[:, :1] * (far @ expected[:, near:].T)) @ inverse
+        corrected[start : start + BLOCK] = covariances / covariances[:, :1]
+    return corrected
 
 
 def extend_autocorrelations(rho: Floats, length: int) -> Floats:
@@ -161,30 +170,67 @@ def process_autocorrelations(partials: Floats) -> Floats:
     return rho
 
 
-def whiten(series: Floats, partials: Floats) -> Floats:
-    """Whiten series exactly, from the first volume on, scaled to the variance of the innovations.
+def times_precision(columns: Floats, partials: Floats) -> Floats:
+    """Return W times columns, (T, P), where W is the inverse covariance of a process with innovations of variance 1.
+
+    With a the coefficients that predict backwards (1, -phi_1, ..., -phi_p), W is the band of sum_k a_k a_(k+d), less
+    what that has too much in the corners (`_ends`; Gohberg and Semencul).
 
     Parameters
     ----------
-    series : ndarray, shape (B, T)
+    columns : ndarray, shape (T, P)
+        T > 2 p.
     partials : ndarray, shape (p,)
-        Of the noise: one process for all series.
-
-    Returns
-    -------
-    ndarray, shape (B, T)
-        L^-1 of each series, where the noise has the covariance L L' (times the innovations' variance).
+        Partial autocorrelations of the process.
     """
-    order, length = len(partials), series.shape[1]
+    order, length = len(partials), columns.shape[0]
     if not order:
-        return series
-    steps = [step[0] for step in predictors(partials[None, :])]
-    variances = np.cumprod(np.append(1.0, 1.0 - partials**2))
-    white = series.copy()
+        return columns
+    band, corner = _band(partials), _corner(partials)
+    product = band[0] * columns
     for lag in range(1, order + 1):
-        white[:, order:] -= steps[-1][lag - 1] * series[:, order - lag : length - lag]
-    for volume in range(min(order, length)):
-        if volume:
-            white[:, volume] -= series[:, :volume][:, ::-1] @ steps[volume - 1]
-        white[:, volume] *= np.sqrt(variances[order] / variances[volume])
-    return white
+        product[lag:] += band[lag] * columns[: length - lag]
+        product[: length - lag] += band[lag] * columns[lag:]
+    within = corner.T @ corner
+    product[:order] -= within @ columns[:order]
+    product[::-1][:order] -= within @ columns[::-1][:order]
+    return product
+
+
+def precision_forms(products: Floats, ends: Floats, partials: Floats) -> Floats:
+    """Return r'W r of series, (B,), with W as in `times_precision`.
+
+    Parameters
+    ----------
+    products : ndarray, shape (B, p + 1)
+        By `lag_products`.
+    ends : ndarray, shape (B, 2, p)
+        The first p values, and the last p, the last one first.
+    partials : ndarray, shape (p,)
+    """
+    order = len(partials)
+    forms: Floats = products[:, : order + 1] @ _band(partials)
+    if order:
+        too_much = ends[:, :, :order] @ _corner(partials).T
+        forms -= np.einsum("beo,beo->b", too_much, too_much)
+    return forms
+
+
+def _band(partials: Floats) -> Floats:
+    """Return sum_k a_k a_(k+d) for d = 0 to p."""
+    found = _prediction_error(partials)
+    return np.array([found[: len(found) - lag] @ found[lag:] for lag in range(len(found))])
+
+
+def _corner(partials: Floats) -> Floats:
+    """Return H, (p, p): H'H is what the band has too much in each corner."""
+    found, order = _prediction_error(partials), len(partials)
+    corner = np.zeros((order, order))
+    for row in range(order):
+        corner[row, : order - row] = found[row + 1 :]
+    return corner
+
+
+def _prediction_error(partials: Floats) -> Floats:
+    """Return 1 and the negative coefficients of prediction, (p + 1,)."""
+    return np.append(1.0, -predictors(partials[None, :])[-1][0] if len(partials) else [])

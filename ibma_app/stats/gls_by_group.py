@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.gls import BlockFit, Factorised
+from ibma_app.stats.gls import BlockFit, Factorised, OrdinaryFit, Orthonormal
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-ROWS = 4096  # voxels that are fitted at once: what is computed does not depend on memory
+ROWS = 1024  # voxels that are fitted at once: what is computed does not depend on memory
 
 
 def round_partials(partials: Floats, steps: Sequence[float]) -> Floats:
@@ -45,11 +45,10 @@ def group_rows(rounded: Floats, steps: Sequence[float]) -> Iterator[tuple[Floats
 
 def fit_by_group(
     series: NDArray[np.floating],
-    means: Floats,
+    ordinary: OrdinaryFit,
     rounded: Floats,
     steps: Sequence[float],
-    matrix: Floats,
-    weights: Sequence[Floats],
+    design: Orthonormal,
     among: Ints | None = None,
 ) -> Iterator[tuple[Ints, BlockFit]]:
     """Fit series by generalised least squares; yield rows and their fit.
@@ -58,20 +57,20 @@ def fit_by_group(
     ----------
     series : ndarray, shape (V, T)
         Of any precision; computed with is double precision.
-    means : ndarray, shape (V,)
-        Of the series, subtracted first (the design has a constant).
+    ordinary : OrdinaryFit
+        Of all V voxels.
     rounded : ndarray, shape (V, p)
+        Partial autocorrelations of the noise.
     steps : sequence of float
         By which they were rounded.
-    matrix : ndarray, shape (T, P)
-    weights : sequence of ndarray, shape (Q, P)
+    design : Orthonormal
     among : ndarray of int, optional
         Rows that are fitted; None: all.
     """
-    among = np.arange(len(means)) if among is None else among
+    among = np.arange(len(series)) if among is None else among
     for partials, found in group_rows(rounded[among], steps):
         rows = among[found]
-        design = Factorised(matrix, weights, partials)
+        factorised = Factorised(design, partials)
         for start in range(0, len(rows), ROWS):
             some = rows[start : start + ROWS]
-            yield some, design.fit(series[some].astype(np.float64) - means[some, None])
+            yield some, factorised.fit(series[some].astype(np.float64), ordinary.take(some))

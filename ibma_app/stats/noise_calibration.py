@@ -20,15 +20,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular, toeplitz
 
 from ibma_app.stats.autoregression import (
     correct_autocorrelations,
     extend_autocorrelations,
-    lag_products,
     partial_autocorrelations,
 )
-from ibma_app.stats.gls import Factorised, project
+from ibma_app.stats.gls import fit_ordinary, orthonormalise
 from ibma_app.stats.gls_by_group import fit_by_group, round_partials
 
 Floats = NDArray[np.float64]
@@ -47,7 +45,6 @@ class Calibration:
 
 def calibrate_noise(
     matrix: Floats,
-    basis: Floats,
     weights: Sequence[Floats],
     expected: Floats,
     autocorrelations: Floats,
@@ -57,8 +54,8 @@ def calibrate_noise(
 
     Parameters
     ----------
-    matrix, basis : ndarray, shape (T, P)
-        The design, and an orthonormal basis of it.
+    matrix : ndarray, shape (T, P)
+        The design.
     weights : sequence of ndarray, shape (Q, P)
         Contrasts; of several rows, the mean factor and the fewest degrees of freedom count.
     expected : ndarray, shape (p + 1, J)
@@ -68,26 +65,25 @@ def calibrate_noise(
     steps : sequence of float
         By which partial autocorrelations are rounded, p.
     """
-    length = matrix.shape[0]
-    covariance = toeplitz(extend_autocorrelations(autocorrelations[None, :], length)[0])
-    root = np.linalg.cholesky(covariance + 1e-9 * np.eye(length))
-    series = np.random.default_rng(SEED).standard_normal((SERIES, length)) @ root.T
-    residuals, _ = project(series, basis)
-    rho = correct_autocorrelations(lag_products(residuals, len(steps)), expected)
-    rounded = round_partials(partial_autocorrelations(rho), steps)
-    known = Factorised(solve_triangular(root, matrix, lower=True), weights, np.zeros(0))
-    ideal = known.fit(solve_triangular(root, series.T, lower=True).T)
-    estimates = [np.empty((SERIES, one.shape[0])) for one in weights]
-    reported = [np.empty((SERIES, one.shape[0])) for one in weights]
-    for rows, fit in fit_by_group(series, np.zeros(SERIES), rounded, steps, matrix, weights):
-        for index, contrast in enumerate(fit.contrasts):
-            estimates[index][rows] = contrast.effect
-            reported[index][rows] = contrast.variance(fit.noise)
-    factors, dofs = [], []
-    for index, found in enumerate(ideal.contrasts):
-        true = np.diag(found.unscaled) + ((estimates[index] - found.effect) ** 2).mean(axis=0)
-        means, spreads = reported[index].mean(axis=0), reported[index].var(axis=0)
-        factors.append(float((true / means).mean()))
-        dofs.append(float((2.0 * means**2 / spreads).min()))
-    most = length - matrix.shape[1]
-    return Calibration(np.array(factors), np.minimum(np.array(dofs), most))
+    length, order = matrix.shape[0], len(steps)
+    rho = extend_autocorrelations(autocorrelations[None, :], length)[0]
+    lags = np.abs(np.subtract.outer(np.arange(length), np.arange(length)))
+    root = np.linalg.cholesky(rho[lags] + 1e-9 * np.eye(length))
+    white = np.random.default_rng(SEED).standard_normal((SERIES, length))
+    series, design = white @ root.T, orthonormalise(matrix, weights)
+    ordinary = fit_ordinary(series, design, order)
+    rounded = round_partials(partial_autocorrelations(correct_autocorrelations(ordinary.products, expected)), steps)
+    known = orthonormalise(np.linalg.solve(root, matrix), weights)
+    ideal = fit_ordinary(white, known, 0).estimates
+    squares = np.zeros(ideal.shape)
+    reported = np.zeros(ideal.shape)
+    for rows, fit in fit_by_group(series, ordinary, rounded, steps, design):
+        effects = np.concatenate([one.effect for one in fit.contrasts], axis=1)
+        squares[rows] = (effects - ideal[rows]) ** 2
+        reported[rows] = np.concatenate([one.variance(fit.noise) for one in fit.contrasts], axis=1)
+    true = np.einsum("rp,rp->r", known.rows, known.rows) + squares.mean(axis=0)
+    means, spreads = reported.mean(axis=0), reported.var(axis=0)
+    contrasts = np.split(np.arange(len(true)), np.cumsum([len(one) for one in weights])[:-1])
+    factors = np.array([(true / means)[rows].mean() for rows in contrasts])
+    dofs = np.array([(2.0 * means**2 / spreads)[rows].min() for rows in contrasts])
+    return Calibration(factors, np.minimum(dofs, length - matrix.shape[1]))

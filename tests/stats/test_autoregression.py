@@ -17,11 +17,12 @@ from ibma_app.stats.autoregression import (
     extend_autocorrelations,
     lag_products,
     partial_autocorrelations,
+    precision_forms,
     predictors,
     process_autocorrelations,
-    whiten,
+    times_precision,
 )
-from ibma_app.stats.gls import Factorised, project
+from ibma_app.stats.gls import Factorised, fit_ordinary, orthonormalise
 from ibma_app.stats.gls_by_group import fit_by_group, group_rows, round_partials
 from ibma_app.stats.noise_calibration import calibrate_noise
 
@@ -54,11 +55,15 @@ def test_partial_autocorrelations_and_back(values):
     np.testing.assert_allclose(toeplitz(rho[0, :order]) @ predictors(partials)[-1][0], rho[0, 1:], atol=1e-10)
 
 
-@pytest.mark.parametrize("partials", [[0.4], [0.5, -0.2], [0.6, 0.2, 0.1, -0.3]])
-def test_whitening_is_the_inverse_of_choleskys_root(partials):
-    covariance = _covariance(np.array(partials))
-    white = whiten(np.eye(T), np.array(partials)).T
-    np.testing.assert_allclose(white @ covariance @ white.T, np.eye(T), atol=1e-10)
+@pytest.mark.parametrize("partials", [[], [0.4], [0.5, -0.2], [0.6, 0.2, 0.1, -0.3], [0.9, -0.8, 0.5, 0.1, 0.2, -0.6]])
+def test_precision_is_the_inverse_covariance(partials):
+    partials = np.array(partials)
+    precision = np.linalg.inv(_covariance(partials)) if partials.size else np.eye(T)
+    np.testing.assert_allclose(times_precision(np.eye(T), partials), precision, atol=1e-9)
+    y, order = np.random.default_rng(6).standard_normal((3, T)), len(partials)
+    ends = np.stack([y[:, :order], y[:, ::-1][:, :order]], axis=1)
+    forms = precision_forms(lag_products(y, order), ends, partials)
+    np.testing.assert_allclose(forms, np.einsum("bt,ts,bs->b", y, precision, y), rtol=1e-9)
 
 
 def test_expected_products_are_the_traces(design):
@@ -75,8 +80,7 @@ def test_expected_products_are_the_traces(design):
 def test_autocorrelations_are_corrected_for_the_design(design, phi):
     rng = np.random.default_rng(1)
     noise = lfilter([1], [1, -phi], rng.standard_normal((4000, T + 50)))[:, 50:]
-    residuals, _ = project(noise, np.linalg.qr(design)[0])
-    products = lag_products(residuals, 1)
+    products = fit_ordinary(noise, orthonormalise(design, []), 1).products
     naive = (products[:, 1] / products[:, 0] / 2).mean()
     # the ratio of two estimates has a bias of its own, of order 1/T; the design's is several times as large
     corrected = correct_autocorrelations(products, expected_products(np.linalg.qr(design)[0], 1))[:, 1]
@@ -90,7 +94,8 @@ def test_generalised_least_squares_is_statsmodels(design):
     contrasts = [np.eye(design.shape[1])[:1], np.eye(design.shape[1])[:2]]
     for partials in (np.zeros(0), np.array([0.37]), np.array([0.5, -0.25])):
         covariance = _covariance(partials) if partials.size else np.eye(T)
-        ours = Factorised(design, contrasts, partials).fit(y)
+        basis = orthonormalise(design, contrasts)
+        ours = Factorised(basis, partials).fit(y, fit_ordinary(y, basis, len(partials)))
         for voxel in range(3):
             theirs = sm.GLS(y[voxel], design, sigma=covariance).fit()
             assert ours.noise[voxel] == pytest.approx(theirs.scale, rel=1e-8)
@@ -108,8 +113,8 @@ def test_columns_of_single_volumes_are_gaps(design):
     y = np.random.default_rng(3).standard_normal((1, T)).cumsum(axis=1)
     wild = y.copy()
     wild[0, gone] = 1e4
-    weights = np.eye(design.shape[1] + len(gone))[:1]
-    ours = Factorised(np.column_stack([design, np.eye(T)[:, gone]]), [weights], partials).fit(wild)
+    basis = orthonormalise(np.column_stack([design, np.eye(T)[:, gone]]), [np.eye(design.shape[1] + len(gone))[:1]])
+    ours = Factorised(basis, partials).fit(wild, fit_ordinary(wild, basis, 2))
     theirs = sm.GLS(y[0, kept], design[kept], sigma=_covariance(partials)[np.ix_(kept, kept)]).fit()
     assert ours.contrasts[0].effect[0, 0] == pytest.approx(theirs.params[0], rel=1e-7)
     assert ours.contrasts[0].variance(ours.noise)[0, 0] == pytest.approx(theirs.bse[0] ** 2, rel=1e-7)
@@ -119,14 +124,13 @@ def test_corrected_ar1_is_near_restricted_maximum_likelihood():
     reference = json.loads(REFERENCE.read_text())
     y = np.array(reference["y"])
     design = np.column_stack([np.array(reference["design"]), np.ones(y.shape[1])])
-    basis = np.linalg.qr(design)[0]
-    residuals, _ = project(y, basis)
-    rho = correct_autocorrelations(lag_products(residuals, 1), expected_products(basis, 1))
+    basis = orthonormalise(design, [np.eye(design.shape[1])[:1]])
+    ordinary = fit_ordinary(y, basis, 1)
+    rho = correct_autocorrelations(ordinary.products, expected_products(basis.basis, 1))
     assert rho[:, 1].mean() == pytest.approx(np.mean(reference["rho"]), abs=0.02)
     rounded = round_partials(partial_autocorrelations(rho), (0.05,))
     errors = np.empty(len(y))
-    weights = [np.eye(design.shape[1])[:1]]
-    for rows, fit in fit_by_group(y, y.mean(axis=1), rounded, (0.05,), design, weights):
+    for rows, fit in fit_by_group(y, ordinary, rounded, (0.05,), basis):
         errors[rows] = np.sqrt(fit.contrasts[0].variance(fit.noise)[:, 0])
     ratios = errors / np.array(reference["se"])
     assert ratios.mean() == pytest.approx(1.0, abs=0.02)
@@ -150,17 +154,18 @@ def test_each_voxel_is_in_one_group():
 
 def test_calibration_is_what_another_simulation_finds(design):
     partials = np.array([0.5])
-    basis = np.linalg.qr(design)[0]
     weights = [np.eye(design.shape[1])[:1]]
-    expected = expected_products(basis, 2)
+    basis = orthonormalise(design, weights)
+    expected = expected_products(basis.basis, 2)
     rho = extend_autocorrelations(process_autocorrelations(partials[None]), 6)[0]
-    found = calibrate_noise(design, basis, weights, expected, rho, (0.05, 0.1))
+    found = calibrate_noise(design, weights, expected, rho, (0.05, 0.1))
     root = np.linalg.cholesky(_covariance(partials))
     y = np.random.default_rng(5).standard_normal((20_000, T)) @ root.T
-    estimated = correct_autocorrelations(lag_products(project(y, basis)[0], 2), expected)
+    ordinary = fit_ordinary(y, basis, 2)
+    estimated = correct_autocorrelations(ordinary.products, expected)
     rounded = round_partials(partial_autocorrelations(estimated), (0.05, 0.1))
     effect, variance = np.empty(len(y)), np.empty(len(y))
-    for rows, fit in fit_by_group(y, np.zeros(len(y)), rounded, (0.05, 0.1), design, weights):
+    for rows, fit in fit_by_group(y, ordinary, rounded, (0.05, 0.1), basis):
         effect[rows] = fit.contrasts[0].effect[:, 0]
         variance[rows] = fit.contrasts[0].variance(fit.noise)[:, 0]
     assert found.factors[0] == pytest.approx(effect.var() / variance.mean(), rel=0.03)  # 1 % is that variance's error
