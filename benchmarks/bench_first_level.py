@@ -20,7 +20,7 @@ import numpy as np
 from clock import Taken, best, run, say
 
 HERE = Path(__file__).parent
-PATH = {"PYTHONPATH": str(HERE.parent)}
+PATH = {"PYTHONPATH": str(HERE.parent), "PYTHONDONTWRITEBYTECODE": ""}  # modules compiled, as those of installed ones
 DRIVER = "import sys; from ibma_app.cli import main; sys.exit(main())"
 SHAPE, VOXELS, VOLUMES, TR = (97, 115, 97), 235_375, 146, 2.0
 AFFINE = np.array([[2.0, 0, 0, -96], [0, 2, 0, -132], [0, 0, 2, -78], [0, 0, 0, 1]])

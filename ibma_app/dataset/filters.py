@@ -111,6 +111,26 @@ def read_labels(values: Iterable[str], entity: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def read_kept(kept: object) -> dict[str, tuple[str, ...]]:
+    """Read ``[inputs] keep``: labels of entities that have no option of their own, such as ``run``.
+
+    Raises
+    ------
+    UsageError
+        It is no table of lists, or names what is no entity.
+    """
+    menu = sorted(set(LONG_NAMES) - {"taskcontrast", "participant"})
+    if not isinstance(kept, dict) or not all(isinstance(labels, list) for labels in kept.values()):
+        raise UsageError("[inputs] keep is a table of lists of labels: keep = { run = [1, 2] }.")
+    for name in kept:
+        if name not in menu:
+            hint = did_you_mean([name], menu)
+            raise UsageError(f"[inputs] keep: there is no entity {name!r}.{hint} Choose from: {', '.join(menu)}.")
+    return {
+        short_name(name): read_labels([str(one) for one in labels], short_name(name)) for name, labels in kept.items()
+    }
+
+
 def _is_file(value: str) -> bool:
     """Return whether a value is the name of a file: what is a label is one, whatever lies in the working folder."""
     if is_label(value.partition("-")[2] if "-" in value else value):

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.compiled import compiled, folded, inner
+from ibma_app.stats.compiled import compiled, inner
 from ibma_app.stats.neighbours import Neighbours
 
 Floats = NDArray[np.float64]

@@ -14,7 +14,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from ibma_app.stats.compiled import compiled, inner
 from ibma_app.stats.logtails import (
@@ -220,6 +219,8 @@ def z_to_t(z: ArrayLike, dof: ArrayLike) -> Floats:
     Within |z| < 20 `scipy.special.stdtrit` inverts the probability; further out
     `t_to_z` is inverted by bisection on log t.
     """
+    from scipy import special  # slow to import, as in z_to_f
+
     z, dof = np.broadcast_arrays(np.asarray(z, dtype=np.float64), np.asarray(dof, dtype=np.float64))
     size = np.abs(z)
     with np.errstate(all="ignore"):
@@ -241,6 +242,8 @@ def z_to_f(z: ArrayLike, rows: float, dof: float) -> Floats:
     rows, dof : float
         Degrees of freedom, both finite.
     """
+    from scipy import special
+
     z = np.asarray(z, dtype=np.float64)
     with np.errstate(divide="ignore"):  # the smaller of the two tails, so that neither is rounded to 1
         upper = special.betaincinv(0.5 * dof, 0.5 * rows, special.ndtr(-z))

@@ -1,19 +1,12 @@
 """The levels, by name."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ibma_app.core.system.folders import absolute_path
-from ibma_app.workflows.first_level.run_first_level import run_first_level
-from ibma_app.workflows.group import run_group
 from ibma_app.workflows.options.parse import MODEL_OF_OPTIONS
 from ibma_app.workflows.options.table import Options
-from ibma_app.workflows.participant import run_participant
-from ibma_app.workflows.plan.show_model import print_model_of_options, show_model
-from ibma_app.workflows.reports_only import rebuild_reports
 from ibma_app.workflows.run.log import messages
-
-LEVELS = {"run": run_first_level, "participant": run_participant, "group": run_group}
 
 
 def run_level(options: Options, words: Sequence[str] = ()) -> int:
@@ -23,9 +16,29 @@ def run_level(options: Options, words: Sequence[str] = ()) -> int:
     )
     with messages(options):
         if options.reports_only:
+            from ibma_app.workflows.reports_only import rebuild_reports
+
             return rebuild_reports(options, words)
-        if options.model == MODEL_OF_OPTIONS:
-            return print_model_of_options(options)
-        if show_model(options):
-            return 0
-        return LEVELS[options.analysis_level](options, words)
+        if options.model is not None:
+            from ibma_app.workflows.plan.show_model import print_model_of_options, show_model
+
+            if options.model == MODEL_OF_OPTIONS:
+                return print_model_of_options(options)
+            if show_model(options):
+                return 0
+        return _level(options.analysis_level)(options, words)
+
+
+def _level(name: str) -> Callable[[Options, Sequence[str]], int]:
+    """Import a level alone: the others take as long to import as a run takes to be modelled."""
+    if name == "run":
+        from ibma_app.workflows.first_level.run_first_level import run_first_level
+
+        return run_first_level
+    if name == "participant":
+        from ibma_app.workflows.participant import run_participant
+
+        return run_participant
+    from ibma_app.workflows.group import run_group
+
+    return run_group

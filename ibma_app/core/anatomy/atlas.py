@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from ibma_app.core.methods import Citation
+
+if TYPE_CHECKING:  # slow to import, and few runs have regions
+    from scipy import sparse
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Regions:
     """The regions of an image, which may overlap: each is a set of voxels with weights."""
 
     names: tuple[RegionName, ...]  # (R,)
-    weights: sparse.csc_array  # (R, N) over the voxels of the image in C order; 1 of labels and masks
+    weights: "sparse.csc_array"  # (R, N) over the voxels of the image in C order; 1 of labels and masks
     affine: NDArray[np.float64]  # (4, 4), voxel indices to mm, RAS+
     shape: tuple[int, int, int]
     space: str | None = None  # that it states; None: none
@@ -81,7 +84,7 @@ class PlacedRegions:
     """Regions on the grid of an analysis."""
 
     names: tuple[RegionName, ...]  # (R,)
-    weights: sparse.csc_array  # (R, V) in the mask
+    weights: "sparse.csc_array"  # (R, V) in the mask
     whole: NDArray[np.float64]  # (R,) sum of the weights on the grid, in the mask or not
     n_voxels: NDArray[np.int64]  # (R,) on the grid
     notes: tuple[str, ...] = ()

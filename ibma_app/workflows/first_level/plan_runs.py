@@ -18,7 +18,7 @@ from ibma_app.core.statmap import Dataset
 from ibma_app.dataset.bold_runs import explain_no_runs, find_runs, spaces_of, tell_unmatched
 from ibma_app.dataset.datasets import find_datasets, read_description
 from ibma_app.dataset.entities import split_name
-from ibma_app.dataset.filters import BOLD, read_filter_file, read_labels
+from ibma_app.dataset.filters import BOLD, read_filter_file, read_kept, read_labels
 from ibma_app.designs.expressions import parse_rows
 from ibma_app.firstlevel.conditions import column_names, condition_contrast, list_conditions
 from ibma_app.firstlevel.model.missing_levels import missing_everywhere
@@ -30,7 +30,6 @@ from ibma_app.firstlevel.run_tables import read_events
 from ibma_app.firstlevel.settings import make_settings
 from ibma_app.workflows.options.parse import MODEL_OF_OPTIONS
 from ibma_app.workflows.options.table import Options
-from ibma_app.workflows.plan.find_inputs import kept_labels
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ def plan_runs(options: Options) -> PlannedRuns:
     raw = _raw_datasets(options, datasets)
     labels = {key: read_labels(given, key) for key, dest in LABELS.items() if (given := getattr(options, dest))}
     left_out = options.exclude_participant_label
-    labels |= kept_labels(options)
+    labels |= read_kept(options.settings.get("inputs", {}).get("keep", {}))
     excluded = {"sub": read_labels(left_out, "sub")} if left_out else {}
     asked = read_filter_file(options.bids_filter_file).get(BOLD, {}) if options.bids_filter_file else {}
     runs = find_runs(datasets, raw, labels, excluded, asked, [options.output_dir])

@@ -14,15 +14,14 @@ from ibma_app.core.errors import (
     NothingSelectedError,
     OutputError,
     UsageError,
-    did_you_mean,
     tell,
 )
 from ibma_app.core.labels import is_label
 from ibma_app.core.statmap import Dataset, Observation, StatMap
 from ibma_app.dataset.datasets import find_datasets, find_own_maps, find_own_runs, find_table
 from ibma_app.dataset.description import read_own_description
-from ibma_app.dataset.entities import LONG_NAMES, short_name
-from ibma_app.dataset.filters import BOLD, read_filter_file, read_labels
+from ibma_app.dataset.entities import LONG_NAMES
+from ibma_app.dataset.filters import BOLD, read_filter_file, read_kept, read_labels
 from ibma_app.dataset.observations import observe
 from ibma_app.dataset.query import Query, explain_nothing, find_statmaps, tell_unmatched
 from ibma_app.designs.formulas import used_variables
@@ -276,7 +275,7 @@ def build_query(options: Options) -> Query:
         for key, dest in LABELS.items()
         if getattr(options, dest) is not None and not (key == "contrast" and _computes(options))
     }
-    labels |= kept_labels(options)
+    labels |= read_kept(options.settings.get("inputs", {}).get("keep", {}))
     excluded = {
         key: read_labels(given, key)
         for key, given in (("sub", options.exclude_participant_label), ("study", options.exclude_study_label))
@@ -296,21 +295,6 @@ def build_query(options: Options) -> Query:
         database_dir=options.bids_database_dir,
         level=options.analysis_level,
     )
-
-
-def kept_labels(options: Options) -> dict[str, tuple[str, ...]]:
-    """Read ``[inputs] keep``: labels of entities that have no option of their own, such as ``run``."""
-    kept = options.settings.get("inputs", {}).get("keep", {})
-    menu = sorted(set(LONG_NAMES) - {"taskcontrast", "participant"})
-    if not isinstance(kept, dict) or not all(isinstance(labels, list) for labels in kept.values()):
-        raise UsageError("[inputs] keep is a table of lists of labels: keep = { run = [1, 2] }.")
-    for name in kept:
-        if name not in menu:
-            hint = did_you_mean([name], menu)
-            raise UsageError(f"[inputs] keep: there is no entity {name!r}.{hint} Choose from: {', '.join(menu)}.")
-    return {
-        short_name(name): read_labels([str(one) for one in labels], short_name(name)) for name, labels in kept.items()
-    }
 
 
 def _warn_of_missing(

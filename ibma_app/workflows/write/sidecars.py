@@ -1,7 +1,7 @@
 """The sidecars of the files that are written."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,8 +12,10 @@ from ibma_app.core.methods import Citation, Inference
 from ibma_app.core.results import MapFlag, MapSurvey
 from ibma_app.core.statmap import Analysis, Publication
 from ibma_app.dataset.query import SPACE_SOURCE
-from ibma_app.workflows.plan.choose_estimators import Choice
 from ibma_app.workflows.run.log import software_versions
+
+if TYPE_CHECKING:  # the run level plans no estimators
+    from ibma_app.workflows.plan.choose_estimators import Choice
 
 PREDICTION_HOLDS = (
     "(where effects differ it held 0.86 to 0.95 of new ones with 5 to 20 maps, with test z 0.81 to 0.93; at peaks, "
@@ -87,7 +89,7 @@ def analysis_sidecar(
     analysis: Analysis,
     design: Design,
     survey: Sequence[MapSurvey],
-    choice: Choice,
+    choice: "Choice",
     units_policy: str,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
