@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.grid import Grid
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.inference_facts import Facts, Relabelling
 
 Floats = NDArray[np.float64]
@@ -79,7 +79,7 @@ class Field:
     z: Floats  # (V,)
     tail: str  # "two-sided", "positive" or "negative"
     estimable: NDArray[np.bool_]  # (V,)
-    grid: Grid
+    grid: Shape
     log10_p: Floats  # (V,) uncorrected -log10 p in that tail
     statistic: Floats | None = None  # (V,) t or F; None where z itself is the statistic
     statistic_name: str = "z"  # "t", "F" or "z"
@@ -108,6 +108,8 @@ class Null:
     exhaustive: bool  # all distinct relabellings, or random ones
     relabelling: Relabelling
     seed: int | None = None  # None when exhaustive
+    joint: tuple[str, ...] = ()
+    """Names whose score is -log10 of the smallest p over kinds of structures, each ranked in its own null."""
     ties: int = 1  # relabellings that score as the identity does whatever the data: itself, and its mirror image
 
     @property

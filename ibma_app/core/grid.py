@@ -22,6 +22,7 @@ class Grid:
 
     regular = True  # neighbours lie along axes: what kernels, interpolation and random fields need
     noun = "voxels"
+    units = ("mm3",)  # of the sizes of elements
     extension = ".nii.gz"
 
     affine: NDArray[np.float64]  # (4, 4), voxel indices to mm, RAS+

@@ -89,13 +89,22 @@ class ClusterFacts:
 
 @dataclass(frozen=True)
 class NeighbourFacts:
-    """Which voxels are neighbours: in clusters, and in the inference's tables."""
+    """Which elements are neighbours: in clusters, and in the inference's tables."""
 
     neighbours: int  # of a voxel: 6, 18 or 26
+    of_voxels: bool = True
+    of_meshes: bool = False  # vertices, at the other ends of edges
+
+    @property
+    def words(self) -> str:
+        """What comes before "neighbours" in a sentence."""
+        if not self.of_meshes:
+            return str(self.neighbours)
+        return f"mesh (of vertices) and {self.neighbours} (of voxels)" if self.of_voxels else "mesh"
 
     def sidecar(self) -> dict[str, Any]:
         """Return the key and value."""
-        return {"Connectivity": self.neighbours}
+        return {"Connectivity": self.words if self.of_meshes else self.neighbours}
 
 
 @dataclass(frozen=True)
@@ -197,6 +206,7 @@ class ResamplingFacts:
     smallest_p: float  # that can be reached
     score_threshold: float | None  # a significant score exceeds it; None: none can
     score_units: str = ""
+    score_label: str = ""  # the axis of the null's picture, where it is not that of the inference's record
     seed: int | None = None  # None when exhaustive
     tail_fitted: bool = False  # p below 1 / R are of a generalised Pareto tail
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.design import Design
 from ibma_app.core.estimate import Estimate, Field, Null, Significance
-from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import Bound, Fact, WarningFact
 
 
@@ -192,7 +192,7 @@ class Scorer:
     each: Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]  # -> (M,) scores
 
 
-Score = Callable[[Grid, str, InferenceSettings], Scorer]
+Score = Callable[[Shape, str, InferenceSettings], Scorer]
 """A function ``score(grid, tail, settings) -> Scorer``: makes what resampling measures of a map of z."""
 
 

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.estimate import Field, Null, Significance
-from ibma_app.core.inference_facts import ClusterFacts, Fact, NeighbourFacts
+from ibma_app.core.inference_facts import ClusterFacts, Fact
 from ibma_app.core.methods import Citation, ClusterColumn, Inference, InferenceSettings
-from ibma_app.inference.clusters import connectivity_setting, find_clusters, read_connectivity
+from ibma_app.inference.clusters import find_clusters
 from ibma_app.inference.decide import CALIBRATE, check_level, decide, level_facts, passes, weakest_z
+from ibma_app.inference.neighbourhood import connectivity_setting, neighbour_facts, read_connectivity
 from ibma_app.stats.hommel import adjust_hommel, hommel_value, true_discoveries
 
 Floats = NDArray[np.float64]
@@ -92,7 +93,7 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
     facts = (
         level_facts(field, alpha, CONTROLS, is_bound=True),
         ClusterFacts(cluster_p),
-        NeighbourFacts(connectivity),
+        neighbour_facts(field.grid, connectivity),
         Fact("HommelValue", bound.hommel, "Hommel's value"),
         Fact("TrueDiscoveries", int(everywhere[0]), "Truly active in the whole mask", "at least {} voxels"),
         Fact("NumberOfClusters", int(clusters.sizes.size), "Clusters formed"),

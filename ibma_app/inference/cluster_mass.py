@@ -14,6 +14,14 @@ def excess(heights: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
 INFERENCE = record(
     "cluster-mass",
     "cluster mass by resampling",
-    Measure(excess, "z above the threshold, summed over voxels", "their mass is the sum of |z| above that threshold"),
+    Measure(
+        excess,
+        units="z above the threshold, summed over voxels",
+        words="their mass is the sum of |z| above that threshold",
+        label="Largest cluster mass",
+        units_of_sizes="z above the threshold times {}",
+        words_of_sizes="their mass is the sum of |z| above that threshold times the area of each vertex, or the volume "
+        "of each voxel",
+    ),
     "Largest cluster mass",
 )

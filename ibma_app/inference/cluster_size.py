@@ -14,6 +14,13 @@ def count(heights: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
 INFERENCE = record(
     "cluster-size",
     "cluster size by resampling",
-    Measure(count, "voxels", "their size is their number of voxels"),
+    Measure(
+        count,
+        units="voxels",
+        words="their size is their number of voxels",
+        label="Largest cluster",
+        units_of_sizes="{}",
+        words_of_sizes="their size is the sum of the areas of vertices, or of the volumes of voxels",
+    ),
     "Largest cluster (voxels)",
 )

@@ -3,14 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.estimate import Field, Null, Significance
-from ibma_app.core.grid import Grid
 from ibma_app.core.methods import Inference, InferenceSettings, Scorer
 from ibma_app.inference.resampled import NICHOLS_2002, TAIL_FIT, WINKLER_2014, decide_by_null
 from ibma_app.inference.simultaneous import BOUNDS, BOWRING_2021, TELSCHOW_2022
 
 
-def score(grid: Grid, tail: str, settings: InferenceSettings) -> Scorer:
+def score(grid: Shape, tail: str, settings: InferenceSettings) -> Scorer:
     """Score a voxel by its height: z in the tail's direction, |z| when two-sided."""
 
     def largest(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> float:

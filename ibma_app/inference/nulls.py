@@ -4,7 +4,7 @@ import numpy as np
 
 from ibma_app.core.estimate import Null
 from ibma_app.core.results import NullShape
-from ibma_app.inference.resampled import p_of_null
+from ibma_app.stats.min_p import p_of_null
 
 BINS = 60
 UPPER, STRETCH = 0.95, 3.0  # the tail is cut at three times its upper five percent

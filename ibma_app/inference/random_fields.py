@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field
+from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import RandomFieldFacts
 from ibma_app.core.methods import Citation
 from ibma_app.stats.resels import count_resels
@@ -77,6 +78,11 @@ def prepare_search(field: Field, inference: str, *, extents: bool = False) -> Se
     UsageError
         When there is no smoothness: the estimator has no residuals.
     """
+    if not isinstance(field.grid, Grid):
+        raise UsageError(
+            f"--inference {inference} is for volumes: random fields of voxels side by side, and these maps lie on "
+            f"{field.grid.words}. Choose another inference."
+        )
     if field.smoothness is None:
         msg = (
             f"--inference {inference} needs the smoothness of the residuals, and there is none: this estimator "

@@ -12,6 +12,7 @@ from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.inference_facts import Facts, ResamplingFacts, WarningFact
 from ibma_app.core.methods import Citation, InferenceSettings, Setting
 from ibma_app.inference.decide import check_level, decide, level_facts
+from ibma_app.stats.min_p import p_of_null
 from ibma_app.stats.pareto import pareto_tail
 from ibma_app.stats.tails import p_to_z
 
@@ -20,8 +21,8 @@ log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
 CONTROLS = "family-wise error rate"
-SLACK = 1e-6
-"""Relative slack of null >= observed: equal scores stay equal whatever the order of their sums."""
+JOINT = "-log10 of the smallest p over kinds of structures, each ranked in its own null"
+"""What the score is where structures have sizes of different units."""
 
 TAIL_FIT = Setting((False, True), "p below 1 / R from a generalised Pareto tail fitted to the null")
 
@@ -42,21 +43,6 @@ NICHOLS_2002 = Citation(
     source="Human Brain Mapping 15(1), 1-25",
     doi="10.1002/hbm.1058",
 )
-
-
-def p_of_null(observed: Floats, maxima: Floats) -> Floats:
-    """Return corrected p: the share of the null's maxima that reach each score, the identity's included.
-
-    Parameters
-    ----------
-    observed : (V,) array
-        Scores of the maps as they are.
-    maxima : (R,) array
-        The largest score of each relabelling.
-    """
-    rising = np.sort(maxima)
-    reached = maxima.size - np.searchsorted(rising, observed - SLACK * np.abs(observed), side="left")
-    return np.maximum(reached, 1) / maxima.size
 
 
 def cluster_forming_z(settings: InferenceSettings, tail: str) -> float:
@@ -82,6 +68,7 @@ def decide_by_null(
     settings: InferenceSettings,
     own: tuple[Facts, ...] = (),
     score_units: str = "",
+    score_label: str = "",
 ) -> Significance:
     """Correct p by the null of one score, and decide.
 
@@ -97,6 +84,8 @@ def decide_by_null(
     own : tuple
         What the inference states of its score.
     score_units : str
+    score_label : str
+        The axis of the null's picture, where it is not that of the inference's record.
 
     Returns
     -------
@@ -112,7 +101,8 @@ def decide_by_null(
         raise ValueError(f"The inference {name} needs the null of resampling.")
     observed, maxima = null.observed[name], null.maxima[name]
     p = p_of_null(observed, maxima)
-    fitted = bool(settings.options.get("tail_fit", False)) and not null.exhaustive
+    joint = name in null.joint  # of ranks, which have no tail
+    fitted = bool(settings.options.get("tail_fit", False)) and not null.exhaustive and not joint
     if fitted:
         # only where counting ends: elsewhere the counts are exact
         beyond = p <= null.smallest_p
@@ -124,7 +114,8 @@ def decide_by_null(
         relabelling=null.relabelling,
         smallest_p=null.smallest_p,
         score_threshold=_threshold(maxima, alpha),
-        score_units=score_units,
+        score_units=JOINT if joint else score_units,
+        score_label=f"Joint score of {name}: {JOINT}" if joint else score_label,
         seed=null.seed,
         tail_fitted=fitted,
     )

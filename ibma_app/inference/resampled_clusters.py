@@ -7,14 +7,20 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.estimate import Field, Null, Significance
 from ibma_app.core.grid import Grid
-from ibma_app.core.inference_facts import ClusterFacts, NeighbourFacts
+from ibma_app.core.inference_facts import ClusterFacts
 from ibma_app.core.methods import Citation, Inference, InferenceSettings, Scorer
-from ibma_app.inference.clusters import connectivity_setting, read_connectivity
+from ibma_app.inference.neighbourhood import (
+    connectivity_setting,
+    find_neighbours,
+    neighbour_facts,
+    read_connectivity,
+    size_units,
+)
 from ibma_app.inference.resampled import TAIL_FIT, WINKLER_2014, cluster_forming_z, decide_by_null
 from ibma_app.stats.components import ClusterWorkspace
-from ibma_app.stats.neighbours import in_box
 
 CONNECTIVITY = 26
 
@@ -36,18 +42,21 @@ class Measure:
     summands: Callable[[NDArray[np.float64], float], NDArray[np.float64]]  # of heights (M,) and the floor -> (M,)
     units: str
     words: str  # "their size is their number of voxels"
+    label: str  # the axis of its null's picture
+    units_of_sizes: str  # of elements with sizes; {} stands for the unit of these
+    words_of_sizes: str
 
 
-def score(measure: Measure, grid: Grid, tail: str, settings: InferenceSettings) -> Scorer:
-    """Score a voxel by the sum over its cluster above the cluster-forming z.
+def score(measure: Measure, grid: Shape, tail: str, settings: InferenceSettings) -> Scorer:
+    """Score a voxel by the sum over its cluster above the cluster-forming z; elements count by their sizes.
 
     Raises
     ------
     UsageError
-        When ``cluster_p`` or the setting ``connectivity`` cannot be.
+        When ``cluster_p`` or the setting ``connectivity`` cannot be, or neighbours are not known.
     """
     floor = cluster_forming_z(settings, tail)
-    workspace = ClusterWorkspace(in_box(grid.mask, read_connectivity(settings, CONNECTIVITY)))
+    workspace = ClusterWorkspace(find_neighbours(grid, read_connectivity(settings, CONNECTIVITY)))
 
     def largest(voxels: NDArray[np.int64], heights: NDArray[np.float64]) -> float:
         return workspace.sums(voxels, measure.summands(heights, floor))[1]
@@ -63,9 +72,13 @@ def infer(name: str, measure: Measure, field: Field, null: Null | None, settings
 
     Each voxel has its cluster's corrected p; it is 1 outside clusters.
     """
-    clusters = ClusterFacts(settings.cluster_p, cluster_forming_z(settings, field.tail), measure.words, field.tail)
-    neighbours = NeighbourFacts(read_connectivity(settings, CONNECTIVITY))
-    return decide_by_null(name, field, null, settings, (clusters, neighbours), measure.units)
+    units, words, label = measure.units, measure.words, ""
+    if not isinstance(field.grid, Grid):
+        units, words = measure.units_of_sizes.format(size_units(field.grid)), measure.words_of_sizes
+        label = f"{measure.label} ({units})"
+    clusters = ClusterFacts(settings.cluster_p, cluster_forming_z(settings, field.tail), words, field.tail)
+    neighbours = neighbour_facts(field.grid, read_connectivity(settings, CONNECTIVITY))
+    return decide_by_null(name, field, null, settings, (clusters, neighbours), units, label)
 
 
 def record(name: str, title: str, measure: Measure, score_label: str) -> Inference:

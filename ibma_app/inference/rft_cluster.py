@@ -7,10 +7,11 @@ import numpy as np
 from scipy import special
 
 from ibma_app.core.estimate import Field, Null, Significance
-from ibma_app.core.inference_facts import ClusterFacts, ExtentFacts, Fact, NeighbourFacts, WarningFact
+from ibma_app.core.inference_facts import ClusterFacts, ExtentFacts, Fact, WarningFact
 from ibma_app.core.methods import Citation, Inference, InferenceSettings
-from ibma_app.inference.clusters import connectivity_setting, find_clusters, read_connectivity
+from ibma_app.inference.clusters import find_clusters
 from ibma_app.inference.decide import check_level, decide, level_facts, passes
+from ibma_app.inference.neighbourhood import connectivity_setting, neighbour_facts, read_connectivity
 from ibma_app.inference.random_fields import KIEBEL_1999, Search, prepare_search
 from ibma_app.stats.rft import cluster_level, extent_threshold, height_of_p
 
@@ -50,7 +51,7 @@ def infer(field: Field, null: Null | None, settings: InferenceSettings) -> Signi
         level_facts(field, alpha, CONTROLS),
         Fact("NumberOfClusters", int(clusters.sizes.size), "Clusters formed"),
         ClusterFacts(cluster_p, _z_of(field, cluster_p), tail=field.tail),
-        NeighbourFacts(connectivity),
+        neighbour_facts(field.grid, connectivity),
         search.facts,
         _expectations(search, height, alpha),
         *((WarningFact(note, is_note=True),) if note else ()),

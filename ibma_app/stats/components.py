@@ -48,7 +48,10 @@ def _join(voxels: Integers, around: Neighbours, numbers: Nodes, parent: Nodes) -
 
 @compiled
 def _sums(voxels: Integers, values: Floats, around: Neighbours, numbers: Nodes, parent: Nodes, out: Floats) -> float:
-    """Write to ``out`` (M,) the sum of values times sizes over each voxel's cluster; return the largest."""
+    """Write to ``out`` (M,) the sum of values times sizes over each voxel's cluster; return the largest.
+
+    ``parent`` becomes the first voxel of each voxel's cluster, as a place among the M.
+    """
     _join(voxels, around, numbers, parent)
     m = voxels.size
     for i in range(m):
@@ -57,17 +60,10 @@ def _sums(voxels: Integers, values: Floats, around: Neighbours, numbers: Nodes, 
         out[_root(parent, i)] += values[i] * around.sizes[voxels[i]] if around.sizes.size else values[i]
     largest = 0.0
     for i in range(m):
-        out[i] = out[_root(parent, i)]
+        parent[i] = _root(parent, i)
+        out[i] = out[parent[i]]
         largest = max(largest, out[i])
     return largest
-
-
-@compiled
-def _first_of_each(voxels: Integers, around: Neighbours, numbers: Nodes, parent: Nodes) -> None:
-    """Write to ``parent`` the first voxel of each voxel's cluster, as a place among the M."""
-    _join(voxels, around, numbers, parent)
-    for i in range(voxels.size):
-        parent[i] = _root(parent, i)
 
 
 class ClusterWorkspace:
@@ -113,6 +109,6 @@ class ClusterWorkspace:
         voxels : ndarray of int64, shape (M,)
             As in `sums`.
         """
-        _first_of_each(voxels, self._around, self._numbers, self._parent)
+        self.sums(voxels, np.zeros(voxels.size))
         labels = np.unique(self._parent[: voxels.size], return_inverse=True)[1]
         return labels.astype(np.int64) + 1

@@ -5,6 +5,7 @@ same few steps away, which is quick and takes no memory; the vertices of a mesh,
 and the elements of several structures side by side, have lists.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -81,3 +82,32 @@ def listed(pairs: NDArray[np.integer], sizes: Floats) -> Neighbours:
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64)
     places, steps = np.arange(n, dtype=np.int32), np.empty(0, dtype=np.int32)
     return Neighbours(places, n, steps, starts, members[order].astype(np.int32), np.array(sizes, dtype=np.float64))
+
+
+def touching(neighbours: Neighbours, elements: Integers) -> Iterator[tuple[Integers, Integers]]:
+    """Yield which of some elements touch which, a part at a time, each pair in both directions.
+
+    Parameters
+    ----------
+    neighbours : Neighbours
+        Of V elements.
+    elements : ndarray of int, shape (M,)
+        From 0 to V - 1, in any order.
+
+    Yields
+    ------
+    own, other : ndarray of int, shape (N,)
+        Places among the M.
+    """
+    numbers = np.full(neighbours.room, -1, dtype=np.int64)
+    places, every = neighbours.places[elements], np.arange(elements.size)
+    numbers[places] = every
+    for step in neighbours.steps:
+        other = numbers[places + step]
+        yield every[other >= 0], other[other >= 0]
+    if not neighbours.steps.size:
+        counts = np.diff(neighbours.starts)[elements]
+        own = np.repeat(every, counts)
+        within = np.arange(own.size) - np.repeat(np.cumsum(counts) - counts, counts)
+        other = numbers[neighbours.members[neighbours.starts[elements][own] + within]]
+        yield own[other >= 0], other[other >= 0]

@@ -6,9 +6,8 @@ import numpy as np
 
 from ibma_app.core.design import Test
 from ibma_app.core.estimate import Estimate
-from ibma_app.core.grid import Grid
 from ibma_app.core.results import PeakEvidence
-from ibma_app.inference.clusters import ClusterRow
+from ibma_app.inference.cluster_table import ClusterRow
 from ibma_app.stream.evidence.peak_evidence import read_peaks
 from ibma_app.stream.stack import Stack
 from ibma_app.workflows.write.maps import Target
@@ -36,20 +35,17 @@ def gather_peaks(
     found: list[PeakEvidence] = []
     for test in target.design.tests[:MOST_TESTS]:
         tables = {inference: rows for (name, inference), rows in clusters.items() if name == test.name}
-        places = choose_peaks(target.grid, estimate, test, tables)
+        places = choose_peaks(estimate, test, tables)
         few = dict(list(places.items())[:most])
         found += read_peaks(stack, target.model, estimate, test, few)
     return tuple(found)
 
 
-def choose_peaks(
-    grid: Grid, estimate: Estimate, test: Test, tables: Mapping[str, Sequence[ClusterRow]]
-) -> dict[int, str]:
+def choose_peaks(estimate: Estimate, test: Test, tables: Mapping[str, Sequence[ClusterRow]]) -> dict[int, str]:
     """Choose and name voxels: largest and smallest z, then the peaks of clusters in the order of their numbers.
 
     Parameters
     ----------
-    grid : Grid
     estimate : Estimate
     test : Test
     tables : mapping of str to sequence of ClusterRow
@@ -67,15 +63,11 @@ def choose_peaks(
     places = {int(np.argmax(z)): "largest z"}
     if not test.is_f:
         places.setdefault(int(np.argmin(z)), "smallest z")
-    voxels = np.flatnonzero(grid.mask)
-    to_voxel = np.linalg.inv(grid.affine)
     for inference, rows in tables.items():
         clusters = [row for row in rows if row.cluster_id.isdecimal()]  # not their further peaks
         for row in clusters[:MOST_PEAKS]:
-            i, j, k = np.rint(to_voxel @ np.array([row.x, row.y, row.z, 1.0]))[:3].astype(int).tolist()
-            at = int(np.searchsorted(voxels, np.ravel_multi_index((i, j, k), grid.shape)))
             name = f"cluster {row.cluster_id} ({inference})"
-            if at in places and "cluster" not in places[at]:
-                places[at] = f"{places[at]}, {name}"
-            places.setdefault(at, name)
+            if row.peak in places and "cluster" not in places[row.peak]:
+                places[row.peak] = f"{places[row.peak]}, {name}"
+            places.setdefault(row.peak, name)
     return places

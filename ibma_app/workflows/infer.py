@@ -14,6 +14,7 @@ from ibma_app.core.anatomy.atlas import Atlas
 from ibma_app.core.design import Test
 from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Estimate, Field, Null, Significance, Smoothness
+from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import (
     Absence,
     CalibrationFacts,
@@ -28,7 +29,8 @@ from ibma_app.core.methods import Inference, InferenceSettings
 from ibma_app.core.results import Finding, NullShape, WrittenFile
 from ibma_app.dataset.write import save_json, save_tsv
 from ibma_app.inference import inferences_that
-from ibma_app.inference.clusters import ClusterRow, apply_min_extent, table_columns, tabulate_clusters
+from ibma_app.inference.cluster_table import ClusterRow, table_columns, tabulate_clusters
+from ibma_app.inference.clusters import apply_min_extent
 from ibma_app.inference.conjunction import conjoin, conjoin_fields
 from ibma_app.inference.nulls import summarise_null
 from ibma_app.stats.calibration import calibrate, uncalibrate
@@ -306,7 +308,7 @@ def _write(
         "mask": save("mask", significance.significant, np.int16, f"1 where significant: {title}."),
     }  # fmt: skip
     own = {column.name: {"Description": column.description} for column in inference.columns}
-    columns = table_columns(atlases, own)
+    columns = table_columns(atlases, own, structures=not isinstance(target.grid, Grid))
     path = target.path("clusters", ".tsv", test=test.name, corr=inference.name)
     written["clusters"] = save_tsv(target.output, path, columns, [_rounded(row.cells()) for row in rows])
     named = {**CLUSTER_COLUMNS, **own}
@@ -347,7 +349,7 @@ def _saver(
 
 def _rounded(cells: Mapping[str, Any]) -> dict[str, Any]:
     """Round the positions and sizes of clusters for readers; statistics keep their digits."""
-    places = {"x": 4, "y": 4, "z": 4, "volume_mm3": 3}
+    places = {"x": 4, "y": 4, "z": 4, "area_mm2": 3, "volume_mm3": 3}
     return {
         key: round(value, places[key]) if key in places and value is not None else value for key, value in cells.items()
     }
@@ -358,6 +360,9 @@ CLUSTER_COLUMNS: Mapping[str, Any] = {
     "x": {"Description": "Peak, RAS+", "Units": "mm"},
     "y": {"Description": "Peak, RAS+", "Units": "mm"},
     "z": {"Description": "Peak, RAS+", "Units": "mm"},
+    "structure": {"Description": "Part of the brain, by its name in CIFTI files, or the atlas of a table of regions"},
+    "vertex": {"Description": "Peak: number of the vertex in the structure's mesh, from 0 on; n/a in volumes"},
+    "area_mm2": {"Description": "Area of the cluster: a third of each triangle at its vertices", "Units": "mm2"},
     "peak_z": {"Description": "z statistic at the peak"},
     "mean_z": {"Description": "Mean z statistic of the cluster"},
     "peak_effect": {"Description": "Effect at the peak, in the effect map's units"},

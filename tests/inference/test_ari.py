@@ -14,7 +14,8 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import sidecar_of
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.inference.ari import INFERENCE, bound_discoveries
-from ibma_app.inference.clusters import apply_min_extent, table_columns, tabulate_clusters
+from ibma_app.inference.cluster_table import table_columns, tabulate_clusters
+from ibma_app.inference.clusters import apply_min_extent
 
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 SHAPE = (16, 15, 14)

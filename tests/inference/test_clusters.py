@@ -16,7 +16,8 @@ from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import sidecar_of, with_caveat
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.inference import clusters, find_inference
-from ibma_app.inference.clusters import apply_min_extent, tabulate_clusters
+from ibma_app.inference.cluster_table import tabulate_clusters
+from ibma_app.inference.clusters import apply_min_extent
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2.0, 0, -126], [0, 0, 2.0, -72], [0, 0, 0, 1]])
 LN10 = np.log(10)

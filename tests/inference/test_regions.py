@@ -6,7 +6,7 @@ import pytest
 from ibma_app.core.anatomy.atlas import Atlas
 from ibma_app.core.estimate import Field, Significance
 from ibma_app.core.grid import Grid
-from ibma_app.inference.clusters import table_columns, tabulate_clusters
+from ibma_app.inference.cluster_table import table_columns, tabulate_clusters
 from ibma_app.inference.regions import describe_composition, describe_places, name_regions, region_columns
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2.0, 0, -8], [0, 0, 4.0, -6], [0, 0, 0, 1]])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ibma_app.stats.neighbours import AXES, in_box, listed
+from ibma_app.stats.neighbours import AXES, in_box, listed, touching
 
 
 def test_each_pair_stands_in_two_lists():
@@ -40,3 +40,12 @@ def test_steps_in_a_box_lead_to_voxels_that_differ_by_one_along_few_axes(connect
     for voxel, row in enumerate(touches):
         there = numbers[box.places[voxel] + box.steps]
         np.testing.assert_array_equal(there[there >= 0], np.flatnonzero(row))
+
+
+def test_what_touches_among_some_elements():
+    lists = listed(np.array([[0, 1], [1, 2], [2, 3], [0, 4]]), np.ones(5))
+    ((own, other),) = touching(lists, np.array([4, 2, 0, 3]))
+    assert sorted(zip(own.tolist(), other.tolist(), strict=True)) == [(0, 2), (1, 3), (2, 0), (3, 1)]
+    row = in_box(np.ones((1, 1, 5), dtype=bool), 26)
+    found = [np.stack(pair, axis=1).tolist() for pair in touching(row, np.array([4, 2, 3]))]
+    assert sorted(pair for part in found for pair in part) == [[0, 2], [1, 2], [2, 0], [2, 1]]

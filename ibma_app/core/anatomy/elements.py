@@ -55,6 +55,17 @@ class Elements:
         return nouns.pop() if len(nouns) == 1 else "grayordinates"
 
     @property
+    def units(self) -> tuple[str, ...]:
+        """Units of the sizes of the mask's elements: what is summed over sizes compares within one unit alone."""
+        parts = zip(self.structures, self.starts[:-1], self.starts[1:], strict=True)
+        return tuple(dict.fromkeys(one.unit for one, first, end in parts if self.mask[first:end].any()))
+
+    def of_unit(self, unit: str) -> "Elements":
+        """Return the same elements with those in the mask alone whose sizes have a unit."""
+        has_unit = np.repeat([one.unit == unit for one in self.structures], [one.size for one in self.structures])
+        return self.with_mask(self.mask & has_unit)
+
+    @property
     def words(self) -> str:
         """The structures and their sizes in words."""
         shown = [f"{one.name} ({one.size} {one.noun})" for one in self.structures[:3]]

@@ -20,7 +20,9 @@ def draw_null(finding: Finding, *, two_sided: bool) -> Plot | None:
     if null is None:
         return None
     inference = finding.inference
-    name = inference.score_label or f"Largest score of {inference.name}"
+    resampling = find_fact(finding.facts, ResamplingFacts)
+    own = resampling.score_label if resampling else ""
+    name = own or inference.score_label or f"Largest score of {inference.name}"
     name = name if two_sided else name.replace("|z|", "z")
     end = max(null.high, null.threshold or 0.0)
     cut = null.observed > null.low + FAR * (end - null.low)

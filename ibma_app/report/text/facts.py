@@ -71,7 +71,9 @@ def _clusters(facts: ClusterFacts) -> list[Labelled]:
 
 
 def _neighbours(facts: NeighbourFacts) -> list[Labelled]:
-    return [("Neighbours of a voxel", format_number(facts.neighbours))]
+    if not facts.of_meshes:
+        return [("Neighbours of a voxel", format_number(facts.neighbours))]
+    return [("Neighbours", facts.words)]
 
 
 def _random_field(facts: RandomFieldFacts) -> list[Labelled]:

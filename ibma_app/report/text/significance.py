@@ -247,7 +247,7 @@ def _cluster_words(run: Ran, clusters: ClusterFacts) -> str:
         negative = run.test.tail == "negative" and not run.test.is_f
         height = f" (z < −{z})" if negative else f" (z > {z})" if one_sided else f" (|z| > {z})"
     near = run.find(NeighbourFacts)
-    neighbours = f" with {near.neighbours} neighbours" if near is not None else ""
+    neighbours = f" with {near.words} neighbours" if near is not None else ""
     measure = f"; {clusters.measure}" if clusters.measure else ""
     sign = "" if one_sided else " of one sign"
     return (

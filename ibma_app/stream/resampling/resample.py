@@ -13,6 +13,7 @@ from ibma_app.core.estimate import Null
 from ibma_app.core.grid import Grid
 from ibma_app.core.methods import InferenceSettings, Score
 from ibma_app.stream.estimate import Model
+from ibma_app.stream.resampling.by_kind import join_kinds, split_by_kind
 from ibma_app.stream.resampling.checkpoints import digest
 from ibma_app.stream.resampling.fast_bounds import FastBounded, takes_bounds
 from ibma_app.stream.resampling.fast_flips import FastFlips, gather_sums
@@ -83,13 +84,17 @@ def score_resamples(
     scheme = plan_scheme(model, test, settings)
     if "tau2_ci" in model.settings:  # its intervals are not scored, and take long
         model = replace(model, settings={**model.settings, "tau2_ci": "no"})
-    resampler = _choose_resampler(stack, model, scheme, _open_scoring(stack, scheme, scores, settings), resources)
+    parts = split_by_kind(scores, stack.grid, scheme.tail, settings)
+    every = {name: score for of in parts.values() for name, score in of.items()}
+    resampler = _choose_resampler(stack, model, scheme, _open_scoring(stack, scheme, every, settings), resources)
     maxima = np.full((len(resampler.names), scheme.relabellings.n_drawn), np.nan)
     if resources.checkpoints is not None:
         key = _identify(resampler, stack.grid, model, scheme, settings)
         maxima = resources.checkpoints.begin(key, maxima, f"Test {test.name}")
     observed = score_all(resampler, maxima, resources, on_progress)
-    return _to_null(scheme, observed, dict(zip(resampler.names, maxima, strict=True)), settings.seed)
+    joined = join_kinds(parts, observed, dict(zip(resampler.names, maxima, strict=True)))
+    null = _to_null(scheme, *joined, settings.seed)
+    return replace(null, joint=tuple(name for name, of in parts.items() if name not in of))
 
 
 def _open_scoring(
