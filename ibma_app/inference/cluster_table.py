@@ -28,6 +28,8 @@ SUB_PEAK_NAMES = "abcdefghijklmnopqrstuvwxyz"
 COLUMNS = ("cluster_id", "x", "y", "z", "peak_z", "mean_z", "peak_effect", "log10p", "volume_mm3", "n_voxels")
 OF_STRUCTURES = {"cluster_id": ("structure", "vertex"), "log10p": ("area_mm2",)}
 """Column -> those that follow it where the elements of structures are listed."""
+SIZES = {"mm2": "area_mm2", "mm3": "volume_mm3"}
+"""Unit of sizes -> the column of their sum."""
 
 Measure = Callable[[Integers], float]
 """Gives a cluster's value, by its voxels' indices into the mask."""
@@ -180,12 +182,8 @@ def _extent(shape: Shape, members: Integers) -> dict[str, Any]:
     """Measure a cluster's area or volume."""
     if isinstance(shape, Grid):
         return {"volume_mm3": members.size * shape.voxel_volume}
-    unit = shape.structures[shape.structures_at(members[:1])[0]].unit
-    return {
-        column: float(shape.sizes_at(members).sum())
-        for column in ("area_mm2", "volume_mm3")
-        if column.endswith(unit or "-")
-    }
+    column = SIZES.get(shape.structures[shape.structures_at(members[:1])[0]].unit)
+    return {column: float(shape.sizes_at(members).sum())} if column else {}
 
 
 def _composition(shape: Shape, members: Integers, atlases: Sequence[Atlas], rank: int) -> tuple[tuple[str, str], ...]:
