@@ -41,7 +41,7 @@ def test_a_dask_that_does_not_answer_is_replaced_by_workers_here(address, subjec
 
 
 def test_a_work_folder_without_room(subjects, tmp_path, cli, monkeypatch):
-    """Both advices: another folder, and more memory."""
+    """Two pieces of advice: another folder, and more memory."""
     full, usage = tmp_path / "full", namedtuple("usage", "total used free")
     monkeypatch.setattr(memory_plan, "STACK_SHARE", 0.001)  # these maps are small: files from 1/1000 of memory on
     free = shutil.disk_usage
