@@ -73,8 +73,7 @@ def calibrate_noise(
     series, design = white @ root.T, orthonormalise(matrix, weights)
     ordinary = fit_ordinary(series, design, order)
     rounded = round_partials(partial_autocorrelations(correct_autocorrelations(ordinary.products, expected)), steps)
-    whitened: Floats = np.linalg.solve(root, matrix)
-    known = orthonormalise(whitened, weights)
+    known = orthonormalise(np.linalg.solve(root, matrix).astype(np.float64), weights)
     ideal = fit_ordinary(white, known, 0).estimates
     squares = np.zeros(ideal.shape)
     reported = np.zeros(ideal.shape)
