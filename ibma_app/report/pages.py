@@ -9,7 +9,7 @@ from typing import Any
 
 from ibma_app import __version__
 from ibma_app.core.results import Results, RunFacts
-from ibma_app.report.cluster_tables import relative_to_page
+from ibma_app.report.cluster_tables import ClusterTable, relative_to_page
 from ibma_app.report.figures.agreement import view_agreement
 from ibma_app.report.figures.brains.glass import glass_outline
 from ibma_app.report.figures.brains.plans import Sheet
@@ -196,13 +196,20 @@ def _test_figures(test: Mapping[str, Any], stem: str) -> Iterator[Figure]:
     """List the pictures of one test."""
     for one in test["found"]:
         if one["pictures"]:
-            yield from _plots(stem, [one["pictures"].overview, one["pictures"].slices])
+            overview = one["pictures"].overview
+            yield Figure(stem, overview.figure, overview, _legend(one["row"].clusters))
+            yield from _plots(stem, [one["pictures"].slices])
     yield from _plots(stem, [test["surface"], *test["whole"]])
     for number, peak in enumerate(test["evidence"].peaks if test["evidence"] else (), start=1):
         yield from _plots(stem, [peak.cells, peak.scatter, peak.forest, peak.funnel], f"peak-{number}_")
     if test["regions"]:
         yield from _plots(stem, test["regions"].plots)
     yield from _plots(stem, test["inference"]["plots"])
+
+
+def _legend(table: ClusterTable | None) -> tuple[str, ...]:
+    """Name the regions of the clusters whose numbers a picture shows."""
+    return tuple(f"{one.number} {one.region}" for one in (table.largest if table else ()) if one.region)
 
 
 def _participant_figures(analyses: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:

@@ -17,7 +17,8 @@ from ibma_app.report.figures.similarity import Matrix
 from ibma_app.report.html import LIGHT, render
 
 FOLDER = "figures"
-MARGIN = 8  # around the picture, in its own units
+MARGIN, LINE, LETTER = 8, 18.0, 6.6  # around the picture, of text below it, and of a letter, in its own units
+APART = " \N{EN SPACE} "
 
 Drawing = Picture | Plot | Matrix | DesignPicture
 
@@ -36,6 +37,7 @@ class Figure:
     stem: str  # entities, as of the maps drawn
     ending: str  # "stat-z_glass", "qq", ...
     drawing: Drawing
+    legend: tuple[str, ...] = ()  # what the numbers in the picture stand for: the page has it in a table
 
 
 def save_figures(
@@ -64,19 +66,22 @@ def save_figures(
         name = "_".join(part for part in (figure.stem, figure.ending) if part)
         taken[name] += 1
         path = folder / FOLDER / f"{name}{taken[name] if taken[name] > 1 else ''}.svg"
-        save(path, draw_file(figure.drawing, plans))
+        save(path, draw_file(figure.drawing, plans, figure.legend))
         paths.append(path)
     return paths
 
 
-def draw_file(drawing: Drawing, plans: Sequence[PicturePlan] = ()) -> str:
+def draw_file(drawing: Drawing, plans: Sequence[PicturePlan] = (), legend: Sequence[str] = ()) -> str:
     """Make a whole SVG document of a picture: on white, in the colours that the page has in the light."""
     macro, style = _TEMPLATES[type(drawing)]
-    width, height = (f"{round(size, 1) + 2 * MARGIN:g}" for size in (drawing.width, drawing.height))
+    lines = _lay_out(legend, drawing.width)
+    sizes = drawing.width, drawing.height + LINE * len(lines)
+    width, height = (f"{round(size, 1) + 2 * MARGIN:g}" for size in sizes)
     return render(
         "figure.svg.j2",
         drawing=drawing,
         macro=macro,
+        legend=[(round(drawing.height + LINE * (row + 0.7), 1), line) for row, line in enumerate(lines)],
         style=style,
         backdrops={
             f"{plan.key}-{row}": (panel, plan.smooth) for plan in plans for row, panel in enumerate(plan.backdrop)
@@ -88,3 +93,15 @@ def draw_file(drawing: Drawing, plans: Sequence[PicturePlan] = ()) -> str:
         height=height,
         box=f"{-MARGIN} {-MARGIN} {width} {height}",
     ) + "\n"  # fmt: skip
+
+
+def _lay_out(entries: Sequence[str], width: float) -> list[str]:
+    """Set the entries of a legend into lines of a width."""
+    lines: list[str] = []
+    for entry in entries:
+        longer = APART.join([*lines[-1:], entry])
+        if lines and len(longer) * LETTER <= width:
+            lines[-1] = longer
+        else:
+            lines.append(entry)
+    return lines

@@ -46,6 +46,18 @@ def test_names_are_those_of_the_maps_drawn(group):
     assert all(re.fullmatch(r"([a-zA-Z0-9]+-[a-zA-Z0-9+-]+_)*[a-zA-Z0-9]+\.svg", name) for name in figures), figures
 
 
+def test_legend_names_the_regions_of_the_numbers():
+    entries = [f"{number} Temporal_Inf_{number}" for number in range(1, 9)]
+    figure = ElementTree.fromstring(draw_file(draw_quantiles(QUANTILES), legend=entries))
+    texts = [one.text for one in figure.iter(f"{SVG}text") if "Temporal" in (one.text or "")]
+    assert len(texts) > 1
+    assert " ".join(texts).split() == " ".join(entries).split()  # in lines, in order
+    height = float(figure.get("height"))
+    assert all(float(one.get("y")) < height - 8 for one in figure.iter(f"{SVG}text") if one.get("y"))
+    plain = ElementTree.fromstring(draw_file(draw_quantiles(QUANTILES)))
+    assert height > float(plain.get("height"))
+
+
 def test_files_stand_alone(group):
     for name, figure in group[2].items():
         assert figure.tag == f"{SVG}svg"
