@@ -78,7 +78,7 @@ HOSTILE = {
                                "it has no events, only a header"),
     "no repetition time": (Run.no_repetition_time, 65, "no sidecar states RepetitionTime"),
     "truncated BOLD": (lambda run: os.truncate(run.bold, 9000), 74, "is truncated"),
-    "no image at all": (lambda run: run.bold.write_bytes(b"<html>not found</html>"), 74, "is not a NIfTI or Analyze image"),
+    "no image at all": (lambda run: run.bold.write_bytes(b"<html>"), 74, "is not a NIfTI or Analyze image"),
     "a mask of another grid": (Run.other_grid, 65, "are not on one grid"),
     "one volume": (lambda run: run.series(lambda values: values[..., :1]), 65, "has 1 volume(s)"),
     "three axes": (lambda run: run.series(lambda values: values[..., 0]), 65, "has 1 volume(s)"),
@@ -188,3 +188,27 @@ def test_a_condition_that_a_run_lacks(one, cli, tmp_path):
     }
     design = json.loads(next((tmp_path / "out").rglob("*run-1*_design.json")).read_text())
     assert design["MissingContrasts"] == {"d": "the run has no events of stop"}
+
+
+def test_a_condition_that_a_lone_participant_lacks(one, maker, cli, tmp_path):
+    """A warning, as others have it or nobody else is there; a name that nobody has among several is refused."""
+    raw, run = one
+    lines = run.events.read_text().splitlines()
+    run.events.write_text("\n".join([lines[0], *(line for line in lines if "go" in line)]) + "\n")
+    alone = ("--participant-label", "01", "--confounds", "motion6", "--no-report")
+    text = "no run that is selected has events of 'stop' (there are: go). They lack this contrast."
+    for others in (False, True):
+        out = tmp_path / f"out{others}"
+        ran = cli(raw, out, "run", *CONTRASTS, *alone)
+        assert ran.code == 0, ran.stderr
+        assert f"--contrasts 'd=go-stop': {text}" in ran.stderr
+        assert "contrast d is missing: the run has no events of stop" in ran.stderr
+        assert [path.name.partition("contrast-")[2][:2] for path in out.rglob("*stat-z_statmap.nii.gz")] == ["go"]
+        made = maker("runs_by_code")
+        made.write_run(raw, raw / "derivatives/fmriprep", "02", n_volumes=T, text=made.events_text(6))
+    ran = cli(raw, tmp_path / "none", "run", "--contrasts", "d=go-halt", *alone, "--dry-run")
+    assert ran.code == 64
+    assert "The design has no column 'halt'. Its columns are: go, stop" in ran.stderr
+    ran = cli(raw, tmp_path / "none", "run", "--contrasts", "d=go-(stop+go)/2", *alone, "--dry-run")
+    assert ran.code == 0, ran.stderr
+    assert "+0.5 go; -0.5 stop" in ran.stdout
