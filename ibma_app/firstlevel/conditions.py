@@ -80,14 +80,18 @@ def condition_regressors(events: Mapping[str, Sequence[str]], where: str) -> tup
     return tuple(regressors), notes
 
 
-def late_and_early(regressors: Sequence[Regressor], timing: Timing) -> list[str]:
-    """Say how many events lie outside of the run, where they have little or no effect."""
+def odd_events(regressors: Sequence[Regressor], timing: Timing) -> list[str]:
+    """Say how many events lie outside of the run, where they have little or no effect, or stand twice."""
     first, last = timing.frame_times[0], timing.frame_times[-1] + timing.repetition_time
     late = sum(int((one.onsets >= last).sum()) for one in regressors)
     early = sum(int((one.onsets + one.durations < first - 24).sum()) for one in regressors)
     notes = [f"{late} event(s) begin after the last volume (at {last:g} s) and have no effect."] if late else []
     if early:
         notes.append(f"{early} event(s) end more than 24 s before the first volume used and have no effect.")
+    for one in regressors:
+        twice = one.onsets.size - len({*zip(one.onsets.tolist(), one.durations.tolist(), strict=True)})
+        if twice:
+            notes.append(f"{twice} event(s) of {one.name} stand twice, with one onset and duration, and count twice.")
     return notes
 
 
@@ -130,7 +134,7 @@ def model_of_options(
         What the tables lack.
     """
     regressors, notes = condition_regressors(tables.events, names["events"])
-    notes += late_and_early(regressors, timing)
+    notes += odd_events(regressors, timing)
     chosen = options_confounds(tables, settings, names.get("confounds", "the confounds"))
     columns = [column for one in regressors for column in column_names(one.name, settings.hrf, settings.fir_delays)]
     kept, missing = settle_contrasts(contrasts, columns)

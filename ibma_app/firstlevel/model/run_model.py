@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ibma_app.core.errors import DataError, did_you_mean
-from ibma_app.firstlevel.conditions import TRIAL_TYPE, column_names, late_and_early
+from ibma_app.firstlevel.conditions import TRIAL_TYPE, column_names, odd_events
 from ibma_app.firstlevel.confounds import (
     FD,
     HIGH_PASS,
@@ -71,7 +71,7 @@ def model_of_node(
         hrf=", ".join(dict.fromkeys(one.hrf or "" for one in named)) or None,
         high_pass=node.high_pass if node.high_pass is not None else 0.0,
         confounds=tuple(name for name in plain if name in variables.confounds),
-        notes=(*_lost(variables, names["events"]), *unmatched, *notes, *more, *late_and_early(named, timing)),
+        notes=(*_lost(variables, names["events"]), *unmatched, *notes, *more, *odd_events(named, timing)),
     )
 
 
