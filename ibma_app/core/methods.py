@@ -237,6 +237,7 @@ class Inference:
     """Where its score bounds the errors of effects, which its setting ``bounds`` asks for: sources of such bounds."""
     score_label: str = ""  # the axis of its null's picture: "Largest |z| of the mask"
     needs_smoothness: bool = False  # of the estimator's residuals
+    needs_neighbours: bool = False  # it asks which elements touch which: a surface without a mesh does not say
     uses_far_tail: bool = False  # it depends on small p of single voxels
     words: str = ""  # sentences for the methods text; "{Key}" stands for a fact by its key in the sidecar
     settings: Mapping[str, Setting] = field(default_factory=dict)  # keys of the configuration's table [inference]

@@ -108,6 +108,7 @@ INFERENCE = Inference(
     name="ari",
     title="all-resolutions inference (true-discovery proportion)",
     infer=infer,
+    needs_neighbours=True,
     uses_far_tail=True,
     words=(
         "All-resolutions inference bounds the proportion of truly active voxels of each cluster from below, for all "

@@ -13,6 +13,7 @@ from ibma_app.core.anatomy.elements import Elements, Shape
 from ibma_app.core.estimate import Field, Significance
 from ibma_app.core.grid import Grid
 from ibma_app.inference.clusters import find_clusters, find_height, pick_peaks
+from ibma_app.inference.neighbourhood import why_unknown
 from ibma_app.inference.regions import (
     NOWHERE,
     composition_columns,
@@ -119,7 +120,7 @@ def tabulate_clusters(
     Returns
     -------
     tuple of ClusterRow
-        Each cluster followed by its sub-peaks.
+        Each cluster followed by its sub-peaks; none where it is not known which elements are neighbours.
 
     Raises
     ------
@@ -127,9 +128,9 @@ def tabulate_clusters(
         When the connectivity is none of 6, 18 and 26.
     """
     listed = significance.significant if significance.listed is None else significance.listed
-    clusters = find_clusters(field, listed, connectivity)
-    if clusters.voxels.size == 0:
+    if not listed.any() or why_unknown(field.grid):
         return ()
+    clusters = find_clusters(field, listed, connectivity)
     summits = clusters.voxels[clusters.starts]
     order = np.lexsort((summits, -clusters.sizes, -find_height(field)[summits]))
     peaks = pick_peaks(clusters, field.grid, connectivity)

@@ -57,6 +57,15 @@ def find_neighbours(shape: Shape, connectivity: int) -> Neighbours:
     return listed(shape.pairs(connectivity), shape.sizes_at(np.arange(shape.n_voxels)))
 
 
+def why_unknown(shape: Shape) -> str:
+    """Say why it is not known which elements of a shape are neighbours, and what to do; "" where it is."""
+    try:
+        find_neighbours(shape, next(iter(AXES)))
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
 def neighbour_facts(shape: Shape, connectivity: int) -> NeighbourFacts:
     """State which elements of a shape are neighbours."""
     return NeighbourFacts(connectivity, of_voxels="mm3" in shape.units, of_meshes="mm2" in shape.units)

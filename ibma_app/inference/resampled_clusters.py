@@ -90,5 +90,6 @@ def record(name: str, title: str, measure: Measure, score_label: str) -> Inferen
         citations=(BULLMORE_1999, WINKLER_2014),
         score=partial(score, measure),
         score_label=score_label,
+        needs_neighbours=True,
         settings={"connectivity": connectivity_setting(CONNECTIVITY), "tail_fit": TAIL_FIT},
     )

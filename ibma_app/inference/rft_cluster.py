@@ -91,6 +91,7 @@ INFERENCE = Inference(
     title="familywise error rate of cluster extent (random field theory)",
     infer=infer,
     needs_smoothness=True,
+    needs_neighbours=True,
     settings={"connectivity": connectivity_setting(NEIGHBOURS)},
     citations=(
         Citation(

@@ -101,6 +101,7 @@ INFERENCE = Inference(
     ),
     score=score,
     score_label="Largest TFCE score",
+    needs_neighbours=True,
     words=(
         "Threshold-free cluster enhancement was integrated exactly over the heights of z, each sign apart, with extent "
         "exponent E = {ExtentExponent}, height exponent H = {HeightExponent} and {Connectivity} neighbours."

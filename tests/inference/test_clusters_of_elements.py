@@ -9,8 +9,11 @@ from ibma_app.core.anatomy.elements import Elements
 from ibma_app.core.anatomy.structures import Mesh, Parcels, Surface, Voxels
 from ibma_app.core.errors import UsageError
 from ibma_app.core.estimate import Field, Significance
+from ibma_app.core.methods import InferenceSettings
+from ibma_app.inference import INFERENCES, find_inference, inferences_that
 from ibma_app.inference.cluster_table import table_columns, tabulate_clusters
 from ibma_app.inference.clusters import apply_min_extent
+from ibma_app.inference.neighbourhood import why_unknown
 from ibma_app.inference.random_fields import prepare_search
 
 # a strip of two rows of vertices, 10 mm apart; and three voxels in a row, the last apart
@@ -107,3 +110,22 @@ def test_small_clusters_are_left_out(field):
 def test_random_fields_are_refused(field):
     with pytest.raises(UsageError, match=r"--inference rft-voxel is for volumes.*CORTEX_LEFT \(12 vertices\)"):
         prepare_search(field, "rft-voxel")
+
+
+def test_without_a_mesh_nothing_is_a_cluster():
+    field = field_of([4.0, 4.0, 0.0], Elements.whole((Surface("CORTEX_LEFT", 3),), ".func.gii"))
+    assert tabulate_clusters(field, above(field)) == ()
+    with pytest.raises(UsageError, match="--surface L=FILE"):
+        apply_min_extent(field, above(field), 2)
+
+
+def test_records_that_need_neighbours_ask_for_them():
+    shape = Elements.whole((Surface("CORTEX_LEFT", 3),), ".func.gii")
+    assert "--surface L=FILE" in why_unknown(shape)
+    assert why_unknown(BOTH) == ""
+    needed = inferences_that(lambda record: record.needs_neighbours)
+    assert needed == tuple(name for name in INFERENCES if "connectivity" in find_inference(name).settings)
+    for name in needed:
+        if (score := find_inference(name).score) is not None:
+            with pytest.raises(UsageError, match="--surface L=FILE"):
+                score(shape, "two-sided", InferenceSettings())
