@@ -52,9 +52,24 @@ class RunFit:
     residual_sd: Floats  # (V,): of ordinary residuals
     contrasts: tuple[ContrastMaps, ...]
     calibration: Calibration | None = None
+    estimates: Floats | None = None  # (V, P): of the columns, the constant's less the mean; where they are asked for
+
+    def residuals(self, series: NDArray[np.floating], matrix: Floats) -> Floats:
+        """Return the residuals of N volumes, y - X b: (V, N), 0 where a voxel is not fitted.
+
+        Parameters
+        ----------
+        series : ndarray, shape (V, N)
+        matrix : ndarray, shape (N, P)
+            Their rows of the design.
+        """
+        assert self.estimates is not None, "the estimates were not asked for"
+        values = np.where(self.fitted[:, None], series, 0.0) - self.mean[:, None] * self.fitted[:, None]
+        left: Floats = values - self.estimates @ matrix.T
+        return left
 
 
-def fit_run(series: NDArray[np.floating], design: RunDesign, noise: NoiseModel) -> RunFit:
+def fit_run(series: NDArray[np.floating], design: RunDesign, noise: NoiseModel, *, estimates: bool = False) -> RunFit:
     """Fit a run voxel by voxel.
 
     Parameters
@@ -63,10 +78,14 @@ def fit_run(series: NDArray[np.floating], design: RunDesign, noise: NoiseModel) 
         A row for each voxel of the mask; single precision will do.
     design : RunDesign
     noise : NoiseModel
+    estimates : bool
+        Whether the estimates of all columns are kept, for residuals.
     """
     length, order = design.matrix.shape[0], noise.order
     weights = [design.weights(contrast) for contrast in design.contrasts]
-    orthonormal = orthonormalise(design.matrix, weights)
+    every = np.zeros((len(series), design.matrix.shape[1])) if estimates else None
+    columns = [] if every is None else [np.eye(every.shape[1])]
+    orthonormal = orthonormalise(design.matrix, [*weights, *columns])
     kept = np.setdiff1d(np.arange(length), np.array(design.scrubbed, dtype=np.int64))
     fitted, mean, rsquared, ordinary = _describe(series, orthonormal, kept, max(order, 1))
     lags = _farthest(length, design.timing.repetition_time, order)
@@ -86,10 +105,10 @@ def fit_run(series: NDArray[np.floating], design: RunDesign, noise: NoiseModel) 
         calibration = calibrate_noise(design.matrix, weights, near, mean_rho, noise.steps)
         log.debug("Variances are multiplied by %s; dof %s.", calibration.factors.round(4), calibration.dof.round(1))
     blocks = fit_by_group(series, ordinary, rounded, noise.steps, orthonormal, rows)
-    contrasts = _collect(blocks, len(series), design, weights, calibration)
+    contrasts = tuple(_collect(blocks, len(series), design, weights, calibration, every))
     sd = np.sqrt(np.where(fitted, ordinary.products[:, 0], 0.0) / design.dof)
     lag1 = np.where(fitted, np.clip(rho[:, 1], -1.0, 1.0), 0.0)
-    return RunFit(fitted, mean, rsquared, lag1, sd, tuple(contrasts), calibration)
+    return RunFit(fitted, mean, rsquared, lag1, sd, contrasts, calibration, every)
 
 
 def _describe(
@@ -147,14 +166,17 @@ def _collect(
     design: RunDesign,
     weights: Sequence[Floats],
     calibration: Calibration | None,
+    estimates: Floats | None,
 ) -> Iterator[ContrastMaps]:
-    """Put blocks of voxels together, and make statistics of them."""
+    """Put blocks of voxels together, and make statistics of them; fill the estimates of columns, if any."""
     count = len(design.contrasts)
     factors = np.ones(count) if calibration is None else calibration.factors
     dofs = np.full(count, float(design.dof)) if calibration is None else calibration.dof
     effects, variances, statistics = ([np.zeros(voxels) for _ in range(count)] for _ in range(3))
     for rows, fit in blocks:
-        for index, contrast in enumerate(fit.contrasts):
+        if estimates is not None:
+            estimates[rows] = fit.contrasts[-1].effect
+        for index, contrast in enumerate(fit.contrasts[:count]):
             if design.contrasts[index].stat == "F":
                 noise = fit.noise * factors[index] * len(weights[index])
                 statistics[index][rows] = contrast.quadratic() / noise

@@ -42,6 +42,7 @@ class RunSettings:
     start_time: float | None = None  # s: when volumes were acquired, relative to their start; None: as sidecars say
     units: str = "percent"  # or "none"
     smoothing: float = 0.0  # FWHM in mm, of the BOLD
+    residuals: bool = False  # whether the residual time series is written
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 from ibma_app.core.errors import UsageError, did_you_mean
 from ibma_app.firstlevel.records import HRFS, NOISE_MODELS, UNITS, RunSettings
 
-KEYS = ("hrf", "fir_delays", "noise", "high_pass", "scrub_fd", "drop_volumes", "start_time", "units")
+KEYS = ("hrf", "fir_delays", "noise", "high_pass", "scrub_fd", "drop_volumes", "start_time", "units", "residuals")
 MENUS: Mapping[str, tuple[str, ...]] = {"hrf": HRFS, "noise": NOISE_MODELS, "units": UNITS}
 LEAST = {"high_pass": 0.0, "scrub_fd": 1e-6, "drop_volumes": 0, "start_time": -1e3}
 
@@ -50,6 +50,10 @@ def _value(key: str, value: Any, words: str) -> Any:
         if value not in MENUS[key]:
             hint = did_you_mean([str(value)], MENUS[key])
             raise UsageError(f"{words}: there is no such choice.{hint} Choose from: {', '.join(MENUS[key])}.")
+        return value
+    if key == "residuals":
+        if not isinstance(value, bool):
+            raise UsageError(f"{words} is not true or false.")
         return value
     if key == "fir_delays":
         delays = tuple(value) if isinstance(value, list) else ()

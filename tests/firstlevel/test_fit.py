@@ -51,6 +51,22 @@ def test_ordinary_least_squares_is_nilearns(design, series):
     np.testing.assert_allclose(fit.mean, series.mean(axis=1))
 
 
+@pytest.mark.parametrize("name", ["ols", "ar", "ar1"])
+def test_residuals_are_what_the_estimates_of_the_contrasts_leave(design, series, name):
+    series = np.vstack([series, np.full(T, 7.0)])  # the last voxel is not fitted
+    plain = fit_run(series, design, choose_noise(name, 2.0))
+    fit = fit_run(series, design, choose_noise(name, 2.0), estimates=True)
+    np.testing.assert_array_equal(fit.contrasts[1].statistic, plain.contrasts[1].statistic)
+    left = np.hstack([fit.residuals(series[:, at : at + 30], design.matrix[at : at + 30]) for at in (0, 30, 60)])
+    assert not left[-1].any()
+    explained = (series - left)[:-1]
+    b = np.linalg.lstsq(design.matrix, explained.T, rcond=None)[0]
+    np.testing.assert_allclose(design.matrix @ b, explained.T, rtol=1e-11)  # it lies in the design
+    np.testing.assert_allclose(b[0] - b[1], fit.contrasts[0].effect[:-1], rtol=1e-8)
+    if name == "ols":
+        np.testing.assert_allclose(design.matrix.T @ left.T, 0, atol=1e-8)
+
+
 def test_plain_ar1_is_nilearns(design):
     from nilearn.glm.contrasts import compute_contrast
     from nilearn.glm.first_level import run_glm

@@ -94,7 +94,7 @@ def model_one_run(job: RunJob) -> RunOutcome:
     with _rows(int(mask.sum()), timing.n_volumes, job.resources) as rows:
         smooth = smoother(header.grid, job.settings.smoothing) if job.settings.smoothing else None
         read_series(header, mask, rows, first=timing.dropped, change=smooth)
-        fit = fit_run(rows, design, noise)
+        fit = fit_run(rows, design, noise, estimates=job.settings.residuals)
         every = (*job.run.notes, *notes, *more, *design.notes, *_voxel_notes(fit))
         modelled = ModelledRun(
             job.run, job.settings, tables, model, design, noise, fit, header.grid.with_mask(mask), every

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ibma_app.core.labels import contrast_label
 from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.output_dir import Output
-from ibma_app.dataset.write import MapWriter, save_json, save_text, save_tsv
+from ibma_app.dataset.write import MapWriter, save_json, save_series, save_text, save_tsv
 from ibma_app.firstlevel.design import CONSTANT
 from ibma_app.firstlevel.fit import ContrastMaps
 from ibma_app.importers.units import PERCENT, Scaling, percent, unknown
@@ -24,6 +24,7 @@ from ibma_app.workflows.write.sidecars import STANDARD_SPACES, kind_units
 
 Vector = NDArray[np.float64]
 
+AT_ONCE = 16  # volumes of residuals that are in memory together
 SMALLEST_P = float(np.finfo(np.float32).smallest_subnormal)
 DESCRIPTIONS = {
     "effect": "Effect (contrast of parameter estimates) of one run",
@@ -70,8 +71,32 @@ def write_run(modelled: ModelledRun, output: Output, rows: NDArray[np.float32], 
         sidecar = {"Description": f"{DESCRIPTIONS[kind]}.", **common, "Units": units}
         writer.save(folder / name, values, modelled.grid, sidecar)
     write_design(modelled, output, folder, common)
+    if modelled.settings.residuals:
+        write_residuals(modelled, output, folder, rows)
     if report:
         write_page(modelled, output, shown)
+
+
+def write_residuals(modelled: ModelledRun, output: Output, folder: Path, rows: NDArray[np.float32]) -> None:
+    """Write what the design leaves of the series, some volumes in memory at a time."""
+    design, timing = modelled.design, modelled.design.timing
+    name = folder / output_name({**output_entities(modelled.run), "desc": "residuals"}, "bold")
+    blocks = (
+        modelled.fit.residuals(rows[:, start : start + AT_ONCE], design.matrix[start : start + AT_ONCE])
+        for start in range(0, timing.n_volumes, AT_ONCE)
+    )
+    save_series(output, name, blocks, modelled.grid, timing.n_volumes, timing.repetition_time)
+    sidecar = {
+        "Description": "Residuals of the run's model, y - X b, in the units of the BOLD, with b as the contrasts have "
+        "it. Volumes that are scrubbed have what the model of the noise expects from their neighbours; voxels that are "
+        "not fitted have 0.",
+        "TaskName": str(modelled.run.metadata.get("TaskName") or modelled.run.entities.get("task", "")),
+        "SkullStripped": True,
+        **common_sidecar(modelled),
+        "StartTime": float(timing.frame_times[0]),
+        "Units": "arbitrary",
+    }
+    save_json(output, name.with_name(name.name.replace(".nii.gz", ".json")), sidecar)
 
 
 def write_page(modelled: ModelledRun, output: Output, shown: Mapping[str, tuple[Vector, str]]) -> None:

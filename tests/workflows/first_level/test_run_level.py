@@ -186,6 +186,7 @@ def test_settings(made, cli, tmp_path):
         ('noise = "ar2"', "Did you mean ar? Choose from: ar, ar1, ols"),
         ("hihg_pass = 0.1", "has no 'hihg_pass'. Did you mean high_pass?"),
         ("drop_volumes = 1.5", "is not a whole number that drop_volumes can be"),
+        ('residuals = "yes"', "is not true or false"),
         ("fir_delays = [1, 1]", "not a list of different whole numbers"),
     ],
 )
@@ -194,3 +195,38 @@ def test_settings_that_cannot_be(study, cli, tmp_path, line, words):
     ran = cli(study, tmp_path / "out", "run", "--config-file", tmp_path / "run.toml", "--dry-run")
     assert ran.code == 64
     assert words in ran.stderr
+
+
+def test_residuals_when_they_are_asked_for(made, cli, tmp_path):
+    """y - X b in the units of the BOLD: what is explained lies in the design, whose contrast is the effect."""
+    study = made.make_study(tmp_path, runs=("1",), n_volumes=70)
+    config = tmp_path / "run.toml"
+    config.write_text('contrasts = ["d=go-stop"]\nconfounds = ["motion6"]\n[run]\nresiduals = true\n'
+                      'units = "none"\ndrop_volumes = 3\nscrub_fd = 0.2\n')  # fmt: skip
+    words = ("run", "--config-file", config, "--no-report")
+    ran = cli(study, tmp_path / "out", *words)
+    assert ran.code == 0, ran.stderr
+    path = tmp_path / "out" / FUNC / f"{STEM}_desc-residuals_bold.nii.gz"
+    image, bold = nib.load(path), nib.load(next((study / "derivatives").rglob("*_desc-preproc_bold.nii.gz")))
+    assert image.shape == (*bold.shape[:3], 67)
+    assert image.header.get_zooms()[3] == 2.0
+    left, series = image.get_fdata(), bold.get_fdata()[..., 3:]
+    assert not left[0].any()  # outside of the mask
+    lines = (tmp_path / "out" / FUNC / f"{STEM}_design.tsv").read_text().splitlines()
+    matrix = np.array([line.split("\t") for line in lines[1:]], dtype=float)
+    explained = (series - left)[1:].reshape(-1, 67).T
+    b = np.linalg.lstsq(matrix, explained, rcond=None)[0]
+    np.testing.assert_allclose(matrix @ b, explained, atol=2e-5 * 1000)  # single precision
+    effect = _map(tmp_path / "out", "contrast-d_stat-effect")[1:].ravel()
+    np.testing.assert_allclose(b[0] - b[1], effect, atol=1e-3)
+    sidecar = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+    scrubbed = [volume - 3 for volume in sidecar["ScrubbedVolumes"]]
+    assert scrubbed
+    # what the noise, which is white here, would be from its neighbours
+    assert left[1:][..., scrubbed].std() < 0.6 * left[1:].std()
+    assert (sidecar["StartTime"], sidecar["RepetitionTime"], sidecar["TaskName"]) == (0.97 + 3 * 2, 2.0, "x")
+    again = cli(study, tmp_path / "tiny", *words, "--mem", "1M")
+    assert again.code == 0, again.stderr
+    assert (tmp_path / "tiny" / FUNC / path.name).read_bytes() == path.read_bytes()
+    # they are no BOLD to be modelled
+    assert "desc-residuals" not in cli(tmp_path / "out", tmp_path / "none", "run", "--dry-run", "-d", study).stdout
