@@ -22,6 +22,7 @@ from clock import Taken, best, say
 
 HERE = Path(__file__).resolve()
 REPORT = "IBMA_BENCH_COMPILED"  # where a watched process writes what it compiled
+OF_RUNS = ("difference=faces-houses", "any=faces, houses")
 RESAMPLED = ("--permutations", "200")
 
 Compiled = list[tuple[str, float]]  # kernel, CPU seconds
@@ -32,6 +33,16 @@ def jobs(folder: Path) -> dict[str, list[str]]:
     subjects, studies = str(folder / "demo/data/subjects"), str(folder / "demo/data/studies")
     out, group = str(folder / "out"), str(folder / "group")
     return {
+        "one subject's runs": [
+            "ibma-app",
+            str(folder / "bold"),
+            str(folder / "runs"),
+            "run",
+            "--participant-label",
+            "01",
+            "--contrasts",
+            *OF_RUNS,
+        ],
         "demo": ["ibma-demo", str(folder / "demo"), "--nprocs", "1"],
         "all participants": ["ibma-app", subjects, out, "participant"],
         "one participant": ["ibma-app", subjects, str(folder / "one"), "participant", "--participant-label", "01"],
@@ -80,8 +91,13 @@ def measure(words: Sequence[str], folder: Path, environ: dict[str, str], repeat:
 
 def compare(folder: Path, repeat: int) -> dict[str, Compiled]:
     """Print a row per job; return what each compiled."""
+    from ibma_app.workflows.demo.bold_files import write_bold
+    from ibma_app.workflows.demo.simulate import make_brain
+    from ibma_app.workflows.demo.simulate_bold import simulate_bold
+
     # a copy, as kernels may lie beside the package
     shutil.copytree(HERE.parents[1] / "ibma_app", folder / "site/ibma_app", ignore=shutil.ignore_patterns("*.nb[ci]"))
+    write_bold(folder / "bold", simulate_bold(make_brain(4.0), 2, 0), lambda: None)
     say("CPU s (wall s)           no bytecode          cold          warm   compiling   kernels")
     compiled: dict[str, Compiled] = {}
     for name, words in jobs(folder).items():

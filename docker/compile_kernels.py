@@ -6,8 +6,8 @@ compiled for the kind of CPU that IBMA_CPU_NAMES says (the Dockerfile runs this
 once for each), so that they serve, with the same bits, on every machine that
 the image runs on.
 
-What runs is the command line, on small simulated data: every estimator, every
-inference, t and F tests. A kernel that nothing here calls would be compiled
+What runs is the command line, on small simulated data: runs of BOLD, every
+estimator, every inference, t and F tests. A kernel that nothing here calls would be compiled
 anew in every container; those are named at the end.
 """
 
@@ -23,8 +23,10 @@ from ibma_app.cli import main
 from ibma_app.estimators import ESTIMATORS, find_estimator
 from ibma_app.images.mni_masks import mni_brain
 from ibma_app.inference import INFERENCES, find_inference
+from ibma_app.workflows.demo.bold_files import write_bold
 from ibma_app.workflows.demo.files import write_studies, write_subjects
 from ibma_app.workflows.demo.simulate import make_brain, simulate_studies, simulate_subjects
+from ibma_app.workflows.demo.simulate_bold import simulate_bold
 
 CLUSTERED = [name for name in ESTIMATORS if find_estimator(name).models_clusters]  # refuse a map of each unit
 DEPENDENT = [name for name in ESTIMATORS if find_estimator(name).takes_dependence]
@@ -51,6 +53,13 @@ def of_each(names: Sequence[str], setting: str, config: Path) -> Path:
     """Write a configuration that gives each of these estimators the same setting; return its path."""
     config.write_text("".join(f"[estimator.{name}]\n{setting}\n" for name in names), encoding="utf-8")
     return config
+
+
+def run_bold(folder: Path) -> None:
+    """Model runs, with t and F tests."""
+    write_bold(folder / "bold", simulate_bold(make_brain(8.0), 2, 0), lambda: None)
+    contrasts = ("difference=faces-houses", "any=faces, houses")
+    run(folder / "bold", folder / "runs_of_bold", "run", "--contrasts", *contrasts, "-q")
 
 
 def run_subjects(folder: Path) -> None:
@@ -107,6 +116,7 @@ def kernels_left_over() -> list[str]:
 
 
 with TemporaryDirectory() as scratch:
+    run_bold(Path(scratch))
     run_subjects(Path(scratch))
     run_studies(Path(scratch))
     for resolution in (1, 2):

@@ -13,6 +13,8 @@ Worsley KJ, Liao CH, Aston J, et al. A general statistical analysis for fMRI dat
 Durbin J. The fitting of time-series models. Review of the International Statistical Institute 1960; 28: 233-244.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -170,67 +172,49 @@ def process_autocorrelations(partials: Floats) -> Floats:
     return rho
 
 
-def times_precision(columns: Floats, partials: Floats) -> Floats:
-    """Return W times columns, (T, P), where W is the inverse covariance of a process with innovations of variance 1.
+@dataclass(frozen=True, eq=False)
+class Precision:
+    """W, (T, T), the inverse covariance of an autoregressive process whose innovations have variance 1.
 
-    With a the coefficients that predict backwards (1, -phi_1, ..., -phi_p), W is the band of sum_k a_k a_(k+d), less
-    what that has too much in the corners (`_ends`; Gohberg and Semencul).
-
-    Parameters
-    ----------
-    columns : ndarray, shape (T, P)
-        T > 2 p.
-    partials : ndarray, shape (p,)
-        Partial autocorrelations of the process.
+    With a = (1, -phi_1, ..., -phi_p), W is the band of sum_k a_k a_(k+d), less what that has too much in the corners
+    (Gohberg and Semencul). T is larger than 2 p.
     """
-    order, length = len(partials), columns.shape[0]
-    if not order:
-        return columns
-    band, corner = _band(partials), _corner(partials)
-    product = band[0] * columns
-    for lag in range(1, order + 1):
-        product[lag:] += band[lag] * columns[: length - lag]
-        product[: length - lag] += band[lag] * columns[lag:]
-    within = corner.T @ corner
-    product[:order] -= within @ columns[:order]
-    product[::-1][:order] -= within @ columns[::-1][:order]
-    return product
 
+    band: Floats  # (p + 1,): on the diagonals d = 0 to p
+    corner: Floats  # (p, p): H, where H'H is too much in each corner
 
-def precision_forms(products: Floats, ends: Floats, partials: Floats) -> Floats:
-    """Return r'W r of series, (B,), with W as in `times_precision`.
+    @classmethod
+    def of(cls, partials: Floats) -> "Precision":
+        """Make it of the process's partial autocorrelations, (p,)."""
+        order = len(partials)
+        a = np.append(1.0, -predictors(partials[None, :])[-1][0] if order else [])
+        corner = np.zeros((order, order))
+        for row in range(order):
+            corner[row, : order - row] = a[row + 1 :]
+        return cls(np.array([a[: order + 1 - lag] @ a[lag:] for lag in range(order + 1)]), corner)
 
-    Parameters
-    ----------
-    products : ndarray, shape (B, p + 1)
-        By `lag_products`.
-    ends : ndarray, shape (B, 2, p)
-        The first p values, and the last p, the last one first.
-    partials : ndarray, shape (p,)
-    """
-    order = len(partials)
-    forms: Floats = products[:, : order + 1] @ _band(partials)
-    if order:
-        too_much = ends[:, :, :order] @ _corner(partials).T
-        forms -= np.einsum("beo,beo->b", too_much, too_much)
-    return forms
+    def times(self, columns: Floats) -> Floats:
+        """Return W times columns, (T, P)."""
+        order, length = len(self.corner), columns.shape[0]
+        product = self.band[0] * columns
+        for lag in range(1, order + 1):
+            product[lag:] += self.band[lag] * columns[: length - lag]
+            product[: length - lag] += self.band[lag] * columns[lag:]
+        too_much = self.corner.T @ self.corner
+        product[:order] -= too_much @ columns[:order]
+        product[::-1][:order] -= too_much @ columns[::-1][:order]
+        return product
 
+    def forms(self, products: Floats, ends: Floats) -> Floats:
+        """Return r'W r of series, (B,).
 
-def _band(partials: Floats) -> Floats:
-    """Return sum_k a_k a_(k+d) for d = 0 to p."""
-    found = _prediction_error(partials)
-    return np.array([found[: len(found) - lag] @ found[lag:] for lag in range(len(found))])
-
-
-def _corner(partials: Floats) -> Floats:
-    """Return H, (p, p): H'H is what the band has too much in each corner."""
-    found, order = _prediction_error(partials), len(partials)
-    corner = np.zeros((order, order))
-    for row in range(order):
-        corner[row, : order - row] = found[row + 1 :]
-    return corner
-
-
-def _prediction_error(partials: Floats) -> Floats:
-    """Return 1 and the negative coefficients of prediction, (p + 1,)."""
-    return np.append(1.0, -predictors(partials[None, :])[-1][0] if len(partials) else [])
+        Parameters
+        ----------
+        products : ndarray, shape (B, p + 1)
+            By `lag_products`; of more lags, the first count.
+        ends : ndarray, shape (B, 2, p)
+            The first p values, and the last p, the last one first.
+        """
+        order = len(self.corner)
+        too_much = ends[:, :, :order] @ self.corner.T
+        return products[:, : order + 1] @ self.band - (too_much**2).sum(axis=(1, 2))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.stats.autoregression import lag_products, precision_forms, times_precision
+from ibma_app.stats.autoregression import Precision, lag_products
 
 Floats = NDArray[np.float64]
 
@@ -103,19 +103,19 @@ class Factorised:
 
     def __init__(self, design: Orthonormal, partials: Floats) -> None:
         basis = design.basis
-        weighted = times_precision(basis, partials)
+        self._precision = Precision.of(partials)
+        weighted = self._precision.times(basis)
         # basis' W basis = L L': L^-1 takes W basis to what series are projected on
         inverse = np.linalg.inv(np.linalg.cholesky(basis.T @ weighted))
         self._rows = tuple(one @ inverse.T for one in design.contrasts)  # (Q, P)
         self._onto = weighted @ inverse.T
         self._onto -= basis @ (basis.T @ self._onto)  # a series' projection is that of its ordinary residuals
-        self._partials = partials
         self._dof = basis.shape[0] - basis.shape[1]
 
     def fit(self, series: Floats, ordinary: OrdinaryFit) -> BlockFit:
         """Fit series of B voxels, (B, T), of which the ordinary fit is known."""
         onto = series @ self._onto
-        left = precision_forms(ordinary.products, ordinary.ends, self._partials) - np.einsum("bp,bp->b", onto, onto)
+        left = self._precision.forms(ordinary.products, ordinary.ends) - np.einsum("bp,bp->b", onto, onto)
         fits, first = [], 0
         for rows in self._rows:
             effect = ordinary.estimates[:, first : first + len(rows)] + onto @ rows.T

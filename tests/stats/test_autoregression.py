@@ -12,15 +12,14 @@ from scipy.linalg import toeplitz
 from scipy.signal import lfilter
 
 from ibma_app.stats.autoregression import (
+    Precision,
     correct_autocorrelations,
     expected_products,
     extend_autocorrelations,
     lag_products,
     partial_autocorrelations,
-    precision_forms,
     predictors,
     process_autocorrelations,
-    times_precision,
 )
 from ibma_app.stats.gls import Factorised, fit_ordinary, orthonormalise
 from ibma_app.stats.gls_by_group import fit_by_group, group_rows, round_partials
@@ -59,10 +58,10 @@ def test_partial_autocorrelations_and_back(values):
 def test_precision_is_the_inverse_covariance(partials):
     partials = np.array(partials)
     precision = np.linalg.inv(_covariance(partials)) if partials.size else np.eye(T)
-    np.testing.assert_allclose(times_precision(np.eye(T), partials), precision, atol=1e-9)
+    np.testing.assert_allclose(Precision.of(partials).times(np.eye(T)), precision, atol=1e-9)
     y, order = np.random.default_rng(6).standard_normal((3, T)), len(partials)
     ends = np.stack([y[:, :order], y[:, ::-1][:, :order]], axis=1)
-    forms = precision_forms(lag_products(y, order), ends, partials)
+    forms = Precision.of(partials).forms(lag_products(y, order), ends)
     np.testing.assert_allclose(forms, np.einsum("bt,ts,bs->b", y, precision, y), rtol=1e-9)
 
 
