@@ -6,7 +6,7 @@ Where values lie otherwise, `ibma_app.core.anatomy.elements` has it, which answe
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,10 +20,10 @@ _CORNERS = np.array(list(np.ndindex(2, 2, 2)))
 class Grid:
     """A regular grid, the codes of its header, and the mask of the voxels that are analysed."""
 
-    regular = True  # neighbours lie along axes: what kernels, interpolation and random fields need
     noun = "voxels"
     units = ("mm3",)  # of the sizes of elements
     extension = ".nii.gz"
+    hemispheres: ClassVar[tuple[str, ...]] = ()  # none has a file of its own
 
     affine: NDArray[np.float64]  # (4, 4), voxel indices to mm, RAS+
     mask: NDArray[np.bool_]  # (X, Y, Z)
@@ -45,6 +45,11 @@ class Grid:
             Codes of the header: other fields of this record.
         """
         return cls(affine, np.broadcast_to(np.True_, shape), **header)
+
+    @property
+    def box(self) -> "Grid":
+        """The grid itself; None of shapes that are none."""
+        return self
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -95,12 +100,20 @@ class Grid:
         """Return the same grid with another mask."""
         return replace(self, mask=mask)
 
+    def speak(self, text: str) -> str:
+        """Return a text on voxels as it is: shapes with other elements return it in theirs."""
+        return text
+
     @property
     def words(self) -> str:
         """Size, spacing and place in words."""
         rows = "; ".join(" ".join(f"{value:g}" for value in row) for row in self.affine[:3].round(4))
         shape, spacing = " x ".join(map(str, self.shape)), " x ".join(f"{size:.4g}" for size in self.voxel_sizes)
         return f"{shape} voxels of {spacing} mm (affine {rows})"
+
+    def tell(self, at: int) -> str:
+        """Name a voxel of the mask for readers: its place says all."""
+        return ""
 
     def places_at(self, at: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """Return where N voxels of the mask lie, (N, 3), mm, RAS+; ``at`` (N,) counts voxels of the mask."""

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.anatomy.atlas import AtlasSource, RegionTests
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.design import Dependence, Design
 from ibma_app.core.errors import Note
-from ibma_app.core.grid import Grid
 from ibma_app.core.inference_facts import Absence, Facts
 from ibma_app.core.methods import Estimator, Inference
 from ibma_app.core.statmap import Analysis
@@ -154,8 +154,8 @@ class PeakEvidence:
 
     test: str  # Test.name
     name: str  # "largest z", "cluster 1 (fdr)"
-    voxel: tuple[int, int, int]  # of the grid
-    xyz: tuple[float, float, float]  # mm
+    voxel: tuple[int, ...]  # of the grid, or the number of an element
+    xyz: tuple[float, float, float]  # mm; NaN where that is not known
     combined: Combined
     maps: tuple[MapAtPeak, ...]  # those that cover the voxel, in the design's order
     tau2: float | None = None
@@ -164,6 +164,7 @@ class PeakEvidence:
     q_log10p: float | None = None
     i2: float | None = None  # percent
     sigma2: float | None = None  # variance within units, where tau2 is that between them
+    where: str = ""  # the name of an element that is no voxel of a grid
     cells: tuple[CellAtPeak, ...] = ()  # those whose mean can be estimated
 
 
@@ -187,7 +188,7 @@ class EstimatorResult:
     files: tuple[WrittenFile, ...]
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
-    grid: Grid | None = None  # where its voxels are not those of the analysis's first estimator
+    grid: Shape | None = None  # where its voxels are not those of the analysis's first estimator
     survey: tuple[MapSurvey, ...] = ()  # likewise
     peaks: tuple[PeakEvidence, ...] = ()  # for the page; empty where no page is made
     facts: tuple[tuple[str, str], ...] = ()  # more on the fit, for the page: label and text
@@ -205,7 +206,7 @@ class Results:
     """A finished analysis, for its report; the report reads the numbers from the files."""
 
     analysis: Analysis
-    grid: Grid
+    grid: Shape
     design: Design
     survey: tuple[MapSurvey, ...]
     estimators: tuple[EstimatorResult, ...]

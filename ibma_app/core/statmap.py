@@ -10,6 +10,13 @@ from ibma_app.core.errors import Note
 KINDS = ("effect", "variance", "t", "z", "p", "dof")
 """The kinds of map that can be read."""
 
+VOLUMES = (".nii.gz", ".nii")
+GIFTI = (".func.gii", ".shape.gii", ".gii")
+CIFTI = (".dscalar.nii", ".pscalar.nii")
+TABLES = (".tsv",)
+ENDINGS = (*CIFTI, *GIFTI, *TABLES, *VOLUMES)
+"""What the names of maps end in; of two that fit the first counts."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -41,13 +48,20 @@ class StatMap:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     sidecar_error: str | None = None  # why a sidecar of this map is not used
     terms: tuple[tuple[float, "StatMap"], ...] = ()  # of a computed effect: weights and maps; path is the first's
+    hemispheres: tuple[Path, ...] = ()  # files of a map that has one for each, left first; path is the first
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its file, or those of its hemispheres."""
+        return self.hemispheres or (self.path,)
 
     @property
     def uris(self) -> tuple[str, ...]:
         """The map's file, or those it is computed from, as BIDS URIs, ``bids:<dataset>:<path>``."""
         if self.terms:
             return tuple(uri for _, term in self.terms for uri in term.uris)
-        return (f"bids:{self.dataset.name}:{self.path.relative_to(self.dataset.root).as_posix()}",)
+        below = (path.relative_to(self.dataset.root).as_posix() for path in self.files)
+        return tuple(f"bids:{self.dataset.name}:{path}" for path in below)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from ibma_app.core.errors import DatasetError, InputError
 from ibma_app.core.from_files import read_json
 from ibma_app.core.statmap import Dataset
+from ibma_app.dataset.walk import has_maps
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def find_datasets(
 def find_own_maps(output_dir: Path) -> Dataset | None:
     """Return OUTPUT_DIR as a dataset when it holds participant maps, under the name "" (``bids::``)."""
     root = _absolute(output_dir)
-    if not root.is_dir() or next(root.glob("sub-*/**/*_statmap.nii*"), None) is None:
+    if not root.is_dir() or not has_maps(root, "sub-*/**/*"):
         return None
     return Dataset("", root, read_description(root, required=False))
 
@@ -83,7 +84,7 @@ def find_own_maps(output_dir: Path) -> Dataset | None:
 def find_own_runs(output_dir: Path) -> Dataset | None:
     """Return OUTPUT_DIR as a dataset when the run level wrote maps into it, under the name "" (``bids::``)."""
     root = _absolute(output_dir)
-    if not root.is_dir() or next(root.glob("sub-*/**/*_run-*_stat-effect_statmap.nii*"), None) is None:
+    if not root.is_dir() or not has_maps(root, "sub-*/**/*_run-*_stat-effect"):
         return None
     return Dataset("", root, read_description(root, required=False))
 
@@ -155,7 +156,7 @@ def _find_default(bids_dir: Path, output_dir: Path, *, skip_validation: bool) ->
     found = _find_derivatives(bids_dir / "derivatives", output_dir, skip_validation=skip_validation)
     if found:
         return found
-    if next(bids_dir.glob("sub-*/**/*_statmap.nii*"), None) is not None or not description:
+    if has_maps(bids_dir, "sub-*/**/*") or not description:
         if description:
             _log.warning(
                 '%s: taken for a derivative dataset, as maps lie in it; write "DatasetType": "derivative".',

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ibma_app.core.from_files import whole_number_in
 from ibma_app.core.labels import contrast_label, is_label, shorten
+from ibma_app.core.statmap import ENDINGS
 
 LONG_NAMES: Mapping[str, str] = {
     "subject": "sub",
@@ -53,7 +54,7 @@ _FIRST = (
 )
 _LAST = ("space", "cohort", "res", "den", "contrast", "test", "desc", "corr", "stat")
 INDICES = frozenset({"run", "echo", "flip", "inv"})
-_EXTENSIONS = (".nii.gz", ".tsv.gz", ".nii", ".json", ".tsv")
+_EXTENSIONS = (*ENDINGS, ".tsv.gz", ".json")
 _KEY = re.compile(r"[a-zA-Z0-9]+")
 
 

@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ibma_app.core.anatomy.structures import DENSITIES, FSAVERAGE
 from ibma_app.core.errors import DataError, DatasetError, Note, tell
 from ibma_app.core.from_files import read_dof, read_sample_size, show
-from ibma_app.core.statmap import Observation, StatMap
-from ibma_app.dataset.entities import INDICES
+from ibma_app.core.statmap import ENDINGS, GIFTI, Observation, StatMap
+from ibma_app.dataset.entities import INDICES, order_entities
 from ibma_app.dataset.sidecars import DesignReader, SidecarReader
 
 _log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def observe(
         When two files are of one observation and kind, or a map has no unit.
     """
     groups: dict[_Key, dict[str, StatMap]] = {}
-    for statmap in statmaps:
+    for statmap in name_densities(join_hemispheres(statmaps)):
         if unit_key not in statmap.entities:
             raise DatasetError(f"{statmap.path}: neither its name nor its folder says which {unit_key}- it is.")
         key = tuple((name, _index(name, label)) for name, label in statmap.entities.items() if name not in _FOLDERS)
@@ -73,6 +74,67 @@ def observe(
     for text in tell(finder.notes):
         _log.warning("%s", text)
     return found
+
+
+def join_hemispheres(statmaps: Sequence[StatMap]) -> tuple[StatMap, ...]:
+    """Make one map of the files of both hemispheres (``hemi-L``, ``hemi-R``), where a format has one for each.
+
+    Returns
+    -------
+    tuple of StatMap
+        In the order of their first files; maps of one hemisphere stay maps of one. Their entities have no ``hemi``.
+
+    Raises
+    ------
+    DatasetError
+        Two files are of one hemisphere of one map.
+    """
+    joined: dict[tuple[Any, ...], dict[str, StatMap]] = {}
+    for statmap in statmaps:
+        side = statmap.entities.get("hemi", "") if statmap.path.name.endswith(GIFTI) else ""
+        others = frozenset(item for item in statmap.entities.items() if not side or item[0] != "hemi")
+        ending = next((one for one in ENDINGS if statmap.path.name.endswith(one)), "")
+        key = (statmap.dataset.root, statmap.kind, ending, others) if side else (statmap.path,)
+        sides = joined.setdefault(key, {})
+        if side in sides:
+            raise DatasetError(_explain_twins(sides[side], statmap))
+        sides[side] = statmap
+    return tuple(_join(sides) for sides in joined.values())
+
+
+def _join(sides: Mapping[str, StatMap]) -> StatMap:
+    """Make one map of those of its hemispheres by their labels; of a map without them ("") itself."""
+    ordered = [sides[label] for label in sorted(sides)]
+    first = ordered[0]
+    if "" in sides:
+        return first
+    entities = {name: label for name, label in first.entities.items() if name != "hemi"}
+    errors = dict.fromkeys(one.sidecar_error for one in ordered if one.sidecar_error)
+    return replace(
+        first,
+        entities=entities,
+        metadata={key: value for one in reversed(ordered) for key, value in one.metadata.items()},
+        sidecar_error="; ".join(errors) or None,
+        hemispheres=tuple(one.path for one in ordered),
+    )
+
+
+def name_densities(statmaps: Sequence[StatMap]) -> tuple[StatMap, ...]:
+    """Give meshes of one density one label of ``den-``: ``10242`` is ``10k``, which ``space-fsaverage5`` implies.
+
+    Where no map of a space states it, none gets it.
+    """
+    numbers = {str(number): label for number, label in DENSITIES.items()}
+    implied = {name: DENSITIES[number] for number, name in FSAVERAGE.items() if number in DENSITIES}
+    spaces = {one.entities.get("space", "") for one in statmaps if "den" in one.entities} & set(implied)
+    named = []
+    for one in statmaps:
+        space, stated = one.entities.get("space", ""), one.entities.get("den")
+        label = implied[space] if stated is None and space in spaces else numbers.get(stated or "", stated)
+        if label is not None and label != stated:
+            one = replace(one, entities=order_entities({**one.entities, "den": label}))
+        named.append(one)
+    return tuple(named)
 
 
 def _index(name: str, label: str) -> str:
@@ -202,8 +264,9 @@ def _explain_twins(one: StatMap, other: StatMap) -> str:
         return f"{text}Choose one with --bids-filter-file, e.g. {query} (each kind of map likewise)."
     if one.dataset.root != other.dataset.root:
         return f"{text}Choose one dataset with --derivatives, e.g. --derivatives {one.dataset.root}."
-    if one.path.suffix != other.path.suffix:
-        query = f'{{"{one.kind}": {{"extension": ".nii.gz"}}}}'
+    endings = [next((end for end in ENDINGS if each.path.name.endswith(end)), "") for each in (one, other)]
+    if endings[0] != endings[1]:
+        query = f'{{"{one.kind}": {{"extension": "{endings[0]}"}}}}'
         return f"{text}Remove one of them, or choose with --bids-filter-file, e.g. {query}."
     return (
         f"{text}Remove one of them, or let an entity of their names tell them apart (and choose with "

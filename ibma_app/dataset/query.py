@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ibma_app.core.errors import DatasetError, InputError, UsageError
-from ibma_app.core.statmap import KINDS, Dataset, StatMap
+from ibma_app.core.statmap import ENDINGS, KINDS, Dataset, StatMap
 from ibma_app.core.system.long_work import tell_progress
 from ibma_app.dataset.entities import order_entities, split_name
 from ibma_app.dataset.filters import ANY, Candidate, Step, check_names, explain_steps, explain_unmatched, matches
@@ -26,7 +26,6 @@ _log = logging.getLogger(__name__)
 SPACE_SOURCE = "SpaceSource"
 """Key of the metadata of maps whose space only the command line tells."""
 
-_EXTENSIONS = (".nii", ".nii.gz")
 NOT_UNASKED = ("corr", "algorithm")
 """Entities of maps that are selected only where the filter file names them: corrected maps of group results, and
 HALFpipe's tests of heterogeneity and of missing values, which are no test of the contrast."""
@@ -56,7 +55,7 @@ class Query:
         stat = [kind, None] if by_name else kind
         return {
             "suffix": "statmap",
-            "extension": list(_EXTENSIONS),
+            "extension": list(ENDINGS),
             "stat": stat,
             **dict.fromkeys(NOT_UNASKED),
             **asked,
@@ -205,7 +204,6 @@ FORMATS = {
     (".img", ".img.gz"): "Convert Analyze images to NIfTI (nibabel, or FSL's fslchfiletype NIFTI_GZ).",
     (".HEAD", ".BRIK", ".BRIK.gz"): "Bring AFNI's datasets in with ibma-import afni.",
     (".mgz", ".mgh"): "Convert FreeSurfer's images to NIfTI (mri_convert).",
-    (".dscalar.nii", ".gii", ".func.gii"): "Maps on surfaces are not combined here.",
 }
 """Endings of images that are not looked for, and what helps."""
 
@@ -370,7 +368,7 @@ def _all_suffixes(queries: Mapping[str, Mapping[str, Any]]) -> set[str] | None:
 def _all_extensions(queries: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """Collect the extensions of the kinds' queries."""
     values = {str(value) for one in queries.values() for value in _as_list(one["extension"])}
-    return tuple(sorted(value for value in values if value.startswith("."))) or _EXTENSIONS
+    return tuple(sorted(value for value in values if value.startswith("."))) or ENDINGS
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -5,10 +5,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ibma_app.core.statmap import ENDINGS, VOLUMES
 from ibma_app.core.system.long_work import tell_progress
 
 _NOT_AT_ROOT = frozenset({"derivatives", "sourcedata", "code", "models", "stimuli"})
-_IMAGES = (".nii.gz", ".nii")
+_IMAGES = (*VOLUMES, ".gii", "_statmap.tsv")
 
 _Identity = tuple[int, int]
 
@@ -75,6 +76,11 @@ def list_images(
                 elif name.endswith(extensions):
                     images.append(path)
     return Listing(sorted(images), sorted(folders))
+
+
+def has_maps(root: Path, names: str) -> bool:
+    """Return whether there is a statistic map below a folder whose name, without its ending, fits a pattern."""
+    return any(path.name.endswith(ENDINGS) for path in root.glob(f"{names}_statmap.*"))
 
 
 def _scan(folder: Path) -> Iterator[tuple[str, bool]]:

@@ -5,18 +5,20 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.grid import Grid
 from ibma_app.core.system.threads import WorkQueue, open_queue
 from ibma_app.dataset.output_dir import Output, replace_file
-from ibma_app.images import gzipped
+from ibma_app.images.elements.formats import encode_files, files_of
 from ibma_app.images.series import write_series
-from ibma_app.images.write import Meaning, encode_map
+from ibma_app.images.write import Meaning
 
 WAITING = 2  # maps for each thread: what has not been written yet stays in memory
 
@@ -68,13 +70,13 @@ def save_statmap(
     output: Output,
     below: str | Path,
     vector: ArrayLike,
-    grid: Grid,
+    grid: Shape,
     *,
     fill: float = 0.0,
     dtype: DTypeLike = np.float32,
     sidecar: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a map as NIfTI (gzip where the name says so), the same bytes each time.
+    """Write a map in the format of its name, the same bytes each time; return its (first) file.
 
     Parameters
     ----------
@@ -83,7 +85,7 @@ def save_statmap(
     sidecar : mapping, optional
         What its sidecar says: description and degrees of freedom stand in the header, too.
     vector, grid, fill, dtype
-        As for `ibma_app.images.write.encode_map`.
+        As for `ibma_app.images.elements.formats.encode_files`.
 
     Raises
     ------
@@ -93,9 +95,9 @@ def save_statmap(
         When values are beyond what the type holds: too large, or all too small.
     """
     meaning = _meaning(Path(below).name, sidecar or {})
-    image = encode_map(vector, grid, str(below), fill=fill, dtype=dtype, meaning=meaning)
-    content = gzipped.compress(image) if str(below).endswith(".gz") else image
-    return replace_file(output, below, lambda path: _write_bytes(path, content))
+    files = encode_files(vector, grid, Path(below), fill=fill, dtype=dtype, meaning=meaning)
+    written = [replace_file(output, name, partial(_write_bytes, content=content)) for name, content in files.items()]
+    return written[0]
 
 
 def save_series(
@@ -151,13 +153,13 @@ class MapWriter:
         self,
         below: Path,
         vector: NDArray[Any],
-        grid: Grid,
+        grid: Shape,
         sidecar: Mapping[str, Any],
         *,
         fill: float = 0.0,
         dtype: DTypeLike = np.float32,
     ) -> Path:
-        """Write a map (``.nii.gz``) and its sidecar, soon; see `save_statmap`.
+        """Write a map and its sidecar (of each of its files), soon; see `save_statmap`.
 
         Neither ``vector`` nor ``sidecar`` may change until they are written.
 
@@ -171,10 +173,12 @@ class MapWriter:
         ReadWriteError, OutputError
             This map or one before it could not be written.
         """
+        spoken = {key: grid.speak(value) if key == "Description" else value for key, value in sidecar.items()}
 
         def write() -> None:
-            save_statmap(self._output, below, vector, grid, fill=fill, dtype=dtype, sidecar=sidecar)
-            save_json(self._output, below.with_name(below.name.replace(".nii.gz", ".json")), sidecar)
+            save_statmap(self._output, below, vector, grid, fill=fill, dtype=dtype, sidecar=spoken)
+            for file in files_of(below, grid):
+                save_json(self._output, file.with_name(f"{file.name.removesuffix(grid.extension)}.json"), spoken)
 
         if self._queue is None:
             write()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ibma_app.core.anatomy.elements import Elements, Shape
 from ibma_app.core.block import COVERED, EDGE, OUTSIDE
 from ibma_app.core.grid import NEAR, Grid
 
@@ -38,18 +39,22 @@ def voxels_apart(grid: Grid, source: Grid) -> float:
     return grid.apart(Grid.whole(source.affine @ order, grid.shape))
 
 
-def same_lattice(grid: Grid, source: Grid) -> bool:
-    """Tell whether an image has the very voxels of a grid (to a twentieth), up to the order of its axes."""
-    return math.isfinite(voxels_apart(grid, source))
+def same_lattice(grid: Shape, source: Shape) -> bool:
+    """Tell whether a map has the very voxels of a grid (to a twentieth) or elements of a shape, in whatever order."""
+    if isinstance(grid, Elements):
+        return grid.order_in(source) is not None
+    return source.box is not None and math.isfinite(voxels_apart(grid, source.box))
 
 
-def tell_apart(grid: Grid, source: Grid) -> str:
-    """Say in what an image's voxels differ from a grid's: their number, or how far away they lie."""
-    mine, other = _in_world_order(grid), _in_world_order(source)
+def tell_apart(grid: Shape, source: Shape) -> str:
+    """Say in what places differ: in the number of voxels, how far away they lie, or in their elements."""
+    if grid.box is None or source.box is None:
+        return f"{source.words}, not {grid.words}"
+    mine, other = _in_world_order(grid.box), _in_world_order(source.box)
     if mine.shape != other.shape:
         return f"{' x '.join(map(str, source.shape))} voxels, not {' x '.join(map(str, grid.shape))}"
     apart = mine.apart(other)
-    size = float(grid.voxel_sizes.min())
+    size = float(grid.box.voxel_sizes.min())
     return f"its voxels lie up to {apart:.3g} mm from there, {apart / size:.2g} of a voxel"
 
 
@@ -60,9 +65,14 @@ def _in_world_order(grid: Grid) -> Grid:
     return Grid.whole(grid.affine @ nib.orientations.inv_ornt_aff(order, grid.shape), tuple(shape))
 
 
-def reorient(volume: NDArray[Any], source: Grid, grid: Grid) -> NDArray[Any]:
-    """Turn an image of the same lattice into a grid's order of axes; every value stays what it was."""
-    axes = _lattice_axes(source, grid, NEAR)
+def reorient(volume: NDArray[Any], source: Shape, grid: Shape) -> NDArray[Any]:
+    """Turn a map of the same voxels or elements into the order of a grid or shape; every value stays what it was."""
+    if isinstance(grid, Elements):
+        order = grid.order_in(source)
+        if order is None:
+            raise ValueError("The map has other elements.")
+        return volume[order]
+    axes = None if source.box is None else _lattice_axes(source.box, grid, NEAR)
     if axes is None:
         raise ValueError("The image is not on the grid's lattice.")
     return _pick(volume, axes, grid.shape, 0)

@@ -71,6 +71,17 @@ def encode_map(
     """
     values = np.asarray(vector)
     slope = _slope(values, name) if np.dtype(dtype).kind == "f" else 1.0
+    return _make_nifti(cast_values(values, name, dtype, slope), grid, fill / slope, slope, meaning)
+
+
+def cast_values(values: NDArray[Any], name: str, dtype: DTypeLike, slope: float = 1.0) -> NDArray[Any]:
+    """Return values over a scale factor in the type of a file; ``name`` is what messages call it.
+
+    Raises
+    ------
+    ValueError, DataError
+        As in `encode_map`.
+    """
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         cast = (values / slope if slope != 1.0 else values).astype(dtype)
     if not np.isfinite(cast).all():
@@ -82,7 +93,7 @@ def encode_map(
         )
     if np.issubdtype(cast.dtype, np.integer) and not np.array_equal(cast, values):
         raise ValueError(f"{name}: values that are no {np.dtype(dtype)}")
-    return _make_nifti(cast, grid, fill / slope, slope, meaning)
+    return cast
 
 
 def to_nibabel(volume: NDArray[Any], grid: Grid) -> Any:

@@ -47,7 +47,7 @@ class Pack:
 
     def map(self, name: str, kind: str, file: str, values: Floats, **properties: Any) -> URIRef:
         """Add a map: its file (values on the grid, 0 outside the mask) and what is said of it."""
-        grid = self.one.results.grid
+        grid = self.one.grid
         vector = np.nan_to_num(values[grid.mask], nan=0.0, posinf=0.0, neginf=0.0)
         content = compress(encode_map(vector, grid, file))
         return self.file(name, kind, file, content, "image/nifti", in_space=terms.NIIRI.space, **properties)
@@ -93,7 +93,7 @@ def make_pack(one: Selected, version: str, finished: str) -> bytes:
 
 def _add_model(pack: Pack) -> dict[str, URIRef]:
     """Add who made the pack, the data, the design and the fit of the model."""
-    one, graph, grid = pack.one, pack.graph, pack.one.results.grid
+    one, graph, grid = pack.one, pack.graph, pack.one.grid
     software = add(graph, "software", "software", PROV.SoftwareAgent, label="ibma-app", software_version=pack.version)
     exporter = add(
         graph, "exporter", "exporter", PROV.SoftwareAgent, label="ibma-publish", software_version=pack.version
@@ -144,7 +144,7 @@ def _add_fitted(pack: Pack, fit: URIRef) -> dict[str, URIRef]:
     effect, variance = one.volume("effect"), one.volume("variance")
     found = {}
     if effect is not None:
-        inside = effect[one.results.grid.mask]
+        inside = effect[one.grid.mask]
         found["estimate"] = pack.map(
             "estimate",
             "parameter estimate",
@@ -255,7 +255,7 @@ def _add_inference(pack: Pack, contrast: Mapping[str, URIRef], model: Mapping[st
     significant = one.volume("z", one.inference)
     if significant is None:
         return
-    labels, count = _label_clusters(significant, connectivity, one.peaks, one.results.grid.affine)
+    labels, count = _label_clusters(significant, connectivity, one.peaks, one.grid.affine)
     excursion = pack.map(
         "excursion", "excursion set", "ExcursionSet.nii.gz", significant, label="Excursion set map (z)",
         clusters=count, cluster_labels_map=terms.NIIRI.cluster_labels, made_by=inference,
@@ -269,7 +269,7 @@ def _add_inference(pack: Pack, contrast: Mapping[str, URIRef], model: Mapping[st
 
 def _add_search_space(pack: Pack, inference: URIRef) -> None:
     """Add the voxels in which something could be found, and how smooth the z map is there."""
-    one, grid = pack.one, pack.one.results.grid
+    one, grid = pack.one, pack.one.grid
     z = one.volume("z")
     sizes = np.linalg.norm(grid.affine[:3, :3], axis=0)
     voxels = int(np.count_nonzero(grid.mask))
@@ -341,7 +341,7 @@ def _corrected(one: Selected, peak: Peak) -> dict[str, float]:
     """Return the p of a peak: family-wise (where the inference is of another kind, Bonferroni's) and uncorrected."""
     two_sided = one.test.tail == "two-sided"
     uncorrected = min(1.0, float(norm.sf(abs(peak.z))) * (2 if two_sided else 1))
-    voxels = int(np.count_nonzero(one.results.grid.mask))
+    voxels = int(np.count_nonzero(one.grid.mask))
     level = find_fact(one.finding.facts, LevelFacts) if one.finding else None
     controls = level.controls if level else ""
     found = {"uncorrected_p": uncorrected, "p_of_FWE": min(1.0, uncorrected * voxels)}

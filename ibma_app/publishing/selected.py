@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.anatomy.elements import require_grid
 from ibma_app.core.design import Test
 from ibma_app.core.errors import UsageError, did_you_mean
+from ibma_app.core.grid import Grid
 from ibma_app.core.results import EstimatorResult, Finding, Results
 from ibma_app.images.read import read_image
 
@@ -91,11 +93,16 @@ class Selected:
         path = self.path(kind, inference)
         return None if path is None else np.asarray(read_image(path).data, dtype=np.float64)
 
+    @property
+    def grid(self) -> Grid:
+        """The grid of its maps: what is published are maps of voxels."""
+        return require_grid(self.results.grid, "Publishing")
+
     @cached_property
     def _dofs(self) -> NDArray[np.float64]:
         """The degrees of freedom of each voxel that is tested; empty: a z statistic."""
         values = self.volume("dof")
-        inside = np.empty(0) if values is None else values[self.results.grid.mask]
+        inside = np.empty(0) if values is None else values[self.grid.mask]
         return np.asarray(inside[np.isfinite(inside) & (inside > 0)])
 
     @property
@@ -151,12 +158,15 @@ def select(
     Raises
     ------
     UsageError
-        A name that does not exist, with those that do.
+        A name that does not exist, with those that do; maps that are not of voxels.
     """
     _check("--analysis", analyses, [results.analysis.name for results in found])
     _check("--test", tests, [test.name for results in found for test in results.design.tests if not test.of])
     _check("--estimator", estimators, [one.estimator.name for results in found for one in results.estimators])
-    return tuple(_select(found, analyses, tests, estimators))
+    chosen = tuple(_select(found, analyses, tests, estimators))
+    for one in chosen:
+        require_grid(one.results.grid, "Publishing")
+    return chosen
 
 
 def _select(

@@ -1,5 +1,6 @@
 """The meta-analysis at the peaks: the maps' values, the combined ones, and how much each map matters."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,6 +107,14 @@ def view_evidence(result: EstimatorResult, results: Results, test: Test, units: 
     )
 
 
+def _place(peak: PeakEvidence) -> str:
+    """Say where a peak is: in mm, and by its name where it is no voxel of a grid."""
+    if peak.where and not all(map(math.isfinite, peak.xyz)):
+        return peak.where
+    place = ", ".join(format_number(round(mm, 1)) for mm in peak.xyz)
+    return f"{place}; {peak.where}" if peak.where else place
+
+
 def _view(peak: PeakEvidence, names: tuple[str, ...], quantity: str, design: Design, test: Test) -> PeakView:
     rows = rows_shown(peak)
     lefts = [row.without.z for row in rows if row.without is not None]
@@ -114,7 +123,7 @@ def _view(peak: PeakEvidence, names: tuple[str, ...], quantity: str, design: Des
     return PeakView(
         peak=peak,
         title=peak.name[:1].upper() + peak.name[1:],
-        place=", ".join(format_number(round(mm, 1)) for mm in peak.xyz),
+        place=_place(peak),
         interval=interval_of(peak.combined),
         rows=tuple(
             EvidenceRow(

@@ -13,7 +13,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,3 +162,13 @@ def environment() -> "Environment":
 def render(template: str, **context: Any) -> str:
     """Fill a template of ``report/templates``."""
     return environment().get_template(template).render(**context)
+
+
+def reword(page: str, speak: Callable[[str], str]) -> str:
+    """Return a page with every text that a reader sees in other words; tags, styles and scripts stay."""
+    parts = _UNSEEN.split(page)
+    parts[::2] = [speak(text) for text in parts[::2]]
+    return "".join(parts)
+
+
+_UNSEEN = re.compile(r"(<script\b.*?</script>|<style\b.*?</style>|<[^>]*>)", re.DOTALL)

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.design import Design, Test
 from ibma_app.core.errors import IbmaError, InputError, ReadWriteError
 from ibma_app.core.from_files import read_json
-from ibma_app.core.grid import Grid
 from ibma_app.core.results import EstimatorResult, Finding
-from ibma_app.images.read import read_image
+from ibma_app.core.statmap import ENDINGS
+from ibma_app.images.elements.formats import files_of, read_map
 
 Floats = NDArray[np.float64]
 
@@ -36,13 +37,13 @@ class ResultMaps:
     Parameters
     ----------
     result : EstimatorResult
-    grid : Grid
-        The analysis's grid; every file must lie on it.
+    grid : Shape
+        What the analysis lies on; every file must lie on it.
     design : Design
     test : Test
     """
 
-    def __init__(self, result: EstimatorResult, grid: Grid, design: Design, test: Test) -> None:
+    def __init__(self, result: EstimatorResult, grid: Shape, design: Design, test: Test) -> None:
         self.result = result
         self.grid = grid
         self.test = test
@@ -60,7 +61,7 @@ class ResultMaps:
         return None
 
     def volume(self, kind: str, inference: str = "") -> Floats | None:
-        """Values on the whole grid (X, Y, Z), or None when there is no such map.
+        """Values on the whole grid (X, Y, Z), or of all elements (N,), or None when there is no such map.
 
         Raises
         ------
@@ -102,22 +103,22 @@ class ResultMaps:
         return tuple(finding for finding in self.result.findings if finding.test in self._names)
 
 
-def read_volume(path: Path, grid: Grid) -> Floats:
-    """Read a map that must lie on the grid: (X, Y, Z)."""
+def read_volume(path: Path, grid: Shape) -> Floats:
+    """Read a map that must lie on the grid, of its shape; 0 where the file has no value."""
     try:
-        volume = read_image(path).data.astype(np.float64)
+        volume = read_map(files_of(path, grid)).data.astype(np.float64)
     except InputError as error:
         raise InputError(f"The report needs {path}, which is gone. Run the analysis again.") from error
     except IbmaError as error:
         raise ReadWriteError(f"The report cannot read {path}: {error.message}") from error
     if volume.shape != grid.shape:
         raise ReadWriteError(f"{path} has shape {volume.shape}, the analysis has {grid.shape}.")
-    return volume
+    return np.where(np.isnan(volume), 0.0, volume) if grid.box is None else volume
 
 
 def read_sidecar(path: Path) -> Mapping[str, Any]:
     """Read the JSON beside a map; {} when there is none or it is no JSON object."""
-    name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".tsv")
+    name = path.name.removesuffix(next((ending for ending in ENDINGS if path.name.endswith(ending)), ""))
     try:
         content = read_json(path.parent / f"{name}.json")
     except (OSError, ValueError):

@@ -29,6 +29,7 @@ class Peak:
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    where: str = ""  # the name of an element that is no voxel of a grid
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,10 @@ def find_peaks(maps: ResultMaps) -> tuple[Peak, ...]:
     z = maps.volume("z")
     if z is None or not maps.grid.n_voxels:
         return ()
-    inside = np.argwhere(maps.grid.mask)
     values = z[maps.grid.mask]
-    peaks = [_peak_at(maps, "largest z", inside[int(np.argmax(values))])]
+    peaks = [_peak_at(maps, "largest z", int(np.argmax(values)))]
     if not maps.test.is_f:
-        peaks.append(_peak_at(maps, "smallest z", inside[int(np.argmin(values))]))
+        peaks.append(_peak_at(maps, "smallest z", int(np.argmin(values))))
     return tuple(peaks)
 
 
@@ -146,10 +146,10 @@ def effect_units(maps: ResultMaps, results: Results) -> str:
     return known.pop() if len(known) == 1 else "unknown"
 
 
-def _peak_at(maps: ResultMaps, name: str, voxel: NDArray[np.intp]) -> Peak:
-    """Read z, effect and its 95 % interval at a voxel."""
-    where = (int(voxel[0]), int(voxel[1]), int(voxel[2]))
-    x, y, z = (maps.grid.affine @ np.array([*where, 1.0]))[:3]
+def _peak_at(maps: ResultMaps, name: str, at: int) -> Peak:
+    """Read z, effect and its 95 % interval at a voxel of the mask."""
+    where = tuple(int(indices[at]) for indices in np.nonzero(maps.grid.mask))
+    x, y, z = maps.grid.places_at(np.array([at]))[0]
     effect, variance, count = maps.volume("effect"), maps.volume("variance"), maps.volume("n")
     half = None
     if effect is not None and variance is not None and variance[where] > 0:
@@ -165,6 +165,7 @@ def _peak_at(maps: ResultMaps, name: str, voxel: NDArray[np.intp]) -> Peak:
         low=None if value is None or half is None else value - half,
         high=None if value is None or half is None else value + half,
         n=None if count is None else int(count[where]),
+        where=maps.grid.tell(at),
     )
 
 

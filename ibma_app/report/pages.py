@@ -18,7 +18,7 @@ from ibma_app.report.figures.picture import Picture
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.figures.similarity import similarity_view
 from ibma_app.report.figures.svg_files import Figure, save_figures
-from ibma_app.report.html import format_number, render, sort_key
+from ibma_app.report.html import format_number, render, reword, sort_key
 from ibma_app.report.index.cards import group_card, participant_card
 from ibma_app.report.inputs import maps_table
 from ibma_app.report.text.citations import merge_texts, paste_texts
@@ -107,7 +107,8 @@ def write_analysis_page(
         "settings": settings_rows(results.settings),
         "software": list({"ibma-app": version, **(software or {})}.items()),
     }
-    save(path, render("analysis.html.j2", **view))
+    content = render("analysis.html.j2", **view)
+    save(path, content if results.grid.box else reword(content, results.grid.speak))
     save_figures(_group_figures(view, results.analysis.name), sheet.plans, results.output_dir, save)
     return path
 
@@ -165,7 +166,8 @@ def write_participant_page(
         settings=settings_rows(ordered[0].settings),
         software=list({"ibma-app": version, **(software or {})}.items()),
     )
-    save(path, content)
+    shape = ordered[0].grid
+    save(path, content if shape.box else reword(content, shape.speak))
     save_figures(_participant_figures(analyses), sheet.plans, path.parent, save)
     return path
 

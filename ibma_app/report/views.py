@@ -51,11 +51,17 @@ def anchor_of(*parts: str) -> str:
 
 def grid_facts(results: Results) -> list[Fact]:
     """Mask size, grid and space of an analysis."""
-    size = results.grid.voxel_sizes
+    if results.grid.box is None:
+        return [
+            ("Voxels in the mask", results.grid.n_voxels),
+            ("Structures", results.grid.words),
+            ("Space", space_of(results) or "not named"),
+        ]
+    size = results.grid.box.voxel_sizes
     voxel = " × ".join(f"{edge:.3g}" for edge in size)
     return [
         ("Voxels in the mask", results.grid.n_voxels),
-        ("Volume of the mask (cm³)", results.grid.n_voxels * results.grid.voxel_volume / 1000.0),
+        ("Volume of the mask (cm³)", results.grid.n_voxels * results.grid.box.voxel_volume / 1000.0),
         ("Grid", f"{' × '.join(map(str, results.grid.shape))} voxels of {voxel} mm"),
         ("Space", space_of(results) or "not named"),
     ]

@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.anatomy.elements import Shape, require_grid
 from ibma_app.core.block import COVERED, Indices, Reasons
 from ibma_app.core.errors import DataError, DatasetError, IbmaError, InputError
 from ibma_app.core.grid import Grid
-from ibma_app.core.statmap import Analysis, Observation
+from ibma_app.core.statmap import CIFTI, GIFTI, TABLES, Analysis, Observation
+from ibma_app.images.elements.formats import read_shape
+from ibma_app.images.elements.known_meshes import with_meshes
 from ibma_app.images.masks import read_mask
 from ibma_app.images.mni_masks import mni_brain
 from ibma_app.images.read import read_grid
@@ -21,13 +24,17 @@ FINE = 1.5  # mm: grids with smaller voxels take the brain mask of 1 mm
 
 
 def analysis_grid(
-    analysis: Analysis, grid_policy: str | Path, mask_policy: str | Path, needs: Collection[str]
-) -> tuple[Grid, tuple[str, ...]]:
-    """Choose the grid (`choose_grid`) and mask (`choose_mask`) of an analysis; return both, and notes for the user."""
-    grid, notes = choose_grid(analysis.observations, grid_policy, analysis.unit, needs)
+    analysis: Analysis,
+    grid_policy: str | Path,
+    mask_policy: str | Path,
+    needs: Collection[str],
+    surfaces: Sequence[str] = (),
+) -> tuple[Shape, tuple[str, ...]]:
+    """Choose where an analysis lies: `choose_grid`, `choose_mask`, `with_meshes`; return it, and notes for the user."""
+    shape, notes = choose_grid(analysis.observations, grid_policy, analysis.unit, needs)
     spaces = [observation.entities.get("space") for observation in analysis.observations]
-    mask, more = choose_mask(grid, mask_policy, analysis.unit, spaces)
-    return grid.with_mask(mask), (*notes, *more)
+    mask, more = choose_mask(shape, mask_policy, analysis.unit, spaces)
+    return with_meshes(shape.with_mask(mask), surfaces, spaces[0]), (*notes, *more)
 
 
 def choose_grid(
@@ -35,8 +42,8 @@ def choose_grid(
     policy: str | Path = "common",
     unit: str = "subject",
     needs: Collection[str] = (),
-) -> tuple[Grid, tuple[str, ...]]:
-    """Choose the grid of an analysis; every voxel is in its mask.
+) -> tuple[Shape, tuple[str, ...]]:
+    """Choose the grid of an analysis, or the structures whose elements its maps have; every one is in its mask.
 
     Parameters
     ----------
@@ -62,35 +69,56 @@ def choose_grid(
     Raises
     ------
     DatasetError
-        Subjects' maps lie on different grids.
+        Subjects' maps lie on different grids, or maps have different elements.
+    UsageError
+        A grid is named for maps that have none.
     InputError, ReadWriteError, DataError
         A map, or the grid's file, cannot be read.
     """
-    if isinstance(policy, Path):
-        return read_grid(policy), ()
-    if policy == "mni2mm":
-        return _mni_grid(), ()
-    groups = _by_grid(observations, unit, needs)
+    named = isinstance(policy, Path) or policy == "mni2mm"
+    groups = [] if named and not _on_elements(observations) else _by_grid(observations, unit, needs)
+    if named:
+        for shape, _ in groups:
+            require_grid(shape, f"--grid {policy}")
+        return (read_grid(policy) if isinstance(policy, Path) else _mni_grid()), ()
     if len(groups) == 1:
         return groups[0][0], ()
+    if unit == "run":
+        return max(groups, key=lambda group: len(group[1]))[0], ()
+    if any(shape.box is None for shape, _ in groups):
+        raise _other_elements(groups)
     if unit == "study":
         note = (
             f"The studies' maps lie on {len(groups)} grids ({_first_files(groups)}); all are brought to the MNI152 "
             "2 mm grid by linear interpolation. Choose another with --grid FILE."
         )
         return _mni_grid(), (note,)
-    if unit == "run":
-        return max(groups, key=lambda group: len(group[1]))[0], ()
     (first, (path, *_)), (second, (other, *_)) = groups[:2]
     raise DatasetError(
-        f"The maps lie on different grids: {path} has {_describe(first)}, {other} has {_describe(second)}: "
+        f"The maps lie on different grids: {path} has {first.words}, {other} has {second.words}: "
         f"{tell_apart(first, second)}. Name the grid that all are to be interpolated to with --grid FILE (e.g. "
         f"--grid {path}) or --grid mni2mm, or leave some maps out."
     )
 
 
+def _on_elements(observations: Sequence[Observation]) -> bool:
+    """Return whether the names of some maps say that they are no volumes."""
+    files = (statmap.path.name for one in observations for statmap in one.statmaps.values())
+    return any(name.endswith((*CIFTI, *GIFTI, *TABLES)) for name in files)
+
+
+def _other_elements(groups: Sequence[tuple[Shape, list[Path]]]) -> DatasetError:
+    """Make the error of maps whose elements are not the same ones."""
+    (first, (path, *_)), (second, (other, *_)) = groups[:2]
+    return DatasetError(
+        f"The maps do not have the same elements: {path} has {first.words}, {other} has {second.words}. Vertices and "
+        "regions are combined number by number or name by name: bring the maps to one mesh or atlas first (wb_command "
+        "-metric-resample or -cifti-resample, FreeSurfer's mri_surf2surf), or leave some out."
+    )
+
+
 def choose_mask(
-    grid: Grid, policy: str | Path, unit: str, spaces: Sequence[str | None]
+    grid: Shape, policy: str | Path, unit: str, spaces: Sequence[str | None]
 ) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     """Find the voxels that may be analysed, before the coverage of the maps is known.
 
@@ -107,12 +135,14 @@ def choose_mask(
 
     Returns
     -------
-    mask : ndarray of bool, (X, Y, Z)
+    mask : ndarray of bool, of the grid's shape
     notes : tuple of str
         What the user should know.
 
     Raises
     ------
+    UsageError
+        A mask of voxels is named for maps that have none.
     DataError
         The file is no mask, or has no voxel on the grid; or the position of
         the maps is unknown, so that no mask can be brought to their grid.
@@ -120,22 +150,23 @@ def choose_mask(
         The file is missing, or TemplateFlow has no mask.
     """
     if isinstance(policy, Path):
-        return _file_mask(policy, grid, "--mask")
+        return _file_mask(policy, require_grid(grid, f"--mask {policy}"), "--mask")
     if policy == "template":
-        return _template_mask(grid, spaces)
-    if policy == "auto" and masked_to_mni152(unit, spaces):
-        return grid.mask & _mni_brain(grid), ()
+        return _template_mask(require_grid(grid, "--mask template"), spaces)
+    if policy == "auto" and grid.box is not None and masked_to_mni152(unit, spaces):
+        return grid.mask & _mni_brain(grid.box), ()
     return grid.mask.copy(), ()
 
 
-def _by_grid(observations: Sequence[Observation], unit: str, needs: Collection[str]) -> list[tuple[Grid, list[Path]]]:
+def _by_grid(observations: Sequence[Observation], unit: str, needs: Collection[str]) -> list[tuple[Shape, list[Path]]]:
     """Group the files that would be read by their grid, in the order of the observations."""
-    groups: list[tuple[Grid, list[Path]]] = []
+    groups: list[tuple[Shape, list[Path]]] = []
     failures: list[IbmaError] = []
     for observation in observations:
         try:
             kinds = kinds_to_open(observation, needs) if needs else tuple(observation.statmaps)
-            found = [(observation.statmaps[kind].path, read_grid(observation.statmaps[kind].path)) for kind in kinds]
+            maps = [observation.statmaps[kind] for kind in kinds]
+            found = [(one.path, read_shape(one.files)) for one in maps]
         except IbmaError as error:
             if unit != "run":
                 raise
@@ -148,7 +179,7 @@ def _by_grid(observations: Sequence[Observation], unit: str, needs: Collection[s
     return groups
 
 
-def _join(groups: list[tuple[Grid, list[Path]]], path: Path, grid: Grid) -> None:
+def _join(groups: list[tuple[Shape, list[Path]]], path: Path, grid: Shape) -> None:
     for other, paths in groups:
         if other.matches(grid) or same_lattice(other, grid):
             paths.append(path)
@@ -156,14 +187,7 @@ def _join(groups: list[tuple[Grid, list[Path]]], path: Path, grid: Grid) -> None
     groups.append((grid, [path]))
 
 
-def _describe(grid: Grid) -> str:
-    sizes = grid.voxel_sizes
-    rows = "; ".join(" ".join(f"{value:g}" for value in row) for row in grid.affine[:3].round(4))
-    shape, spacing = " x ".join(map(str, grid.shape)), " x ".join(f"{size:.4g}" for size in sizes)
-    return f"{shape} voxels of {spacing} mm (affine {rows})"
-
-
-def _first_files(groups: Sequence[tuple[Grid, list[Path]]]) -> str:
+def _first_files(groups: Sequence[tuple[Shape, list[Path]]]) -> str:
     shown = [f"{' x '.join(map(str, grid.shape))}, e.g. {paths[0].name}" for grid, paths in groups[:3]]
     return "; ".join(shown) + ("; ..." if len(groups) > 3 else "")
 

@@ -10,15 +10,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.anatomy.elements import Shape, require_grid
 from ibma_app.core.block import COVERED, MIN_COVERAGE, Indices, Reasons
 from ibma_app.core.errors import DataError, DatasetError, IbmaError, Note
-from ibma_app.core.grid import Grid
 from ibma_app.core.results import INTERPOLATED
 from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.core.system.threads import in_order
+from ibma_app.images.elements.formats import MapValues, read_map
 from ibma_app.images.kinds import check_kinds, tell_unsigned
 from ibma_app.images.placement import APART, ELSEWHERE, SIZES, UNPLACED, outside_brain
-from ibma_app.images.read import SMALLEST, Image, read_image
+from ibma_app.images.read import SMALLEST
 from ibma_app.images.regrid import LATTICE, regrid, reorient, same_lattice, smooth, tell_apart, voxels_apart
 from ibma_app.images.spaces import lies_in_mni152
 from ibma_app.stats.consistency import find_contradictions
@@ -37,7 +38,7 @@ GIVEN = "given"  # the row of a study's effects as they were given, where others
 class Plan:
     """How the maps of one analysis are read, and brought to one grid."""
 
-    grid: Grid  # its mask: the voxels that may be analysed
+    grid: Shape  # its mask: the voxels that may be analysed
     needs: tuple[str, ...]  # of "effect", "variance", "z", "dof", "sample_size": all that the estimators need
     unit: str  # what one map is: "run", "subject" or "study"
     min_coverage: float | None = None  # share of the maps that must cover a voxel; None: the unit's default
@@ -105,8 +106,8 @@ class Prepared:
 class Opened(NamedTuple):
     """The files of one observation."""
 
-    volumes: dict[str, NDArray[Any]]  # kind -> (X, Y, Z)
-    grid: Grid  # of all of them
+    volumes: dict[str, NDArray[Any]]  # kind -> (X, Y, Z), or (N,) of elements
+    grid: Shape  # of all of them
     notes: tuple[Note, ...]  # on saturated values
     remarks: dict[str, str]  # on their headers, as in `ibma_app.images.placement.WORDS`
 
@@ -179,15 +180,18 @@ def _prepare(index: int, observation: Observation, plan: Plan) -> Prepared:
 
 def _remarks(observation: Observation, opened: Opened, plan: Plan) -> dict[str, str]:
     """Describe what is unusual about a map's position (`ibma_app.images.placement`)."""
-    remarks = {}
-    apart = voxels_apart(plan.grid, opened.grid)
-    if LATTICE * float(plan.grid.voxel_sizes.min()) < apart < math.inf:
+    remarks: dict[str, str] = {}
+    grid, source = plan.grid.box, opened.grid.box
+    if grid is None or source is None:
+        return remarks
+    apart = voxels_apart(grid, source)
+    if LATTICE * float(grid.voxel_sizes.min()) < apart < math.inf:
         remarks[APART] = f"{apart:.2g} mm"
-    if not opened.grid.placed:
+    if not source.placed:
         remarks[UNPLACED] = ""
-    elif lies_in_mni152(opened.grid, observation.entities.get("space")):
+    elif lies_in_mni152(source, observation.entities.get("space")):
         kind, volume = next(iter(opened.volumes.items()))
-        away = outside_brain(volume, opened.grid, 1.0 if kind == "p" else 0.0)
+        away = outside_brain(volume, source, 1.0 if kind == "p" else 0.0)
         if away:
             remarks[ELSEWHERE] = away
     return remarks
@@ -203,7 +207,7 @@ def _read_others(index: int, observation: Observation, opened: Opened, plan: Pla
         if kind in observation.statmaps and kind not in opened.volumes:
             with suppress(IbmaError):  # a file that is not needed may be damaged
                 image = _read_statmap(observation.statmaps[kind])
-                if opened.grid.matches(image.grid):
+                if opened.grid.matches(image.shape):
                     others[kind] = image.data
     return others
 
@@ -282,11 +286,12 @@ def _bring_to_grid(
     converted = _standardise(index, convert_maps(observation, volumes, plan.read_needs), plan)
     converted = _keep_given(converted, given, converted.covered, "C")
     arrays, reasons, derived = converted.arrays, converted.reasons, list(converted.derived)
+    grid = require_grid(plan.grid, "Interpolation")
     if not (aligned or turned):
-        arrays, reasons = regrid(arrays, reasons, source, plan.grid)
+        arrays, reasons = regrid(arrays, reasons, require_grid(source, "Interpolation"), grid)
         derived.append(INTERPOLATED)
     if plan.smoothing:
-        arrays["effect"] = smooth(arrays["effect"], reasons == COVERED, plan.smoothing, plan.grid)
+        arrays["effect"] = smooth(arrays["effect"], reasons == COVERED, plan.smoothing, grid)
         derived.append(f"effect smoothed with FWHM {plan.smoothing:g} mm")
     chosen = reasons.reshape(-1).take(plan.base)
     covered = np.flatnonzero(chosen == COVERED)
@@ -294,8 +299,13 @@ def _bring_to_grid(
     return replace(converted, values=values, covered=covered, reasons=chosen, derived=tuple(derived)), True
 
 
-def _check_interpolation(observation: Observation, source: Grid, plan: Plan) -> None:
-    """Refuse to interpolate a map where that was not asked for, or where a position is unknown."""
+def _check_interpolation(observation: Observation, source: Shape, plan: Plan) -> None:
+    """Refuse to interpolate a map where that was not asked for, where a position is unknown, and on elements."""
+    if plan.grid.box is None or source.box is None:
+        raise DatasetError(
+            f"{observation.path} does not have the elements of the analysis ({tell_apart(plan.grid, source)}). Bring "
+            "all maps to one mesh or atlas first, or leave it out."
+        )
     if not plan.interpolates:
         raise DatasetError(
             f"{observation.path} lies on another grid than the analysis ({tell_apart(plan.grid, source)}). Name a grid "
@@ -330,23 +340,23 @@ def _computed(observation: Observation) -> list[str]:
     return ["effect computed as " + " + ".join(f"{w:g} * {term.entities['contrast']}" for w, term in terms)]
 
 
-def _read_statmap(statmap: StatMap) -> Image:
+def _read_statmap(statmap: StatMap) -> MapValues:
     """Read a map, or compute it from others (``--compute``): covered where all of them are."""
     if not statmap.terms:
-        return read_image(statmap.path)
+        return read_map(statmap.files)
     total: NDArray[Any] | None = None
-    first: Image | None = None
+    first: MapValues | None = None
     for weight, term in statmap.terms:
-        image = read_image(term.path)
+        image = read_map(term.files)
         first = first or image
-        if not first.grid.matches(image.grid):
+        if not first.shape.matches(image.shape):
             raise DatasetError(f"{term.path} lies on another grid than {statmap.path}, with which it is computed.")
         values = np.where(image.data == 0, np.nan, weight * image.data.astype(np.float64))
         total = values if total is None else total + values
     if first is None or total is None:
         raise ValueError("A computed map has no terms.")
     total[total == 0] = np.finfo(np.float32).tiny  # an exact 0 would count as background
-    return Image(total, first.grid)
+    return MapValues(total, first.shape)
 
 
 def _read_kinds(observation: Observation, kinds: Sequence[str]) -> Opened:
@@ -354,24 +364,24 @@ def _read_kinds(observation: Observation, kinds: Sequence[str]) -> Opened:
     volumes: dict[str, NDArray[Any]] = {}
     remarks: dict[str, str] = {}
     smallest_p = SMALLEST
-    reference: Grid | None = None
+    reference: Shape | None = None
     for kind in kinds:
         path = observation.statmaps[kind].path
         image = _read_statmap(observation.statmaps[kind])
         if reference is None:
-            reference = image.grid
+            reference = image.shape
         volumes[kind] = image.data
         if image.odd_sizes:
             remarks[SIZES] = image.odd_sizes
         smallest_p = image.smallest if kind == "p" else smallest_p
-        if reference.matches(image.grid):
+        if reference.matches(image.shape):
             continue
-        if not same_lattice(reference, image.grid):
+        if not same_lattice(reference, image.shape):
             raise DatasetError(
                 f"{path} lies on another grid than {observation.statmaps[kinds[0]].path}, though both are of "
-                f"{observation.label} ({tell_apart(reference, image.grid)}). Provide both on one grid."
+                f"{observation.label} ({tell_apart(reference, image.shape)}). Provide both on one grid."
             )
-        volumes[kind] = reorient(image.data, image.grid, reference)
+        volumes[kind] = reorient(image.data, image.shape, reference)
     if reference is None:
         raise DataError(f"{observation.label}: nothing to read.")
     volumes, counts = hold_saturated(volumes, smallest_p)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.anatomy.elements import require_grid
 from ibma_app.core.results import MapFlag, Similarity
 from ibma_app.stats.correlations import FEWEST, Correlations, correlate_maps
 from ibma_app.stats.same_sample import (
@@ -266,9 +267,10 @@ def flag_same_samples(
     tuple of MapFlag
         At most one of the kind "sample" and one of the kind "duplicate".
     """
-    if stack.n_maps < FEWEST_MAPS or stack.n_voxels < FEWEST:
+    grid = stack.grid.box  # fine detail is told from what is smooth along axes
+    if grid is None or stack.n_maps < FEWEST_MAPS or stack.n_voxels < FEWEST:
         return ()
-    chance = 5.0 / np.sqrt(stack.n_voxels * stack.grid.voxel_volume / RESEL)
+    chance = 5.0 / np.sqrt(stack.n_voxels * grid.voxel_volume / RESEL)
     found = _find_suspects(stack, sample_size, max(FLOOR, chance))
     known = np.arange(stack.n_maps) if clusters is None else clusters
     groups = tuple(group for group in found.groups if np.unique(known[list(group)]).size > 1)
@@ -310,10 +312,11 @@ def _find_suspects(stack: Stack, sample_size: Sequence[float | None], floor: flo
 
 def _correlate_detail(stack: Stack, quantity: str, which: Sequence[int]) -> Floats:
     """Correlate the fine detail of K residual maps of a kind, (K, K), over what each pair covers."""
-    mask = stack.grid.mask
+    grid = require_grid(stack.grid, "The comparison of fine detail")
+    mask = grid.mask
     box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(mask))
     inside = mask[box]
-    sigma = SIGMA / np.sqrt((stack.grid.affine[:3, :3] ** 2).sum(axis=0))
+    sigma = SIGMA / np.sqrt((grid.affine[:3, :3] ** 2).sum(axis=0))
     step = -(-len(which) * stack.n_voxels // VALUES)
     rows = np.full((len(which), len(range(0, stack.n_voxels, step))), np.nan, dtype=np.float32)
     last: tuple[NDArray[np.bool_], Singles] | None = None  # maps often cover alike

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.anatomy.elements import Shape, require_grid
 from ibma_app.core.block import Floats, Indices, VoxelBlock
 from ibma_app.core.errors import DataError, IbmaError, Note, UsageError, merge_notes
-from ibma_app.core.grid import Grid
 from ibma_app.core.results import MapSurvey
 from ibma_app.core.statmap import Observation
 from ibma_app.core.system.long_work import tell_progress
@@ -40,7 +40,7 @@ WHOLE, CANDIDATES = 0, 1  # layouts of the stored rows: voxels of the base mask,
 class Stack:
     """K maps over the V voxels of the final mask, read by blocks; valid within the context of `stack_maps`."""
 
-    grid: Grid  # the final mask
+    grid: Shape  # the final mask
     survey: tuple[MapSurvey, ...]  # one per map
     notes: tuple[Note, ...]  # warnings for the user
     kinds: tuple[str, ...]  # of "effect", "variance", "z"
@@ -183,6 +183,8 @@ def stack_maps(
     """
     if plan.smoothing and any(need in plan.needs for need in ("variance", "z")):
         raise UsageError("--smoothing is for effect maps without variances: it changes the variance.")
+    if plan.smoothing:
+        require_grid(plan.grid, "--smoothing")
     first = _first_maps(observations, plan)
     memory_needs = weigh_maps(observations, plan, first[-1], _n_early(len(observations), plan.share))
     memory_needs = replace(memory_needs, tests=tests, resampled=resampled)
@@ -228,6 +230,14 @@ def _n_min(share: float, n_maps: int) -> int:
 def _n_early(n_maps: int, share: float) -> int:
     """Return how many maps cover between them every voxel that enough maps cover."""
     return n_maps - _n_min(share, n_maps) + 1
+
+
+def _in_words_of(shape: Shape, notes: tuple[Note, ...]) -> tuple[Note, ...]:
+    """Return notes on voxels in the words of other elements, where there are such."""
+    if shape.box is not None:
+        return notes
+    about = [{label: shape.speak(detail) for label, detail in note.about.items()} for note in notes]
+    return tuple(Note(shape.speak(note.text), own, note.noun) for note, own in zip(notes, about, strict=True))
 
 
 class _Builder:
@@ -300,7 +310,7 @@ class _Builder:
         nearly = {layout: self.count[voxels] == n_min - 1 for layout, voxels in layouts.items()}
         costs = unique_costs(self.maps, self.store, nearly) if n_min > 1 else {}
         if not final.size:
-            raise empty_mask(self.maps, costs, n_min)
+            raise DataError(self.plan.grid.speak(empty_mask(self.maps, costs, n_min).message))
         self.store.select({layout: np.searchsorted(voxels, final) for layout, voxels in layouts.items()})
         kinds, rows = self.plan.kinds, enumerate(self.maps)
         survey = tuple(survey_map(read, row, self.store, final.size, kinds) for row, read in rows)
@@ -308,7 +318,10 @@ class _Builder:
             survey = tuple(replace(one, cost=costs.get(one.label, 0)) for one in survey)
         self.store.drop("reason")
         covered, whole = int(np.count_nonzero(self.count)), self.plan.grid.mask.size
-        late = (coverage_note(costs, final.size, covered, (self.count.size, whole)), variance_note(survey))
+        late = (
+            coverage_note(costs, final.size, covered, (self.count.size, whole), self.plan.grid),
+            variance_note(survey),
+        )
         self.notes.extend(Note(text) for text in late if text)
         return self._stack(final, survey, threads(final.size))
 
@@ -326,9 +339,9 @@ class _Builder:
             else ()
         )
         return Stack(
-            grid=replace(self.plan.grid, mask=mask.reshape(self.plan.grid.shape)),
+            grid=self.plan.grid.with_mask(mask.reshape(self.plan.grid.shape)),
             survey=survey,
-            notes=merge_notes((*self.notes, *(Note(doubt) for doubt in doubts if doubt))),
+            notes=_in_words_of(self.plan.grid, merge_notes((*self.notes, *(Note(doubt) for doubt in doubts if doubt)))),
             kinds=self.plan.kinds,
             kept=tuple(read.index for read in self.maps),
             signed=tuple(read.signed for read in self.maps),

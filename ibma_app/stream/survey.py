@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.block import BACKGROUND, COVERED, NOT_FINITE, REASONS
 from ibma_app.core.errors import DataError
 from ibma_app.core.results import MapSurvey
@@ -200,7 +201,9 @@ def unique_costs(maps: Sequence[ReadMap], store: RowStore, nearly: Mapping[int, 
     return dict(sorted(((label, n) for label, n in costs.items() if n), key=lambda item: -item[1]))
 
 
-def coverage_note(costs: Mapping[str, int], n_voxels: int, n_any: int, allowed: tuple[int, int]) -> str | None:
+def coverage_note(
+    costs: Mapping[str, int], n_voxels: int, n_any: int, allowed: tuple[int, int], shape: Shape
+) -> str | None:
     """Log what the mask loses to single maps; return a warning when it is much.
 
     Parameters
@@ -211,6 +214,8 @@ def coverage_note(costs: Mapping[str, int], n_voxels: int, n_any: int, allowed: 
         Voxels of the mask, and those that any map covers.
     allowed : (int, int)
         Voxels that ``--mask`` leaves, and those of the grid.
+    shape : Shape
+        In whose words it is told.
     """
     message = f"The mask has {n_voxels} of the {n_any} voxels that any map covers"
     left, whole = allowed
@@ -219,7 +224,7 @@ def coverage_note(costs: Mapping[str, int], n_voxels: int, n_any: int, allowed: 
         listed = ", ".join(f"{label} ({n})" for label, n in list(costs.items())[:NAMED])
         message += f" Maps that alone cost most voxels: {listed}."
     if sum(costs.values()) <= COSTLY * n_any:
-        log.info("%s", message)
+        log.info("%s", shape.speak(message))
         return None
     message += " To keep these voxels, leave the maps out or lower --min-coverage."
     return message

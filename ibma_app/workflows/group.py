@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ibma_app.core.anatomy.atlas import Atlas, Regions
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.design import Design
 from ibma_app.core.errors import DataError, IbmaError, Note, merge_notes, tell
-from ibma_app.core.grid import Grid
 from ibma_app.core.results import NO_FACTS, EstimatorResult, MapFlag, Results, RunFacts, WrittenFile
 from ibma_app.core.statmap import Analysis
 from ibma_app.dataset.level_rules import require_content
@@ -20,11 +20,11 @@ from ibma_app.designs.map_rows import repeated_entities
 from ibma_app.designs.tables import collect_covariates, stated_sample
 from ibma_app.designs.tests import TestSpec, formula_entities, merge_tests, parse_tests, read_contrast_file
 from ibma_app.images.atlas import read_atlases
+from ibma_app.images.elements.formats import files_of
 from ibma_app.images.known_atlases import choose_atlases, find_atlases
 from ibma_app.images.region_images import choose_regions
 from ibma_app.stream.effect_sizes import find_effect_sizes
 from ibma_app.stream.estimate import Model, estimate_maps
-from ibma_app.stream.grid_and_mask import analysis_grid
 from ibma_app.stream.hedges_g import Sample, Stated, find_sample
 from ibma_app.stream.memory_plan import Resampled
 from ibma_app.stream.prepare import Plan
@@ -33,7 +33,7 @@ from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.choose_peaks import gather_peaks
 from ibma_app.workflows.infer import infer_all
-from ibma_app.workflows.options.table import Options, file_or_word
+from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.plan.analyses import plan_group
 from ibma_app.workflows.plan.check_sizes import check_sizes, with_conjunction
 from ibma_app.workflows.plan.choose_estimators import (
@@ -44,6 +44,7 @@ from ibma_app.workflows.plan.choose_estimators import (
     varying_groups,
 )
 from ibma_app.workflows.plan.choose_inferences import choose_inferences, describe_inferences, read_inference_settings
+from ibma_app.workflows.plan.choose_shape import choose_shape, keep_possible
 from ibma_app.workflows.plan.find_inputs import Gathered, gather
 from ibma_app.workflows.plan.plan_dependence import dependence_facts, describe_dependence, settle_dependence
 from ibma_app.workflows.run.log import RunRecord, as_ibma_error, log_outcome, run_folder
@@ -88,13 +89,8 @@ def run_group(options: Options, words: Sequence[str] = ()) -> int:
         )
         finished: list[Results] = []
         for number, analysis in enumerate(analyses, start=1):
-            log.info(
-                "Analysis %d of %d: %s (%d maps).",
-                number,
-                len(analyses),
-                analysis.name,
-                len(analysis.observations),
-            )
+            n_maps = len(analysis.observations)
+            log.info("Analysis %d of %d: %s (%d maps).", number, len(analyses), analysis.name, n_maps)
             start = time.perf_counter()
             try:
                 results = combine_group(analysis, run)
@@ -138,9 +134,9 @@ class Run:
     facts: RunFacts = NO_FACTS  # of the run, for the pages
     regions: tuple[str | Regions, ...] = ()  # that are tested as a whole
 
-    def atlases_of(self, analysis: Analysis, grid: Grid) -> tuple[Atlas, ...]:
+    def atlases_of(self, analysis: Analysis, grid: Shape) -> tuple[Atlas, ...]:
         """List the atlases that name regions."""
-        return find_atlases(self.atlases, analysis.entities.get("space")) if grid.placed else ()
+        return find_atlases(self.atlases, analysis.entities.get("space")) if grid.box and grid.placed else ()
 
 
 def combine_group(analysis: Analysis, run: Run) -> Results:
@@ -210,16 +206,12 @@ def _combine(
     samples = _samples(analysis, run.gathered, needs, options)
     reads = dict.fromkeys(kind for choice in choices for kind in choice.reads)
     opened = tuple("t" if samples and need in ("effect", "variance") else need for need in needs)
-    grid, grid_notes = analysis_grid(analysis, file_or_word(options.grid), file_or_word(options.mask), opened)
+    grid, grid_notes = choose_shape(analysis, options, opened)
+    choices, left_out = keep_possible(choices, grid, options)
     plan = Plan(
-        grid=grid,
-        needs=(*needs, *reads),
-        unit=analysis.unit,
-        min_coverage=options.min_coverage,
-        regrid=options.grid != "common",
-        smoothing=options.smoothing,
-        samples=samples,
-    )
+        grid=grid, needs=(*needs, *reads), unit=analysis.unit, min_coverage=options.min_coverage,
+        regrid=options.grid != "common", smoothing=options.smoothing, samples=samples,
+    )  # fmt: skip
     resampled = _resampled(choices, design)
     with stack_maps(analysis.observations, plan, run.resources, tests=len(design.tests), resampled=resampled) as stack:
         design, sign_notes = _upper_tail(design, stack, analysis)
@@ -229,7 +221,7 @@ def _combine(
         flags = similarity.flags if similarity else ()
         tables = collect_tables(run.regions, stack, analysis, run.gathered, plan.share, desc)
         texts = (*sign_notes, *mask_notes(stack.grid), *(one.text for one in flags), *(tables.notes if tables else ()))
-        new = merge_notes((*map(Note, grid_notes), *stack.notes, *map(Note, texts)))
+        new = merge_notes((*map(Note, (*grid_notes, *left_out)), *stack.notes, *map(Note, texts)))
         _warn(tell(new), logged)
         notes = (*before, *new)
         fitted = []
@@ -309,12 +301,12 @@ def _fit(
     options = run.options
     resources = replace(run.resources, threads=min(run.resources.threads, stack.side_by_side))  # as memory allows
     name = choice.estimator.name
-    log.info("Fitting %s (%s) on %d voxels.", name, choice.reason, stack.n_voxels)
+    log.info("Fitting %s (%s) on %d %s.", name, choice.reason, stack.n_voxels, stack.grid.noun)
     log.info("Inference on it: %s.", describe_inferences(choice))
     with progress(stack.n_voxels, f"fitting {name}") as step:
         model = Model(choice.estimator, design, choice.settings)
         estimate = estimate_maps(stack, model, resources, lambda voxels: step("", voxels))
-    common = sidecars.analysis_sidecar(analysis, design, stack.survey, choice, options.units, tell(warnings))
+    common = sidecars.analysis_sidecar(analysis, design, stack, choice, options.units, tell(warnings))
     common |= error_sidecar(model, estimate) | describe_dependence(design)
     log_dof(model, estimate)
     seen = look_at_residuals(stack, model, estimate, choice.every_inference, resources)
@@ -344,7 +336,7 @@ def _fit(
     peaks = () if options.no_report else gather_peaks(target, stack, estimate, inferred.clusters)
     files += write_cells(target, peaks)
     files += write_regions(target, tables) if tables else []
-    left = left_notes(earlier - {file.path for file in files}, name)
+    left = left_notes(earlier - {path for one in files for path in files_of(one.path, stack.grid)}, name)
     notes = (*seen.notes, *dof_notes(model, estimate), *left, *caveat_notes(inferred.findings, name))
     _warn(notes, set())
     return replace(

@@ -340,7 +340,7 @@ def _saver(
 
     def save(kind: str, values: NDArray[np.generic], dtype: type, description: str) -> Path:
         suffix, stat = ("mask", "") if kind == "mask" else ("statmap", kind)
-        path = target.path(suffix, ".nii.gz", test=test.name, corr=inference.name, stat=stat)
+        path = target.map_path(suffix, test=test.name, corr=inference.name, stat=stat)
         content = {**sidecar, "Description": description, **({"Type": "ROI"} if kind == "mask" else {})}
         return target.writer.save(path, values, target.grid, content, dtype=dtype)
 

@@ -18,15 +18,15 @@ from ibma_app.dataset.write import MapWriter
 from ibma_app.designs.build import one_sample_design
 from ibma_app.estimators import PARTICIPANT, PARTICIPANT_SETTINGS, find_estimator
 from ibma_app.stream.estimate import Model, estimate_maps
-from ibma_app.stream.grid_and_mask import analysis_grid
 from ibma_app.stream.prepare import Plan
 from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.stream.workers.dask_pool import DaskPool
 from ibma_app.stream.workers.resources import Resources
-from ibma_app.workflows.options.table import OPTIONS, Options, file_or_word
+from ibma_app.workflows.options.table import OPTIONS, Options
 from ibma_app.workflows.plan.analyses import plan_participants
 from ibma_app.workflows.plan.choose_estimators import Choice
+from ibma_app.workflows.plan.choose_shape import choose_shape
 from ibma_app.workflows.plan.find_inputs import gather
 from ibma_app.workflows.run.log import as_ibma_error, log_outcome, run_folder
 from ibma_app.workflows.run.resources import open_processes, resources_for
@@ -175,7 +175,7 @@ def combine_runs(analysis: Analysis, job: ParticipantJob) -> Results:
     """Combine one participant's maps of one contrast by precision-weighted fixed effects."""
     options = job.options
     _check_units(analysis)
-    grid, grid_notes = analysis_grid(analysis, file_or_word(options.grid), file_or_word(options.mask), NEEDS)
+    grid, grid_notes = choose_shape(analysis, options, NEEDS)
     plan = Plan(
         grid=grid,
         needs=NEEDS,
@@ -189,7 +189,7 @@ def combine_runs(analysis: Analysis, job: ParticipantJob) -> Results:
         choice = _choice(options, design)
         estimate = estimate_maps(stack, Model(choice.estimator, design, choice.settings))
         notes = merge_notes((*kept.notes, *map(Note, grid_notes), *stack.notes, *_dof_notes(stack)))
-        common = sidecars.analysis_sidecar(kept, design, stack.survey, choice, options.units, tell(notes))
+        common = sidecars.analysis_sidecar(kept, design, stack, choice, options.units, tell(notes))
         target = Target(
             output=job.output,
             writer=MapWriter(job.output),

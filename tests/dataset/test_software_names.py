@@ -70,7 +70,7 @@ FILES_OF_SOFTWARE = {
             "node-subjectLevel/sub-01/sub-01_contrast-aGtB_stat-effect_statmap.dscalar.nii",
             "node-runLevel/reports/sub-01/figures/run-1/sub-01_task-a_run-1_contrast-aGtB_stat-effect_ortho.png",
         ],
-        {("aGtB", None): 5},
+        {("aGtB", None): 6},  # that of grayordinates, too
     ),
     "nilearn": (
         [

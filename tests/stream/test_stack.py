@@ -108,8 +108,8 @@ def test_each_unit_has_its_own_coverage(maps, unit, voxels):
 def test_every_file_is_read_once(maps, monkeypatch, tmp_path):
     rows, _ = maps(6, {2: slice(0, 3)})
     read = []
-    real = prepare.read_image
-    monkeypatch.setattr(prepare, "read_image", lambda path: (read.append(path), real(path))[1])
+    real = prepare.read_map
+    monkeypatch.setattr(prepare, "read_map", lambda files: (read.extend(files), real(files))[1])
     with stacked(rows, unit="study", memory=DISK, work_dir=tmp_path, threads=2) as stack:
         stack.read(0, 10)
     assert sorted(read) == sorted(row.statmaps[kind].path for row in rows for kind in ("effect", "variance"))

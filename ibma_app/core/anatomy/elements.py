@@ -4,34 +4,43 @@
 are an array of the form ``shape.shape``, and a vector (V,) of those in the mask.
 """
 
-import math
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ibma_app.core.anatomy.structures import Structure
+from ibma_app.core.anatomy.structures import AnyStructure
+from ibma_app.core.errors import UsageError
 from ibma_app.core.grid import Grid
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.integer[Any]]
 
 
+VOXEL = re.compile(r"(?<![\w-])(voxels?|voxelwise)(?![\w-])", re.IGNORECASE)
+
+
 @dataclass(frozen=True, eq=False)
 class Elements:
     """The elements of structures side by side, and the mask of those that are analysed."""
 
-    structures: tuple[Structure, ...]
+    structures: tuple[AnyStructure, ...]
     mask: NDArray[np.bool_]  # (N,) over the elements of all structures, in their order
     extension: str  # of the files that it came from, and goes to
-    regular = False
+    hemispheres: tuple[str, ...] = ()  # labels of hemi- in names, where each structure has a file of its own
 
     @classmethod
-    def whole(cls, structures: tuple[Structure, ...], extension: str) -> "Elements":
+    def whole(cls, structures: tuple[AnyStructure, ...], extension: str, hemispheres: tuple[str, ...] = ()) -> Self:
         """Return these structures with every element in the mask."""
-        return cls(structures, np.ones(sum(one.size for one in structures), dtype=bool), extension)
+        mask = np.ones(sum(one.size for one in structures), dtype=bool)
+        return cls(structures, mask, extension, hemispheres)
+
+    @property
+    def box(self) -> None:
+        """No grid of voxels: what needs one asks for this, and does without."""
 
     @property
     def shape(self) -> tuple[int]:
@@ -53,6 +62,12 @@ class Elements:
         """What elements are called; those of surfaces and volumes together are grayordinates."""
         nouns = {one.noun for one in self.structures}
         return nouns.pop() if len(nouns) == 1 else "grayordinates"
+
+    def speak(self, text: str) -> str:
+        """Return a text on voxels in the words of these elements; names with a hyphen stay."""
+        one = {"vertices": "vertex"}.get(self.noun, self.noun.removesuffix("s"))
+        forms = {"voxels": self.noun, "voxel": one, "voxelwise": f"by {one}"}
+        return VOXEL.sub(lambda found: _like(found[0], forms[found[0].lower()]), text)
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -85,6 +100,11 @@ class Elements:
         """Return what tells some elements of the mask from others of their structures."""
         flat, structures = self.file_order[at], self.structures_at(at)
         return [self.structures[s].labels[int(i - self.starts[s])] for s, i in zip(structures, flat, strict=True)]
+
+    def tell(self, at: int) -> str:
+        """Name an element of the mask for readers."""
+        number = int(self.structures_at(np.array([at]))[0])
+        return self.structures[number].tell(int(self.file_order[at] - self.starts[number]))
 
     def places_at(self, at: Integers) -> Floats:
         """Return where N elements of the mask lie, (N, 3), mm; NaN where that is not known."""
@@ -142,10 +162,6 @@ class Elements:
         order = self.order_in(other)
         return order is not None and np.array_equal(order, np.arange(order.size))
 
-    def apart(self, other: "Shape") -> float:
-        """Return 0 where another shape has the same elements, else infinity."""
-        return 0.0 if self.matches(other) else math.inf
-
     @cached_property
     def file_order(self) -> NDArray[np.int64]:
         """Indices, (V,), of the mask's elements among all."""
@@ -167,5 +183,29 @@ class Elements:
         return whole
 
 
+def _like(model: str, word: str) -> str:
+    """Begin a word with a capital where another does."""
+    return word[:1].upper() + word[1:] if model[:1].isupper() else word
+
+
 Shape = Grid | Elements
 """Where a map's values lie."""
+
+
+def require_grid(shape: Shape, what: str) -> Grid:
+    """Return a shape that must be a grid of voxels.
+
+    Parameters
+    ----------
+    shape : Shape
+    what : str
+        What needs one, as a sentence begins: "--smoothing", "--inference x".
+
+    Raises
+    ------
+    UsageError
+        It is none.
+    """
+    if shape.box is None:
+        raise UsageError(f"{what} works on a grid of voxels, and these maps lie on {shape.words}. Leave it out.")
+    return shape.box

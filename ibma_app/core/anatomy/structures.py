@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 
 from ibma_app.core.errors import UsageError
 
+DENSITIES = {2562: "3k", 10242: "10k", 32492: "32k", 40962: "41k", 59292: "59k", 163842: "164k"}
+"""Vertices of a hemisphere -> the label of ``den-`` in file names; their number itself means the same."""
+FSAVERAGE = {642: "fsaverage3", 2562: "fsaverage4", 10242: "fsaverage5", 40962: "fsaverage6", 163842: "fsaverage"}
+"""Vertices of a hemisphere -> FreeSurfer's name of the mesh."""
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.integer[Any]]
 
@@ -74,6 +79,9 @@ class Structure(Protocol):
     def labels(self) -> tuple[str, ...] | Integers:
         """What tells them apart in tables and files: numbers of vertices, names of regions; N of them."""
 
+    def tell(self, element: int) -> str:
+        """Name one of its elements, 0..N-1, for readers."""
+
     def pairs(self, connectivity: int) -> NDArray[np.int32]:
         """List which elements are neighbours, each pair once: (E, 2), 0..N-1.
 
@@ -112,6 +120,10 @@ class Surface:
     def labels(self) -> Integers:
         """The numbers of the vertices, from 0 on."""
         return np.arange(self.size, dtype=np.int32)
+
+    def tell(self, element: int) -> str:
+        """Name a vertex."""
+        return f"{self.name}, vertex {element}"
 
     def pairs(self, connectivity: int) -> NDArray[np.int32]:
         """List the edges of the mesh.
@@ -168,6 +180,10 @@ class Voxels:
         flat: Integers = np.ravel_multi_index(tuple(self.indices.T), self.box)
         return flat
 
+    def tell(self, element: int) -> str:
+        """Name the structure of a voxel, whose place says the rest."""
+        return self.name
+
     def pairs(self, connectivity: int) -> NDArray[np.int32]:
         """List the voxels that share a face (6), an edge (18) or a corner (26)."""
         axes = {6: 1, 18: 2, 26: 3}[connectivity]
@@ -215,6 +231,10 @@ class Parcels:
         """Regions count as one each: (N,)."""
         return np.ones(self.size)
 
+    def tell(self, element: int) -> str:
+        """Name a region."""
+        return self.labels[element]
+
     def pairs(self, connectivity: int) -> NDArray[np.int32]:
         """List no pairs: a region is a cluster of its own."""
         return np.empty((0, 2), dtype=np.int32)
@@ -222,6 +242,10 @@ class Parcels:
     def order_in(self, other: Any) -> Integers | None:
         """Return where another table of the same regions has each of them, by name."""
         return _order(np.array(self.labels), np.array(other.labels)) if isinstance(other, Parcels) else None
+
+
+AnyStructure = Surface | Voxels | Parcels
+"""The kinds of structure that there are."""
 
 
 def _order(wanted: NDArray[Any], there: NDArray[Any]) -> Integers | None:

@@ -104,15 +104,16 @@ def view_maps(
     Viewer or None
         None when there is no z map, or no room left in the page.
     """
-    if maps.path("z") is None or not maps.grid.n_voxels:
+    whole = maps.grid.box
+    if whole is None or maps.path("z") is None or not whole.n_voxels:
         return None
     for stride in STRIDES:
         limit = limits.whole if stride == 1 else limits.most
-        grid = thin_grid(maps.grid, stride)
+        grid = thin_grid(whole, stride)
         if embedded.size + LEAST_BYTES * grid.n_voxels > limit:
             continue
         parts = _embed(maps, inferences, grid, stride, units)
-        parts = replace(parts, backdrop=_pack_template() if lies_in_mni152(maps.grid, space) else None)
+        parts = replace(parts, backdrop=_pack_template() if lies_in_mni152(whole, space) else None)
         if embedded.size + embedded.weigh(*parts.contents) <= limit:
             return _place(parts, embedded, grid, stride)
     return None

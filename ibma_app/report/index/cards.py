@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.grid import Grid
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.results import Results
 from ibma_app.report.figures.brains.glass import project_from_above
 from ibma_app.report.figures.brains.slices import GREY
@@ -118,9 +118,10 @@ def participant_card(results: Sequence[Results], n_warnings: int) -> Card:
     return Card(n_warnings=n_warnings, thumbnail=() if z is None else _draw(first.grid, z))
 
 
-def _draw(grid: Grid, z: Floats) -> tuple[str, ...]:
+def _draw(shape: Shape, z: Floats) -> tuple[str, ...]:
     """Project z from above, on one scale for all pages: the mask's shadow, and what lies on it."""
-    if not grid.n_voxels:
+    grid = shape.box
+    if grid is None or not grid.n_voxels:
         return ()
     scale = Scale(-FULL_COLOUR, FULL_COLOUR, SIGNED, "z", SHOWN_FROM)
     shown = np.where(grid.mask & (np.abs(z) >= SHOWN_FROM), z, 0.0)

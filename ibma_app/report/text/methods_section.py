@@ -110,7 +110,9 @@ def methods_text(results: Results, version: str) -> MethodsText:
     ]
     kept = [(text, cited) for text, cited in written if text]
     studies = {o.unit_label: o.publication for o in results.analysis.observations if o.publication is not None}
-    return MethodsText(tuple(text for text, _ in kept), tuple(cited for _, cited in kept), tuple(studies.items()))
+    return MethodsText(
+        tuple(results.grid.speak(text) for text, _ in kept), tuple(cited for _, cited in kept), tuple(studies.items())
+    )
 
 
 def space_of(results: Results) -> str | None:
@@ -180,7 +182,7 @@ def _markdown_paragraphs(paragraphs: Iterable[str]) -> list[str]:
 def _general_paragraphs(results: Results) -> tuple[str, ...]:
     """What holds for every participant alike."""
     words = (_estimator_paragraph(result, results, numbers=False) for result in results.estimators)
-    return (*words, _coverage_paragraph(results))
+    return tuple(results.grid.speak(text) for text in (*words, _coverage_paragraph(results)))
 
 
 def _coverage_paragraph(results: Results) -> str:

@@ -189,9 +189,9 @@ def _score(finding: Finding) -> str:
 def smoothness_facts(maps: ResultMaps) -> list[tuple[str, Any]]:
     """How smooth the noise is and how many resels were searched, where random field theory was used."""
     field = find_fact((fact for finding in maps.findings for fact in finding.facts), RandomFieldFacts)
-    if field is None:
+    if field is None or maps.grid.box is None:
         return []
-    sizes = maps.grid.voxel_sizes
+    sizes = maps.grid.box.voxel_sizes
     voxels = np.asarray(field.fwhm, dtype=np.float64) / sizes
     rows: list[tuple[str, Any]] = [
         ("Smoothness (FWHM)", format_fwhm(field)),

@@ -70,13 +70,13 @@ def read_peaks(
         between = estimate.tau2_of(model.variance_groups, slice(at, at + 1))
         of_maps = np.broadcast_to(0.0 if between is None else between, block.covered.shape)[:, 0]
         maps = _maps_at(block, alone, combined, of_maps)
-        x, y, z = (stack.grid.affine @ np.append(inside[at], 1.0))[:3]
-        i, j, k = inside[at]
+        x, y, z = stack.grid.places_at(np.array([at]))[0]
         peaks.append(
             PeakEvidence(
                 test=test.name,
                 name=name,
-                voxel=(int(i), int(j), int(k)),
+                voxel=tuple(int(index) for index in inside[at]),
+                where=stack.grid.tell(at),
                 xyz=(float(x), float(y), float(z)),
                 combined=combined,
                 maps=maps,

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.design import Test
 from ibma_app.core.errors import DataError, UsageError
 from ibma_app.core.estimate import Null
-from ibma_app.core.grid import Grid
 from ibma_app.core.methods import InferenceSettings, Score
 from ibma_app.stream.estimate import Model
 from ibma_app.stream.resampling.by_kind import join_kinds, split_by_kind
@@ -127,7 +127,7 @@ def _choose_resampler(
     return Refit(refitter, scoring)
 
 
-def _identify(resampler: Resampler, grid: Grid, model: Model, scheme: Scheme, settings: InferenceSettings) -> str:
+def _identify(resampler: Resampler, grid: Shape, model: Model, scheme: Scheme, settings: InferenceSettings) -> str:
     """Hash everything that decides the numbers of a pass."""
     partition, relabellings, design = scheme.partition, scheme.relabellings, scheme.design
     names = (resampler.names, scheme.kind, scheme.tail, scheme.rows, model.estimator.name)
@@ -136,7 +136,7 @@ def _identify(resampler: Resampler, grid: Grid, model: Model, scheme: Scheme, se
     arrays = (partition.effective, partition.nuisance, relabellings.orders, relabellings.signs, design.matrix)
     known = None if model.design.dependence is None else model.design.dependence.correlation
     depend = (model.relabelled_together, known)
-    return digest(itertools.chain((names, options, grid.mask, grid.affine), arrays, depend, resampler.data()))
+    return digest(itertools.chain((names, options, grid.mask, *_place(grid)), arrays, depend, resampler.data()))
 
 
 def count_relabellings(model: Model, test: Test, settings: InferenceSettings) -> int:
@@ -169,3 +169,11 @@ def _to_null(scheme: Scheme, observed: Mapping[str, Floats], maxima: Mapping[str
         seed=None if relabellings.exhaustive else seed,
         ties=count_ties(scheme),
     )
+
+
+def _place(shape: Shape) -> tuple[NDArray[np.float64], ...]:
+    """Return what tells where elements lie, and how large they are."""
+    if shape.box is not None:
+        return (shape.box.affine,)
+    every = np.arange(shape.n_voxels)
+    return shape.places_at(every), shape.sizes_at(every)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.grid import Grid
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.methods import InferenceSettings, Score, Scorer
 from ibma_app.stats.products import pick_high
 
@@ -30,7 +30,7 @@ class Scoring:
     ----------
     scores : mapping of str to Score
         By inference name.
-    grid : Grid
+    grid : Shape
         V voxels.
     tail : str
         The direction in which z counts; two-sided: both, each sign by itself.
@@ -40,7 +40,7 @@ class Scoring:
     """
 
     def __init__(
-        self, scores: Mapping[str, Score], grid: Grid, tail: str, settings: InferenceSettings, live: Integers
+        self, scores: Mapping[str, Score], grid: Shape, tail: str, settings: InferenceSettings, live: Integers
     ) -> None:
         self._arguments = scores, grid, tail, settings, live
         self.names = tuple(scores)

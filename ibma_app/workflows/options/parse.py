@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,14 @@ SETTING_TABLES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {  # keys, and the
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but with our exit code and the closest option."""
+    """argparse, but with our exit code and the closest option, and a help that is written or fails in words."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write the help or version; argparse passes over a full disk, once they are longer than a buffer."""
+        if file in (None, sys.stdout):
+            write_out(message)
+        else:
+            super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
         """Raise `UsageError`, with the option that was probably meant."""

@@ -150,6 +150,10 @@ class Options:
         stated="participant level: any map; subjects 1.0; studies 0.75",
     )  # fmt: skip
     grid: str = _option("common", COMBINING, "for maps on several grids: common, mni2mm or FILE", metavar="GRID")
+    surface: Texts | None = _option(
+        None, COMBINING, "the mesh of each hemisphere, for clusters, areas and pictures of maps on surfaces",
+        metavar="[L|R=]FILE", stated="that of nilearn's fsaverage meshes, or TemplateFlow's where it is at hand",
+    )  # fmt: skip
 
     model: str | None = _option(
         None, TESTING, "BIDS Stats Model, for all levels; default: print the model that the options mean",

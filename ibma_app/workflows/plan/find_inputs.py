@@ -24,6 +24,7 @@ from ibma_app.dataset.entities import LONG_NAMES
 from ibma_app.dataset.filters import BOLD, read_filter_file, read_kept, read_labels
 from ibma_app.dataset.observations import observe
 from ibma_app.dataset.query import Query, explain_nothing, find_statmaps, tell_unmatched
+from ibma_app.dataset.walk import has_maps
 from ibma_app.designs.formulas import used_variables
 from ibma_app.designs.publications import cite_studies
 from ibma_app.designs.tables import Table, check_sample_sizes, read_table, sample_sizes
@@ -131,7 +132,7 @@ def _have_maps(datasets: Sequence[Dataset], options: Options) -> bool:
     """Return whether there is any statistic map in the datasets."""
     if options.bids_filter_file is not None:
         return True  # maps may have any name
-    return any(next(one.root.glob("**/*_statmap.nii*"), None) for one in datasets)
+    return any(has_maps(one.root, "**/*") for one in datasets)
 
 
 def _refuse_studies(own: Dataset, datasets: Sequence[Dataset], options: Options) -> None:
@@ -205,7 +206,7 @@ def _check_folders(options: Options) -> None:
         if isinstance(named, Path) and not named.is_file():
             raise InputError(f"--{dest} {named}: there is no such file. Give a file, or one of the words {words}.")
     if not read_own_description(output) and any(
-        next(folder.rglob("*_statmap.nii*"), None) for key in ("sub-*", "study-*") for folder in output.glob(key)
+        has_maps(folder, "**/*") for key in ("sub-*", "study-*") for folder in output.glob(key)
     ):
         raise OutputError(
             f"OUTPUT_DIR {options.output_dir} holds maps that ibma-app did not write. Were BIDS_DIR and OUTPUT_DIR "

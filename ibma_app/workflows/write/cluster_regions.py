@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.anatomy.atlas import Atlas
+from ibma_app.core.anatomy.elements import require_grid
 from ibma_app.core.errors import DataError
 from ibma_app.core.estimate import Field
 from ibma_app.core.grid import Grid
@@ -113,7 +114,7 @@ def _members(
     ValueError
         There are no clusters of these sizes at these peaks.
     """
-    grid, tests = results.grid, results.design.tests
+    grid, tests = require_grid(results.grid, "--atlas"), results.design.tests
     test = next((test for test in tests if test.name == file.test), tests[0])
     maps = ResultMaps(result, grid, results.design, test)
     back = np.linalg.inv(grid.affine)

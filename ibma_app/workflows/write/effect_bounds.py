@@ -149,7 +149,7 @@ def write_bounds(
             **sidecars.inference_sidecar(inference, significance),
             "BoundsCitation": sidecars.citations(inference.bounds_effects),
         }
-        path = target.path("statmap", ".nii.gz", test=test.name, corr=inference.name, stat=kind)
+        path = target.map_path("statmap", test=test.name, corr=inference.name, stat=kind)
         values = np.where(known, one.effect + direction * half, 0.0)
         written[kind] = target.writer.save(path, values, target.grid, content, dtype=np.float32)
     return significance, written

@@ -78,7 +78,7 @@ def find_absence(target: Target, errors: Errors) -> tuple[Absence, dict[str, Pat
         ("mask", absent, np.int16, f"1 where the effect is smaller than {words}"),
     ):
         suffix, stat = ("mask", "") if kind == "mask" else ("statmap", kind)
-        path = target.path(suffix, ".nii.gz", test=test.name, corr=NAME, stat=stat)
+        path = target.map_path(suffix, test=test.name, corr=NAME, stat=stat)
         more = {"Type": "ROI"} if kind == "mask" else {}
         content = {**sidecar, "Description": f"{text}, in either direction.", **more}
         written[kind] = target.writer.save(path, np.asarray(values), target.grid, content, dtype=dtype)

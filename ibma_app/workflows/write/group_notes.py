@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ibma_app.core.grid import Grid
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.inference_facts import CaveatFacts, find_fact
 from ibma_app.core.results import Finding
 
@@ -19,9 +19,9 @@ def caveat_notes(findings: Sequence[Finding], name: str) -> tuple[str, ...]:
     return tuple(f"{name}: in {' and '.join(dict.fromkeys(of))}, {text}." for text, of in told.items())
 
 
-def mask_notes(grid: Grid) -> tuple[str, ...]:
+def mask_notes(grid: Shape) -> tuple[str, ...]:
     """Warn of a mask that is larger than any brain: voxels outside of it cost statistical power."""
-    volume = grid.n_voxels * grid.voxel_volume / 1000.0
+    volume = 0.0 if grid.box is None else grid.n_voxels * grid.box.voxel_volume / 1000.0
     if volume <= LARGEST_BRAIN:
         return ()
     return (f"The mask has {volume:.0f} cm3, more than a brain: the maps are not masked. Give --mask FILE.",)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.design import Design, Test
 from ibma_app.core.estimate import Estimate, Field
-from ibma_app.core.grid import Grid
 from ibma_app.core.labels import camel_case, group_label
 from ibma_app.core.results import EstimatorResult, Finding, MapSurvey, WrittenFile
-from ibma_app.core.statmap import Analysis
+from ibma_app.core.statmap import ENDINGS, GIFTI, Analysis
 from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.output_dir import Output
 from ibma_app.dataset.write import MapWriter, save_json, save_tsv
@@ -47,7 +47,7 @@ class Target:
     folder: Path  # of OUTPUT_DIR, relative
     analysis: Analysis
     design: Design
-    grid: Grid
+    grid: Shape
     choice: Choice
     common: Mapping[str, Any]
     units: str
@@ -58,9 +58,17 @@ class Target:
         """The estimator, its settings and the design: what is fitted."""
         return Model(self.choice.estimator, self.design, self.choice.settings)
 
-    def path(self, suffix: str, extension: str, *, test: str = "", corr: str = "", stat: str = "") -> Path:
-        """Name a file of this estimator, relative to OUTPUT_DIR."""
-        entities = dict(self.analysis.entities)
+    def map_path(self, suffix: str, *, test: str = "", corr: str = "", stat: str = "") -> Path:
+        """Name the (first) file of a map of this estimator, relative to OUTPUT_DIR."""
+        first = dict(zip(("hemi",), self.grid.hemispheres, strict=False))
+        return self._name(suffix, self.grid.extension, first, test, corr, stat)
+
+    def path(self, suffix: str, extension: str, *, test: str = "", corr: str = "") -> Path:
+        """Name a table of this estimator, relative to OUTPUT_DIR."""
+        return self._name(suffix, extension, {}, test, corr, "")
+
+    def _name(self, suffix: str, extension: str, more: Mapping[str, str], test: str, corr: str, stat: str) -> Path:
+        entities = {**self.analysis.entities, **more}
         if test and self.named_tests:
             entities["test"] = test
         if self.analysis.level == "group":
@@ -75,9 +83,13 @@ class Target:
 def earlier_files(target: Target) -> set[Path]:
     """Find what earlier runs wrote of this analysis and estimator (sidecars aside)."""
     stem, desc = target.analysis.name, camel_case(target.choice.estimator.name)
-    pattern = re.compile(rf"{re.escape(stem)}{'_' if stem else ''}(test-[^_]+_)?desc-{desc}_.*\.(nii\.gz|tsv)")
-    folder = target.output.root / target.folder
-    return {path for path in folder.glob("*") if pattern.fullmatch(path.name)} if folder.is_dir() else set()
+    pattern = re.compile(rf"{re.escape(stem)}{'_' if stem else ''}(test-[^_]+_)?desc-{desc}_.*")
+    folder, found = target.output.root / target.folder, set()
+    for path in folder.glob("*") if folder.is_dir() else ():
+        name = re.sub("(^|_)hemi-[^_]+_", r"\1", path.name) if path.name.endswith(GIFTI) else path.name
+        if pattern.fullmatch(name) and path.name.endswith(ENDINGS):
+            found.add(path)
+    return found
 
 
 def write_maps(
@@ -93,7 +105,7 @@ def write_maps(
     for test, kind, values, fill in listed:
         dof = sidecars.constant_dof(estimate, test)
         name = test.name if test else ""
-        path = target.path("statmap", ".nii.gz", test=name, stat=kind)
+        path = target.map_path("statmap", test=name, stat=kind)
         tail = None if test is None else test.tail
         sidecar = sidecars.map_sidecar(
             target.common, kind, target.units, test=test, design=target.design, dof=dof, tail=tail
@@ -114,7 +126,7 @@ def write_conjunction(target: Target, test: Test, field: Field) -> list[WrittenF
             target.common, kind, target.units, test=test, design=target.design, dof=None, tail=test.tail
         )
         words = f"{sidecars.DESCRIPTIONS[kind]} of the conjunction of {', '.join(test.of)}: the weakest of them"
-        path = target.path("statmap", ".nii.gz", test=test.name, stat=kind)
+        path = target.map_path("statmap", test=test.name, stat=kind)
         content = {**sidecar, "Description": f"{words}."}
         written = target.writer.save(path, values, target.grid, content, fill=fill, dtype=np.float32)
         files.append(WrittenFile(test.name, "", kind, written))
@@ -128,7 +140,7 @@ def _write_groups(target: Target, estimate: Estimate) -> list[WrittenFile]:
         kind = f"tau2{group_label(column, group)}"
         sidecar = sidecars.map_sidecar(target.common, "tau2", target.units, test=None, design=target.design,
                                        dof=None, tail=None)  # fmt: skip
-        path = target.path("statmap", ".nii.gz", stat=kind)
+        path = target.map_path("statmap", stat=kind)
         sidecar = {**sidecar, "Description": f"{sidecar['Description'][:-1]}, of group {group}.", "Group": group}
         files.append(
             WrittenFile("", "", kind, target.writer.save(path, values, target.grid, sidecar, dtype=np.float32))

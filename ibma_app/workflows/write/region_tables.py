@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app.core.anatomy.atlas import Regions, RegionTests
+from ibma_app.core.anatomy.elements import require_grid
 from ibma_app.core.design import Test
 from ibma_app.core.estimate import Estimate
 from ibma_app.core.labels import group_label
@@ -176,7 +177,7 @@ def collect_tables(
     """
     if not chosen:
         return None
-    regions = find_regions(chosen, analysis.entities.get("space"), stack.grid)
+    regions = find_regions(chosen, analysis.entities.get("space"), require_grid(stack.grid, "--regions"))
     unit, prefix = ("study_id", "study-") if analysis.unit == "study" else ("participant_id", "sub-")
     observations = [analysis.observations[row] for row in stack.kept]
     known = collect_covariates(observations, gathered.table, unit, gathered.table_path)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ibma_app.core.anatomy.elements import Shape
+from ibma_app.core.anatomy.structures import Surface
 from ibma_app.core.design import Design, Test
 from ibma_app.core.estimate import Estimate, Significance
 from ibma_app.core.inference_facts import sidecar_of
@@ -14,7 +16,8 @@ from ibma_app.core.statmap import Analysis, Publication
 from ibma_app.dataset.query import SPACE_SOURCE
 from ibma_app.workflows.run.log import software_versions
 
-if TYPE_CHECKING:  # the run level plans no estimators
+if TYPE_CHECKING:  # the run level plans no estimators, and stacks no maps
+    from ibma_app.stream.stack import Stack
     from ibma_app.workflows.plan.choose_estimators import Choice
 
 PREDICTION_HOLDS = (
@@ -88,12 +91,13 @@ def likely_same_samples(flags: Sequence[MapFlag], labels: Sequence[str]) -> dict
 def analysis_sidecar(
     analysis: Analysis,
     design: Design,
-    survey: Sequence[MapSurvey],
+    stack: "Stack",
     choice: "Choice",
     units_policy: str,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make the part of the sidecar that all files of one estimator share: where they come from."""
+    survey = stack.survey
     sidecar: dict[str, Any] = {
         "Sources": [uri for row in survey for uri in row.uris],
         "Estimator": {
@@ -132,6 +136,7 @@ def analysis_sidecar(
     reference = _spatial_reference(analysis, survey)
     if reference:
         sidecar["SpatialReference"] = reference
+    sidecar |= describe_shape(stack.grid)
     if notes:
         sidecar["Warnings"] = list(dict.fromkeys(notes))
     sidecar["Derived"] = {row.label: list(row.derived) for row in survey if row.derived}
@@ -153,6 +158,21 @@ def _spatial_reference(analysis: Analysis, survey: Sequence[MapSurvey]) -> str |
     if space is None or space.startswith(STANDARD_SPACES) or not survey[0].uris:
         return None
     return survey[0].uris[0]
+
+
+def describe_shape(shape: Shape) -> dict[str, Any]:
+    """Make the keys that say what maps lie on, where that is no grid of voxels."""
+    if shape.box is not None:
+        return {}
+    described: dict[str, Any] = {"Structures": [one.name for one in shape.structures]}
+    surfaces = [one for one in shape.structures if isinstance(one, Surface)]
+    if surfaces:
+        described["Density"] = ", ".join(f"{one.size} vertices in {one.name}" for one in surfaces)
+    meshes = {one.name: one.mesh.name for one in surfaces if one.mesh is not None}
+    if meshes:
+        described["Surface"] = meshes
+        described["VertexAreas"] = "mm2, a third of the area of each triangle at a vertex"
+    return described
 
 
 def sample_size(analysis: Analysis, design: Design) -> float | int | None:

@@ -1,0 +1,81 @@
+"""Where the maps of an analysis lie, and which options and inferences go with it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ibma_app.core.anatomy.elements import Shape, require_grid
+from ibma_app.core.errors import UsageError
+from ibma_app.core.statmap import Analysis
+from ibma_app.stream.grid_and_mask import analysis_grid
+from ibma_app.workflows.options.table import Options, file_or_word
+from ibma_app.workflows.plan.choose_estimators import Choice
+
+ANY_CONNECTIVITY = 26
+
+
+def choose_shape(analysis: Analysis, options: Options, needs: Sequence[str]) -> tuple[Shape, tuple[str, ...]]:
+    """Choose the grid or the structures of an analysis, its mask and its meshes; return it, and notes for the user.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    options : Options
+    needs : sequence of str
+        What is read of each map.
+
+    Raises
+    ------
+    DatasetError, DataError, InputError, ReadWriteError, UsageError
+        As of `ibma_app.stream.grid_and_mask.analysis_grid`; or options are for grids of voxels alone.
+    """
+    policies = file_or_word(options.grid), file_or_word(options.mask)
+    shape, notes = analysis_grid(analysis, *policies, needs, options.surface or ())
+    for flag, given in (("--atlas", options.atlas), ("--regions", options.regions)):
+        if given and tuple(given) != ("none",):
+            require_grid(shape, f"{flag} {' '.join(given)}")
+    return shape, notes
+
+
+def keep_possible(
+    choices: Sequence[Choice], shape: Shape, options: Options
+) -> tuple[tuple[Choice, ...], tuple[str, ...]]:
+    """Leave out of ``--inference auto`` what asks for neighbours where they are not known; return why, too.
+
+    Raises
+    ------
+    UsageError
+        An inference that was named needs what the shape has not: neighbours, or a grid.
+    """
+    for choice in choices:
+        for inference in choice.every_inference:
+            if inference.needs_smoothness:
+                require_grid(shape, f"--inference {inference.name}")
+    unknown = _why_no_neighbours(shape)
+    if not unknown:
+        return tuple(choices), ()
+    named = [one.name for choice in choices for one in choice.every_inference if one.needs_neighbours]
+    if any(name in options.inference for name in named):
+        raise UsageError(unknown)
+    left = " and ".join(sorted(set(named)))
+    notes = (f"--inference auto leaves {left} out. {unknown}",) if left else ()
+    return tuple(_without_neighbours(choice) for choice in choices), notes
+
+
+def _why_no_neighbours(shape: Shape) -> str:
+    """Say why it is not known which elements are neighbours; "" where it is."""
+    if shape.box is not None:
+        return ""
+    try:
+        shape.pairs(ANY_CONNECTIVITY)
+    except UsageError as error:
+        return error.message
+    return ""
+
+
+def _without_neighbours(choice: Choice) -> Choice:
+    """Return a choice without the inferences that need neighbours."""
+    kept = {
+        test: tuple(one for one in inferences if not one.needs_neighbours)
+        for test, inferences in choice.inferences.items()
+    }
+    return replace(choice, inferences=kept)
