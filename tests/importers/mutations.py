@@ -1,13 +1,16 @@
 """Random changes of small valid files: odd numbers and words, cut and repeated pieces, other bytes."""
 
 import copy
+import gzip
 import json
 import re
 import zlib
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 
+HEADER = 352  # bytes of a NIfTI header and its flag of extensions
 WORDS = (
     "nan", "inf", "-inf", "NaN", "Infinity", "0", "-4", "1e300", "-1", "1e999", "4294967296", "10000000000", "²", "١٢",
     "9" * 5000, "text", "", " ", "\0", "\x1b[31m", "../../x", "/dev/zero", "a" * 300, "a" * 200_000, "1_000", "1,5",
@@ -95,3 +98,48 @@ def change_mat(raw: bytes, rng: np.random.Generator) -> bytes:
         packed = zlib.compress(changed)
         changed = (15).to_bytes(4, "little") + len(packed).to_bytes(4, "little") + packed
     return raw[:128] + changed
+
+
+def change_image(raw: bytes, rng: np.random.Generator) -> bytes:
+    """Change bytes of the header, of voxels, or of the packed file; or cut it."""
+    packed = raw[:2] == b"\x1f\x8b"
+    if rng.random() < 0.15:
+        changed = bytearray(raw)
+        for _ in range(rng.integers(1, 4)):
+            changed[rng.integers(len(changed))] = rng.integers(256)
+        return bytes(changed[: int(rng.integers(len(changed)))] if rng.random() < 0.4 else changed)
+    content = bytearray(gzip.decompress(raw) if packed else raw)
+    if rng.random() < 0.25:  # a field with an odd value
+        header = nib.Nifti1Header(bytes(content[:348]), check=False)
+        name = (
+            "dim",
+            "pixdim",
+            "scl_slope",
+            "scl_inter",
+            "vox_offset",
+            "datatype",
+            "xyzt_units",
+            "srow_x",
+            "quatern_b",
+        )[rng.integers(9)]
+        field = np.atleast_1d(header[name]).copy()
+        odd = (0, -1, 1, 7, 300, 32767, np.nan, np.inf, -np.inf, 1e30, 1e-30)[rng.integers(11)]
+        if field.dtype.kind in "iu":
+            odd = int(
+                np.nan_to_num(
+                    np.clip(odd, -32768 if field.dtype.itemsize > 1 else 0, 255 if field.dtype.itemsize == 1 else 32767)
+                )
+            )
+        field[rng.integers(len(field))] = odd
+        header[name] = field if header[name].ndim else field[0]
+        content[:348] = header.binaryblock
+    else:
+        for _ in range(rng.integers(1, 6)):
+            end = HEADER if rng.random() < 0.8 else len(content)
+            at = int(rng.integers(end))
+            new = (b"\0\0\xc0\x7f", b"\xff\xff\xff\xff", bytes(4), b"\0\0\x80\x7f", b"\xff\xff\x7f\x7f")[
+                rng.integers(5)
+            ]
+            new = new if rng.random() < 0.5 else rng.bytes(int(rng.integers(1, 3)))
+            content[at : at + len(new)] = new
+    return gzip.compress(bytes(content), 1) if packed else bytes(content)

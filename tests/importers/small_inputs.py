@@ -103,7 +103,14 @@ class Inputs:
                 },
                 *("--formula", "1 + age", "--contrast-file"),
             ),
-            "atlas": self.atlas,
+            "atlas": lambda: self.atlas("names.tsv", "text"),
+            "atlas-image": lambda: self.atlas("regions.nii.gz", "image"),
+            "map-image": lambda: self.app(SIDECAR.replace(".json", ".nii.gz"), change="image"),
+            "mask-image": self.mask,
+            "labels": lambda: self.with_file("who.txt", "01\n02\nsub-03\n04\n", "--participant-label", change="text"),
+            "dependence": self.dependence,
+            "spm-image": lambda: self.spm(hdf=False, target="con_0001.nii"),
+            "fsl-image": lambda: self.fsl("stats/cope1.nii.gz", "image"),
             **self.maker("run_inputs").kinds(self),
         }
 
@@ -117,21 +124,22 @@ class Inputs:
             lambda out: self.ibma_import(kind, source, out, *more, cwd=self.root), target, change, (source.name,)
         )
 
-    def spm(self, *, hdf: bool) -> Case:
+    def spm(self, *, hdf: bool, target: str = "SPM.mat") -> Case:
         folder, made = self.root / "spm", self.maker("spm_folder")
         made.make_first_level(folder)
         if hdf:
             made.write_mat73(folder / "SPM.mat", scipy.io.loadmat(folder / "SPM.mat")["SPM"])
-        return self.imported("spm", folder / "SPM.mat", self.change("bytes" if hdf else "mat"), folder)
+        change = "image" if target != "SPM.mat" else "bytes" if hdf else "mat"
+        return self.imported("spm", folder / target, self.change(change), folder)
 
-    def fsl(self, name: str) -> Case:
+    def fsl(self, name: str, change: str = "text") -> Case:
         folder, rng = self.root / "one.feat", np.random.default_rng(0)
         pair = (rng.normal(size=(9, 10, 7)), rng.uniform(1, 2, (9, 10, 7)))
         made = self.maker("feat_folder")
         made.make_feat(folder, {"a > b": [1, -1]}, {"1": pair}, mean=np.full((9, 10, 7), 900.0))
         (folder / "reg").mkdir()
         (folder / "reg" / "example_func2standard.mat").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
-        return self.imported("fsl", folder / name, self.change("text"), folder)
+        return self.imported("fsl", folder / name, self.change(change), folder)
 
     def afni(self, name: str) -> Case:
         made = self.maker("afni_folder")
@@ -235,11 +243,29 @@ class Inputs:
         made.target = path
         return made
 
-    def atlas(self) -> Case:
+    def mask(self) -> Case:
+        save_image(self.root / "inside.nii.gz")
+        inside = nib.Nifti1Image(np.ones(SHAPE, np.uint8), AFFINE)
+        inside.to_filename(self.root / "inside.nii.gz")
+        made = self.app("dataset_description.json", "--mask", str(self.root / "inside.nii.gz"), change="image")
+        made.target = self.root / "inside.nii.gz"
+        return made
+
+    def dependence(self) -> Case:
+        root, path = self.dataset(studies=True), self.root / "pairs.tsv"
+        for number in range(1, 7):
+            label = {"study": f"s{number}", "task": "x", "space": "MNI152NLin6Asym", "contrast": "c"}
+            self.write_statmap(root, "variance", np.random.default_rng(number).uniform(0.5, 1, SHAPE), **label)
+        path.write_text("map_a\tmap_b\tcorrelation\ns1\ts2\t0.5\ns3\tstudy-s4\t0.25\n")
+        how = ("--estimator", "reml", "--units", "assume-same", "--inference", "uncorrected", "--no-report")
+        words = (*how, "--dependence", str(path))
+        return Case(lambda out: self.cli(root, out, "group", *words, cwd=self.root), path, self.change("text"))
+
+    def atlas(self, target: str, change: str) -> Case:
         volume = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 5
         nib.Nifti1Image(volume.astype(np.int16), AFFINE).to_filename(self.root / "regions.nii.gz")
         (self.root / "c.toml").write_text('[atlas.mine]\nlabels = "regions.nii.gz"\nnames = "names.tsv"\n')
         (self.root / "names.tsv").write_text("index\tname\n" + "".join(f"{n}\tRegion {n}\n" for n in range(1, 5)))
-        made = self.app("dataset_description.json", "--config-file", str(self.root / "c.toml"))
-        made.target = self.root / "names.tsv"
+        made = self.app("dataset_description.json", "--config-file", str(self.root / "c.toml"), change=change)
+        made.target = self.root / target
         return made

@@ -27,6 +27,7 @@ KINDS = (
     *("spm", "spm-hdf5", "fsl-design.con", "fsl-design.mat", "fsl-design.fsf", "fsl-dof", "fsl-matrix"),
     *("afni-head", "afni-design", "afni-nifti", "nidm-turtle", "nidm-zip", "neurovault", "table"),
     *("sidecar", "description", "participants.tsv", "studies.tsv", "config", "filter", "contrasts", "atlas"),
+    *("atlas-image", "map-image", "mask-image", "labels", "dependence", "spm-image", "fsl-image"),
     *("run-events", "run-confounds", "run-confounds-json", "run-sidecar", "run-bold", "run-mask"),
     *("run-config", "run-model"),
 )
