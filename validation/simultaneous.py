@@ -181,7 +181,7 @@ def make_model(cell: Cell) -> Model:
     names, weights = ("intercept", "other")[: len(columns)], np.eye(len(columns))[[-1]]
     clusters = np.arange(n_maps) // cell.repeats if cell.repeats > 1 else None
     test = Test("effect", weights, cell.tail)
-    design = Design(np.column_stack(columns), names, (test,), clusters=clusters)
+    design = Design(np.column_stack(columns), names, (test,), clusters=clusters, units=clusters)
     estimator = find_estimator(cell.estimator)
     return Model(estimator, design, {**estimator.defaults(design), **cell.settings})
 

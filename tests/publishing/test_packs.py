@@ -218,7 +218,7 @@ def test_peaks_to_the_digit(pack, output):
 
 
 def test_a_meta_analysis_can_be_run_again(studies, tmp_path):
-    """NiMARE's own numbers; where it is not installed, those of its formulas from the pack's images."""
+    """The numbers of NiMARE's formulas, from the pack's images; its own: test_nimare.py."""
     assert publish_main([str(studies), str(tmp_path), "-q", "--kinds", "nimads"]) == 0
     studyset = json.loads((tmp_path / "nimads/studyset.json").read_text())
     assert len(studyset["studies"]) == 6

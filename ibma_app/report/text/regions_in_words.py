@@ -28,13 +28,13 @@ def tests_paragraph(results: Results) -> str:
     needs = {need for result in results.estimators for need in result.estimator.needs}
     weighted = [one.source.name for one in sets if one.weighted]
     by = f" (weighted by the probabilities of {and_(weighted)})" if weighted else ""
-    whole = "half of it, by weight," if weighted else "half of it"
+    half = "half of a region, by weight," if weighted else "half of a region"
     total = sum(one.n_regions for one in sets)
     test = "a test" if len(results.design.tests) == 1 else "each test"
     parts = [
         f"Beside voxels, {and_(_phrase(one) for one in sets)} {'was' if total == 1 else 'were'} tested as a whole, by "
         "the same estimators, design and tests. The value of a map in a region was its mean over the voxels of the "
-        f"region that it covers{by}; where it covers less than {whole} it had none.",
+        f"region that it covers{by}; a map that covers less than {half} had none there.",
         "The sampling variance of such a mean was taken to be the mean of the variances of its voxels, the most that "
         "it can be, as the correlation of their errors is not known: tests by these variances are conservative, and "
         "estimates of heterogeneity too small."

@@ -129,7 +129,10 @@ def test_texts_say_how_and_by_which_atlas(ran, data) -> None:
     out = ran[0].parent
     text = (out / "README.md").read_text(encoding="utf-8").replace("\\", "")
     assert "Beside voxels, the 4 regions of parts_dseg and the 2 regions of soft were tested as a whole" in text
-    assert "covers (weighted by the probabilities of soft); where it covers less than half of it, by weight," in text
+    assert (
+        "covers (weighted by the probabilities of soft); a map that covers less than half of a region, by weight, had"
+        in text
+    )
     assert "the mean of the variances of its voxels, the most that it can be" in text
     assert "corrected over all 6 regions for the family-wise error rate (Holm 1979)" in text
     cited = (out / "CITATION.md").read_text(encoding="utf-8")
