@@ -54,7 +54,6 @@ SAME_NAMES = {  # files of one name in several rooms: what it means in all of th
     "scaling.py": "what one software scaled its effects by",
     "sidecars.py": "sidecars: read, and written",
     "similarity.py": "how alike maps are: computed, and drawn",
-    "table.py": "the importer is called as on its menu; the options are a table too",
     "tests.py": "tests of a design: as the user names them, and in words",
     "tfce.py": "TFCE: the inference, and its kernels",
     "write.py": "writing: into a dataset, and the images themselves",

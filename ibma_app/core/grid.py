@@ -111,6 +111,11 @@ class Grid:
         shape, spacing = " x ".join(map(str, self.shape)), " x ".join(f"{size:.4g}" for size in self.voxel_sizes)
         return f"{shape} voxels of {spacing} mm (affine {rows})"
 
+    @property
+    def named(self) -> bool:
+        """Whether elements have names of their own, as regions of tables have; voxels have none."""
+        return False
+
     def tell(self, at: int) -> str:
         """Name a voxel of the mask for readers: its place says all."""
         return ""

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ibma_app.core.grid import Grid
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.statmap import Publication
 
 NATIVE = "native"
@@ -23,8 +23,10 @@ class ImportedContrast:
     """
 
     name: str  # as the software calls it
-    maps: Mapping[str, NDArray[Any]]  # by kind of core.statmap.KINDS -> (X, Y, Z); may be read when asked for
-    grid: Grid  # its mask: every voxel, or the software's own mask
+    maps: Mapping[
+        str, NDArray[Any]
+    ]  # by kind of core.statmap.KINDS -> values in the form of grid; may be read when asked for
+    grid: Shape  # its mask: every voxel, or the software's own mask
     dof: float | None = None  # None: unknown, or voxelwise in a "dof" map
     sample_size: float | None = None  # subjects; None at the first level
     units: str = "unknown"  # "percent", "unknown", or another string, compared as is

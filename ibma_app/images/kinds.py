@@ -330,3 +330,12 @@ def _strings(statmap: StatMap) -> list[str]:
     keys = ("Description", "StatisticType", "Statistic", "Tail", "ContrastName", "name")
     texts = [str(statmap.metadata[key]) for key in keys if key in statmap.metadata]
     return texts + [Path(label).name for label in statmap.entities.values()]
+
+
+def keep_zeros(kind: str, values: Values) -> Values:
+    """Keep the exact 0 of a table (and its p of 1), which is background in images only: move it by next to nothing.
+
+    What a table lacks is ``n/a`` there, and NaN here.
+    """
+    background, near = (1.0, 1.0 - 2.0**-24) if kind == "p" else (0.0, float(np.finfo(np.float32).tiny))
+    return values if kind in ("variance", "dof") else np.where(values == background, near, values)

@@ -17,7 +17,7 @@ from ibma_app.core.results import INTERPOLATED
 from ibma_app.core.statmap import Observation, StatMap
 from ibma_app.core.system.threads import in_order
 from ibma_app.images.elements.formats import MapValues, read_map
-from ibma_app.images.kinds import check_kinds, tell_unsigned
+from ibma_app.images.kinds import check_kinds, keep_zeros, tell_unsigned
 from ibma_app.images.placement import APART, ELSEWHERE, SIZES, UNPLACED, outside_brain
 from ibma_app.images.read import SMALLEST
 from ibma_app.images.regrid import LATTICE, regrid, reorient, same_lattice, smooth, tell_apart, voxels_apart
@@ -343,7 +343,8 @@ def _computed(observation: Observation) -> list[str]:
 def _read_statmap(statmap: StatMap) -> MapValues:
     """Read a map, or compute it from others (``--compute``): covered where all of them are."""
     if not statmap.terms:
-        return read_map(statmap.files)
+        found = read_map(statmap.files)
+        return replace(found, data=keep_zeros(statmap.kind, found.data)) if found.shape.named else found
     total: NDArray[Any] | None = None
     first: MapValues | None = None
     for weight, term in statmap.terms:

@@ -8,7 +8,7 @@ import pytest
 
 from ibma_app.core.errors import DataError, InputError, ReadWriteError
 from ibma_app.core.study import NATIVE, ImportRequest
-from ibma_app.importers.table import read, recognises
+from ibma_app.importers.table.importer import read, recognises
 
 
 @pytest.fixture

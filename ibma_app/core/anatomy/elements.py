@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ibma_app.core.anatomy.structures import AnyStructure
+from ibma_app.core.anatomy.structures import AnyStructure, Parcels
 from ibma_app.core.errors import UsageError
 from ibma_app.core.grid import Grid
 
@@ -100,6 +100,11 @@ class Elements:
         """Return what tells some elements of the mask from others of their structures."""
         flat, structures = self.file_order[at], self.structures_at(at)
         return [self.structures[s].labels[int(i - self.starts[s])] for s, i in zip(structures, flat, strict=True)]
+
+    @property
+    def named(self) -> bool:
+        """Whether elements have names of their own: the regions of tables, whose 0 is a value and no background."""
+        return all(isinstance(one, Parcels) for one in self.structures)
 
     def tell(self, at: int) -> str:
         """Name an element of the mask for readers."""

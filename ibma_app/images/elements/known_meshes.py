@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -142,14 +143,17 @@ def template_folder() -> Path:
     return Path(os.environ.get("TEMPLATEFLOW_HOME", Path.home() / ".cache" / "templateflow"))
 
 
+def packaged_folder() -> Path:
+    """Return the folder of fsaverage5 in nilearn's package, whose datasets take seconds to import."""
+    return Path(str(resources.files("nilearn"))) / "datasets" / "data" / "fsaverage5"
+
+
 def _packaged(side: str, size: int) -> Mesh:
     """Make fsaverage5's surface in the middle of the cortex, or a coarser one, of the meshes in nilearn's package.
 
     A vertex of fsaverage5 has the mean place of the white and the pial surface.
     """
-    from nilearn import datasets
-
-    folder = Path(datasets.__file__).parent / "data" / "fsaverage5"
+    folder = packaged_folder()
     word = {"L": "left", "R": "right"}[side]
     white, pial = (read_mesh(folder / f"{surface}_{word}.gii.gz") for surface in ("white", "pial"))
     points, triangles = (white.points + pial.points) / 2.0, white.triangles

@@ -86,7 +86,7 @@ def encode(vector: NDArray[Any], shape: Elements, fill: float, meaning: Meaning)
     """Make the table, with the rows of the inputs; ``n/a`` where a region was not analysed."""
     (table,) = shape.structures
     cells = np.full(shape.shape, "n/a", dtype=object)
-    cells[shape.mask] = [repr(value.item()) for value in vector]
+    cells[shape.mask] = [str(value) for value in vector]  # the shortest text of its precision
     lines = ["\t".join(COLUMNS)]
     numbers = table.numbers if isinstance(table, Parcels) else range(table.size)
     lines += [f"{number}\t{name}\t{cell}" for number, name, cell in zip(numbers, table.labels, cells, strict=True)]

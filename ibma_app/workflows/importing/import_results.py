@@ -215,11 +215,14 @@ def _warn_of_earlier(output: Output, placed: Sequence[Placed]) -> None:
 def _write_contrast(output: Output, one: Placed, ready: ReadyMaps) -> None:
     """Write one contrast's maps and sidecars, and remove what an earlier import of it left."""
     if not ready.n_covered:
-        log.warning("%s: no voxel has a value; its maps are empty.", one.stem)
+        log.warning("%s: none of its %s has a value; its maps are empty.", one.stem, ready.grid.noun)
     written = []
     for kind, values in ready.maps.items():
         entities = {**one.entities, "stat": kind}
-        name, sidecar = output_name(entities, "statmap"), output_name(entities, "statmap", ".json")
+        name, sidecar = (
+            output_name(entities, "statmap", ready.grid.extension),
+            output_name(entities, "statmap", ".json"),
+        )
         content = make_sidecar(one.contrast, kind, ready, one.software, output.root)
         save_statmap(output, one.folder / name, values, ready.grid, fill=ready.fill(kind), sidecar=content)
         save_json(output, one.folder / sidecar, {**content, **({"Names": dict(one.names)} if one.names else {})})

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app import __version__
+from ibma_app.core.anatomy.elements import Elements, Shape
 from ibma_app.core.errors import DataError
-from ibma_app.core.grid import Grid
 from ibma_app.core.study import ImportedContrast
 from ibma_app.images.kinds import refuse_marks, refuse_no_p, refuse_no_statistic, refuse_turned_p, tell_unsigned
 from ibma_app.stats.consistency import find_contradictions
@@ -37,7 +37,7 @@ class ReadyMaps:
     """What is written of one contrast."""
 
     maps: Mapping[str, Floats]  # kind -> (V,) within the grid's mask, finite, background filled
-    grid: Grid
+    grid: Shape
     derived: Mapping[str, str]
     n_covered: int  # voxels that have every kind of map
     notes: tuple[str, ...] = ()  # what was done to the values
@@ -120,6 +120,9 @@ def make_ready(contrast: ImportedContrast) -> ReadyMaps:
     unsigned = tell_unsigned(volumes)
     if unsigned:
         notes = (*notes, f"{unsigned[:1].upper()}{unsigned[1:]}")
+    if isinstance(contrast.grid, Elements):  # tables have "n/a" where there is no value, and 0 is one
+        maps = {kind: values[good] for kind, values in maps.items()}
+        return ReadyMaps(maps, contrast.grid.with_mask(good), kept, int(good.sum()), notes)
     return ReadyMaps(maps, contrast.grid, kept, int(covered.sum()), notes)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from ibma_app.core.errors import DatasetError
+from ibma_app.core.grid import Grid
 from ibma_app.core.study import NATIVE, ImportedContrast, Study
 from ibma_app.images.spaces import MNI, is_mni, outside_mni
 from ibma_app.workflows.importing.make_maps import turns_z_into_t
@@ -15,10 +16,11 @@ def settle_contrast(
     """Settle what command line and source say of sample size and space, and note what is odd."""
     notes = list(contrast.notes)
     space = options.space or contrast.space
-    outside = outside_mni(contrast.grid) if contrast.grid.placed else ""
-    if not contrast.grid.placed:
+    grid = contrast.grid if isinstance(contrast.grid, Grid) else None  # None: regions of a table lie in no space
+    outside = outside_mni(grid) if grid and grid.placed else ""
+    if grid and not grid.placed:
         notes.append("The map states no place (its header has neither sform nor qform): its coordinates are a guess.")
-    elif is_study and space == "" and not outside:
+    elif grid and is_study and space == "" and not outside:
         space = MNI
         notes.append("The source does not name its space; its box fits MNI space, which is taken (say it by --space).")
     if outside and (is_mni(space) or (is_study and space == "")):
