@@ -17,6 +17,8 @@ LARGEST = 5
 
 CLUSTER_COLUMNS = {
     "cluster_id": "Cluster",
+    "structure": "Structure",
+    "vertex": "Vertex",
     "x": "x (mm)",
     "y": "y (mm)",
     "z": "z (mm)",
@@ -24,6 +26,7 @@ CLUSTER_COLUMNS = {
     "mean_z": "Mean z",
     "peak_effect": "Peak effect",
     "log10p": "−log10 p",
+    "area_mm2": "Area (mm²)",
     "volume_mm3": "Volume (mm³)",
     "n_voxels": "Voxels",
     "region": "Region",
@@ -32,6 +35,12 @@ CLUSTER_COLUMNS = {
 
 REGION, COMPOSITION = "region", "composition"
 """Columns of text: there are some even without an atlas. What a cluster consists of stands under its region."""
+
+OF_SHAPES = (REGION, "structure", "vertex", "area_mm2", "volume_mm3", "x", "y", "z")
+"""Columns that pages leave out where no row has a value: what maps lie on has no such thing."""
+
+TEXTS = (REGION, "structure")
+"""Beginnings of the names of columns of text."""
 
 MISSING = "n/a"
 
@@ -63,6 +72,11 @@ class ClusterTable:
     href: str  # relative to the page
     largest: tuple[Cluster, ...] = ()
 
+    @property
+    def single(self) -> bool:
+        """Whether each cluster is one element, as regions of a table are: then it is no cluster to speak of."""
+        return bool(self.largest) and self.largest[0].n_voxels == 1 and self.largest[0].place is None
+
 
 def read_clusters(path: Path, page_folder: Path, own: Sequence[ClusterColumn] = ()) -> ClusterTable | None:
     """Read the first rows of a cluster table, with the columns of its inference; None when the file is gone."""
@@ -81,11 +95,11 @@ def read_clusters(path: Path, page_folder: Path, own: Sequence[ClusterColumn] = 
         index
         for index, name in enumerate(head)
         if not name.startswith(COMPOSITION)
-        and (not name.startswith(REGION) or any(line[index] != MISSING for line in body))
+        and (not name.startswith(OF_SHAPES) or any(line[index] != MISSING for line in body))
     ]
     under = [_composition_column(head, index) for index in kept]
     return ClusterTable(
-        columns=tuple((_column_name(head[index], labels), not head[index].startswith(REGION)) for index in kept),
+        columns=tuple((_column_name(head[index], labels), not head[index].startswith(TEXTS)) for index in kept),
         rows=tuple(tuple(_cell(head[i], line[i], share=head[i] in shares) for i in kept) for line in shown),
         values=tuple(tuple(line[i] if line[i] != MISSING else "" for i in kept) for line in shown),
         below=tuple(
@@ -118,7 +132,7 @@ def _largest(rows: Sequence[Mapping[str, str]]) -> tuple[Cluster, ...]:
         )
         for row in rows
     ]
-    return tuple(sorted(clusters, key=lambda one: -one.n_voxels)[:LARGEST])
+    return tuple(sorted(clusters, key=lambda one: -one.n_voxels)[:LARGEST])  # of one size: in the order of the table
 
 
 def _number(cell: str | None) -> float | None:
@@ -148,7 +162,7 @@ def _cell(column: str, cell: str, *, share: bool) -> str:
     """Write a cell for the page: a dash where it is empty, proportions in percent."""
     if cell == MISSING:
         return "–"
-    if column.startswith(REGION) or column == "cluster_id":
+    if column.startswith(TEXTS) or column == "cluster_id":
         return cell
     number = _number(cell)
     if number is None:
@@ -157,7 +171,7 @@ def _cell(column: str, cell: str, *, share: bool) -> str:
         return f"{100 * number:.1f}"
     if column in ("x", "y", "z"):
         return f"{number:.1f}"
-    if column in ("volume_mm3", "n_voxels"):
+    if column in ("area_mm2", "volume_mm3", "n_voxels", "vertex"):
         return f"{number:,.0f}"
     return cell if len(cell) <= 7 else f"{number:.4g}"
 

@@ -45,6 +45,12 @@ class PeakView:
     forest: Plot
     funnel: Plot | None
     cells: Plot | None = None
+
+    @property
+    def placed(self) -> bool:
+        """Whether it is known where it lies, in mm."""
+        return all(map(math.isfinite, self.peak.xyz))
+
     scatter: Plot | None = None
 
 
@@ -112,7 +118,7 @@ def _place(peak: PeakEvidence) -> str:
     if peak.where and not all(map(math.isfinite, peak.xyz)):
         return peak.where
     place = ", ".join(format_number(round(mm, 1)) for mm in peak.xyz)
-    return f"{place}; {peak.where}" if peak.where else place
+    return f"{peak.where}: {place}" if peak.where else place
 
 
 def _view(peak: PeakEvidence, names: tuple[str, ...], quantity: str, design: Design, test: Test) -> PeakView:

@@ -131,7 +131,10 @@ def content_policy(script: str) -> str:
 @functools.cache
 def page_script() -> str:
     """Return the one script of pages: viewers, tables and tabs, in a scope of their own."""
-    parts = [(TEMPLATES / "scripts" / name).read_text(encoding="utf-8") for name in ("viewer.js", "page.js")]
+    parts = [
+        (TEMPLATES / "scripts" / name).read_text(encoding="utf-8")
+        for name in ("viewer.js", "mesh_viewer.js", "page.js")
+    ]
     return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
 
 

@@ -31,6 +31,11 @@ class Peak:
     n: int | None = None
     where: str = ""  # the name of an element that is no voxel of a grid
 
+    @property
+    def placed(self) -> bool:
+        """Whether it is known where it lies."""
+        return bool(np.isfinite(self.xyz).all())
+
 
 @dataclass(frozen=True)
 class InferenceNumbers:

@@ -273,7 +273,7 @@ def _units_of(results: Results) -> str:
 def _describe_group(results: Results) -> str:
     names = ", ".join(result.estimator.name for result in results.estimators)
     voxels = format_number(results.grid.n_voxels)
-    return f"{_units_of(results)} combined by {names} at {voxels} voxels."
+    return results.grid.speak(f"{_units_of(results)} combined by {names} at {voxels} voxels.")
 
 
 def _count_facts(results: Results) -> list[Fact]:

@@ -125,6 +125,7 @@ def found_matrix(estimators: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     names = tuple(dict.fromkeys(row.name for _, test in rows for row in test["inferences"]))
     return {
         "names": names,
+        "clusters": any(row.clusters and not row.clusters.single for _, test in rows for row in test["inferences"]),
         "rows": [
             {
                 "estimator": part["name"],

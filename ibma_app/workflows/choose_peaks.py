@@ -15,6 +15,8 @@ from ibma_app.workflows.write.maps import Target
 MOST_PEAKS, FEWEST_PEAKS, MOST_ROWS = 6, 2, 600
 """Peaks of a test, at most and at least, and rows (peaks times maps) at most: many maps get fewer peaks."""
 MOST_TESTS = 8
+MOST_REGIONS = 24
+"""Peaks of a test where each is a region of a table: those that are significant have a forest plot each."""
 
 
 def gather_peaks(
@@ -31,17 +33,20 @@ def gather_peaks(
     clusters : mapping
         (test, inference) -> rows of its table, in the order of the inferences.
     """
-    most = max(FEWEST_PEAKS, min(MOST_PEAKS, MOST_ROWS // max(1, stack.n_maps)))
+    listed = MOST_REGIONS if stack.grid.named else MOST_PEAKS
+    most = max(FEWEST_PEAKS, min(listed, MOST_ROWS // max(1, stack.n_maps)))
     found: list[PeakEvidence] = []
     for test in target.design.tests[:MOST_TESTS]:
         tables = {inference: rows for (name, inference), rows in clusters.items() if name == test.name}
-        places = choose_peaks(estimate, test, tables)
+        places = choose_peaks(estimate, test, tables, listed)
         few = dict(list(places.items())[:most])
         found += read_peaks(stack, target.model, estimate, test, few)
     return tuple(found)
 
 
-def choose_peaks(estimate: Estimate, test: Test, tables: Mapping[str, Sequence[ClusterRow]]) -> dict[int, str]:
+def choose_peaks(
+    estimate: Estimate, test: Test, tables: Mapping[str, Sequence[ClusterRow]], listed: int = MOST_PEAKS
+) -> dict[int, str]:
     """Choose and name voxels: largest and smallest z, then the peaks of clusters in the order of their numbers.
 
     Parameters
@@ -50,6 +55,8 @@ def choose_peaks(estimate: Estimate, test: Test, tables: Mapping[str, Sequence[C
     test : Test
     tables : mapping of str to sequence of ClusterRow
         Inference -> the rows of its table.
+    listed : int
+        Clusters of each table, at most.
 
     Returns
     -------
@@ -65,7 +72,7 @@ def choose_peaks(estimate: Estimate, test: Test, tables: Mapping[str, Sequence[C
         places.setdefault(int(np.argmin(z)), "smallest z")
     for inference, rows in tables.items():
         clusters = [row for row in rows if row.cluster_id.isdecimal()]  # not their further peaks
-        for row in clusters[:MOST_PEAKS]:
+        for row in clusters[:listed]:
             name = f"cluster {row.cluster_id} ({inference})"
             if row.peak in places and "cluster" not in places[row.peak]:
                 places[row.peak] = f"{places[row.peak]}, {name}"

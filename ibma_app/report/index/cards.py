@@ -8,19 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.results import Results
-from ibma_app.report.figures.brains.glass import project_from_above
-from ibma_app.report.figures.brains.slices import GREY
+from ibma_app.report.figures.brains.plans import draw_thumbnail
 from ibma_app.report.figures.picture import SIGNED, Scale
-from ibma_app.report.html import data_uri, encode_png
 from ibma_app.report.maps import ResultMaps
 
 Floats = NDArray[np.float64]
 
 META = "ibma-app-card"
-SHOWN_FROM, FULL_COLOUR = 3.1, 10.0
-"""|z| from which a participant's thumbnail shows voxels, and that of the darkest colours: one scale for all."""
+SCALE = Scale(-10.0, 10.0, SIGNED, "z", threshold=3.1)
+"""Of thumbnails: |z| from which they show anything, and that of the darkest colours; one scale for all pages."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def _first_picture(results: Results) -> tuple[str, ...]:
                 mask = maps.volume("mask", finding.inference.name) if finding.n_significant else None
                 z = None if mask is None else maps.volume("z")
                 if mask is not None and z is not None:
-                    return _draw(seen.grid, np.where(mask > 0, z, 0.0))
+                    return draw_thumbnail(seen.grid, np.where(mask > 0, z, 0.0), SCALE)
     return ()
 
 
@@ -115,21 +112,7 @@ def participant_card(results: Sequence[Results], n_warnings: int) -> Card:
     first = results[0]
     maps = ResultMaps(first.estimators[0], first.grid, first.design, first.design.tests[0])
     z = maps.volume("z")
-    return Card(n_warnings=n_warnings, thumbnail=() if z is None else _draw(first.grid, z))
-
-
-def _draw(shape: Shape, z: Floats) -> tuple[str, ...]:
-    """Project z from above, on one scale for all pages: the mask's shadow, and what lies on it."""
-    grid = shape.box
-    if grid is None or not grid.n_voxels:
-        return ()
-    scale = Scale(-FULL_COLOUR, FULL_COLOUR, SIGNED, "z", SHOWN_FROM)
-    shown = np.where(grid.mask & (np.abs(z) >= SHOWN_FROM), z, 0.0)
-    values, shadow = project_from_above(grid, shown)
-    return (
-        data_uri(encode_png(shadow.astype(np.uint8), GREY)),
-        data_uri(encode_png(scale.index(values, values != 0), scale.palette)),
-    )
+    return Card(n_warnings=n_warnings, thumbnail=() if z is None else draw_thumbnail(first.grid, z, SCALE))
 
 
 def outliers_first(labels: Iterable[str], cards: Iterable[Card]) -> list[tuple[str, float | None, bool]]:

@@ -34,7 +34,7 @@ def tell_found(row: InferenceNumbers, n_voxels: int, test: Test) -> str:
     text = f"{_voxels(row.n_significant)} of {format_number(n_voxels)} ({share:.2f} %) "
     text += f"{'is' if row.n_significant == 1 else 'are'} significant"
     table = row.clusters
-    if table is not None and table.n_clusters:
+    if table is not None and table.n_clusters and not table.single:
         count = table.n_clusters
         text += f" in {format_number(count)} {'cluster' if count == 1 else 'clusters'}"
     if test.tail == "two-sided" and not test.is_f:
@@ -42,7 +42,18 @@ def tell_found(row: InferenceNumbers, n_voxels: int, test: Test) -> str:
     if row.z_threshold is not None:
         text += f"; the smallest significant {'z' if test.is_f else '|z|'} is {format_number(abs(row.z_threshold))}"
     text += "."
-    return text + (_tell_largest(table.largest[0]) if table is not None and table.largest else "")
+    if table is None or not table.largest:
+        return text
+    if table.single:
+        return text + _tell_extreme(table.largest[0])
+    return text + _tell_largest(table.largest[0])
+
+
+def _tell_extreme(first: Cluster) -> str:
+    """Name the region with the most extreme z, where each stands for itself."""
+    if not first.region or first.peak_z is None:
+        return ""
+    return f" The most extreme is {first.region}, z = {first.peak_z:.2f}.".replace("= -", "= −")
 
 
 def _tell_largest(largest: Cluster) -> str:

@@ -50,7 +50,7 @@ def pixels_of(panel):
 def test_a_pixel_shows_its_nearest_vertex_of_the_near_side():
     drawn = inflate(Mesh(CORNERS, CUBE, "cube"))
     drawn = type(drawn)(CORNERS, CUBE, drawn.depth, inflated=False)
-    (name, lateral), (other, medial) = views_of([("CORTEX_LEFT", drawn)], 60, 60)
+    (name, lateral), (other, medial) = views_of((("CORTEX_LEFT", drawn),), 60, 60)
     assert (name, other) == ("left, lateral", "left, medial")
     for view, x, turned in ((lateral, -40.0, -1), (medial, 40.0, 1)):
         height, width = view.vertex.shape
@@ -142,8 +142,8 @@ def test_bars_of_regions():
     seen = np.array([True, True, True, False, True])
     picture = draw_bars(Parcels("mine", labels, np.arange(5)), values, seen, signed_scale(values, "z"), "z.")
     one, two, four, three = picture.panels
-    assert three.x - one.x == 354.0
-    np.testing.assert_allclose([one.width, two.width, three.width], [41.25, 82.5, 20.625])
+    assert three.x - one.x == 166.0
+    np.testing.assert_allclose([one.width, two.width, three.width], [18.75, 37.5, 9.375])
     np.testing.assert_allclose(two.x + two.width, one.x)
     assert four.width == 0.7
     assert picture.caption == "z. A bar for each region of mine, from 0."

@@ -22,6 +22,7 @@ Places = Sequence[tuple[str, tuple[float, float, float]]]
 
 WIDTH = 940.0
 VIEW_WIDTH, VIEW_HEIGHT = 376, 310  # largest size of a view, pixels
+SMALL = (104, 84)
 GREYS = 63
 FAR = 5.0  # mm: a place that is no nearer to any element is not marked
 
@@ -116,6 +117,24 @@ def _tops(bands: Sequence[Band]) -> list[float]:
 
 def _cortex_band(shape: Elements) -> tuple[tuple[Band, ...], list[str]]:
     """Plan the row of the hemispheres, and say what is seen."""
+    views, words = _look_at_cortex(shape, VIEW_WIDTH, VIEW_HEIGHT)
+    if not views:
+        return (), words
+    index, pixels = (np.concatenate(parts, axis=1) for parts in zip(*((i, p) for _, i, p in views), strict=True))
+    unit = WIDTH / 4.0 / (pixels.shape[1] // len(views))
+    width, height = unit * pixels.shape[1], unit * pixels.shape[0]
+    labels = tuple((number * WIDTH / 4.0 + 20.0, LABEL_HEIGHT - 4.0, name) for number, (name, *_) in enumerate(views))
+    backdrop = Panel(data_uri(encode_png(pixels, _greys())), 0.0, LABEL_HEIGHT, width, height)
+    return (Band(index, width, height, labels, backdrop),), words
+
+
+def _look_at_cortex(
+    shape: Elements, width: int, height: int
+) -> tuple[list[tuple[str, NDArray[np.intp], NDArray[np.uint8]]], list[str]]:
+    """Return the views of the hemispheres whose mesh is known, and say what is seen.
+
+    Each view has a name, the element that each pixel shows (-1: none) and the pixels' shades (0: none).
+    """
     meshes, starts, unknown, how = [], {}, [], set()
     for structure, start in zip(shape.structures, shape.starts, strict=False):
         if isinstance(structure, Surface):
@@ -128,20 +147,17 @@ def _cortex_band(shape: Elements) -> tuple[tuple[Band, ...], list[str]]:
                 how.add("inflated (fsaverage5)" if drawn.inflated else "smoothed until sulci open")
     words = [f"Not drawn, as their mesh is not known (--surface): {', '.join(unknown)}."] if unknown else []
     if not meshes:
-        return (), words
-    views = views_of(meshes, VIEW_WIDTH, VIEW_HEIGHT)
-    index = [
-        np.where(view.vertex >= 0, view.vertex + starts[name.partition(",")[0]], -1) for name, view in views
-    ]  # fmt: skip
-    grey = np.concatenate([view.grey for _, view in views], axis=1)
-    columns, rows = grey.shape[1] // len(views), grey.shape[0]
-    unit = WIDTH / 4.0 / columns
-    pixels = np.where(grey > 0, 1 + np.rint((GREYS - 1) * np.clip(grey, 0.0, 1.0)), 0).astype(np.uint8)
-    width, height = unit * grey.shape[1], unit * rows
-    labels = tuple((number * WIDTH / 4.0 + 20.0, LABEL_HEIGHT - 4.0, name) for number, (name, _) in enumerate(views))
-    backdrop = Panel(data_uri(encode_png(pixels, _greys())), 0.0, LABEL_HEIGHT, width, height)
+        return [], words
+    views = [
+        (
+            name,
+            np.where(view.vertex >= 0, view.vertex + starts[name.partition(",")[0]], -1),
+            np.where(view.grey > 0, 1 + np.rint((GREYS - 1) * np.clip(view.grey, 0.0, 1.0)), 0).astype(np.uint8),
+        )
+        for name, view in views_of(tuple(meshes), width, height)
+    ]
     seen = f"The cortex, {' and '.join(sorted(how))}; each pixel has the value of its nearest vertex."
-    return (Band(np.concatenate(index, axis=1), width, height, labels, backdrop),), [seen, *words]
+    return views, [seen, *words]
 
 
 def _greys() -> NDArray[np.uint8]:
@@ -180,12 +196,12 @@ def _slice_bands(shape: Elements, key: str, space: str | None) -> tuple[Band, ..
     return tuple(bands)
 
 
-def shadow_from_left(plan: ElementPlan, values: Floats, scale: Scale) -> tuple[str, ...]:
-    """Draw the first row small, for the index: the shaded hemispheres, and what lies on them."""
-    if not plan.bands:
+def draw_small(shape: Elements, values: Floats, scale: Scale) -> tuple[str, ...]:
+    """Draw the hemispheres from outside, small: their shades, and what of a map is shown on them, as URIs."""
+    views = [view for view in _look_at_cortex(shape, *SMALL)[0] if view[0].endswith("lateral")]
+    if not views:
         return ()
-    band = plan.bands[0]
-    there = band.index >= 0
-    pixels = scale.index(np.where(there, values[band.index], 0.0), there & (values != 0)[band.index])
-    half = pixels.shape[1] // 2
-    return (band.backdrop.uri, data_uri(encode_png(pixels[:, :half], scale.palette)))
+    index, pixels = (np.concatenate(parts, axis=1) for parts in zip(*((i, p) for _, i, p in views), strict=True))
+    there = index >= 0
+    found = scale.index(np.where(there, values[index], 0.0), there & (scale.passes(values) & shape.mask)[index])
+    return data_uri(encode_png(pixels, _greys())), data_uri(encode_png(found, scale.palette))

@@ -5,7 +5,6 @@ many maps costs little. Meshes that nilearn has inflated are drawn so; others ar
 """
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ibma_app.core.anatomy.structures import Mesh, Surface
+from ibma_app.images.elements.gifti import open_gifti
+from ibma_app.images.elements.known_meshes import packaged_folder, read_mesh
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -55,14 +56,11 @@ def mesh_to_draw(surface: Surface) -> Drawn | None:
 @functools.cache
 def _fsaverage5(name: str) -> Drawn:
     """Read a hemisphere of fsaverage5 from nilearn's package."""
-    from nilearn.datasets import load_fsaverage, load_fsaverage_data
-
     side = "right" if name.endswith("RIGHT") else "left"
-    mesh = load_fsaverage("fsaverage5")["inflated"].parts[side]
-    sulci = load_fsaverage_data(mesh="fsaverage5", mesh_type="inflated", data_type="sulcal").data.parts[side]
-    depth = np.asarray(sulci, dtype=np.float64).reshape(-1)
-    points, triangles = (np.asarray(part) for part in (mesh.coordinates, mesh.faces))
-    return Drawn(points.astype(np.float64), triangles.astype(np.int32), _to_share(depth), inflated=True)
+    folder = packaged_folder()
+    mesh = read_mesh(folder / f"infl_{side}.gii.gz")
+    (sulci,) = open_gifti(folder / f"sulc_{side}.gii.gz").darrays
+    return Drawn(mesh.points, mesh.triangles, _to_share(np.asarray(sulci.data, dtype=np.float64)), inflated=True)
 
 
 def inflate(mesh: Mesh) -> Drawn:
@@ -167,12 +165,13 @@ SIDES = {"LEFT": (("lateral", (-2, 3), -1), ("medial", (2, 3), 1)),
 """Views of each hemisphere, in their order: name, axes to the right and up, axis towards the reader."""
 
 
-def views_of(meshes: Sequence[tuple[str, Drawn]], width: int, height: int) -> list[tuple[str, View]]:
+@functools.lru_cache(maxsize=4)  # participants of one dataset have one mesh, of which there is a small picture, too
+def views_of(meshes: tuple[tuple[str, Drawn], ...], width: int, height: int) -> list[tuple[str, View]]:
     """Draw two views of each hemisphere, all in one scale.
 
     Parameters
     ----------
-    meshes : sequence of (str, Drawn)
+    meshes : tuple of (str, Drawn)
         Names of the structures and their meshes.
     width, height : int
         Largest size of a view, pixels.

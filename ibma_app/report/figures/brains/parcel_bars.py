@@ -16,8 +16,8 @@ Floats = NDArray[np.float64]
 MOST_ROWS = 80
 """Regions (pairs of left and right count once) that a picture shows: the most extreme where there are more."""
 
-ROW, BAR, NAMES = 15.0, 11.0, 230.0  # heights of a row and of its bar, width of the names, in the picture's units
-COLUMN, GAP = 330.0, 24.0
+ROW, BAR, NAMES = 15.0, 11.0, 180.0  # heights of a row and of its bar, width of the names, in the picture's units
+COLUMN, GAP = 150.0, 16.0
 _SIDE = re.compile(
     r"(?P<before>(?:ctx[-_.]|\d+Networks_)?)(?P<side>lh|rh|left|right|l|r)[-_. ](?P<after>.+)", re.IGNORECASE
 )  # fmt: skip
@@ -88,9 +88,9 @@ def _bar(value: float, scale: Scale, span: tuple[float, float], left: float, top
     start, end = sorted((0.0, float(np.clip(value, low, high))))
     x = left + COLUMN * (start - low) / (high - low)
     width = max(COLUMN * (end - start) / (high - low), 0.7)
-    pixel = scale.index(np.array([[value]]), np.array([[True]]))
-    return Panel(data_uri(encode_png(pixel, scale.palette)), x, top, width, BAR)
+    colour = scale.palette[scale.index(np.array([value]), np.array([True]))]
+    return Panel(data_uri(encode_png(np.zeros((1, 1), dtype=np.uint8), colour)), x, top, width, BAR)
 
 
 def _shorten(name: str) -> str:
-    return name if len(name) <= 36 else f"{name[:33]}..."
+    return name if len(name) <= 28 else f"{name[:25]}..."

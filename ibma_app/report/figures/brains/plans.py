@@ -11,11 +11,12 @@ from ibma_app.core.anatomy.elements import Elements, Shape
 from ibma_app.core.results import MapSlices
 from ibma_app.images.spaces import lies_in_mni152
 from ibma_app.report.figures.brains.cortex import draw_cortex
-from ibma_app.report.figures.brains.element_plan import ElementPlan, plan_elements
-from ibma_app.report.figures.brains.glass import Place, draw_glass
-from ibma_app.report.figures.brains.slices import BAR_HEIGHT, SlicePlan, choose_slices, find_cuts, plan_slices
+from ibma_app.report.figures.brains.element_plan import ElementPlan, draw_small, plan_elements
+from ibma_app.report.figures.brains.glass import Place, draw_glass, project_from_above
+from ibma_app.report.figures.brains.slices import BAR_HEIGHT, GREY, SlicePlan, choose_slices, find_cuts, plan_slices
 from ibma_app.report.figures.embed import EmbeddedBlocks
 from ibma_app.report.figures.picture import Panel, Picture, Scale, draw_bar, signed_scale
+from ibma_app.report.html import data_uri, encode_png
 
 Floats = NDArray[np.float64]
 Shown = NDArray[np.bool_]
@@ -83,6 +84,19 @@ class Sheet:
         if found is None or isinstance(shape, Elements):
             return self.plan(shape, space)
         return self.plan(shape, space, find_cuts(shape, found, z))
+
+
+def draw_thumbnail(shape: Shape, z: Floats, scale: Scale) -> tuple[str, ...]:
+    """Draw a map small: pictures that lie on each other, as URIs; none where there is nothing to draw it on."""
+    if not shape.n_voxels:
+        return ()
+    if isinstance(shape, Elements):
+        return draw_small(shape, z, scale)
+    values, shadow = project_from_above(shape, np.where(shape.mask & scale.passes(z), z, 0.0))
+    return (
+        data_uri(encode_png(shadow.astype(np.uint8), GREY)),
+        data_uri(encode_png(scale.index(values, values != 0), scale.palette)),
+    )
 
 
 def choose_shown(shape: Shape) -> tuple[tuple[float, ...], NDArray[np.int32]]:

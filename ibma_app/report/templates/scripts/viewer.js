@@ -112,13 +112,34 @@ class Viewer {
     this.element = element;
     this.config = config;
     this.part = (name) => element.querySelector(`.${name}`);
-    this.volume = { shape: config.shape, inverse: invert(config.affine) };
     this.canvases = [...element.querySelectorAll(".slice canvas")];
   }
 
   async load() {
-    const { config } = this, size = config.shape[0] * config.shape[1] * config.shape[2];
-    const inside = readBits(await unpack(config.mask), size);
+    const { config } = this;
+    this.volume = { shape: config.shape, inverse: invert(config.affine) };
+    await this.loadLayers(config.shape[0] * config.shape[1] * config.shape[2]);
+    if (config.backdrop) {
+      const { shape, affine, levels, block } = config.backdrop;
+      this.backdrop = { shape, inverse: invert(affine), levels, grey: await unpack(block) };
+      this.backdrop.steps = [0, 1, 2].map((axis) => Math.abs(affine[axis][axis]));
+    }
+    const [x, y] = [0, 1].map((axis) => config.high[axis] - config.low[axis]);
+    this.part("slices").style.gridTemplateColumns = `${y}fr ${x}fr ${x}fr`; // one scale for all three
+    this.begin();
+    return this;
+  }
+
+  begin() {
+    this.fill();
+    this.listen();
+    this.go(this.config.start);
+    this.element.dataset.ready = "true";
+  }
+
+  /* Read the maps at the places that the mask lets through, of all that there are. */
+  async loadLayers(size) {
+    const { config } = this, inside = readBits(await unpack(config.mask), size);
     this.index = new Int32Array(size).fill(-1); // raveled voxel -> its place in the maps
     let n = 0;
     for (let voxel = 0; voxel < size; voxel++) if (inside[voxel]) this.index[voxel] = n++;
@@ -128,18 +149,6 @@ class Viewer {
     this.shown = await Promise.all(config.shown.map(async (part) =>
       ({ ...part, flags: readBits(await unpack(part.block), n) })));
     this.half = config.half && (await readMap(config.half));
-    if (config.backdrop) {
-      const { shape, affine, levels, block } = config.backdrop;
-      this.backdrop = { shape, inverse: invert(affine), levels, grey: await unpack(block) };
-      this.backdrop.steps = [0, 1, 2].map((axis) => Math.abs(affine[axis][axis]));
-    }
-    const [x, y] = [0, 1].map((axis) => config.high[axis] - config.low[axis]);
-    this.part("slices").style.gridTemplateColumns = `${y}fr ${x}fr ${x}fr`; // one scale for all three
-    this.fill();
-    this.listen();
-    this.go(config.start);
-    this.element.dataset.ready = "true";
-    return this;
   }
 
   fill() {
@@ -153,7 +162,7 @@ class Viewer {
   }
 
   listen() {
-    for (const name of ["map", "shown", "threshold"]) this.part(name).addEventListener("input", () => this.draw());
+    this.listenToControls();
     const boxes = [...this.element.querySelectorAll(".mm")];
     for (const box of boxes) {
       box.addEventListener("change", () => {
@@ -174,6 +183,10 @@ class Viewer {
       canvas.addEventListener("pointermove", (event) => { if (event.buttons & 1) point(event); });
       canvas.addEventListener("keydown", (event) => this.step(event, plane));
     });
+  }
+
+  listenToControls() {
+    for (const name of ["map", "shown", "threshold"]) this.part(name).addEventListener("input", () => this.draw());
     new ResizeObserver(() => this.draw()).observe(this.part("slices"));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
@@ -209,21 +222,28 @@ class Viewer {
     }
   }
 
-  paint() {
-    const { config, z } = this, map = this.maps[Number(this.part("map").value)];
+  /* What is to be seen of which map: colour(place in the maps, pixels, offset) paints it, or returns false. */
+  choose() {
+    const { z } = this, map = this.maps[Number(this.part("map").value)];
     const chosen = Number(this.part("shown").value), flags = chosen ? this.shown[chosen - 1].flags : null;
     const threshold = Number(this.part("threshold").value), least = threshold / z.step, { codes, colours } = map;
     const from = map === z ? Math.max(threshold, chosen ? this.shown[chosen - 1].least : 0) : 0;
     const entryOf = this.colouring(map, from);
-    const overlay = (voxel, pixels, offset) => {
-      const v = this.index[voxel];
-      if (v < 0 || (flags && !flags[v]) || (threshold && this.height(z.codes[v]) < least)) return;
+    const colour = (v, pixels, offset) => {
+      if (v < 0 || (flags && !flags[v]) || (threshold && this.height(z.codes[v]) < least)) return false;
       const entry = 3 * entryOf(codes[v] * map.step);
       pixels[offset] = colours[entry];
       pixels[offset + 1] = colours[entry + 1];
       pixels[offset + 2] = colours[entry + 2];
       pixels[offset + 3] = 255;
+      return true;
     };
+    return { map, threshold, from, entryOf, colour };
+  }
+
+  paint() {
+    const { config } = this, { map, threshold, from, entryOf, colour } = this.choose();
+    const overlay = (voxel, pixels, offset) => colour(this.index[voxel], pixels, offset);
     const { backdrop } = this;
     const under = backdrop ? (voxel, pixels, offset) => {
       const level = backdrop.grey[voxel];
@@ -307,9 +327,13 @@ class Viewer {
     this.part("level").textContent = threshold.toFixed(2);
   }
 
+  where() {
+    return [`x, y, z = ${this.at.map(writeMm).join(", ")} mm`];
+  }
+
   /* Say what is at the crosshair, whatever map is drawn. */
   read() {
-    const facts = [`x, y, z = ${this.at.map(writeMm).join(", ")} mm`];
+    const facts = this.where();
     if (this.voxel < 0) facts.push("outside of the mask");
     else {
       for (const map of this.maps) {
@@ -330,7 +354,8 @@ class Viewer {
 
 function open(element) {
   if (!viewers.has(element)) {
-    const loading = new Viewer(element, JSON.parse(element.dataset.config)).load();
+    const config = JSON.parse(element.dataset.config);
+    const loading = new (config.meshes ? MeshViewer : Viewer)(element, config).load();
     viewers.set(element, loading);
     loading.catch((error) => {
       element.querySelector(".readout").textContent = "The viewer cannot be drawn in this browser.";
