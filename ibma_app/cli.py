@@ -49,6 +49,10 @@ def demo_main(argv: Sequence[str] | None = None) -> int:
             from ibma_app.workflows.demo.from_bold import run_bold_demo
 
             return run_bold_demo(options.output_dir, nprocs=options.nprocs)
+        if options.surface:
+            from ibma_app.workflows.demo.on_surface import run_surface_demo
+
+            return run_surface_demo(options.output_dir, nprocs=options.nprocs)
         from ibma_app.workflows.demo.run_demo import run_demo
 
         return run_demo(options.output_dir, nprocs=options.nprocs)

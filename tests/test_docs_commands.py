@@ -126,6 +126,13 @@ FILES = {
         "results-robust/group/*test-change_desc-ols_stat-F_*",
     ),
     "importing.md": ("results/group/*desc-stoufferRfx_stat-z_*", "results/group/*desc-reml_stat-tau2_*"),
+    "importing-table.md": (
+        "pooled/group/seg-DesikanKilliany_contrast-patientsMinusControls_desc-reml_stat-effect_*.tsv",
+    ),
+    "surfaces.md": (
+        "OUTPUT_DIR/group/*hemi-R_space-fsaverage3*corr-tfce_mask.gii",
+        "results/group/seg-DesikanKilliany_contrast-CortThick_desc-reml_stat-tau2_statmap.tsv",
+    ),
     "pain21.md": ("results-g/group/*desc-ols_stat-effect_*", "results-12/group/*desc-stouffer_stat-z_*"),
 }
 """Some of what must be there afterwards."""

@@ -113,6 +113,39 @@ class Maker:
                 rows.append(f"{name}\t{name}_{kind}.nii.gz\t{kind}\tpain > rest\t{sizes}\t{sizes - 1}")
         (self.root / "maps.tsv").write_text("\n".join(rows) + "\n")
 
+    def hemispheres(self, below: str, n: int = 8) -> None:
+        """First-level maps on a coarse mesh of both hemispheres."""
+        root = self.describe(self.root / below)
+        for sub in range(1, n + 1):
+            for run in (1, 2):
+                folder = root / f"sub-{sub:02d}" / "func"
+                folder.mkdir(parents=True, exist_ok=True)
+                for side in "LR":
+                    stem = f"sub-{sub:02d}_task-x_run-{run}_hemi-{side}_space-fsaverage3_contrast-faces_stat"
+                    for kind, values in (("effect", self.rng.normal(0.6, 1, 642)), ("variance", np.full(642, 0.4))):
+                        array = nib.gifti.GiftiDataArray(values.astype(np.float32))
+                        nib.GiftiImage(darrays=[array]).to_filename(folder / f"{stem}-{kind}_statmap.gii")
+                        (folder / f"{stem}-{kind}_statmap.json").write_text('{"DegreesOfFreedom": 60}')
+
+    def enigma(self, *names: str) -> None:
+        """Tables as the ENIGMA Toolbox has them, with made numbers."""
+        head = "CorticalThickness,Structure,d_icv,se_icv,low_ci_icv,up_ci_icv,n_controls,n_patients,pobs,fdr_p"
+        for name in names:
+            rows = [
+                f"X_vs_CN,{side}_{region},{self.rng.normal(-0.2, 0.2):.3f},0.05,,,900,800,,"
+                for side in "LR"
+                for region in ("insula", "cuneus", "precuneus", "bankssts")
+            ]
+            (self.root / f"{name}.csv").write_text("\n".join([head, *rows]) + "\n")
+
+    def regions(self, below: str) -> None:
+        """A table of regions with the columns that the page shows."""
+        rows = ["study_id\tcontrast\tregion\td\tse\tn1\tn2"]
+        for study in ("kiel", "lima", "pune", "oslo", "bern"):
+            for region in ("L_insula", "R_insula", "L_cuneus"):
+                rows.append(f"{study}\tpatients - controls\t{region}\t{self.rng.normal(-0.3, 0.1):.2f}\t\t80\t75")
+        (self.root / below).write_text("\n".join(rows) + "\n")
+
 
 def groups_shape() -> tuple[int, int, int]:
     """Of a small FEAT folder."""
@@ -176,6 +209,19 @@ def _cluster(make: Maker) -> None:
     make.subjects("BIDS_DIR", contrasts=("a",), runs=True, n=2)
 
 
+def _table(make: Maker) -> None:
+    make.table(("pain04", "pain05", "pain06"))
+    make.regions("regions.tsv")
+
+
+def _surfaces(make: Maker) -> None:
+    make.hemispheres("BIDS_DIR")
+    make.enigma(
+        "scz_case-controls_CortThick", "bd_case-controls_CortThick_adult", "mddadult_case-controls_CortThick",
+        "ocdadults_case-controls_CortThick",
+    )  # fmt: skip
+
+
 DATA: dict[str, Callable[[Maker], None]] = {
     "README.md": _readme,
     "usage.md": _usage,
@@ -188,11 +234,12 @@ DATA: dict[str, Callable[[Maker], None]] = {
     "importing-neurovault.md": lambda make: None,
     "importing-nidm.md": _nidm,
     "importing-spm.md": lambda make: make.spm_first_level("sub-01_spm"),
-    "importing-table.md": lambda make: make.table(("pain04", "pain05", "pain06")),
+    "importing-table.md": _table,
     "pain21.md": _pain21,
     "cluster.md": _cluster,
     "publishing.md": _publishing,
     "gallery.md": lambda make: None,
     "index.md": lambda make: None,
+    "surfaces.md": _surfaces,
 }
 """What each page's commands are run on."""

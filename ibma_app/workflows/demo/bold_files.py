@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ibma_app import __version__
+from ibma_app.core.anatomy.elements import require_grid
 from ibma_app.dataset.description import BIDS_VERSION
 from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.dataset.write import save_json, save_series, save_statmap, save_text, save_tsv
@@ -78,7 +79,8 @@ def _write_events(output: Output, run: SimulatedRun) -> None:
 
 def _write_preprocessed(output: Output, simulation: SimulatedBold, run: SimulatedRun) -> None:
     """Write BOLD, mask and confounds of a run."""
-    folder, grid = Path(f"sub-{run.subject}") / "func", simulation.truth.grid
+    folder = Path(f"sub-{run.subject}") / "func"
+    grid = require_grid(simulation.truth.grid, "Simulated BOLD")
     stem = f"{_stem(run)}_space-{SPACE}_desc"
     blocks = (run.series[:, start : start + AT_ONCE] for start in range(0, VOLUMES, AT_ONCE))
     save_series(output, folder / f"{stem}-preproc_bold.nii.gz", blocks, grid, VOLUMES, TR, np.int16)

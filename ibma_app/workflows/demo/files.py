@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibma_app import __version__
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.errors import InputError
-from ibma_app.core.grid import Grid
 from ibma_app.core.labels import camel_case
 from ibma_app.dataset.description import BIDS_VERSION, IGNORED
 from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.dataset.write import save_json, save_statmap, save_text, save_tsv
-from ibma_app.images.read import read_image
+from ibma_app.images.elements.formats import files_of, read_map
 from ibma_app.inference import AUTO as AUTO_INFERENCE
 from ibma_app.workflows.demo.recovery import FOUND, Maps
 from ibma_app.workflows.demo.simulate import SimulatedMap, Simulation, Truth
@@ -76,16 +76,18 @@ def write_studies(folder: Path, simulation: Simulation, on_map: Callable[[], Non
 
 
 def write_truth(folder: Path, truths: Mapping[str, Truth]) -> None:
-    """Write the truth as maps, to compare with the results: ``<collection>_<quantity>.nii.gz``."""
+    """Write the truth as maps, to compare with the results: ``<collection>_<quantity>``, of the shape's extension."""
     with open_output(folder) as output:
         for name, truth in truths.items():
             quantities = {"effect": truth.effect, "tau2": truth.tau2, "slope": truth.slope}
             for quantity, values in quantities.items():
                 if values is not None:
-                    save_statmap(output, f"{name}_{quantity}.nii.gz", values, truth.grid)
+                    sides = truth.grid.hemispheres[:1]
+                    stem = "_".join([name, *(f"hemi-{side}" for side in sides), quantity])
+                    save_statmap(output, f"{stem}{truth.grid.extension}", values, truth.grid)
 
 
-def read_maps(folder: Path, pattern: str, kinds: Iterable[str], grid: Grid) -> dict[str, Floats]:
+def read_maps(folder: Path, pattern: str, kinds: Iterable[str], grid: Shape) -> dict[str, Floats]:
     """Read result maps into the simulated brain.
 
     Parameters
@@ -93,10 +95,10 @@ def read_maps(folder: Path, pattern: str, kinds: Iterable[str], grid: Grid) -> d
     folder : Path
         Where the maps lie.
     pattern : str
-        File name with ``{kind}`` in the place of each kind.
+        File name with ``{kind}`` in the place of each kind, without what files of the shape end in.
     kinds : iterable of str
         Of `pattern`.
-    grid : Grid
+    grid : Shape
         Of the simulation.
 
     Returns
@@ -111,11 +113,11 @@ def read_maps(folder: Path, pattern: str, kinds: Iterable[str], grid: Grid) -> d
     """
     maps = {}
     for kind in kinds:
-        path = folder / pattern.format(kind=kind)
-        image = read_image(path)
-        if not grid.matches(image.grid):
-            raise InputError(f"{path} does not lie on the demonstration's grid. Run ibma-demo again.")
-        maps[kind] = grid.to_vector(image.data).astype(np.float64)
+        path = folder / f"{pattern.format(kind=kind)}{grid.extension}"
+        found = read_map(files_of(path, grid))
+        if not grid.matches(found.shape):
+            raise InputError(f"{path} does not lie on the demonstration's {grid.noun}. Run ibma-demo again.")
+        maps[kind] = grid.to_vector(found.data).astype(np.float64)
     return maps
 
 
@@ -125,8 +127,8 @@ def read_participants(results: Path, name: str, truth: Truth) -> dict[str, Maps]
     grid = truth.grid
     for label in truth.units:
         folder = results / f"sub-{label}" / "func"
-        pattern = f"sub-{label}_{name}_stat-{{kind}}_statmap.nii.gz"
-        sidecar = folder / pattern.format(kind="t").replace(".nii.gz", ".json")
+        pattern = f"sub-{label}_{name}_stat-{{kind}}_statmap"
+        sidecar = folder / f"{pattern.format(kind='t')}.json"
         dof = json.loads(sidecar.read_text(encoding="utf-8"))["DegreesOfFreedom"]
         kinds = ("effect", "variance", "dof") if dof == "voxelwise" else ("effect", "variance")
         maps = read_maps(folder, pattern, kinds, grid)
@@ -134,14 +136,14 @@ def read_participants(results: Path, name: str, truth: Truth) -> dict[str, Maps]
     return found
 
 
-def read_group(group: Path, name: str, estimator: str, kinds: tuple[str, ...], grid: Grid) -> Maps:
+def read_group(group: Path, name: str, estimator: str, kinds: tuple[str, ...], grid: Shape) -> Maps:
     """Read maps of a group analysis; ``found`` is the mask of what the first inference of ``auto`` finds."""
     stem = f"{name}_desc-{camel_case(estimator)}"
     statmaps = tuple(kind for kind in kinds if kind != FOUND)
-    maps = read_maps(group, f"{stem}_stat-{{kind}}_statmap.nii.gz", statmaps, grid)
+    maps = read_maps(group, f"{stem}_stat-{{kind}}_statmap", statmaps, grid)
     if FOUND in kinds:
         mask = f"corr-{camel_case(AUTO_INFERENCE[0])}"
-        maps[FOUND] = read_maps(group, f"{stem}_{{kind}}_mask.nii.gz", (mask,), grid)[mask]
+        maps[FOUND] = read_maps(group, f"{stem}_{{kind}}_mask", (mask,), grid)[mask]
     return maps
 
 
@@ -168,7 +170,9 @@ def _write_table(output: Output, name: str, simulation: Simulation) -> None:
     save_json(output, f"{name}.json", {column: COLUMNS[column] for column in columns})
 
 
-def _write_map(output: Output, folder: Path, one: SimulatedMap, grid: Grid) -> None:
+def _write_map(output: Output, folder: Path, one: SimulatedMap, grid: Shape) -> None:
     entities = {**one.entities, "stat": one.kind}
-    save_statmap(output, folder / output_name(entities, "statmap"), one.values, grid)
-    save_json(output, folder / output_name(entities, "statmap", ".json"), one.metadata)
+    name = folder / output_name(entities, "statmap", grid.extension)
+    save_statmap(output, name, one.values, grid)
+    for path in files_of(name, grid):
+        save_json(output, path.with_name(path.name.removesuffix(grid.extension) + ".json"), one.metadata)

@@ -136,7 +136,7 @@ def _read_runs(results: Path, truth: Truth) -> Iterator[tuple[str, Maps]]:
             if not sidecar.is_file():
                 continue
             dof = json.loads(sidecar.read_text(encoding="utf-8"))["DegreesOfFreedom"]
-            pattern = f"{stem}_contrast-{CONTRAST}_stat-{{kind}}_statmap.nii.gz"
+            pattern = f"{stem}_contrast-{CONTRAST}_stat-{{kind}}_statmap"
             maps = read_maps(folder, pattern, ("effect", "variance"), truth.grid)
-            maps |= read_maps(folder, f"{stem}_stat-{{kind}}_statmap.nii.gz", ("rho",), truth.grid)
+            maps |= read_maps(folder, f"{stem}_stat-{{kind}}_statmap", ("rho",), truth.grid)
             yield label, {**maps, "dof": np.full(truth.grid.n_voxels, float(dof))}

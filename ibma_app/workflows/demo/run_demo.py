@@ -79,8 +79,8 @@ def run_demo(
     prepare_folder(folders.root, seed)
     subjects, studies = _make_data(folders, voxel_mm, n_subjects, seed)
     for number, options in enumerate(_plan_levels(folders, nprocs), start=3):
-        with step(number, STEPS, TITLES[number - 3], _command(options)):
-            code = run_level(options, shlex.split(_command(options))[1:])
+        with step(number, STEPS, TITLES[number - 3], command_of(options)):
+            code = run_level(options, shlex.split(command_of(options))[1:])
         if code != 0:
             return code
     with step(STEPS, STEPS, "comparing what was found with what was put in"):
@@ -109,16 +109,7 @@ def _make_data(folders: Folders, voxel_mm: float, n_subjects: int, seed: int) ->
 
 def _plan_levels(folders: Folders, nprocs: int | None) -> tuple[Options, ...]:
     """Make the options of the runs: runs into subjects, subjects into a group, studies into a meta-analysis."""
-    participant = Options(
-        folders.data / "subjects", folders.results("subjects"), "participant", nprocs=nprocs, quiet=True
-    )
-    group = replace(
-        participant,
-        analysis_level="group",
-        formula="1 + center(age)",
-        test=("mean=intercept", "age=center(age)"),
-        permutations=RESAMPLES,
-    )
+    participant, group = plan_subjects(folders, "subjects", nprocs)
     studies = Options(
         folders.data / "studies",
         folders.results("studies"),
@@ -130,7 +121,20 @@ def _plan_levels(folders: Folders, nprocs: int | None) -> tuple[Options, ...]:
     return participant, group, studies
 
 
-def _command(options: Options) -> str:
+def plan_subjects(folders: Folders, name: str, nprocs: int | None) -> tuple[Options, Options]:
+    """Make the options of both levels of a dataset of subjects: runs into subjects, subjects into a group."""
+    participant = Options(folders.data / name, folders.results(name), "participant", nprocs=nprocs, quiet=True)
+    group = replace(
+        participant,
+        analysis_level="group",
+        formula="1 + center(age)",
+        test=("mean=intercept", "age=center(age)"),
+        permutations=RESAMPLES,
+    )
+    return participant, group
+
+
+def command_of(options: Options) -> str:
     """Write a level as the command line that runs it."""
     words = ["ibma-app", str(options.bids_dir), str(options.output_dir), options.analysis_level]
     if options.formula != "1":

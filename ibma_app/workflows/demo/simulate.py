@@ -15,18 +15,19 @@ Noise is Gaussian and smooth. Active regions end sharply (the profile is exactly
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from ibma_app.core.anatomy.elements import Elements, Shape
 from ibma_app.core.grid import Grid
+from ibma_app.workflows.demo.smooth_noise import correlations, smooth_noise
 
 Floats = NDArray[np.float64]
 
 SPACE = "MNI152NLin2009cAsym"
-NOISE_FWHM = 8.0  # mm
 RUN_DOF = (146, 152)  # of the two runs of each subject
 PARTIAL_RUN = (2, 1)  # the third subject's second run lacks what lies below the plane
 PARTIAL_BELOW = -24.0  # mm
@@ -88,9 +89,9 @@ class SimulatedMap:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What was simulated. V: voxels of the simulated brain."""
+    """What was simulated. V: voxels (or vertices) of the simulated brain."""
 
-    grid: Grid
+    grid: Shape
     effect: Floats  # (V,) mean effect (at the mean age), percent
     tau2: Floats  # (V,) variance between units
     n: NDArray[np.int16]  # (V,) maps that cover the voxel at the group level
@@ -107,11 +108,7 @@ class Truth:
 
     def error_of_mean(self, error: Floats, region: NDArray[np.bool_]) -> float:
         """Return the standard error of the mean over a region, given that the noise is smooth."""
-        rho = _autocorrelation(self.grid)
-        where = np.argwhere(self.grid.mask)[region]
-        scale = np.sqrt(error[region])
-        lags = np.abs(where[:, None, :] - where[None, :, :])
-        correlation = rho[0][lags[..., 0]] * rho[1][lags[..., 1]] * rho[2][lags[..., 2]]
+        correlation, scale = correlations(self.grid, region), np.sqrt(error[region])
         return float(np.sqrt(scale @ correlation @ scale) / len(scale))
 
 
@@ -145,17 +142,21 @@ def make_brain(voxel_mm: float) -> Grid:
     return grid.with_mask(inside.reshape(shape))
 
 
-def simulate_subjects(grid: Grid, n_subjects: int, seed: int) -> Simulation:
+def simulate_subjects(
+    grid: Shape, n_subjects: int, seed: int, named: Mapping[str, str] = MappingProxyType({"space": SPACE})
+) -> Simulation:
     """Simulate two runs of each subject.
 
     Parameters
     ----------
-    grid : Grid
+    grid : Shape
         The brain.
     n_subjects : int
         At least 12; their ages are spread evenly over 20 to 70 years.
     seed : int
         Same seed, same maps; a subject's maps do not depend on how many follow.
+    named : mapping
+        Entities that say what the maps lie on.
     """
     places = places_of(grid)
     effect, slope = _total(SUBJECT_BLOBS, places), AGE_BLOB.profile(places)
@@ -172,7 +173,7 @@ def simulate_subjects(grid: Grid, n_subjects: int, seed: int) -> Simulation:
             covered = (places[:, 2] >= PARTIAL_BELOW) | ((number, run) != PARTIAL_RUN)
             variance = (rng.uniform(0.15, 0.35) * np.exp(0.3 * smooth_noise(rng, grid, fwhm=50.0))) ** 2
             values = units[label] + np.sqrt(variance) * smooth_noise(rng, grid)
-            entities = {"sub": label, "task": "faces", "run": str(run + 1), "contrast": "facesGtHouses"}
+            entities = {"sub": label, "task": "faces", "run": str(run + 1), "contrast": "facesGtHouses", **named}
             shared = {"effect": values, "variance": variance * rng.chisquare(dof, len(places)) / dof}
             maps += _shared_maps(entities, shared, covered, {"DegreesOfFreedom": dof, "Units": "percent"})
             variances.append(np.where(covered, variance, np.inf))
@@ -215,7 +216,7 @@ def simulate_studies(grid: Grid, seed: int) -> Simulation:
         if number == STUDY_SHARES_T:
             shared = {"effect": values, "t": values / np.sqrt(estimated)}
         covered = _field_of_view(places, number)
-        entities = {"study": label, "task": "pain", "contrast": "painGtWarm"}
+        entities = {"study": label, "task": "pain", "contrast": "painGtWarm", "space": SPACE}
         metadata = {"SampleSize": size, "DegreesOfFreedom": size - 1, "Units": "percent"}
         maps += _shared_maps(entities, shared, covered, metadata)
         variances.append(np.where(covered, tau**2 + variance, np.inf))
@@ -237,9 +238,8 @@ def _shared_maps(
     metadata: Mapping[str, Any],
 ) -> list[SimulatedMap]:
     """Make the maps of one run or study; voxels that are not covered are 0, as GLM software writes them."""
-    named = {**entities, "space": SPACE}
     return [
-        SimulatedMap(named, kind, np.where(covered, values, 0.0), {**metadata, **_unit_of(kind, metadata)})
+        SimulatedMap(entities, kind, np.where(covered, values, 0.0), {**metadata, **_unit_of(kind, metadata)})
         for kind, values in shared.items()
     ]
 
@@ -249,8 +249,10 @@ def _unit_of(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {"Units": metadata["Units"] if kind in ("effect", "variance") else "arbitrary"}
 
 
-def places_of(grid: Grid) -> Floats:
-    """Return the mask's voxels in mm: (V, 3)."""
+def places_of(grid: Shape) -> Floats:
+    """Return where the mask's voxels or vertices lie, in mm: (V, 3)."""
+    if isinstance(grid, Elements):
+        return grid.places_at(np.arange(grid.n_voxels))
     places: Floats = np.argwhere(grid.mask) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
     return places
 
@@ -267,37 +269,6 @@ def _field_of_view(places: Floats, number: int) -> NDArray[np.bool_]:
     axis, limit, side = STUDY_MISSES[number]
     inside: NDArray[np.bool_] = places[:, axis] >= limit if side == "below" else places[:, axis] <= limit
     return inside
-
-
-def smoothing_kernels(grid: Grid, fwhm: float) -> list[Floats]:
-    """Return the discrete smoothing kernel along each axis, around voxel 0 of a periodic axis."""
-    kernels = []
-    for axis, length in enumerate(grid.shape):
-        sigma = fwhm / np.sqrt(8.0 * np.log(2.0)) / np.linalg.norm(grid.affine[:3, axis])
-        impulse = np.zeros(length)
-        impulse[0] = 1.0
-        kernels.append(ndimage.gaussian_filter1d(impulse, sigma, mode="wrap"))
-    return kernels
-
-
-def smooth_noise(rng: np.random.Generator, grid: Grid, fwhm: float = NOISE_FWHM) -> Floats:
-    """Draw smooth Gaussian noise of variance exactly 1 at every voxel: (V,)."""
-    volume = rng.standard_normal(grid.shape)
-    for axis, kernel in enumerate(smoothing_kernels(grid, fwhm)):
-        sigma = fwhm / np.sqrt(8.0 * np.log(2.0)) / np.linalg.norm(grid.affine[:3, axis])
-        # The box is periodic, so that the variance at its border is that of its middle.
-        volume = ndimage.gaussian_filter1d(volume, sigma, axis=axis, mode="wrap") / np.sqrt((kernel**2).sum())
-    values: Floats = volume[grid.mask]
-    return values
-
-
-def _autocorrelation(grid: Grid) -> list[Floats]:
-    """Return the correlation of the noise at each lag along each axis."""
-    correlations = []
-    for kernel in smoothing_kernels(grid, NOISE_FWHM):
-        power = np.fft.irfft(np.abs(np.fft.rfft(kernel)) ** 2, n=len(kernel))
-        correlations.append(power / power[0])
-    return correlations
 
 
 def _precision(variances: Floats, covariate: Floats | None) -> tuple[Floats, Floats]:

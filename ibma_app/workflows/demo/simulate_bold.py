@@ -20,15 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammainc
 
+from ibma_app.core.anatomy.elements import require_grid
 from ibma_app.core.grid import Grid
-from ibma_app.workflows.demo.simulate import (
-    NOISE_FWHM,
-    Blob,
-    Truth,
-    places_of,
-    smooth_noise,
-    smoothing_kernels,
-)
+from ibma_app.workflows.demo.simulate import Blob, Truth, places_of
+from ibma_app.workflows.demo.smooth_noise import NOISE_FWHM, smooth_noise, smoothing_kernels
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -129,7 +124,7 @@ HEIGHT = float(np.ptp(_integrated(np.arange(0.0, 60.0, 0.01))))
 
 def _simulate_run(rng: np.random.Generator, truth: Truth, label: str, run: str, baseline: Floats) -> SimulatedRun:
     """Simulate one run."""
-    grid, places = truth.grid, places_of(truth.grid)
+    grid, places = require_grid(truth.grid, "Simulated BOLD"), places_of(truth.grid)
     times = START + TR * np.arange(VOLUMES)
     events = _draw_events(rng)
     shared = SHARED_BLOB.profile(places)

@@ -366,6 +366,7 @@ class DemoOptions:
     output_dir: Path
     nprocs: int | None
     from_bold: bool
+    surface: bool
 
 
 def parse_demo(argv: Sequence[str]) -> DemoOptions:
@@ -381,12 +382,16 @@ def parse_demo(argv: Sequence[str]) -> DemoOptions:
         metavar="OUTPUT_DIR",
         help="a new or empty folder, or one of an earlier demonstration, which goes",
     )
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--from-bold",
         action="store_true",
         help="begin with simulated BOLD in the layout of fMRIPrep, and run all three levels",
     )
+    which.add_argument(
+        "--surface", action="store_true", help="maps on the cortex of both hemispheres (GIFTI on fsaverage5)"
+    )
     parser.add_argument("--nprocs", type=int, metavar="N", help="cores to use [all we may use]")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="-vv: tracebacks")
     given = parser.parse_args(list(argv))
-    return DemoOptions(given.output_dir, given.nprocs, given.from_bold)
+    return DemoOptions(given.output_dir, given.nprocs, given.from_bold, given.surface)

@@ -198,7 +198,7 @@ def test_commands_are_those_of_the_command_line(tmp_path):
     from ibma_app.workflows.options.parse import parse_options
 
     for options in demo._plan_levels(demo.Folders(tmp_path), nprocs=None):
-        words = demo.shlex.split(demo._command(options))[1:]
+        words = demo.shlex.split(demo.command_of(options))[1:]
         assert replace(parse_options(words), quiet=True) == options
 
 
