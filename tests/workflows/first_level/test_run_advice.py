@@ -1,5 +1,6 @@
 """What messages of the run level advise is done, and works; words are parsed out of the messages."""
 
+import copy
 import json
 import os
 import re
@@ -22,6 +23,7 @@ class Study:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.model: dict = {}
         self.func = root / "fmriprep/sub-01/func"
         self.bold = self.func / f"{STEM}_space-{SPACE}_desc-preproc_bold.nii.gz"
         self.mask = self.func / f"{STEM}_space-{SPACE}_desc-brain_mask.nii.gz"
@@ -32,6 +34,16 @@ class Study:
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new, count))
+
+    def write_model(self, place: tuple = (), value: object = None) -> None:
+        """Write m.json: the model of the study, one place of it changed."""
+        model = copy.deepcopy(self.model)
+        here = model
+        for key in place[:-1]:
+            here = here[key]
+        if place:
+            here[place[-1]] = value
+        (self.root / "m.json").write_text(json.dumps(model))
 
     def write_events(self, *rows: str) -> None:
         self.events.write_text("\n".join(("onset\tduration\ttrial_type", *rows)) + "\n")
@@ -213,9 +225,35 @@ CASES: dict[str, Case] = {
     ),
     "a task that is not there": Case(f"{GO} -t rest", 18, r"task-rest \(there are: (\w+)", GO + " -t {0}"),
     "options of other levels": Case(f"{GO} --formula '1 + age'", 0, "does not use these options.*--formula", GO),
-    "a model and contrasts": Case(
-        "-m m.json --contrasts d=go", 64, "or leave --contrasts out", "-m m.json",
-        lambda s: (s.root / "m.json").write_text(s.model),
+    "a model and contrasts": Case("-m m.json --contrasts d=go", 64, "or leave --contrasts out", "-m m.json",
+                                  lambda s: s.write_model()),
+    "a model with a misspelt column": Case(
+        "-m m.json", 65, r"Model\.X\[2\]: there is no column tran_x\. Did you mean trans_x\?", None,
+        lambda s: s.write_model(("Nodes", 0, "Model", "X"), [1, "trial_type.*", "tran_x"]),
+        lambda s: s.write_model(("Nodes", 0, "Model", "X"), [1, "trial_type.*", "trans_x"]),
+    ),
+    "a node of another name": Case("-m m.json --node run", 64, r"no such Run node; it has: (\w+)\.",
+                                   "-m m.json --node {0}", lambda s: s.write_model()),
+    "a model that convolves words": Case(
+        "-m m.json", 65, "trial_type is text .* Make columns of its values first, with Factor", None,
+        lambda s: s.write_model(("Nodes", 0, "Transformations", "Instructions"),
+                                [{"Name": "Convolve", "Model": "spm", "Input": ["trial_type"]}]),
+        lambda s: s.write_model(),
+    ),
+    "a model, and an onset in words": Case(
+        "-m m.json", 65, r"line 2: onset is 'soon'; give a number", None,
+        lambda s: (s.write_model(), s.write_events("soon\t1\tgo", "20\t1\tstop")),
+        lambda s: s.edit(s.events, "soon", "4"),
+    ),
+    "a model, and an event without duration": Case(
+        "-m m.json", 65, r"give a number \((0): no duration\)", None,
+        lambda s: (s.write_model(), s.write_events("4\tn/a\tgo", "20\t1\tstop")),
+        lambda s: s.edit(s.events, "n/a", "0"),
+    ),
+    "a model of other subjects": Case(
+        "-m m.json --participant-label 01", 64, r"01 is not among the images of the model .*subject (\w+)",
+        "-m m.json --participant-label 01", lambda s: s.write_model(("Input", "subject"), ["02"]),
+        lambda s: s.write_model(("Input", "subject"), ["01", "02"]),
     ),
 }  # fmt: skip
 
@@ -235,7 +273,7 @@ def test_what_a_message_advises_works(case: Case, template, tmp_path, cli, maker
     root = tmp_path / "s"
     shutil.copytree(template, root)
     study = Study(root)
-    study.model = json.dumps(maker("run_inputs").go_stop_model(maker("flanker_model").FLANKER))
+    study.model = maker("run_inputs").go_stop_model(maker("flanker_model").FLANKER)
     case.break_it(study)
 
     def run(bids, words):
