@@ -234,7 +234,8 @@ class Inputs:
         root = self.dataset(studies=target == "studies.tsv")
         how = ("--estimator", "ols", "--units", "assume-same", "--inference", "uncorrected", "--no-report", *words)
         path = root / target
-        return Case(lambda out: self.cli(root, out, "group", *how, cwd=self.root), path, self.change(change), words)
+        named = (*words, "beyond what single precision holds")  # of effects as large, the square
+        return Case(lambda out: self.cli(root, out, "group", *how, cwd=self.root), path, self.change(change), named)
 
     def with_file(self, name: str, content: Any, *words: str, change: str = "json") -> Case:
         path = self.root / name
