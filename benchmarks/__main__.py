@@ -20,7 +20,7 @@ from clock import say
 
 HERE = Path(__file__).parent
 PACKAGES = ("ibma-app", "numpy", "scipy", "numba", "nilearn", "pymare", "pybids", "zlib-ng")
-NAMES = ("files", "growth", "estimators", "dependent", "resampling", "indexing", "cold")
+NAMES = ("files", "growth", "estimators", "dependent", "resampling", "surfaces", "indexing", "cold")
 
 
 def machine(nimare: str | None) -> str:
@@ -74,6 +74,8 @@ def others(only: list[str], quick: bool) -> None:
         script("bench_resampling.py", "--maps", "20", "--mixed", "reml", "dl")
         if not quick:
             script("bench_resampling.py", "--maps", "100")
+    if "surfaces" in only:
+        script("bench_surfaces.py")
     if "indexing" in only:
         script("bench_indexing.py", *(("--subjects", "300") if quick else ()))
     if "cold" in only:

@@ -55,8 +55,13 @@ def make_data(n_maps):
     return mask, maps
 
 
-def make_stack(mask, maps, variance=None):
+def make_grid(mask):
     from ibma_app.core.grid import Grid
+
+    return Grid(np.diag([2.0, 2, 2, 1]), mask)
+
+
+def make_stack(shape, maps, variance=None):
     from ibma_app.core.results import MapSurvey
     from ibma_app.stream.row_store import RowStore
     from ibma_app.stream.stack import Stack
@@ -69,8 +74,7 @@ def make_stack(mask, maps, variance=None):
     n_maps, n_voxels = maps.shape
     store.select({0: np.arange(n_voxels)})
     survey = tuple(MapSurvey(f"sub-{row}", (), n_voxels) for row in range(n_maps))
-    grid = Grid(np.diag([2.0, 2, 2, 1]), mask)
-    return Stack(grid, survey, (), tuple(kinds), tuple(range(n_maps)), (True,) * n_maps, None, None, store)
+    return Stack(shape, survey, (), tuple(kinds), tuple(range(n_maps)), (True,) * n_maps, None, None, store)
 
 
 def timed(function, count):
@@ -177,12 +181,12 @@ def measure(options):
     n_maps = MIXED_MAPS if options.part == "mixed" else options.maps
     mask, maps = make_data(n_maps)
     if options.part == "ours":
-        stack = make_stack(mask, maps)
+        stack = make_stack(make_grid(mask), maps)
         del maps  # the stack has its own
         found = time_ours(stack, options.threads)
     elif options.part == "mixed":
         variance = np.random.default_rng(1).uniform(0.5, 2.0, maps.shape).astype(np.float32) * maps.var()
-        stack = make_stack(mask, maps, variance)
+        stack = make_stack(make_grid(mask), maps, variance)
         del maps, variance
         found = {"ols": time_ours(stack, options.threads, "ols", {"tfce": OURS["tfce"]})}
         found |= {name: time_ours(stack, options.threads, name, MIXED) for name in options.mixed}
