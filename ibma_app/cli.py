@@ -1,5 +1,6 @@
 """The three commands: a command line becomes options, a workflow and an exit code."""
 
+import atexit
 import gc
 import os
 import signal
@@ -14,6 +15,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", 
     os.environ.setdefault(_variable, "1")
 
 gc.set_threshold(100_000)  # there are few cycles: looking for them among all imported objects took a tenth of a run
+atexit.register(gc.freeze)  # and another at its end, where Python looks once more
 
 
 def main(argv: Sequence[str] | None = None) -> int:

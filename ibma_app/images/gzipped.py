@@ -81,11 +81,12 @@ def read_pieces(stream: BinaryIO, sizes: Sequence[int]) -> Iterator[bytes]:
     packed = stream.read(len(MAGIC)) == MAGIC
     stream.seek(0)
     content = _inflate(stream) if packed else iter(lambda: stream.read(_CHUNK), b"")
-    left = b""
+    nothing = memoryview(b"")
+    left = nothing
     for size in sizes:
         parts, missing = [left[:size]], size - len(left)
         left = left[size:]
-        while missing > 0 and (chunk := next(content, b"")):
+        while missing > 0 and (chunk := memoryview(next(content, nothing))):
             parts.append(chunk[:missing])
             left = chunk[missing:]
             missing -= len(chunk)
