@@ -258,7 +258,7 @@ def describe_header(path: Path, found: Any, largest: int = LARGEST) -> Header:
     if promised > largest or math.prod(shape[:3]) * each > LARGEST_VOLUME:
         size = f"{promised / 2**30:.3g} GiB"
         raise DataError(f"{path} would fill {size} (its header says shape {shape}); no statistic map is that large.")
-    if not (np.abs(affine) < FAR).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:  # NaN is not less, either
+    if not _is_place(affine):
         raise DataError(f"{path} does not say where its voxels lie: its affine cannot be inverted. Correct its header.")
     x, y, z = (*shape, 1, 1)[:3]
     grid = _grid(affine, (x, y, z), header) if is_nifti else _other_grid(affine, (x, y, z), found)
@@ -286,12 +286,19 @@ def _other_grid(affine: NDArray[np.float64], shape: tuple[int, int, int], image:
     return Grid.whole(affine, shape, sform_code=2 if stated else 0)
 
 
+def _is_place(affine: NDArray[np.float64]) -> bool:
+    """Return whether an affine says where voxels lie, and can be inverted."""
+    return bool((np.abs(affine) < FAR).all() and abs(np.linalg.det(affine[:3, :3])) >= 1e-12)  # NaN is not less, either
+
+
 def _grid(affine: NDArray[np.float64], shape: tuple[int, int, int], header: Any) -> Grid:
     """Return the grid of an image, with the codes of a NIfTI header."""
     # Codes beyond the standard's 5 state a place, too, in a space that nobody knows.
     codes = (int(header[name]) for name in ("sform_code", "qform_code"))
     sform_code, qform_code = (max(code, 0) if code <= MOST_CODES else ALIGNED for code in codes)
     qform = _qform(header) if qform_code > 0 else None
+    if qform is not None and not _is_place(qform):  # damaged; the affine is the sform's
+        qform, qform_code = None, 0
     if qform is not None and np.allclose(qform, affine, rtol=0, atol=1e-5):
         qform = None
     units = int(header["xyzt_units"]) or MM_AND_SECONDS

@@ -13,7 +13,7 @@ import pytest
 
 from ibma_app.core.errors import DataError, InputError, ReadWriteError
 from ibma_app.images.read import decode_image, read_extension, read_grid, read_header, read_image
-from ibma_app.images.write import encode_map
+from ibma_app.images.write import encode_map, make_header
 
 AFFINE = np.array([[-2.5, 0, 0.1, 30], [0, 2.0, 0, -12], [0, 0.2, 3.0, -8], [0, 0, 0, 1]])
 SHAPE = (5, 6, 7)
@@ -232,6 +232,21 @@ def test_impossible_voxel_sizes_are_read_as_nibabel_reads_them(tmp_path, volume,
         np.testing.assert_allclose(grid.affine, RIGHT_HANDED, atol=1e-6)
     np.testing.assert_array_equal(read.data, volume)
     assert read.odd_sizes == (odd if alone else "")  # with an sform they decide nothing
+
+
+@pytest.mark.parametrize("field", [(80, "f", np.nan), (84, "f", np.inf), (268, "f", np.nan), (76, "f", np.inf)])
+def test_a_damaged_place_beside_a_sound_one_is_not_written(tmp_path, volume, field):
+    """The sform says where voxels lie; the qform beside it is no number: it is dropped, and nothing fails later."""
+    image = nib.Nifti1Image(volume, RIGHT_HANDED)
+    image.set_qform(RIGHT_HANDED, code=1)
+    image.set_sform(RIGHT_HANDED, code=4)
+    image.to_filename(tmp_path / "map.nii")
+    rewrite(tmp_path / "map.nii", field)
+    grid = read_grid(tmp_path / "map.nii")
+    np.testing.assert_allclose(grid.affine, RIGHT_HANDED)
+    header = make_header(grid, np.float32)
+    np.testing.assert_allclose(header.get_best_affine(), RIGHT_HANDED)
+    assert np.isfinite(header.get_qform()).all()
 
 
 def test_a_negative_qfac_turns_the_third_axis(tmp_path, volume):
