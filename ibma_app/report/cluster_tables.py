@@ -30,6 +30,12 @@ CLUSTER_COLUMNS = {
     "volume_mm3": "Volume (mm³)",
     "n_voxels": "Voxels",
     "region": "Region",
+    "peak_g": "Peak g",
+    "peak_g_lower": "95 % from",
+    "peak_g_upper": "to",
+    "peak_eta2": "Peak η²",
+    "peak_eta2_lower": "95 % from",
+    "peak_eta2_upper": "to",
 }
 """Column of a cluster table -> its name on a page; ``region_<atlas>`` is ``Region (<atlas>)``."""
 

@@ -201,7 +201,8 @@ def _test_figures(test: Mapping[str, Any], stem: str) -> Iterator[Figure]:
             overview = one["pictures"].overview
             yield Figure(stem, overview.figure, overview, _legend(one["row"].clusters))
             yield from _plots(stem, [one["pictures"].slices])
-    yield from _plots(stem, [test["surface"], *test["whole"]])
+    sizes = [one["pictures"] for one in (test["least"], test["absence"]) if one]
+    yield from _plots(stem, [test["surface"], *test["whole"], *(picture for of in sizes for picture in of)])
     for number, peak in enumerate(test["evidence"].peaks if test["evidence"] else (), start=1):
         yield from _plots(stem, [peak.cells, peak.scatter, peak.forest, peak.funnel], f"peak-{number}_")
     if test["regions"]:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from ibma_app.core.results import EstimatorResult, Results
-from ibma_app.report.absence import view_absence
 from ibma_app.report.evidence import view_evidence
 from ibma_app.report.figures.at_peaks.region_dots import view_regions
 from ibma_app.report.figures.brains.plans import Sheet
@@ -14,6 +13,7 @@ from ibma_app.report.figures.null_distributions import draw_null
 from ibma_app.report.figures.plot import Plot
 from ibma_app.report.figures.quantiles import draw_quantiles, find_quantiles
 from ibma_app.report.figures.viewer import PARTICIPANT_LIMITS, view_maps
+from ibma_app.report.how_large import view_absence, view_least
 from ibma_app.report.inputs import maps_table
 from ibma_app.report.map_pictures import NO_PICTURES, TestPictures, draw_fit, draw_participant, draw_test
 from ibma_app.report.maps import ResultMaps
@@ -163,6 +163,7 @@ def _test_view(maps: ResultMaps, results: Results, sheet: Sheet, anchor: str, *,
         "viewer": view_maps(maps, inferences, sheet.embedded, units, space) if pictured else None,
         "unpictured": unpictured,
         "absence": view_absence(maps, sheet, space, units),
+        "least": view_least(maps, sheet, units, results) if pictured else None,
         "regions": view_regions(maps.result, results.design, maps.test, units, results.output_dir),
         "inference": inference,
         "evidence": view_evidence(maps.result, results, maps.test, units) if pictured else None,

@@ -326,10 +326,10 @@ def _fit(
             common=common,
             units=sidecars.common_units(analysis, options.units),
             named_tests=bool(run.tests) or not design.one_sample,
+            sizes=find_effect_sizes(stack, model, estimate) if analysis.unit == "subject" else {},
         )
         earlier = earlier_files(target)
-        sizes = find_effect_sizes(stack, model, estimate) if analysis.unit == "subject" else {}
-        files = write_maps(target, estimate, {"skewness": seen.skewness}, sizes)
+        files = write_maps(target, estimate, {"skewness": seen.skewness})
         settings, atlases = read_inference_settings(options), run.atlases_of(analysis, stack.grid)
         inferred = infer_all(target, stack, estimate, settings, atlases, resources)
     files += [*inferred.files, WrittenFile("", "", "design", write_design(target, stack.survey))]

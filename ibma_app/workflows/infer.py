@@ -47,6 +47,7 @@ from ibma_app.workflows.write.effect_bounds import Errors, Fitted, has_errors, w
 from ibma_app.workflows.write.equivalence import NAME as EQUIVALENCE
 from ibma_app.workflows.write.equivalence import find_absence
 from ibma_app.workflows.write.maps import Target, write_conjunction
+from ibma_app.workflows.write.peak_sizes import size_columns, with_sizes
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ def infer_all(
             if inference.bounds_effects and has_errors(estimate, test) and settings.options.get("bounds", True):
                 significance, bounds = write_bounds(target, errors, inference, significance)
             rows = _tabulate(seen, inference, significance, estimate.tests[test.name].effect, atlases, settings)
+            rows = with_sizes(rows, target.sizes.get(test.name))
             written = _write(target, test, inference, field, significance, estimate, rows, atlases)
             files += [WrittenFile(name, inference.name, kind, path) for kind, path in (written | bounds).items()]
             clusters[test.name, inference.name] = rows
@@ -308,6 +310,7 @@ def _write(
         "mask": save("mask", significance.significant, np.int16, f"1 where significant: {title}."),
     }  # fmt: skip
     own = {column.name: {"Description": column.description} for column in inference.columns}
+    own |= size_columns(target.sizes.get(test.name))
     columns = table_columns(atlases, own, structures=not isinstance(target.grid, Grid))
     path = target.path("clusters", ".tsv", test=test.name, corr=inference.name)
     written["clusters"] = save_tsv(target.output, path, columns, [_rounded(row.cells()) for row in rows])

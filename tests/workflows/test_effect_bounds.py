@@ -1,6 +1,8 @@
 """Simultaneous bounds and equivalence through the command line: what is written, and that it is right."""
 
+import csv
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -75,7 +77,47 @@ def test_absent_is_where_the_bounds_lie_within(out: Path) -> None:
     assert (told["Bound"], told["BoundUnits"], told["Resamples"]) == (1.0, "unknown", 119)
     page = next(out.glob("group_*.html")).read_text()
     assert "Where the effect is absent" in page
+    lower, upper = (volume(out, f"corr-maxStat_stat-{kind}_statmap") for kind in ("lower", "upper"))
+    said = re.search(r"is above 0 at (\d+) voxels \(by ([\d.]+) or more at the surest\) and below 0 at (\d+)", page)
+    assert (int(said[1]), int(said[3])) == ((lower > 0).sum(), (upper < 0).sum())
+    assert float(said[2]) == pytest.approx(lower.max(), rel=1e-3)
     assert "Schuirmann" in page
+    for ending in ("corr-maxStat_stat-least", "corr-equivalence_stat-effect"):
+        assert list((out / "figures").glob(f"*_{ending}_slices.svg"))
+
+
+def test_peaks_have_their_g(out: Path) -> None:
+    (path,) = (out / "group").glob("*_corr-maxStat_clusters.tsv")
+    rows = list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))
+    assert rows
+    for row in rows:
+        at = tuple(round(float(row[axis]) / 4 + (size - 1) / 2) for axis, size in zip("xyz", SHAPE, strict=True))
+        for column, kind in (("peak_g", "g"), ("peak_g_lower", "glower"), ("peak_g_upper", "gupper")):
+            assert float(row[column]) == pytest.approx(volume(out, f"stat-{kind}_statmap")[at], rel=1e-6)
+    described = json.loads(path.with_suffix(".json").read_text())
+    assert "overestimate" in described["peak_g"]["Description"]
+    assert "Peak g" in next(out.glob("group_*.html")).read_text()
+
+
+def test_bounds_where_maps_are_missing(tmp_path: Path, describe_dataset, write_statmap, cli) -> None:
+    """Some maps cover half of the voxels: there the bounds have the dof of the maps that do."""
+    root, rng, found = describe_dataset(tmp_path / "in"), np.random.default_rng(9), []
+    for sub in range(16):
+        values = (0.5 + rng.normal(size=SHAPE)).astype(np.float32)
+        if sub < 4:
+            values[:3] = 0.0
+        found.append(values)
+        write_statmap(root, "effect", values, sub=f"{sub:02d}", space="individual", contrast="a")
+    ran = cli(root, tmp_path / "out", "group", *RUN, "--min-coverage", "0.7", "--no-report")
+    assert ran.code == 0, ran.stderr
+    out, maps = tmp_path / "out", np.array(found, dtype=float)
+    z = sidecar(out, "corr-maxStat_stat-lower_statmap")["Inference"]["BoundsCriticalZ"]
+    for part, rows in ((slice(None, 3), slice(4, None)), (slice(3, None), slice(None))):
+        there = maps[rows, part]
+        half = stats.t.isf(stats.norm.sf(z), len(there) - 1) * there.std(axis=0, ddof=1) / np.sqrt(len(there))
+        for kind, sign in (("lower", -1), ("upper", 1)):
+            bound = volume(out, f"corr-maxStat_stat-{kind}_statmap")[part]
+            np.testing.assert_allclose(bound, there.mean(axis=0) + sign * half, rtol=1e-4, atol=1e-4)
 
 
 def test_bounds_of_g_and_of_one_side(data: Path, tmp_path: Path, cli) -> None:

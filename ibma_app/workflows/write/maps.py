@@ -4,7 +4,7 @@ import logging
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 Vector = NDArray[np.generic]
 
 NOTHING: Mapping[str, Vector | None] = {}
-NO_SIZES: Mapping[str, EffectSize] = {}
 
 SMALLEST_P = float(np.finfo(np.float32).smallest_subnormal)
 """What the files of p can hold; a p of 0 would be taken for an empty voxel."""
@@ -52,6 +51,7 @@ class Target:
     common: Mapping[str, Any]
     units: str
     named_tests: bool  # whether names carry test-
+    sizes: Mapping[str, EffectSize] = field(default_factory=dict)  # by Test.name, where it has a standardised effect
 
     @property
     def model(self) -> Model:
@@ -96,12 +96,11 @@ def write_maps(
     target: Target,
     estimate: Estimate,
     more: Mapping[str, Vector | None] = NOTHING,
-    sizes: Mapping[str, EffectSize] = NO_SIZES,
 ) -> list[WrittenFile]:
     """Write every map of an estimate, with its sidecar, by the target's writer: files exist once it has finished."""
     files = _write_groups(target, estimate)
     others = ((None, kind, values, 0.0) for kind, values in more.items() if values is not None)
-    listed = chain(_maps(target.design, estimate, target.analysis.level), others, _sizes(target.design, sizes))
+    listed = chain(_maps(target.design, estimate, target.analysis.level), others, _sizes(target.design, target.sizes))
     for test, kind, values, fill in listed:
         dof = sidecars.constant_dof(estimate, test)
         name = test.name if test else ""
