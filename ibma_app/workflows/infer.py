@@ -317,7 +317,8 @@ def _write(
     named = {**CLUSTER_COLUMNS, **own}
     described = {column: named[column.partition("_")[0] if column.startswith(TEXTS) else column] for column in columns}
     content = {**sidecar, "Description": f"Clusters and their peaks: {title}.", **described}
-    save_json(target.output, path.with_suffix(".json"), {**content, "Atlas": [atlas.name for atlas in atlases]})
+    content = sidecars.in_words_of(target.grid, {**content, "Atlas": [atlas.name for atlas in atlases]})
+    save_json(target.output, path.with_suffix(".json"), content)
     return written
 
 

@@ -97,6 +97,7 @@ def plan_group(observations: Sequence[Observation], options: Options, formula_na
     if "run" not in repeated:
         _refuse_runs(observations)
     pooled = _pooled(observations, unit, options)
+    _refuse_own_surfaces(observations)
     _check_spaces([o for o in observations if "space" not in pooled and "space" not in repeated], unit_key)
     groups = _group(observations, leave_out=(unit_key, *pooled, *repeated))
     _refuse_scattered_contrasts(groups, unit, observations)
@@ -191,6 +192,27 @@ def _check_spaces(observations: Sequence[Observation], unit_key: str) -> None:
         listed = "; ".join(f"{space} (e.g. {o.path})" for space, o in sorted(spaces.items()))
         remedy = "--space LABEL" if unit_key == "sub" else "--space LABEL, or --pool space where they are one space"
         raise DatasetError(f"The maps lie in {len(spaces)} spaces: {listed}. Choose with {remedy}.")
+    densities: dict[str, Observation] = {}
+    for observation in observations:
+        densities.setdefault(observation.entities.get("den", "(none)"), observation)
+    if len(densities) > 1:
+        listed = "; ".join(f"{density} (e.g. {o.path})" for density, o in sorted(densities.items()))
+        label = next(one for one in sorted(densities) if one != "(none)")
+        raise DatasetError(
+            f"The maps lie on meshes of {len(densities)} densities: {listed}. Vertices of different meshes do not "
+            f'match. Choose one: in the configuration, [inputs] keep = {{ density = ["{label}"] }}; or resample the '
+            "others (wb_command -metric-resample, mri_surf2surf)."
+        )
+
+
+def _refuse_own_surfaces(observations: Sequence[Observation]) -> None:
+    """Refuse surfaces of participants' own: a vertex is another place in each of them."""
+    own = next((one for one in observations if one.entities.get("space") == "fsnative"), None)
+    if own is not None:
+        raise DatasetError(
+            f"{own.path} lies on the participant's own surface (fsnative), where a vertex is another place in each "
+            "brain. Bring the maps to a template first: fMRIPrep's --output-spaces fsaverage5, or mri_surf2surf."
+        )
 
 
 def _group(

@@ -6,11 +6,10 @@ from dataclasses import replace
 from ibma_app.core.anatomy.elements import Shape, require_grid
 from ibma_app.core.errors import UsageError
 from ibma_app.core.statmap import Analysis
+from ibma_app.inference.neighbourhood import why_unknown
 from ibma_app.stream.grid_and_mask import analysis_grid
 from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.choose_estimators import Choice
-
-ANY_CONNECTIVITY = 26
 
 
 def choose_shape(analysis: Analysis, options: Options, needs: Sequence[str]) -> tuple[Shape, tuple[str, ...]]:
@@ -50,26 +49,15 @@ def keep_possible(
         for inference in choice.every_inference:
             if inference.needs_smoothness:
                 require_grid(shape, f"--inference {inference.name}")
-    unknown = _why_no_neighbours(shape)
+    unknown = "" if shape.box else why_unknown(shape)
     if not unknown:
         return tuple(choices), ()
     named = [one.name for choice in choices for one in choice.every_inference if one.needs_neighbours]
     if any(name in options.inference for name in named):
         raise UsageError(unknown)
-    left = " and ".join(sorted(set(named)))
-    notes = (f"--inference auto leaves {left} out. {unknown}",) if left else ()
-    return tuple(_without_neighbours(choice) for choice in choices), notes
-
-
-def _why_no_neighbours(shape: Shape) -> str:
-    """Say why it is not known which elements are neighbours; "" where it is."""
-    if shape.box is not None:
-        return ""
-    try:
-        shape.pairs(ANY_CONNECTIVITY)
-    except UsageError as error:
-        return error.message
-    return ""
+    left = f"--inference auto leaves {' and '.join(sorted(set(named)))} out, and " if named else ""
+    note = f"{left}no clusters are listed: {unknown}"
+    return tuple(_without_neighbours(choice) for choice in choices), (note[:1].upper() + note[1:],)
 
 
 def _without_neighbours(choice: Choice) -> Choice:

@@ -242,7 +242,7 @@ def write_design(target: Target, survey: Sequence[MapSurvey]) -> Path:
         "median_variance": {"Description": "Median sampling variance over those voxels"},
         "Formula": design.formula,
     }
-    save_json(target.output, path.with_suffix(".json"), description)
+    save_json(target.output, path.with_suffix(".json"), sidecars.in_words_of(target.grid, description))
     return written
 
 

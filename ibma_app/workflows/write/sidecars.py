@@ -160,6 +160,16 @@ def _spatial_reference(analysis: Analysis, survey: Sequence[MapSurvey]) -> str |
     return survey[0].uris[0]
 
 
+def in_words_of(shape: Shape, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sidecar whose descriptions, of columns too, are in the words of a shape."""
+    spoken: dict[str, Any] = {}
+    for key, value in content.items():
+        if key == "Description":
+            value = shape.speak(value)
+        spoken[key] = in_words_of(shape, value) if isinstance(value, Mapping) and "Description" in value else value
+    return spoken
+
+
 def describe_shape(shape: Shape) -> dict[str, Any]:
     """Make the keys that say what maps lie on, where that is no grid of voxels."""
     if shape.box is not None:
