@@ -1,10 +1,13 @@
 """CIFTI-2: values of grayordinates (``.dscalar.nii``) and of parcels (``.pscalar.nii``)."""
 
 import math
+import re
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.sax.saxutils import escape
 
 import nibabel as nib
 import numpy as np
@@ -75,7 +78,7 @@ def _structure_of_file(path: Path) -> bytes:
 def _layout(path: Path, xml: bytes) -> _Layout:
     """Find the structures of a file with one map."""
     try:
-        names, layout = _parse(xml, atlas_of(path))
+        names, layout = _parse(_without_name(xml), atlas_of(path))
     except Exception as error:  # noqa: BLE001  the parser fails in many ways
         raise ReadWriteError(f"{path} has a damaged description of its elements ({error}). {AGAIN}.") from None
     if names is None or layout is None:
@@ -92,7 +95,20 @@ def _layout(path: Path, xml: bytes) -> _Layout:
     return layout
 
 
-@lru_cache(maxsize=4)  # maps of one analysis have the same elements
+def _without_name(xml: bytes) -> bytes:
+    """Return the description of a file with one map of scalars as all maps on its elements have it: they are read once.
+
+    Left out are the map's name and what is said of the file, such as where it came from.
+    """
+    if xml.count(b"<NamedMap") != 1 or b"CIFTI_INDEX_TYPE_SCALARS" not in xml:
+        return xml
+    return _ABOUT.sub(b"", _NAMED.sub(b"<NamedMap><MapName>map</MapName></NamedMap>", xml))
+
+
+_NAMED, _ABOUT = re.compile(rb"<NamedMap.*?</NamedMap>", re.DOTALL), re.compile(rb"<MetaData.*?</MetaData>", re.DOTALL)
+
+
+@lru_cache(maxsize=4)
 def _parse(xml: bytes, atlas: str) -> tuple[tuple[str, ...] | None, _Layout | None]:
     """Return the names of the maps, and what columns are; None of either: neither maps, nor brain models or parcels."""
     header = Cifti2Extension(CODE, xml).get_content()
@@ -175,34 +191,57 @@ def _read_row(path: Path, width: int) -> NDArray[Any]:
 
 def encode(vector: NDArray[Any], shape: Elements, fill: float, meaning: Meaning) -> tuple[bytes, ...]:
     """Make the file: the vertices that the inputs list, and all that were analysed, in single precision."""
-    whole = shape.to_volume(vector, fill)
-    parts, models = [], []
+    template = _template(shape)
+    values = shape.to_volume(vector, fill)[template.columns].astype("<f4")
+    words = {NAME: meaning.kind or "map", WORDS: meaning.words}
+    xml = template.xml
+    for mark, text in words.items():
+        xml = xml.replace(mark.encode(), escape(text).encode())
+    size = -(-(8 + len(xml)) // ALIGNED) * ALIGNED
+    header = template.header.copy()
+    header["vox_offset"] = EXTENSIONS_AT + 4 + size
+    extension = struct.pack("<ii", size, CODE) + xml.ljust(size - 8, b"\0")
+    return (header.binaryblock + b"\1\0\0\0" + extension + values.tobytes(),)
+
+
+NAME, WORDS = "@NAME@", "@WORDS@"  # stand for those of a map
+ALIGNED, EXTENSIONS_AT = 16, 540  # bytes
+
+
+class _Template(NamedTuple):
+    """What the files of all maps on some elements share."""
+
+    header: Any
+    xml: bytes  # with `NAME` and `WORDS`
+    columns: NDArray[np.int64]  # (M,) which elements the files have
+
+
+@lru_cache(maxsize=2)  # describing 91k grayordinates takes longer than writing them
+def _template(shape: Elements) -> _Template:
+    """Make what the files of maps on some elements share, by nibabel."""
+    chosen, models = [], []
     for structure, start in zip(shape.structures, shape.starts, strict=False):
-        values = whole[start : start + structure.size]
+        elements = np.arange(structure.size)
         if isinstance(structure, Surface):
             inside = shape.mask[start : start + structure.size].copy()
             inside[... if structure.listed is None else structure.listed] = True
-            vertices = np.flatnonzero(inside)
-            models.append(axes.BrainModelAxis.from_surface(vertices, structure.size, f"{PREFIX}{structure.name}"))
-            values = values[vertices]
+            elements = np.flatnonzero(inside)
+            models.append(axes.BrainModelAxis.from_surface(elements, structure.size, f"{PREFIX}{structure.name}"))
         elif isinstance(structure, Voxels):
-            models.append(
-                axes.BrainModelAxis(
-                    [f"{PREFIX}{structure.name}"] * structure.size,
-                    voxel=structure.indices,
-                    affine=structure.affine,
-                    volume_shape=structure.box,
-                )
-            )
+            names = [f"{PREFIX}{structure.name}"] * structure.size
+            where = {"voxel": structure.indices, "affine": structure.affine, "volume_shape": structure.box}
+            models.append(axes.BrainModelAxis(names, **where))
         elif isinstance(structure, Parcels):
             models.append(_to_axis(structure))
-        parts.append(values)
-    columns = models[0]
+        chosen.append(start + elements)
+    columns, at = models[0], np.concatenate(chosen)
     for model in models[1:]:
         columns = columns + model
-    rows = axes.ScalarAxis([meaning.kind or "map"], [{"Description": meaning.words}])
-    data = np.concatenate(parts).astype(np.float32)[None]
-    image = nib.Cifti2Image(data, (rows, columns))
+    rows = axes.ScalarAxis([NAME], [{"Description": WORDS}])
+    image = nib.Cifti2Image(np.zeros((1, at.size), dtype=np.float32), (rows, columns))
     image.update_headers()
     image.nifti_header.set_intent(INTENTS[shape.extension])
-    return (image.to_bytes(),)
+    raw = image.to_bytes()
+    (size,) = struct.unpack_from("<i", raw, EXTENSIONS_AT + 4)
+    begin = EXTENSIONS_AT + 12
+    return _Template(nib.Nifti2Header(raw[:EXTENSIONS_AT]), raw[begin : begin + size - 8].rstrip(b"\0"), at)
