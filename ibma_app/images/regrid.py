@@ -7,7 +7,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ibma_app.core.anatomy.elements import Elements, Shape
 from ibma_app.core.block import COVERED, EDGE, OUTSIDE
@@ -145,9 +144,11 @@ def smooth(volume: NDArray[Any], covered: NDArray[np.bool_], fwhm: float, grid: 
     grid : Grid
         Its voxel sizes are used.
     """
+    from scipy.ndimage import gaussian_filter
+
     sigma = fwhm * SIGMA_PER_FWHM / grid.voxel_sizes
-    share = ndimage.gaussian_filter(covered.astype(np.float64), sigma, mode="constant")
-    value = ndimage.gaussian_filter(np.where(covered, volume.astype(np.float64), 0.0), sigma, mode="constant")
+    share = gaussian_filter(covered.astype(np.float64), sigma, mode="constant")
+    value = gaussian_filter(np.where(covered, volume.astype(np.float64), 0.0), sigma, mode="constant")
     return np.divide(value, share, out=np.zeros(volume.shape), where=covered)
 
 
@@ -201,6 +202,8 @@ def _interpolate(
     volume: NDArray[Any], matrix: Floats, shape: tuple[int, int, int], *, order: int, outside: float = 0
 ) -> NDArray[Any]:
     """Interpolate as nilearn.image.resample_img does (linear or nearest, a constant outside)."""
+    from scipy import ndimage  # slow to import, and maps that are on one grid need none of it
+
     return ndimage.affine_transform(
         volume, matrix[:3, :3], matrix[:3, 3], output_shape=shape, order=order, mode="constant", cval=outside
     )
