@@ -206,9 +206,10 @@ class ResamplingFacts:
     smallest_p: float  # that can be reached
     score_threshold: float | None  # a significant score exceeds it; None: none can
     score_units: str = ""
-    score_label: str = ""  # the axis of the null's picture, where it is not that of the inference's record
     seed: int | None = None  # None when exhaustive
     tail_fitted: bool = False  # p below 1 / R are of a generalised Pareto tail
+    score_label: str = ""  # the axis of the null's picture, where it is not that of the inference's record
+    joint: bool = False  # the score is made of ranks, of each kind of structures in its own null
 
     def sidecar(self) -> dict[str, Any]:
         """Return the keys and values."""

@@ -117,6 +117,7 @@ def decide_by_null(
         score_units=JOINT if joint else score_units,
         score_label=f"Joint score of {name}: {JOINT}" if joint else score_label,
         seed=null.seed,
+        joint=joint,
         tail_fitted=fitted,
     )
     facts = (level_facts(field, alpha, CONTROLS), resampling, *own)

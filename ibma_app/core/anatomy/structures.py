@@ -137,8 +137,7 @@ class Surface:
             side = "R" if self.name.endswith("RIGHT") else "L"
             raise UsageError(
                 f"Clusters and TFCE need the mesh of {self.name} ({self.size} vertices), and none is known. Give "
-                f"--surface {side}=FILE (.surf.gii), or choose "
-                "with --inference what looks at each vertex alone."
+                f"--surface {side}=FILE (.surf.gii)."
             )
         return self.mesh.pairs
 

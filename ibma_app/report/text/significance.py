@@ -63,6 +63,7 @@ def decision_paragraph(results: Results) -> str:
         _describe(runs, ResamplingFacts, _counting_words),
         _symmetry_words(runs),
         _describe(runs, CalibrationFacts, _calibration_words),
+        _joint_words(runs),
         _tail_words(runs),
         _describe(runs, ClusterFacts, _cluster_words),
     ]
@@ -224,6 +225,18 @@ def _symmetry_words(runs: Iterable[Ran]) -> str:
         f"With sign flips, {and_(names)} {verb} whether the z values of the maps are symmetric about zero, not "
         "whether each follows the standard normal distribution (a uniform p): a large z of a single map is then no "
         "evidence by itself, agreement in sign is."
+    )
+
+
+def _joint_words(runs: Iterable[Ran]) -> str:
+    """Say of which scores surfaces and volumes were ranked apart."""
+    joint = and_(dict.fromkeys(run.name for run in runs if (facts := run.find(ResamplingFacts)) and facts.joint))
+    if not joint:
+        return ""
+    return (
+        f"Areas and volumes do not compare: for {joint} the largest score of surfaces and that of volumes were each "
+        "ranked in a null of their own, from the same relabellings, and the smaller p of the two was the score to "
+        "correct (Tippett's combination)."
     )
 
 

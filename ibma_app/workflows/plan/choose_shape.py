@@ -6,10 +6,14 @@ from dataclasses import replace
 from ibma_app.core.anatomy.elements import Shape, require_grid
 from ibma_app.core.errors import UsageError
 from ibma_app.core.statmap import Analysis
+from ibma_app.inference import inferences_that
 from ibma_app.inference.neighbourhood import why_unknown
 from ibma_app.stream.grid_and_mask import analysis_grid
 from ibma_app.workflows.options.table import Options, file_or_word
 from ibma_app.workflows.plan.choose_estimators import Choice
+
+REGIONS = ("",)
+"""Units of the sizes of elements that have none: those of tables."""
 
 
 def choose_shape(analysis: Analysis, options: Options, needs: Sequence[str]) -> tuple[Shape, tuple[str, ...]]:
@@ -43,21 +47,32 @@ def keep_possible(
     Raises
     ------
     UsageError
-        An inference that was named needs what the shape has not: neighbours, or a grid.
+        An inference that was named needs what the shape has not: neighbours, or a grid; or clusters have a least size.
     """
     for choice in choices:
         for inference in choice.every_inference:
             if inference.needs_smoothness:
                 require_grid(shape, f"--inference {inference.name}")
-    unknown = "" if shape.box else why_unknown(shape)
+    unknown = _why_no_neighbours(shape)
     if not unknown:
         return tuple(choices), ()
+    if options.min_extent > 1:
+        raise UsageError(f"--min-extent {options.min_extent} is a size of clusters. {unknown}")
     named = [one.name for choice in choices for one in choice.every_inference if one.needs_neighbours]
     if any(name in options.inference for name in named):
         raise UsageError(unknown)
     left = f"--inference auto leaves {' and '.join(sorted(set(named)))} out, and " if named else ""
     note = f"{left}no clusters are listed: {unknown}"
-    return tuple(_without_neighbours(choice) for choice in choices), (note[:1].upper() + note[1:],)
+    notes = (note[:1].upper() + note[1:],) if shape.units != REGIONS else ()  # of regions there is nothing to do
+    return tuple(_without_neighbours(choice) for choice in choices), notes
+
+
+def _why_no_neighbours(shape: Shape) -> str:
+    """Say why it is not known which elements are neighbours, and what to do; "" where it is."""
+    regions = f"{shape.words} are regions, of which none is another's neighbour: there are no clusters and no TFCE."
+    why = regions if shape.units == REGIONS else "" if shape.box else why_unknown(shape)
+    able = inferences_that(lambda record: not record.needs_neighbours and not record.needs_smoothness)
+    return f"{why} Without neighbours go: --inference {' '.join(able)}." if why else ""
 
 
 def _without_neighbours(choice: Choice) -> Choice:

@@ -50,7 +50,9 @@ def run(grid_maker):
         smoothness=Smoothness((2.0, 2.5, 3.0), grid.n_voxels, 20),
     )
 
-    def infer(name, test="", resamples=200, *, exhaustive=False, relabelling=FLIPS, cluster_p=0.001) -> Finding:
+    def infer(
+        name, test="", resamples=200, *, exhaustive=False, relabelling=FLIPS, cluster_p=0.001, joint=()
+    ) -> Finding:
         maxima = np.sort(np.random.default_rng(1).gamma(2.0, 3.0, resamples))
         null = Null(
             maxima=dict.fromkeys(RESAMPLED, maxima),
@@ -58,6 +60,7 @@ def run(grid_maker):
             exhaustive=exhaustive,
             relabelling=relabelling,
             seed=None if exhaustive else 11,
+            joint=joint,
         )
         inference = find_inference(name)
         found = inference.infer(t, null, InferenceSettings(cluster_p=cluster_p))
@@ -157,6 +160,13 @@ def test_methods_tell_tfce_ari_and_exhaustive_resampling(tmp_path, group_results
     assert "extent exponent E = 0.5, height exponent H = 2 and 6 neighbours" in text
     assert "confidence 95 %" in text
     assert "symmetric about zero, not" not in text  # reml keeps its question
+
+
+def test_methods_tell_that_surfaces_and_volumes_were_ranked_apart(tmp_path, group_results, run):
+    results = with_findings(group_results(tmp_path), run("max-stat"), run("tfce", joint=("tfce",)))
+    text = words(results)
+    assert "for threshold-free cluster enhancement by resampling the largest score of surfaces" in text
+    assert "ranked" not in words(with_findings(results, run("tfce")))
 
 
 def test_schemes_that_differ_are_told_for_each_test(tmp_path, group_results, run):
