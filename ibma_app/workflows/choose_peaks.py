@@ -33,19 +33,23 @@ def gather_peaks(
     clusters : mapping
         (test, inference) -> rows of its table, in the order of the inferences.
     """
-    listed = MOST_REGIONS if stack.grid.named else MOST_PEAKS
+    listed, noun = (MOST_REGIONS, "region") if stack.grid.named else (MOST_PEAKS, "cluster")
     most = max(FEWEST_PEAKS, min(listed, MOST_ROWS // max(1, stack.n_maps)))
     found: list[PeakEvidence] = []
     for test in target.design.tests[:MOST_TESTS]:
         tables = {inference: rows for (name, inference), rows in clusters.items() if name == test.name}
-        places = choose_peaks(estimate, test, tables, listed)
+        places = choose_peaks(estimate, test, tables, listed, noun)
         few = dict(list(places.items())[:most])
         found += read_peaks(stack, target.model, estimate, test, few)
     return tuple(found)
 
 
 def choose_peaks(
-    estimate: Estimate, test: Test, tables: Mapping[str, Sequence[ClusterRow]], listed: int = MOST_PEAKS
+    estimate: Estimate,
+    test: Test,
+    tables: Mapping[str, Sequence[ClusterRow]],
+    listed: int = MOST_PEAKS,
+    noun: str = "cluster",
 ) -> dict[int, str]:
     """Choose and name voxels: largest and smallest z, then the peaks of clusters in the order of their numbers.
 
@@ -57,6 +61,8 @@ def choose_peaks(
         Inference -> the rows of its table.
     listed : int
         Clusters of each table, at most.
+    noun : str
+        What a row of a table is called.
 
     Returns
     -------
@@ -73,8 +79,8 @@ def choose_peaks(
     for inference, rows in tables.items():
         clusters = [row for row in rows if row.cluster_id.isdecimal()]  # not their further peaks
         for row in clusters[:listed]:
-            name = f"cluster {row.cluster_id} ({inference})"
-            if row.peak in places and "cluster" not in places[row.peak]:
+            name = f"{noun} {row.cluster_id} ({inference})"
+            if row.peak in places and noun not in places[row.peak]:
                 places[row.peak] = f"{places[row.peak]}, {name}"
             places.setdefault(row.peak, name)
     return places
