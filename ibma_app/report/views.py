@@ -125,7 +125,12 @@ def found_matrix(estimators: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     names = tuple(dict.fromkeys(row.name for _, test in rows for row in test["inferences"]))
     return {
         "names": names,
-        "clusters": any(row.clusters and not row.clusters.single for _, test in rows for row in test["inferences"]),
+        "clusters": any(
+            table.n_clusters and not table.single
+            for _, test in rows
+            for row in test["inferences"]
+            if (table := row.clusters) is not None
+        ),
         "rows": [
             {
                 "estimator": part["name"],

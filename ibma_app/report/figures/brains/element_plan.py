@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ibma_app.core.anatomy.elements import Elements
 from ibma_app.core.anatomy.structures import Parcels, Surface, Voxels
 from ibma_app.core.grid import Grid
-from ibma_app.images.spaces import lies_in_mni152
+from ibma_app.images.spaces import has_mni152_shape, lies_in_mni152
 from ibma_app.report.figures.brains.meshes import mesh_to_draw, views_of
 from ibma_app.report.figures.brains.parcel_bars import draw_bars
 from ibma_app.report.figures.brains.slices import BAR_HEIGHT, LABEL_HEIGHT, plan_slices
@@ -47,7 +47,7 @@ class ElementPlan:
     bands: tuple[Band, ...]
     name: str
     words: str
-    smooth = True
+    smooth: bool = True  # the backdrop; a mask alone has its pixels
 
     @property
     def backdrop(self) -> tuple[Panel, ...]:
@@ -101,12 +101,18 @@ def plan_elements(shape: Elements, key: str, space: str | None) -> ElementPlan:
         return ElementPlan(key, shape, (), "regions", "")
     cortex, words = _cortex_band(shape)
     slices = _slice_bands(shape, key, space)
-    words += ["Nuclei on axial slices, left is left; pixels are voxels."] if slices else []
+    words += ["Nuclei on axial slices, left is left."] if slices else []
     bands = tuple(
         replace(band, backdrop=replace(band.backdrop, y=top))
         for band, top in zip((*cortex, *slices), _tops((*cortex, *slices)), strict=True)
     )
-    return ElementPlan(key, shape, bands, "surface" if cortex else "slices", " ".join(words))
+    smooth = bool(cortex) or has_mni152_shape(_space_of_nuclei(space))
+    return ElementPlan(key, shape, bands, "surface" if cortex else "slices", " ".join(words), smooth)
+
+
+def _space_of_nuclei(space: str | None) -> str | None:
+    """Return where the voxels lie: those that go with fsLR are MNI152NLin6Asym's, by their definition."""
+    return "MNI152NLin6Asym" if (space or "").startswith("fsLR") else space
 
 
 def _tops(bands: Sequence[Band]) -> list[float]:
@@ -179,7 +185,7 @@ def _slice_bands(shape: Elements, key: str, space: str | None) -> tuple[Band, ..
     for one, start in parts:
         element[np.ravel_multi_index(tuple(one.indices.T), one.box)] = start + np.arange(one.size)
     grid = Grid(parts[0][0].affine, (element >= 0).reshape(box))
-    plan = plan_slices(grid, key, mni=lies_in_mni152(grid, space))
+    plan = plan_slices(grid, key, mni=lies_in_mni152(grid, _space_of_nuclei(space)))
     bands = []
     for row, panel in enumerate(plan.backdrop):
         index = np.where(plan.index[row] >= 0, element[plan.index[row]], -1)
