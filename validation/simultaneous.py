@@ -99,18 +99,20 @@ CELLS = (
     Cell((20,), HALF, estimator="reml"),
     Cell((8, 12), HALF, estimator="reml"),
     Cell((8,), estimator="fixed-effects", settings={"test": "z"}, homogeneous=True),
-    Cell((8,), noise=SKEWED),
-    Cell((20,), noise=SKEWED),
-    Cell((20,), noise=SKEWED, tail="positive"),
-    Cell((10, 10), noise=SKEWED),
-    Cell((20,), noise=SKEWED, estimator="reml"),
     Cell((12,), repeats=2),
     Cell((12,), HALF, repeats=2, estimator="random-intercept"),
     Cell((12,), repeats=2, within=True, estimator="random-intercept"),
     Cell((20,), repeats=2, estimator="random-intercept"),
     Cell((12,), repeats=2, estimator="multilevel"),
-    Cell((20,), HALF, repeats=2, estimator="multilevel"),
 )
+UNCLAIMED = (
+    Cell((8,), noise=SKEWED),
+    Cell((20,), noise=SKEWED),
+    Cell((20,), noise=SKEWED, tail="positive"),
+    Cell((10, 10), noise=SKEWED),
+    Cell((20,), noise=SKEWED, estimator="reml"),
+)
+"""Nothing is claimed of these: a run says so where residuals are skewed."""
 EQUIVALENCE = (
     Cell((30,), bound=PLAIN),
     Cell((60,), bound=PLAIN),
@@ -254,9 +256,10 @@ def main() -> int:
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     bounds = measure(CELLS, given.sets, given.resamples, given.processes)
+    skewed = measure(UNCLAIMED, given.sets, given.resamples, given.processes)
     absent = measure(EQUIVALENCE, given.sets, given.resamples, given.processes)
     both = [sum(is_both((*one, n, given.resamples)) for n in range(given.sets)) for one in TOGETHER]
-    page = as_markdown(bounds, absent, both, given.sets, given.resamples)
+    page = as_markdown([*bounds, *skewed], absent, both, given.sets, given.resamples)
     if given.write:
         given.write.write_text(page, encoding="utf-8")
     else:
@@ -275,7 +278,7 @@ def main() -> int:
 def as_markdown(bounds: list[int], absent: list[int], both: list[int], sets: int, resamples: int) -> str:
     """Lay the cells out."""
     first = ["| maps | effects | analysis | any effect outside of its bounds |", "|---|---|---|---|"]
-    for cell, count in zip(CELLS, bounds, strict=True):
+    for cell, count in zip((*CELLS, *UNCLAIMED), bounds, strict=True):
         first.append(f"| {cell.maps} | {cell.effects} | {cell.analysis} | {share_text(count, sets)} |")
     second = ["| maps | every effect is | analysis | any called absent |", "|---|---|---|---|"]
     for cell, count in zip(EQUIVALENCE, absent, strict=True):
@@ -302,7 +305,12 @@ wrong, with their 95 % Clopper-Pearson intervals; 0.05 is what is claimed. Maps 
 
 {bounds}
 
-Errors are drawn from maps less the estimated effect, so that the share is the same with effects and without.
+Errors are drawn from maps less the estimated effect, so that the share is the same with effects and without. Units of
+several maps share an error of their own, of the variance that maps have.
+
+Of the mean of maps with skewed noise (the last rows; chi-squared with 4 dof has a skewness of 1.4) bounds do not hold:
+flipping signs takes noise to be symmetric. A run whose residuals are skewed says so. Of differences between groups of
+one size they do hold.
 
 ## Equivalence
 

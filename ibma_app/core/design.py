@@ -27,11 +27,17 @@ class Test:
     is_f: bool = False
     title: str = ""  # what its user or the formula calls it; ``name`` is the label made of it
     of: tuple[str, ...] = ()  # a conjunction: the t tests, one a row, that are significant together where it is
+    unsigned: bool = False  # its maps are p without a sign: z is that of the evidence, whatever its direction
 
     def __post_init__(self) -> None:
         if self.is_f or (np.atleast_2d(self.weights).shape[0] > 1 and not self.of):
             object.__setattr__(self, "is_f", True)
             object.__setattr__(self, "tail", "positive")
+
+    @property
+    def signed(self) -> bool:
+        """Whether a z below 0 is an effect in the other direction: not of F tests, nor of p without a sign."""
+        return not (self.is_f or self.unsigned)
 
 
 def noun_of(column: str) -> str:

@@ -84,7 +84,7 @@ def _studies_of(one: Selected, about: About, files: Files) -> list[dict[str, Any
     images = [
         _image(f"images/{one.name}_{kind}.nii.gz", kind, space, path, files)
         for kind in VALUE_TYPES
-        if not one.test.is_f and (path := one.path(kind)) is not None and kind != "p"  # z of F has no direction
+        if one.test.signed and (path := one.path(kind)) is not None and kind != "p"  # z of others has no direction
     ]
     words = about.contrasts.get(one.name) or one.title
     analysis = {

@@ -86,7 +86,7 @@ def _draw_found(
 
 def _scale_of_found(maps: ResultMaps, results: Results, z: Floats, passed: Passed) -> Scale:
     """Return the scale of what was found: colours begin at its smallest z."""
-    return scale_of_z(z[results.grid.mask], float(np.abs(z[passed]).min()), signed=not maps.test.is_f)
+    return scale_of_z(z[results.grid.mask], float(np.abs(z[passed]).min()), signed=maps.test.signed)
 
 
 def _draw_surface(
@@ -101,7 +101,7 @@ def _draw_surface(
 def _draw_whole(maps: ResultMaps, results: Results, sheet: Sheet, z: Floats, units: str) -> tuple[Picture, ...]:
     """Draw z and effect over the whole mask."""
     plan, inside = sheet.plan(results.grid, space_of(results)), results.grid.mask
-    scale = replace(scale_of_z(z[inside], signed=not maps.test.is_f), threshold=None)
+    scale = replace(scale_of_z(z[inside], signed=maps.test.signed), threshold=None)
     pictures = [with_ending(plan.draw(z, scale, "z, not thresholded."), f"stat-z_{plan.name}")]
     effect = maps.volume("effect")
     if effect is not None:
@@ -130,7 +130,7 @@ def _passed(maps: ResultMaps, inference: InferenceNumbers, z: Floats) -> Passed 
         return (mask > 0) & maps.grid.mask
     if inference.z_threshold is None:
         return None
-    return ((z if maps.test.is_f else np.abs(z)) >= inference.z_threshold) & maps.grid.mask
+    return ((np.abs(z) if maps.test.signed else z) >= inference.z_threshold) & maps.grid.mask
 
 
 def draw_fit(maps: ResultMaps, results: Results, plan: PicturePlan, units: str) -> list[Picture]:

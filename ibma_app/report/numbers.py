@@ -109,7 +109,7 @@ def find_peaks(maps: ResultMaps) -> tuple[Peak, ...]:
         return ()
     values = z[maps.grid.mask]
     peaks = [_peak_at(maps, "largest z", int(np.argmax(values)))]
-    if not maps.test.is_f:
+    if maps.test.signed:
         peaks.append(_peak_at(maps, "smallest z", int(np.argmin(values))))
     return tuple(peaks)
 

@@ -74,7 +74,7 @@ def choose_peaks(
         return {}
     z = fitted.z.astype(np.float32)  # single precision, as in the map on disk: the page takes its extremes from there
     places = {int(np.argmax(z)): "largest z"}
-    if not test.is_f:
+    if test.signed:
         places.setdefault(int(np.argmin(z)), "smallest z")
     for inference, rows in tables.items():
         clusters = [row for row in rows if row.cluster_id.isdecimal()]  # not their further peaks

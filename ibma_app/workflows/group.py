@@ -265,7 +265,7 @@ def _upper_tail(design: Design, stack: Stack, analysis: Analysis) -> tuple[Desig
             f"The p maps of {', '.join(unsigned)} have no sign, others do: they do not ask one question "
             f"({analysis.observations[0].path}). Add effect maps beside the p maps, or leave them out."
         )
-    tests = tuple(replace(test, tail="positive") for test in design.tests)
+    tests = tuple(replace(test, tail="positive", unsigned=True) for test in design.tests)
     return replace(design, tests=tests), ("The p maps have no sign: evidence is combined whatever its direction.",)
 
 

@@ -82,7 +82,7 @@ def embed_layers(
     z, effect, n = thinned("z"), thinned("effect"), thinned("n")
     assert z is not None  # checked by view_maps
     unit = "" if units == "unknown" else units
-    signed = not maps.test.is_f
+    signed = maps.test.signed
     layers = [_pack_map("z", z, scale_of_z(z, signed=signed))]
     half = None
     if effect is not None:

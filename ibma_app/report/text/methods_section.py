@@ -240,6 +240,8 @@ def _design_paragraph(design: Design, level: str) -> str:
     if level == "participant":
         return ""
     if design.one_sample:
+        if any(test.unsigned for test in design.tests):
+            return "The design was an intercept alone: evidence of all maps together, whatever its direction."
         tail = design.tests[0].tail if design.tests else "two-sided"
         words = {"positive": "one-sided, for a positive mean", "negative": "one-sided, for a negative mean"}
         return f"The design was an intercept alone, the mean over all maps; its test was {words.get(tail, tail)}."

@@ -100,7 +100,14 @@ def _opening(results: Results, runs: Iterable[Ran]) -> str:
 def _tails_in_words(tests: Iterable[Test]) -> str:
     """Say in which tails tests were made: ``two-sided``, ``one-sided, positive effects``."""
     words = {"positive": "one-sided, positive effects", "negative": "one-sided, negative effects"}
-    told = dict.fromkeys("F tests upper-tail" if test.is_f else words.get(test.tail, test.tail) for test in tests)
+    told = dict.fromkeys(
+        "F tests upper-tail"
+        if test.is_f
+        else words.get(test.tail, test.tail)
+        if test.signed
+        else "evidence whatever its direction"
+        for test in tests
+    )
     return "; ".join(sorted(told, key=lambda text: text.startswith("F")))
 
 

@@ -25,7 +25,7 @@ def describe_test(test: Test, columns: tuple[str, ...]) -> TestRow:
     return TestRow(
         name=test.name,
         kind="conjunction" if test.of else "F" if test.is_f else "t",
-        tail="upper" if test.is_f else test.tail,
+        tail=test.tail if test.signed else "upper",
         weights=tuple(_expression(row, columns) for row in np.atleast_2d(test.weights)),
     )
 

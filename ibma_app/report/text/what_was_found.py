@@ -40,7 +40,7 @@ def tell_found(row: InferenceNumbers, n_voxels: int, test: Test) -> str:
     if test.tail == "two-sided" and not test.is_f:
         text += f": {format_number(row.n_positive)} positive, {format_number(row.n_negative)} negative"
     if row.z_threshold is not None:
-        text += f"; the smallest significant {'z' if test.is_f else '|z|'} is {format_number(abs(row.z_threshold))}"
+        text += f"; the smallest significant {'|z|' if test.signed else 'z'} is {format_number(abs(row.z_threshold))}"
     text += "."
     if table is None or not table.largest:
         return text

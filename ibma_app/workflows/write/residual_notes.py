@@ -157,7 +157,8 @@ def _skewness_note(mean: float, model: Model) -> str:
         f"{model.estimator.name}: the maps' noise is skewed to the {side} (mean skewness of the residuals {mean:.2g}, "
         "stat-skewness). Flipping signs assumes that without an effect a map's values are as likely as their mirror "
         f"images. Here they are not: findings {too_many} come up more often than their p say (at a skewness of "
-        "0.35 in 7 to 12 of 100 data sets without any effect instead of 5, at 0.7 in 24), and t has the same fault. "
+        "0.35 in 7 to 12 of 100 data sets without any effect instead of 5, at 0.7 in 24), and t has the same fault. So "
+        "have simultaneous bounds (at 1.4 wrong somewhere in 9 to 16 of 100 data sets). "
         "See whether single maps make it; a test in the other direction (--tail) does not err, nor does a difference "
         "between groups of one size."
     )
