@@ -112,6 +112,7 @@ class Inputs:
             "spm-image": lambda: self.spm(hdf=False, target="con_0001.nii"),
             "fsl-image": lambda: self.fsl("stats/cope1.nii.gz", "image"),
             **self.maker("run_inputs").kinds(self),
+            **self.maker("element_inputs").kinds(self),
         }
 
     def change(self, how: str) -> Change:

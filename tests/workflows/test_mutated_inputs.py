@@ -29,7 +29,7 @@ KINDS = (
     *("sidecar", "description", "participants.tsv", "studies.tsv", "config", "filter", "contrasts", "atlas"),
     *("atlas-image", "map-image", "mask-image", "labels", "dependence", "spm-image", "fsl-image"),
     *("run-events", "run-confounds", "run-confounds-json", "run-sidecar", "run-bold", "run-mask"),
-    *("run-config", "run-model"),
+    *("run-config", "run-model", "gifti", "cifti", "parcels"),
 )
 
 

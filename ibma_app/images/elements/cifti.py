@@ -20,6 +20,7 @@ from ibma_app.core.anatomy.structures import AnyStructure, Parcels, Surface, Vox
 from ibma_app.core.errors import DataError, ReadWriteError
 from ibma_app.core.statmap import CIFTI
 from ibma_app.images.contents import AGAIN, read_contents
+from ibma_app.images.elements.gifti import MOST_VERTICES
 from ibma_app.images.elements.parcels import atlas_of
 from ibma_app.images.read import (
     HEADER_BYTES,
@@ -131,11 +132,15 @@ def _of_models(axis: Any) -> _Layout:
         if model.surface_mask.any():
             vertices = np.asarray(model.vertex, dtype=np.int32)
             size = int(axis.nvertices[full_name])
+            if size > MOST_VERTICES:
+                raise ValueError(f"{size} vertices; no mesh has that many")
             structures.append(Surface(name, size, np.sort(vertices)))
             columns.append(start + vertices)
         else:
             indices = np.asarray(model.voxel, dtype=np.int32)
             x, y, z = map(int, axis.volume_shape)
+            if not ((indices >= 0) & (indices < (x, y, z))).all():
+                raise ValueError(f"a voxel of {name} lies outside of the volume of {x} x {y} x {z}")
             structures.append(Voxels(name, indices, np.asarray(axis.affine, dtype=np.float64), (x, y, z)))
             size = len(indices)
             columns.append(start + np.arange(size))

@@ -1,6 +1,9 @@
 """GIFTI: the values of a hemisphere's vertices; both hemispheres are one map."""
 
+import binascii
+import math
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ from ibma_app.images.contents import AGAIN, read_contents
 from ibma_app.images.write import Meaning
 
 LARGEST = 2**28  # bytes of a file: a map of 164k vertices needs 1 MB
+MOST_VERTICES = 10**7  # of a structure: the finest meshes of people have a tenth of it
+_ARRAY = re.compile(rb"<DataArray\b([^>]{0,4000})>")
 SIDES = {"L": "CORTEX_LEFT", "R": "CORTEX_RIGHT"}
 """Label of ``hemi-`` -> the structure."""
 STATED = {"CortexLeft": "CORTEX_LEFT", "CortexRight": "CORTEX_RIGHT"}
@@ -52,10 +57,37 @@ def open_gifti(path: Path) -> Any:
         It is missing or damaged.
     """
     raw = read_contents(path, LARGEST)
+    _judge(path, raw := bytes(raw))
     try:
-        return GiftiImage.from_bytes(bytes(raw))
+        return GiftiImage.from_bytes(raw)
     except Exception as error:  # noqa: BLE001  the parser fails in many ways
         raise ReadWriteError(f"{path} is no GIFTI file, or it is damaged ({error}). {AGAIN}.") from None
+
+
+def _judge(path: Path, raw: bytes) -> None:
+    """Refuse what would take far more memory than it says, before it is unpacked.
+
+    Raises
+    ------
+    DataError
+        Sizes that no mesh has, data that are more than the sizes, or a document type with entities.
+    """
+    if b"<!ENTITY" in raw:
+        raise DataError(f"{path} has a document type with entities, which no map needs: refused.")
+    for array in _ARRAY.finditer(raw):
+        count = math.prod(int(size) for size in re.findall(rb'\bDim\d="(\d{1,18})"', array[1]))
+        if count > 3 * MOST_VERTICES:  # of meshes three numbers each
+            raise DataError(f"{path} is to hold {count} values; no mesh has that many vertices.")
+        start, end = raw.find(b"<Data>", array.end()), raw.find(b"</Data>", array.end())
+        if b"GZip" not in array[1] or not 0 < start < end:
+            continue
+        most, unpacker = 8 * count, zlib.decompressobj()
+        try:
+            unpacked = unpacker.decompress(binascii.a2b_base64(raw[start + 6 : end]), most + 1)
+        except (binascii.Error, zlib.error):
+            continue  # the parser says what is wrong
+        if len(unpacked) > most:
+            raise DataError(f"{path} unpacks to more than the {count} values that it says it holds: refused.")
 
 
 def stated_side(path: Path, image: Any) -> str:
