@@ -100,7 +100,7 @@ class NeighbourFacts:
         """What comes before "neighbours" in a sentence."""
         if not self.of_meshes:
             return str(self.neighbours)
-        return f"mesh (of vertices) and {self.neighbours} (of voxels)" if self.of_voxels else "mesh"
+        return f"mesh (on surfaces) and {self.neighbours} (in volumes)" if self.of_voxels else "mesh"
 
     def sidecar(self) -> dict[str, Any]:
         """Return the key and value."""

@@ -20,8 +20,7 @@ INFERENCE = record(
         words="their mass is the sum of |z| above that threshold",
         label="Largest cluster mass",
         units_of_sizes="z above the threshold times {}",
-        words_of_sizes="their mass is the sum of |z| above that threshold times the area of each vertex, or the volume "
-        "of each voxel",
+        words_of_sizes="their mass is the integral of |z| above that threshold over their area (on surfaces) or volume",
     ),
     "Largest cluster mass",
 )

@@ -20,7 +20,7 @@ INFERENCE = record(
         words="their size is their number of voxels",
         label="Largest cluster",
         units_of_sizes="{}",
-        words_of_sizes="their size is the sum of the areas of vertices, or of the volumes of voxels",
+        words_of_sizes="their size is their area on surfaces, their volume elsewhere",
     ),
     "Largest cluster (voxels)",
 )

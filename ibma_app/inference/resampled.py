@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 
 CONTROLS = "family-wise error rate"
-JOINT = "-log10 of the smallest p over kinds of structures, each ranked in its own null"
-"""What the score is where structures have sizes of different units."""
+JOINT = "-log10 of the smallest p over kinds"
+"""What the score is where structures have sizes of different units: each kind is ranked in its own null."""
 
 TAIL_FIT = Setting((False, True), "p below 1 / R from a generalised Pareto tail fitted to the null")
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from ibma_app.stats import components, tfce
 from ibma_app.stats.components import ClusterWorkspace
 from ibma_app.stats.neighbours import in_box, listed
 from ibma_app.stats.tfce import TfceWorkspace
@@ -123,3 +124,16 @@ def test_lists_give_what_a_box_gives_times_sizes(volume, neighbours, axes):
     labels, n = ndimage.label((z > 0.7) & mask, ndimage.generate_binary_structure(3, axes))
     np.testing.assert_array_equal(ClusterWorkspace(lists).labels(voxels), labels[mask][voxels])
     assert n > 1
+
+
+def test_one_kernel_serves_boxes_and_lists():
+    # what an image compiles ahead on volumes does for surfaces
+    voxels, heights = np.arange(5), np.ones(5)
+    for neighbours in (in_box(np.ones((5, 1, 1), dtype=bool), 6), listed(np.array([[0, 1], [1, 2]]), np.ones(5))):
+        workspace = TfceWorkspace(neighbours)
+        workspace.largest(voxels, heights), workspace.each(voxels, heights)
+        ClusterWorkspace(neighbours).sums(voxels, heights)
+    kernels = [*vars(tfce).values(), *vars(components).values()]
+    counts = [len(kernel.signatures) for kernel in kernels if hasattr(kernel, "signatures") and kernel.signatures]
+    assert len(counts) >= 6
+    assert set(counts) == {1}

@@ -110,7 +110,7 @@ def test_effects_are_found_in_both_kinds_and_said(together):
         sidecar = sidecar_of(found[name].facts)
         assert "smallest p over kinds" in sidecar["ScoreUnits"]
         assert "TailFit" not in sidecar
-        assert sidecar["Connectivity"].startswith("mesh (of vertices) and ")
+        assert sidecar["Connectivity"].startswith("mesh (on surfaces) and ")
     tfce = sidecar_of(found["tfce"].facts)
     assert tfce["ExtentExponent"] == "1 on surfaces and 0.5 in volumes"
     assert tfce["HeightExponent"] == 2.0
