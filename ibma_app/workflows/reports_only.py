@@ -9,11 +9,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from ibma_app.core.anatomy.atlas import Atlas
 from ibma_app.core.errors import InputError, NothingSelectedError
+from ibma_app.core.labels import contrast_label
 from ibma_app.core.results import Results
 from ibma_app.core.system.standard_streams import write_out
 from ibma_app.dataset.description import read_own_description
@@ -22,6 +24,7 @@ from ibma_app.dataset.filters import read_labels
 from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.images.atlas import read_atlases
 from ibma_app.images.known_atlases import choose_atlases, find_atlases
+from ibma_app.workflows.first_level.kept_runs import RunPage, rebuild_run_page
 from ibma_app.workflows.options.table import COMBINING, INFERRING, OPTIONS, TESTING, Options
 from ibma_app.workflows.plan.find_inputs import LABELS
 from ibma_app.workflows.run.log import as_ibma_error, log_outcome, run_folder
@@ -29,7 +32,7 @@ from ibma_app.workflows.run.resources import open_processes, resources_for
 from ibma_app.workflows.run.terminal import progress
 from ibma_app.workflows.write import reports
 from ibma_app.workflows.write.cluster_regions import rename_regions
-from ibma_app.workflows.write.saved_results import Kept, find_records, keep_results, read_document, read_record
+from ibma_app.workflows.write.saved_results import NAMES, Kept, find_records, keep_results, read_document, read_record
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +78,7 @@ def rebuild_reports(options: Options, words: Sequence[str] = ()) -> int:
         reports.mark_ignored(output)
         work = [PageJob(name, records, output, record.folder / "results", atlases) for name, records in pages.items()]
         resources = resources_for(options, len(work))
-        made: dict[str, PageOutcome] = {}
+        made: dict[str, PageOutcome | RunPage] = {}
         with open_processes(options, resources, __name__) as pool, progress(len(work), "drawing", "pages") as step:
             for job, outcome in pool.run(rebuild_page, work):
                 step(job.name)
@@ -87,18 +90,26 @@ def rebuild_reports(options: Options, words: Sequence[str] = ()) -> int:
                     made[job.name] = outcome
                     record.done.append(job.name)
                     record.seconds[job.name] = outcome.seconds
-        shown = [made[name] for name in pages if name in made]
-        if options.analysis_level == "participant":
-            shown = shown[:1]  # all participants have the same methods
-        reports.end_dataset(output, [one.results for one in shown], report=True, versions=[o.version for o in shown])
+        _end(output, options.analysis_level, [made[name] for name in pages if name in made])
         log_outcome(record, "pages", len(work))
     if record.done:
         log.info("Report: %s", options.output_dir / "report.html")
     return record.exit_code
 
 
-def rebuild_page(job: PageJob) -> PageOutcome:
+def _end(output: Output, level: str, made: Sequence[PageOutcome | RunPage]) -> None:
+    """Write README, CITATION and index; all participants have the same methods, and all runs."""
+    runs = [one for one in made if isinstance(one, RunPage)]
+    for one in runs[:1]:
+        reports.end_runs(output, one.methods, one.references, report=True)
+    shown = [one for one in made if isinstance(one, PageOutcome)][: 1 if level == "participant" else None]
+    reports.end_dataset(output, [one.results for one in shown], report=True, versions=[o.version for o in shown])
+
+
+def rebuild_page(job: PageJob) -> PageOutcome | RunPage:
     """Make one page from its records and their maps."""
+    if fnmatchcase(job.name, NAMES["run"]):
+        return rebuild_run_page(job.output, job.records[0])
     start = time.perf_counter()
     kept = [read_record(path, job.output.root) for path in job.records]
     first = kept[0]
@@ -153,8 +164,13 @@ def _select_pages(options: Options) -> dict[str, tuple[Path, ...]]:
 def _labels_of(path: Path, keys: Iterable[str]) -> dict[str, set[str]]:
     """Collect the labels of an analysis and its maps, by key."""
     try:
-        analysis: dict[str, Any] = read_document(path)["Results"]["analysis"]
-        rows = [analysis["entities"], *(row["entities"] for row in analysis["observations"])]
+        content: dict[str, Any] = read_document(path)["Results"]
+        if "analysis" in content:
+            analysis = content["analysis"]
+            rows = [analysis["entities"], *(row["entities"] for row in analysis["observations"])]
+        else:
+            contrasts = ({"contrast": contrast_label(one["name"])} for one in content["contrasts"])
+            rows = [content["entities"], *contrasts]
         return {key: {row[key] for row in rows if key in row} for key in keys}
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be used: it lacks {error}. Run the analysis again.") from None

@@ -10,6 +10,7 @@ from ibma_app.estimators.references import KENWARD_1997
 from ibma_app.firstlevel.confounds import FD, MOTION
 from ibma_app.firstlevel.fit import ContrastMaps
 from ibma_app.firstlevel.records import Floats, RunContrast
+from ibma_app.workflows.first_level.kept_runs import as_written
 from ibma_app.workflows.first_level.model_run import ModelledRun
 from ibma_app.workflows.first_level.plan_runs import output_entities, output_stem
 
@@ -115,7 +116,11 @@ def results_of(modelled: ModelledRun, effects: Mapping[str, tuple[Floats, str]])
         inflation=design.inflation,
         contrasts=tuple(_contrast(modelled, one, *effects[one.contrast.name]) for one in fit.contrasts),
         missing=design.missing,
-        maps={"mean": np.nan_to_num(fit.mean), "rsquared": fit.rsquared, "rho": fit.rho},
+        maps={
+            "mean": as_written(np.nan_to_num(fit.mean)),
+            "rsquared": as_written(fit.rsquared),
+            "rho": as_written(fit.rho),
+        },
         facts=facts,
         notes=modelled.notes,
         methods=methods_of(modelled),
@@ -137,7 +142,7 @@ def _contrast(modelled: ModelledRun, maps: ContrastMaps, values: Floats, units: 
     )
     return RunContrastResult(
         name,
-        values,
+        as_written(values),
         quantity,
         maps.effect is not None,
         maps.dof,

@@ -46,6 +46,7 @@ class RunJob:
     output: Output
     resources: Resources
     report: bool
+    records: Path  # where what pages show is kept, relative to OUTPUT_DIR
     node: Node | None = None  # of a Stats Model, in place of the contrasts
 
 
@@ -99,7 +100,7 @@ def model_one_run(job: RunJob) -> RunOutcome:
         modelled = ModelledRun(
             job.run, job.settings, tables, model, design, noise, fit, header.grid.with_mask(mask), every
         )
-        write_run(modelled, job.output, rows, report=job.report)
+        write_run(modelled, job.output, rows, job.records, report=job.report)
     told = tuple(Note(text, {job.label: ""}, "run") for text in every)
     seconds = time.perf_counter() - start
     return RunOutcome(told, dict(design.missing), methods_of(modelled), references_of(modelled), seconds)

@@ -57,7 +57,7 @@ def run_first_level(options: Options, words: Sequence[str] = ()) -> int:
                 RunJob(
                     output_stem(run), run, planned.settings, planned.contrasts.get(run.entities.get("task", ""), ()),
                     wanted,
-                    mask, output, each, not options.no_report, planned.node,
+                    mask, output, each, not options.no_report, record.folder / "results", planned.node,
                 )
                 for run in planned.runs
             ]  # fmt: skip

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from ibma_app.core.labels import contrast_label
 from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.output_dir import Output
-from ibma_app.dataset.write import MapWriter, save_json, save_series, save_text, save_tsv
+from ibma_app.dataset.write import MapWriter, save_json, save_series, save_tsv
 from ibma_app.firstlevel.design import CONSTANT
 from ibma_app.firstlevel.fit import ContrastMaps
 from ibma_app.importers.units import PERCENT, Scaling, percent, unknown
 from ibma_app.stats.tails import z_to_log10p
 from ibma_app.workflows.first_level.describe_run import results_of
+from ibma_app.workflows.first_level.kept_runs import folder_of, keep_run, write_page
 from ibma_app.workflows.first_level.model_run import ModelledRun
 from ibma_app.workflows.first_level.plan_runs import output_entities
 from ibma_app.workflows.run.log import software_versions
-from ibma_app.workflows.write.reports import set_matplotlib_folder
 from ibma_app.workflows.write.sidecars import STANDARD_SPACES, kind_units
 
 Vector = NDArray[np.float64]
@@ -40,7 +40,7 @@ DESCRIPTIONS = {
 }
 
 
-def write_run(modelled: ModelledRun, output: Output, rows: NDArray[np.float32], *, report: bool) -> None:
+def write_run(modelled: ModelledRun, output: Output, rows: NDArray[np.float32], records: Path, *, report: bool) -> None:
     """Write all files of a run.
 
     Parameters
@@ -49,6 +49,8 @@ def write_run(modelled: ModelledRun, output: Output, rows: NDArray[np.float32], 
     output : Output
     rows : ndarray of float32, shape (V, T)
         The series, for residuals.
+    records : Path
+        Where what the page shows is kept, relative to OUTPUT_DIR.
     report : bool
         Whether a page is written.
     """
@@ -73,8 +75,10 @@ def write_run(modelled: ModelledRun, output: Output, rows: NDArray[np.float32], 
     write_design(modelled, output, folder, common)
     if modelled.settings.residuals:
         write_residuals(modelled, output, folder, rows)
+    results = results_of(modelled, shown)
+    keep_run(output, records, results)
     if report:
-        write_page(modelled, output, shown)
+        write_page(output, results)
 
 
 def write_residuals(modelled: ModelledRun, output: Output, folder: Path, rows: NDArray[np.float32]) -> None:
@@ -97,24 +101,6 @@ def write_residuals(modelled: ModelledRun, output: Output, folder: Path, rows: N
         "Units": "arbitrary",
     }
     save_json(output, name.with_name(name.name.replace(".nii.gz", ".json")), sidecar)
-
-
-def write_page(modelled: ModelledRun, output: Output, shown: Mapping[str, tuple[Vector, str]]) -> None:
-    """Write the page of a run."""
-    set_matplotlib_folder(output)
-    from ibma_app.report.run_page import write_run_page
-
-    versions = software_versions()
-    results = results_of(modelled, shown)
-    write_run_page(
-        results, output.root, lambda path, text: save_text(output, path, text), versions["ibma-app"], versions
-    )
-
-
-def folder_of(entities: Mapping[str, str]) -> Path:
-    """Name the folder of a run's maps: ``sub-01/[ses-1/]func``."""
-    folder = Path(f"sub-{entities['sub']}")
-    return (folder / f"ses-{entities['ses']}" if "ses" in entities else folder) / "func"
 
 
 def scaling_of(modelled: ModelledRun, maps: ContrastMaps) -> Scaling:

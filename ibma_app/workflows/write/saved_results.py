@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 3
 ENDING = ".json.gz"
+NAMES = {"run": "run_*", "participant": "sub-*", "group": "group_*"}
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,31 @@ def keep_results(
     """
     analysis = results.analysis
     name = analysis.name if analysis.level == "participant" else f"group_{analysis.name}"
+    keep_record(output, folder / f"{name}{ENDING}", results, software, ran)
+
+
+def keep_record(
+    output: Output,
+    below: Path,
+    results: Any,
+    software: Mapping[str, str] | None = None,
+    ran: RunFacts | None = None,
+) -> None:
+    """Save a record of results as `keep_results` does, in a file whose name (relative to OUTPUT_DIR) is given."""
     try:
         document = {
             "Format": FORMAT,
             "Software": software or software_versions(),
             "Run": asdict(ran) if ran else None,
-            "Results": encode(results, Results, output.root),
+            "Results": encode(results, type(results), output.root),
         }
         text = json.dumps(document, allow_nan=False, separators=(",", ":"))
         # no name and no time in the header: the same record gives the same bytes
         content = gzip.compress(text.encode("utf-8"), compresslevel=6, mtime=0)
-        replace_file(output, folder / f"{name}{ENDING}", lambda path: _write(path, content))
+        replace_file(output, below, lambda path: _write(path, content))
     except (TypeError, ValueError, IbmaError) as error:
-        log.warning("%s is not kept for --reports-only: %s", analysis.name, error)
+        name = below.name.removesuffix(ENDING)
+        log.warning("%s is not kept for --reports-only: %s", name, error)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -75,8 +88,7 @@ def find_records(output_dir: Path, level: str) -> dict[str, Path]:
     same second the record written last is taken.
     """
     found: dict[str, tuple[tuple[str, int], Path]] = {}
-    pattern = "sub-*" if level == "participant" else "group_*"
-    for path in (output_dir / "logs").glob(f"*/results/{pattern}{ENDING}"):
+    for path in (output_dir / "logs").glob(f"*/results/{NAMES[level]}{ENDING}"):
         began = path.parent.parent.name.partition("_")[0]
         age, name = (began, path.stat().st_mtime_ns), path.name.removesuffix(ENDING)
         if name not in found or found[name][0] < age:

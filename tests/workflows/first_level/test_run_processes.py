@@ -65,6 +65,25 @@ def test_the_same_bytes_however_it_runs(alone, study, cli, assert_same, how):
     assert_same(alone, out)
 
 
+def test_reports_only_makes_the_same_pages_from_the_maps(alone, cli, assert_same, tmp_path):
+    out = shutil.copytree(alone, tmp_path / "elsewhere" / "out")
+    for path in (*out.glob("*.html"), out / "README.md", out / "CITATION.md"):
+        path.unlink()
+    shutil.rmtree(out / "figures")
+    ran = cli("gone", out, "run", "--reports-only", "--nprocs", "1")
+    assert ran.code == 0, ran.stderr
+    assert_same(alone, out)
+    pages = cli("gone", out, "run", "--reports-only", "--dry-run", "--participant-label", "02", "--contrast", "any")
+    assert [Path(line).name for line in pages.stdout.split()] == [
+        f"run_sub-02_task-x_run-{run}_space-MNI152NLin2009cAsym.html" for run in "12"
+    ]
+    next(out.rglob("sub-02_*run-1*contrast-d_stat-effect_statmap.nii.gz")).unlink()
+    ran = cli("gone", out, "run", "--reports-only", "--nprocs", "1")
+    assert ran.code == 1
+    assert "contrast-d_stat-effect_statmap.nii.gz" in ran.stderr
+    assert "1 of 4 pages failed" in ran.stderr
+
+
 @pytest.mark.slow
 def test_workers_of_a_dask_cluster(alone, study, cli, assert_same):
     distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'ibma-app[dask]'")
