@@ -256,8 +256,8 @@ def test_a_new_atlas_names_regions_without_a_fit(out: Path, cli, atlases: Path) 
 
 
 def without_command(content: bytes) -> bytes:
-    """Leave out the command line, which pages tell."""
-    return re.sub(rb"<code>ibma-app .*?</code>", b"", content, flags=re.DOTALL)
+    """Leave out what pages tell of command, time and duration."""
+    return re.sub(rb'<details class="ran">.*?</details>', b"", content, flags=re.DOTALL)
 
 
 def test_regions_are_those_of_a_run_with_the_atlas(tmp_path: Path, finished: Path, cli, atlases: Path) -> None:
