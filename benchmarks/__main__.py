@@ -71,7 +71,7 @@ def others(only: list[str], quick: bool) -> None:
     if "dependent" in only:
         script("bench_dependent.py", *(("--voxels", "20000") if quick else ()))
     if "resampling" in only:
-        script("bench_resampling.py", "--maps", "20", "--mixed", "reml", "dl")
+        script("bench_resampling.py", "--maps", "20", "--mixed", "reml", "dl", "fixed-effects")
         if not quick:
             script("bench_resampling.py", "--maps", "100")
     if "surfaces" in only:

@@ -1,4 +1,4 @@
-"""Repeated measures: CPU seconds of `random-intercept` on a whole brain, and of `ols` with its cluster-robust error.
+"""Repeated measures: CPU seconds of `random-intercept` on a whole brain, and of cluster-robust errors (`ols`, its own).
 
 ``python benchmarks/bench_dependent.py [--voxels 228483] [--maps 144]``. The maps are read from memory tile by tile, as
 the app does; fit, tests, degrees of freedom and z are in the time, files are not. Kernels are compiled
@@ -52,13 +52,21 @@ def lay_out(n_maps: int, missing: float) -> tuple[np.ndarray, Design]:
     return unit, Design(matrix, names, tests, clusters=unit, units=unit, **more)
 
 
-def fit_all(name: str, design: Design, effect: np.ndarray, covered: np.ndarray, which: np.ndarray) -> None:
+WAYS = {
+    "random-intercept": ("random-intercept", {}),
+    "its sandwich": ("random-intercept", {"errors": "sandwich"}),
+    "ols": ("ols", {"errors": "sandwich"}),
+}
+
+
+def fit_all(way: str, design: Design, effect: np.ndarray, covered: np.ndarray, which: np.ndarray) -> None:
     """Fit tile by tile; a voxel's coverage is one of the patterns."""
+    name, settings = WAYS[way]
     estimator, size = find_estimator(name), block_size(len(effect))
     for start in range(0, effect.shape[1], size):
         there = slice(start, start + size)
         tile = np.ascontiguousarray(effect[:, there], dtype=np.float64)
-        estimator.fit(VoxelBlock(np.ascontiguousarray(covered[:, which[there]]), effect=tile), design)
+        estimator.fit(VoxelBlock(np.ascontiguousarray(covered[:, which[there]]), effect=tile), design, **settings)
 
 
 def time_relabellings(design: Design, effect: np.ndarray) -> None:
@@ -107,7 +115,7 @@ def main() -> None:
         covered = rng.random((unit.size, patterns)) < (1.0 if patterns == 1 else 0.9)
         which = rng.integers(0, patterns, given.voxels)
         cells = []
-        for name in ("random-intercept", "ols"):
+        for name in WAYS:
             fit_all(name, design, effect[:, :64], covered, which[:64])
             start = time.process_time()
             fit_all(name, design, effect, covered, which)

@@ -1,16 +1,15 @@
 """Error of corrected inference at 0.05 where there is no effect, defaults first, and what is found where there is one.
 
-``python validation/familywise.py [--sets 1000] [--write docs/validation-familywise.md]`` simulates data sets without
-any effect and counts those in which something is found, by every kind of estimator and design that the documentation
-recommends; then data sets in which a tenth of the voxels is active. ``--cache FILE`` keeps what is done, so that a run
-that was stopped goes on; ``--quick`` does a tenth. It exits with 1 when a claim of the page fails.
+``python validation/familywise.py [--cells PATTERN] [--write docs/validation-familywise.md]`` simulates data sets
+without any effect and counts those in which something is found, by every kind of estimator and design that the
+documentation recommends; then data sets in which a tenth of the voxels is active. What was measured is kept in
+kept/familywise.tsv, and the page is written from there: what is new is measured, and what matches PATTERN (a regular
+expression of titles; ``.``: all, which takes hours) is measured anew. It exits with 1 when a claim of the page fails.
 """
 
 import argparse
 import os
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np  # noqa: E402
 from familywise_cells import ALPHA, CELLS, FEWEST, FINDING, HEIGHT, VOXELWISE, Cell, Finding  # noqa: E402
 from familywise_page import as_markdown, broken_claims  # noqa: E402
 from familywise_says import sentences  # noqa: E402
+from kept import KEPT, Kept  # noqa: E402
 from null_maps import SIDE, TARGET, TAU2, Noise, design_of, draw_maps, make_stack, smooth, white  # noqa: E402
 
 from ibma_app.core.block import VoxelBlock  # noqa: E402
@@ -39,6 +39,7 @@ from ibma_app.stream.resampling.resample import score_resamples  # noqa: E402
 from ibma_app.stream.residuals.smoothness import estimate_smoothness  # noqa: E402
 from ibma_app.workflows.infer import make_field  # noqa: E402
 
+SETS, ACTIVE_SETS = 1000, 100  # data sets of a cell: without any effect, and with one
 VOXELS = 2000  # of a data set whose voxels are independent
 SETTINGS = InferenceSettings(alpha=ALPHA)
 AT_ONCE = 10  # data sets that are fitted together
@@ -114,27 +115,6 @@ def kinds_of(record: Estimator) -> tuple[str, ...]:
     return tuple(kind for kind in record.needs if kind in ("effect", "variance", "z"))
 
 
-class Cache:
-    """Numbers of what was measured before, in a file of a line each; None: no file."""
-
-    def __init__(self, path: Path | None, sets: int) -> None:
-        self._path, self._sets = path, sets
-        lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else []
-        self._known = {tuple(line.split("\t")[:2]): line.split("\t")[2:] for line in lines}
-
-    def get(self, title: str, measure: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return what is known, or measure it."""
-        key = str(self._sets), title
-        if key not in self._known:
-            began = time.process_time()
-            self._known[key] = [repr(float(value)) for value in measure()]
-            print(f"{title}: {time.process_time() - began:.0f} CPU s", file=sys.stderr, flush=True)
-            if self._path is not None:
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write("\t".join([*key, *self._known[key]]) + "\n")
-        return np.array(self._known[key], dtype=float)
-
-
 def measure_voxelwise(cell: Cell, sets: int) -> np.ndarray:
     """Count the data sets in which each method that rests on p finds something, (M,)."""
     design = design_of(cell.maps)
@@ -147,12 +127,12 @@ def measure_smooth(cell: Cell, sets: int) -> np.ndarray:
     return np.sum([smoothed(cell, design, number) for number in range(sets)], axis=0)
 
 
-def measure_null(cell: Cell, sets: int, cache: Cache) -> np.ndarray:
+def measure_null(cell: Cell, kept: Kept) -> np.ndarray:
     """Count the data sets in which each method finds something, (M,)."""
-    counts = cache.get(f"{cell.title}; voxelwise", partial(measure_voxelwise, cell, sets))
+    counts = kept.get(f"{cell.title}; voxelwise", SETS, partial(measure_voxelwise, cell))
     if not cell.smooth:
         return counts
-    return np.concatenate([counts, cache.get(f"{cell.title}; smooth", partial(measure_smooth, cell, sets))])
+    return np.concatenate([counts, kept.get(f"{cell.title}; smooth", SETS, partial(measure_smooth, cell))])
 
 
 def activated(finding: Finding, noise: Noise, active: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -194,34 +174,30 @@ def find_smooth(finding: Finding, sets: int) -> np.ndarray:
     return np.array([np.mean(rows)])
 
 
-def measure_finding(finding: Finding, sets: int, cache: Cache) -> np.ndarray:
+def measure_finding(finding: Finding, kept: Kept) -> np.ndarray:
     """Return the false among those that `fdr` finds, and the power of `fdr`, `bonferroni` and `max-stat`."""
-    found = cache.get(f"{finding.title}; voxelwise", partial(find_voxelwise, finding, sets))
+    found = kept.get(f"{finding.title}; voxelwise", ACTIVE_SETS, partial(find_voxelwise, finding))
     if finding.n < FEWEST or finding.calibrated:  # what resamples has no use for calibration
         return found
-    return np.concatenate([found, cache.get(f"{finding.title}; smooth", partial(find_smooth, finding, sets))])
+    return np.concatenate([found, kept.get(f"{finding.title}; smooth", ACTIVE_SETS, partial(find_smooth, finding))])
 
 
 def main() -> int:
     """Measure, print or write the page, and check the claims."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", type=int, default=1000)
+    parser.add_argument("--cells", metavar="PATTERN")
     parser.add_argument("--write", type=Path)
-    parser.add_argument("--cache", type=Path)
-    parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
-    sets = given.sets // 10 if given.quick else given.sets
-    some = max(sets // 10, AT_ONCE)
-    cache = Cache(given.cache, sets)
-    null = {cell: measure_null(cell, sets, cache) for cell in CELLS}
-    found = {one: measure_finding(one, some, cache) for one in FINDING}
+    kept = Kept(KEPT / "familywise.tsv", given.cells)
+    null = {cell: measure_null(cell, kept) for cell in CELLS}
+    found = {one: measure_finding(one, kept) for one in FINDING}
     pages = {cell: sentences(cell) for cell in CELLS if cell.says}
-    text = as_markdown(null, found, pages, sets, some)
+    text = as_markdown(null, found, pages, SETS, ACTIVE_SETS)
     if given.write:
         given.write.write_text(text, encoding="utf-8")
     else:
         sys.stdout.write(text)
-    broken = broken_claims(null, found, pages, sets, some)
+    broken = broken_claims(null, found, pages, SETS, ACTIVE_SETS)
     for claim in broken:
         sys.stderr.write(f"claim broken: {claim}\n")
     return 1 if broken else 0

@@ -22,7 +22,7 @@ Found = Mapping[Finding, np.ndarray]
 
 def hits(null: Counts, cell: Cell, method: str) -> int | None:
     """Return in how many data sets a method found something; None: it was not measured."""
-    return int(null[cell][cell.methods.index(method)]) if method in cell.methods else None
+    return round(null[cell][cell.methods.index(method)]) if method in cell.methods else None
 
 
 def share(count: int | None, sets: int, *, claimed: bool = True) -> str:
@@ -113,10 +113,11 @@ def as_markdown(null: Counts, found: Found, pages: Mapping[Cell, list[str]], set
 
 PAGE = """# Inference: errors at 0.05 where there is no effect
 
-Made by `python validation/familywise.py --write docs/validation-familywise.md`; do not edit by hand. Each number is
-the share of {sets} simulated data sets in which a method found anything at all, with its 95 % Clopper-Pearson
-interval: the family-wise error (of `fdr` and `fdr-by` the false discovery rate, which is the same without effects; of
-`ari` that any cluster's true-discovery proportion exceeds 0). Two-sided; cluster-forming p 0.001.
+Made by `python validation/familywise.py --write docs/validation-familywise.md` from `validation/kept/familywise.tsv`,
+any row of which `--cells PATTERN` measures anew; do not edit by hand. Each number is the share of {sets} simulated data
+sets in which a method found anything at all, with its 95 % Clopper-Pearson interval: the family-wise error (of `fdr`
+and `fdr-by` the false discovery rate, which is the same without effects; of `ari` that any cluster's true-discovery
+proportion exceeds 0). Two-sided; cluster-forming p 0.001.
 
 `fdr`, `max-stat` and `cluster-mass` are the default (`--inference auto`); where fewer than 6 maps leave too few
 relabellings, `bonferroni` stands in for the last two. {voxelwise} are measured in 2,000 independent voxels, where
@@ -155,8 +156,7 @@ up there. The script fails when they are missing.
 
 {said}
 
-Groups whose variances differ by less than a factor of 2 err too where the smaller one varies more: from a factor of 1.2
-on, in groups of unlike sizes, the page says so with the numbers of the row of 10 against 30 subjects
+Groups of other sizes and ratios: [unequal groups](validation-unequal-groups.md), whose numbers the page of a run takes
 ([decision 0033](decisions/0033-groups-of-unlike-sizes.md)). The variances of all groups stand in the log, on the page
 and in the sidecars of every run.
 

@@ -83,7 +83,7 @@ def smooth() -> Noise:
     return draw
 
 
-def _chi_square_over_dof(noise: np.ndarray, dof: np.ndarray) -> np.ndarray:
+def chi_square_over_dof(noise: np.ndarray, dof: np.ndarray) -> np.ndarray:
     """Turn standard noise into estimates of a variance of 1 (Wilson & Hilferty 1931)."""
     width = 2 / (9 * dof)
     return (1 - width + np.sqrt(width) * noise) ** 3
@@ -105,7 +105,7 @@ def draw_maps(maps: Maps, noise: Noise, rng: np.random.Generator, kinds: tuple[s
     effect = noise(rng, maps.n) * np.sqrt(true + between)
     found, variance = {"effect": effect}, np.broadcast_to(true, effect.shape)
     if kinds != ("effect",):
-        found["variance"] = variance if maps.known else true * _chi_square_over_dof(noise(rng, maps.n), dof)
+        found["variance"] = variance if maps.known else true * chi_square_over_dof(noise(rng, maps.n), dof)
     if maps.missing:
         gone = rng.random(effect.shape) < maps.missing
         gone[:2] = False

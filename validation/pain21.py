@@ -41,15 +41,41 @@ def run(command: Sequence[str | Path]) -> str:
     return said.getvalue()
 
 
-def write_table(folder: Path, path: Path) -> None:
-    """Write the table that ibma-import reads."""
+def write_table(folder: Path, path: Path, lacking: str = "", *, contrasts: bool = False) -> None:
+    """Write the table that ibma-import reads; one study may have t alone, and studies contrasts of their own."""
     lines = ["study_id\tpath\tkind\tcontrast\tsample_size\tdof"]
-    for row in (folder / "samples.tsv").read_text(encoding="utf-8").splitlines()[1:]:
+    for number, row in enumerate((folder / "samples.tsv").read_text(encoding="utf-8").splitlines()[1:]):
         name, size = row.split("\t")[:2]
-        for kind, image in (("effect", "contrast"), ("variance", "var")):
-            maps = folder / f"{image}_{name}.nii.gz"
-            lines.append(f"{name.replace('_', '')}\t{maps}\t{kind}\tpain\t{size}\t{int(size) - 1}")
+        study, contrast = name.replace("_", ""), ("pain", "heat", "shock")[number % 3] if contrasts else "pain"
+        maps = {
+            kind: folder / f"{image}_{name}.nii.gz" for kind, image in (("effect", "contrast"), ("variance", "var"))
+        }
+        if study == lacking:
+            effect, variance = (nib.load(maps[kind]) for kind in ("effect", "variance"))
+            values, squares = (np.asarray(image.dataobj, dtype=float) for image in (effect, variance))
+            t = np.divide(values, np.sqrt(squares), out=np.zeros_like(values), where=squares > 0)
+            maps = {"t": path.with_name(f"{path.stem}-{study}.nii.gz")}
+            nib.save(nib.Nifti1Image(t.astype(np.float32), effect.affine), maps["t"])
+        lines += [f"{study}\t{image}\t{kind}\t{contrast}\t{size}\t{int(size) - 1}" for kind, image in maps.items()]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def named_otherwise(folder: Path, scratch: Path) -> dict[str, list[list[str]]]:
+    """Return what is named where contrasts are pooled, and where one study has t alone."""
+    found = {}
+    for what, lacking, pooled in (
+        ("pooled", "", True),
+        ("pain12 by t", "pain12", False),
+        ("pain05 by t", "pain05", False),
+    ):
+        maps, table = scratch / f"maps-{what.split()[0]}", scratch / f"{what.split()[0]}.tsv"
+        write_table(folder, table, lacking, contrasts=pooled)
+        run(["table", table, maps, "--space", "MNI152NLin6Asym"])
+        options = ["--pool", "contrast"] if pooled else []
+        run([maps, scratch / what.split()[0], "group", "--estimator", "stouffer", "--inference", "bonferroni",
+             "--min-coverage", "1", "--no-report", *options])  # fmt: skip
+        found[what] = named(scratch / what.split()[0])
+    return found
 
 
 def count(out: Path, estimator: str, inference: str = "bonferroni") -> int:
@@ -154,6 +180,13 @@ def state_clusters(maps: Path) -> None:
     path.write_text("\n".join([f"{header}\tcluster", *told]) + "\n", encoding="utf-8")
 
 
+def what_is_missing(groups: list[list[str]]) -> str:
+    """Say in which way the named groups are not the six that are known."""
+    known = {f"pain{number:02d}" for group in SAMPLES for number in group}
+    missing = sorted(known - {study for group in groups for study in group})
+    return f"{' and '.join(missing)} is missing from its group" if missing else "they are, too"
+
+
 def subjects_alarm(folder: Path, scratch: Path) -> bool:
     """Return whether subjects who are different people raise an alarm."""
     data = scratch / "subjects"
@@ -195,9 +228,11 @@ detail of two maps is alike only where the same people are in both. The terminal
 
 These are the six groups that are known (17 and 18 may be one more; the maps do not tell). Every run names them,
 whatever it combines: z as here, as `--estimator auto` does where units are unknown, standardised effects (`--units
-hedges-g`), or effects. The studies' own effects are compared where all have them, because z tells less: of t or z maps
-alone, without effects, studies 5 and 11 would be missing. Whether it raises false alarms was measured [on simulated
-collections](validation-same-sample.md).{subjects}
+hedges-g`), or effects, one contrast or several of one question (`--pool contrast`). Studies that have effects are
+compared by these, because z tells less: of t or z maps alone, without effects, studies 5 and 11 would be missing. A
+study that has t alone is compared by z with all others, and these still by their effects: where study 12 lacks its
+effect, all six groups are named; where study 5 does, {without}. Whether it raises false alarms was measured [on
+simulated collections](validation-same-sample.md).{subjects}
 
 ## What it does to the result
 
@@ -314,11 +349,12 @@ def main() -> int:
             "effective": dependence["EffectiveNumberOfMaps"], "largest": dependence["LargestCorrelation"],
         }  # fmt: skip
         found = {what: named(scratch / what) for what in ("all", "effect", "free")}
+        found |= named_otherwise(given.folder.resolve(), scratch)
     wanted = [[f"pain{number:02d}" for number in group] for group in SAMPLES]
     none = "" if alarm is None else " The 30\nsubjects of Wager et al. (2008), all different people, raise none."
     page = PAGE.format(
         **numbers, subjects=none, overstated=numbers["all_stouffer"] / known - 1,
-        named=as_list(found["all"]),
+        named=as_list(found["all"]), without=what_is_missing(found.pop("pain05 by t")),
     )  # fmt: skip
     if given.write:
         given.write.write_text(page, encoding="utf-8")

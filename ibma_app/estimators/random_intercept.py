@@ -139,7 +139,7 @@ def _words_on_units(design: Design, units: NDArray[np.int64], between: int, sett
             "degrees of freedom are an approximation, and p of tests within them is a little too small. With a third "
             "of three visits missing and nothing there, up to 7.5 of 100 voxels had p < .05 with 12 participants, 6.4 "
             'with 20, 6.1 with 40; with dof = "kenward-roger" under [estimator.random-intercept] 5.4 (6.1 where maps '
-            'of one participant do not correlate), with errors = "sandwich" there 4.1 to 5.6. Inferences that resample '
+            'of one participant do not correlate), with errors = "sandwich" there 4.1 to 5.8. Inferences that resample '
             "do not rest on them."
         )
     if between < FEW_BETWEEN:
@@ -229,7 +229,7 @@ def remark(estimate: Estimate, settings: Mapping[str, str]) -> tuple[Fact | Warn
         f"in {100 * share:.0f} % of the voxels maps of one unit do not correlate (tau2 is estimated as 0). With an icc "
         "of 0 and nothing there, 5.2 to 6 of 100 voxels had p < .05 in tests within participants where visits were "
         f"complete, up to {most} with 12 participants and a third of the visits missing, and 2 to 4.7 in tests between "
-        'them; with errors = "sandwich" under [estimator.random-intercept] 4.5 to 5.5 of all. Inferences that resample '
+        'them; with errors = "sandwich" under [estimator.random-intercept] 4.6 to 5.8 of all. Inferences that resample '
         "do not rest on it."
     )
 

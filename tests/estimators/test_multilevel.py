@@ -122,6 +122,16 @@ def test_few_clusters_are_warned_of_with_what_was_measured(errors, of_mean):
     assert ("[estimator.multilevel]" in note) == (errors == "model")
 
 
+def test_thirty_clusters_are_warned_of_where_covariates_are_tested():
+    clusters = np.repeat(np.arange(30), 2)
+    design = design_of(np.column_stack([np.ones(60), np.arange(60)]), Test("x", np.eye(2)[1:]), clusters=clusters)
+    (note,) = MULTILEVEL.check(design, {"errors": "model"})
+    assert "from 30 clusters: with 30 clusters" in note
+    assert "5.6 of 100 voxels had p < .05 in the test of a covariate of maps" in note
+    assert MULTILEVEL.check(design, {"errors": "sandwich"}) == ()
+    assert MULTILEVEL.check(mean(clusters), {"errors": "model"}) == ()
+
+
 def test_one_cluster_of_several_maps_is_warned_of():
     clusters = np.append(np.arange(24), 3)
     labels = tuple(f"c{i}" for i in clusters)

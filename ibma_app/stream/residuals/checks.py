@@ -31,7 +31,12 @@ class Spread:
     of: str  # "residuals", or "tau2": of true effects
     values: Mapping[str, float]  # group -> variance, in the units of effects squared
     sizes: Mapping[str, int]  # group -> maps
-    ratio: float  # the largest variance of a map over the smallest, sampling variance included
+    of_maps: Mapping[str, float]  # group -> variance of a map, sampling variance included
+
+    @property
+    def ratio(self) -> float:
+        """The largest variance of a map over the smallest."""
+        return max(self.of_maps.values()) / min(self.of_maps.values())
 
 
 def compare_groups(stack: Stack, model: Model) -> tuple[Spread, ...]:
@@ -74,8 +79,8 @@ def compare_groups(stack: Stack, model: Model) -> tuple[Spread, ...]:
 
 
 _Rows = Mapping[str, NDArray[np.bool_]]
-_Compared = tuple[dict[str, float], float] | None
-"""The variance of each group, and the ratio of the largest and the smallest; None: no voxel is covered by all maps."""
+_Compared = tuple[dict[str, float], dict[str, float]] | None
+"""The variance of each group, and that of a map; None: no voxel is covered by all maps."""
 
 
 def _sample(stack: Stack) -> Iterator[VoxelBlock]:
@@ -110,7 +115,7 @@ def _residual_variances(stack: Stack, model: Model, column: str, rows: _Rows, do
         return None
     bias = {label: special.digamma(0.5 * left) - np.log(0.5 * left) for label, left in dof.items()}
     found = {label: float(np.exp(total / count - bias[label])) for label, total in totals.items()}
-    return found, max(found.values()) / min(found.values())
+    return found, found
 
 
 def _tau2(stack: Stack, model: Model, column: str, rows: _Rows, dof: Mapping[str, int]) -> _Compared:
@@ -126,8 +131,7 @@ def _tau2(stack: Stack, model: Model, column: str, rows: _Rows, dof: Mapping[str
     if not count:
         return None
     found = {label: total / count for label, total in totals.items()}
-    of_maps = [tau2 + typical / count for tau2 in found.values()]
-    return found, max(of_maps) / min(of_maps)
+    return found, {label: tau2 + typical / count for label, tau2 in found.items()}
 
 
 def residual_skewness(stack: Stack, model: Model, estimate: Estimate, resources: Resources = ONE_THREAD) -> Floats:
