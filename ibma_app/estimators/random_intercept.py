@@ -207,7 +207,7 @@ def flip_bounds(
 
     With a sandwich there is no bound, and every voxel is fitted.
     """
-    if settings["errors"] == SANDWICH:
+    if settings.get("errors") == SANDWICH:
         return np.full((len(signs), kind_of(block, "effect").shape[1]), np.inf, dtype=np.float32)
     weights = np.atleast_2d(design.tests[0].weights)
     return bound_flips(
@@ -222,7 +222,7 @@ def remark(estimate: Estimate, settings: Mapping[str, str]) -> tuple[Fact | Warn
     fitted = estimate.sigma2 > 0.0
     share = float((fitted & (estimate.tau2 == 0.0)).sum() / max(1, fitted.sum()))
     fact = Fact("ShareOfVoxelsWithTau2Zero", round(share, 6), "Voxels where tau2 is estimated as 0", "{:.1%}")
-    if share < MOSTLY or settings["errors"] == SANDWICH:
+    if share < MOSTLY or settings.get("errors") == SANDWICH:
         return (fact,)
     most = "6.1" if settings["dof"] == KENWARD_ROGER else "7.5"
     return fact, WarningFact(

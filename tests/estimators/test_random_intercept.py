@@ -99,6 +99,9 @@ def test_sandwich_where_nothing_varies_within_units_and_with_other_settings():
     np.testing.assert_allclose(found.tests["slope"].effect[0], 0.0, atol=1e-12)
     assert remark(replace(found, tau2=np.zeros(2)), {**PLAIN, **SANDWICH})[1:] == ()
     signs = np.ones((4, M * N))
+    assert np.isfinite(
+        flip_bounds(VoxelBlock(np.ones(y.shape, bool), effect=y), replace(DESIGN, tests=(SLOPE,)), {}, signs)
+    ).all()
     assert np.isinf(flip_bounds(VoxelBlock(np.ones(y.shape, bool), effect=y), DESIGN, SANDWICH, signs)).all()
     with pytest.raises(DataError, match="Leave one of them out"):
         check(DESIGN, {**KENWARD_ROGER, **SANDWICH})
