@@ -104,6 +104,10 @@ def to_nibabel(volume: NDArray[Any], grid: Grid) -> Any:
 def load_nibabel(path: Path) -> Any:
     """Read an image whole, as nibabel's: the file may go afterwards."""
     found: Any = nib.load(path)
+    if not hasattr(found, "dataobj"):  # GIFTI: in memory already
+        return found
+    if isinstance(found, nib.Cifti2Image):
+        return nib.Cifti2Image(np.asanyarray(found.dataobj), found.header, found.nifti_header)
     return type(found)(np.asanyarray(found.dataobj), found.affine, found.header)
 
 

@@ -165,7 +165,7 @@ def select(
     _check("--estimator", estimators, [one.estimator.name for results in found for one in results.estimators])
     chosen = tuple(_select(found, analyses, tests, estimators))
     for one in chosen:
-        require_grid(one.results.grid, "Publishing")
+        require_grid(one.results.grid, "Publishing", f"Name analyses of volumes with --analysis, not {one.name}.")
     return chosen
 
 

@@ -9,6 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import ibma_app
+
 N = 162  # vertices of a hemisphere
 SUBJECTS = 8
 EFFECT = slice(20, 50)  # vertices of the left hemisphere with a true effect
@@ -307,6 +309,20 @@ def test_several_maps_in_a_file_are_refused_with_their_names(made, values, tmp_p
     made.write_cifti(path, axis, values[0], values[1], names=("faces", "houses"))
     ran = cli(root, tmp_path / "out", "group", "--no-report", "--estimator", "ols")
     refused(ran, 65, "holds 2 maps (faces, houses)", path.name)
+
+
+def test_from_python(made, values, meshes, tmp_path):
+    root = write_subjects(made, tmp_path / "data", values)
+    axis = made.grayordinates(N)
+    paths = sorted(write_grayordinates(made, tmp_path / "cifti", values, [axis]).rglob("*.dscalar.nii"))
+    quick = {"estimator": "ols", "inference": ["bonferroni"], "report": False}
+    (result,) = ibma_app.group(root, tmp_path / "out", surface=meshes, **quick).values()
+    left, right = result.tests["intercept"].map("t")
+    np.testing.assert_allclose(
+        np.concatenate([left.darrays[0].data, right.darrays[0].data]), t_of(values[:, : 2 * N]), rtol=1e-5
+    )
+    alone = ibma_app.group(maps=paths, **quick)
+    np.testing.assert_allclose(alone.tests["intercept"].map("t").get_fdata()[0], t_of(values), rtol=1e-5)
 
 
 @needs_workbench

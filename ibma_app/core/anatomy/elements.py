@@ -197,7 +197,7 @@ Shape = Grid | Elements
 """Where a map's values lie."""
 
 
-def require_grid(shape: Shape, what: str) -> Grid:
+def require_grid(shape: Shape, what: str, remedy: str = "Leave it out.") -> Grid:
     """Return a shape that must be a grid of voxels.
 
     Parameters
@@ -205,6 +205,7 @@ def require_grid(shape: Shape, what: str) -> Grid:
     shape : Shape
     what : str
         What needs one, as a sentence begins: "--smoothing", "--inference x".
+    remedy : str
 
     Raises
     ------
@@ -212,5 +213,5 @@ def require_grid(shape: Shape, what: str) -> Grid:
         It is none.
     """
     if shape.box is None:
-        raise UsageError(f"{what} works on a grid of voxels, and these maps lie on {shape.words}. Leave it out.")
+        raise UsageError(f"{what} works on a grid of voxels, and these maps lie on {shape.words}. {remedy}")
     return shape.box

@@ -10,6 +10,7 @@ from typing import Any
 
 from ibma_app.core.errors import UsageError, tell
 from ibma_app.core.results import EstimatorResult, Finding, Results
+from ibma_app.core.statmap import GIFTI, TABLES
 from ibma_app.dataset.result_tables import read_result_table, stack_tables
 from ibma_app.images.write import load_nibabel
 from ibma_app.workflows.write.equivalence import NAME as EQUIVALENCE
@@ -31,17 +32,17 @@ class InferenceResult:
     @property
     def log10p(self) -> Any:
         """Corrected -log10 p: nibabel image."""
-        return load_nibabel(self.files["log10p"])
+        return _open(self.files["log10p"])
 
     @property
     def z(self) -> Any:
         """The z statistic where it is significant, 0 elsewhere: nibabel image."""
-        return load_nibabel(self.files["z"])
+        return _open(self.files["z"])
 
     @property
     def mask(self) -> Any:
         """1 where the test is significant: nibabel image."""
-        return load_nibabel(self.files["mask"])
+        return _open(self.files["mask"])
 
     def map(self, kind: str) -> Any:
         """Return the map of a kind, e.g. ``lower``, the simultaneous lower bound of ``max-stat``, as a nibabel image.
@@ -279,11 +280,21 @@ def _view_inference(result: EstimatorResult, finding: Finding, folder: Any) -> I
     return InferenceResult(inference.name, inference.title, finding.n_significant, files, folder)
 
 
+def _open(path: Path) -> Any:
+    """Open a map: nibabel's image, in a list those of the hemispheres (left first) in GIFTI, the table of regions."""
+    if path.name.endswith(TABLES):
+        return read_result_table(path)
+    if not path.name.endswith(GIFTI):
+        return load_nibabel(path)
+    both = dict.fromkeys((path, path.with_name(path.name.replace("hemi-L_", "hemi-R_", 1))))
+    return [load_nibabel(one) for one in both if one.is_file()]
+
+
 def _load(name: str, files: Mapping[str, Path], kind: str) -> Any:
     """Load one of the files of a result."""
     if kind not in files:
         raise UsageError(f"{name} has no map {kind}. There are: {', '.join(files) or 'none'}.")
-    return load_nibabel(files[kind])
+    return _open(files[kind])
 
 
 def _table(files: Mapping[str, Path], kind: str) -> Any:

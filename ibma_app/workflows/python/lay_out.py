@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ibma_app.core.errors import UsageError
-from ibma_app.core.statmap import KINDS
+from ibma_app.core.statmap import CIFTI, KINDS
 from ibma_app.images.write import save_nibabel
 
 CONTRAST = "maps"  # the label of maps whose contrast nobody named
-LINKED = (".nii", ".nii.gz")
+LINKED = (*CIFTI, ".nii.gz", ".nii")  # what one file holds; of two endings that fit the first counts
 
 Maps = Mapping[str, Sequence[Any]] | Sequence[Any]
 
@@ -113,9 +113,12 @@ def _place(image: Any, stem: Path) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(image, str | os.PathLike):
         path = Path(os.path.abspath(image))  # noqa: PTH100  keeps the names of links
-        ending = next((ending for ending in reversed(LINKED) if path.name.endswith(ending)), None)
+        ending = next((ending for ending in LINKED if path.name.endswith(ending)), None)
         if ending is None:
-            raise UsageError(f"{path} is no NIfTI file (.nii, .nii.gz). Load it, and give the image.")
+            raise UsageError(
+                f"{path} is no NIfTI or CIFTI file ({', '.join(LINKED)}). Load a volume, and give the image; other "
+                "formats are given as a BIDS folder."
+            )
         stem.with_name(stem.name + ending).symlink_to(path)
     else:
         save_nibabel(image, stem.with_name(f"{stem.name}.nii"))

@@ -99,7 +99,7 @@ def look_at_residuals(
         else:
             sidecar |= fact.sidecar()
             facts.append((fact.label, fact.words.format(fact.value)))
-    return Residuals(tuple(notes), sidecar, tuple(facts), skewness)
+    return Residuals(tuple(map(stack.grid.speak, notes)), sidecar, tuple(facts), skewness)
 
 
 def _title(spread: Spread) -> str:

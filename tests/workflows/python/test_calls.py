@@ -131,7 +131,7 @@ def test_no_file_is_left(subjects):
         ({"maps": {"beta": [1]}}, "no kind 'beta'. Kinds: effect, variance"),
         ({"maps": {"effect": [1, 2], "variance": [1]}}, "2 of effect, 1 of variance"),
         ({"maps": [1, 2], "table": pd.DataFrame({"age": [1]})}, "2 of effect, 1 of table"),
-        ({"maps": ["map.img"]}, "is no NIfTI file"),
+        ({"maps": ["map.img"]}, "is no NIfTI or CIFTI file"),
         ({"maps": [], "formla": "1"}, "Did you mean formula?"),
     ],
 )
@@ -165,6 +165,6 @@ def test_pybids_config_knows_our_entities():
     from ibma_app.dataset.entities import _FIRST, _LAST, LONG_NAMES
 
     patterns = " ".join(entry["pattern"] for entry in json.loads(ibma_app.pybids_config.read_text())["entities"])
-    rare = {"sample", "tracksys", "ce", "trc", "stain", "flip", "inv", "mt", "mod", "proc", "hemi"}
+    rare = {"sample", "tracksys", "ce", "trc", "stain", "flip", "inv", "mt", "mod", "proc"}
     assert {key for key in (*_FIRST, *_LAST) if f"]{key}-(" not in patterns} <= rare
     assert set(LONG_NAMES.values()) >= {"contrast", "test", "corr", "stat"}
