@@ -61,6 +61,10 @@ def test_stouffer_with_correlations_within_clusters(clustered, tmp_path, cli):
     assert plain.code == 0, plain.stderr
     assert "Dependence" not in sidecar(tmp_path / "2", "z", "stouffer")
     assert "look like the same people" not in plain.stderr  # the column says so
+    told, known = ((tmp_path / out / "README.md").read_text() for out in "21")
+    assert "The 12 maps are of 5 clusters." in told
+    assert "All maps were taken as independent, those of one cluster too." in told
+    assert "taken as independent" not in known
     assert "So does stouffer with --dependence cluster." in plain.stderr  # advice that works: above
     np.testing.assert_allclose(read(tmp_path / "2", "z", "stouffer"), summed / np.sqrt(12), rtol=2e-5, atol=1e-5)
 

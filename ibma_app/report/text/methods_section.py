@@ -5,7 +5,7 @@ as Markdown.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -244,7 +244,12 @@ def _design_paragraph(design: Design, level: str) -> str:
             return "The design was an intercept alone: evidence of all maps together, whatever its direction."
         tail = design.tests[0].tail if design.tests else "two-sided"
         words = {"positive": "one-sided, for a positive mean", "negative": "one-sided, for a negative mean"}
-        return f"The design was an intercept alone, the mean over all maps; its test was {words.get(tail, tail)}."
+        of = (
+            f" The {len(design.matrix)} maps are of {design.n_clusters} {design.cluster_plural}."
+            if design.dependent
+            else ""
+        )
+        return f"The design was an intercept alone, the mean over all maps; its test was {words.get(tail, tail)}.{of}"
     n_rows, n_columns = design.matrix.shape
     columns = [name for name in design.columns if name not in design.nuisance]
     listed = f": {', '.join(columns)}" if len(columns) <= 12 else ""
@@ -270,7 +275,7 @@ def _estimator_paragraph(result: EstimatorResult, results: Results, *, numbers: 
     settings = {**estimator.defaults(results.design), **result.settings}
     held = [words for words in estimator.words if words.holds(results.analysis.level, settings)]
     text = " ".join([f"Estimator: {estimator.title}.", *(words.text.format(units=units, **settings) for words in held)])
-    text = _fit_to_design(text, results.design) + _dependence_sentence(result)
+    text = _fit_to_design(text, results.design) + _dependence_sentence(result, results.design, settings)
     in_words = {name for words in estimator.words for name in (*words.when, *words.unless)}
     listed = ", ".join(f"{name} = {value}" for name, value in settings.items() if name not in in_words)
     text += f" Settings: {listed}." if listed else ""
@@ -294,11 +299,13 @@ def _cited_of(result: EstimatorResult) -> tuple[Citation, ...]:
     return (*result.estimator.citations, *((LIN_SULLIVAN,) if overlap else ()))
 
 
-def _dependence_sentence(result: EstimatorResult) -> str:
-    """Say how maps were taken to depend on each other; empty where they were taken as independent."""
-    known = result.dependence
+def _dependence_sentence(result: EstimatorResult, design: Design, settings: Mapping[str, str]) -> str:
+    """Say how maps were taken to depend on each other; empty where they are independent or the model has words."""
+    known, modelled = result.dependence, result.estimator.clusters
     if known is None or known.correlation is None:
-        return ""
+        if not design.dependent or (modelled is not None and modelled(design, settings) is not None):
+            return ""
+        return f" All maps were taken as independent, those of one {design.cluster_noun} too."
     how = {
         "cluster": "of maps of one cluster were taken as correlated, by one correlation for each pair, estimated over "
         "voxels from the residuals that the design leaves and corrected for their bias",
