@@ -143,7 +143,8 @@ def _whom(group: list[Ran], runs: list[Ran]) -> str:
     for word, name_of in kinds:
         names = list(dict.fromkeys(map(name_of, group)))
         if len(names) < len(set(map(name_of, runs))):
-            names_of_group.append(f"{word}{and_(names)}")
+            several = word and len(names) > 1
+            names_of_group.append(f"{word.replace('test', 'tests') if several else word}{and_(names)}")
     return f"For {', '.join(names_of_group)}" if names_of_group else OTHERWISE
 
 

@@ -76,11 +76,12 @@ def size_paragraph(results: Results) -> str:
     for test in results.design.tests:
         if test.of:
             agree = " in one direction" if test.tail == "two-sided" else ""
+            every = "both" if len(test.of) == 2 else "all"
             parts.append(
-                f"The conjunction {test.name} asks where {and_(test.of)} all have an effect{agree}: the minimum "
+                f"The conjunction {test.name} asks where {and_(test.of)} {every} have an effect{agree}: the minimum "
                 "statistic against the conjunction null, that at least one of them has none (Nichols et al. 2005). Its "
-                "p is the largest of theirs; inferences on p alone correct it, of others the largest corrected p "
-                "counts."
+                "p is the largest of theirs, which inferences on p alone correct; of inferences with a null "
+                "distribution for each test the largest of the corrected p was taken."
             )
     return " ".join(parts)
 
