@@ -83,6 +83,7 @@ class Inputs:
             "nidm-zip": lambda: self.nidm(packed=True),
             "neurovault": self.neurovault,
             "table": self.table,
+            "table-regions": self.table_of_regions,
             "sidecar": lambda: self.app(SIDECAR, change="json"),
             "description": lambda: self.app("dataset_description.json", change="json"),
             "participants.tsv": lambda: self.app("participants.tsv", "--formula", "1 + age + C(group)"),
@@ -214,6 +215,19 @@ class Inputs:
         for at in range(3):
             save_image(self.root / f"m{at}.nii.gz", at)
         path = self.root / "maps.tsv"
+        path.write_text("\n".join(rows).replace(" ", "\t") + "\n")
+        return self.imported("table", path, self.change("text"), path, ())
+
+    def table_of_regions(self) -> Case:
+        rows = [
+            "study_id contrast region d se ci_lower ci_upper n1 n2 p dof units age",
+            *(
+                f"{study} c {region} 0.{number}1 0.1 n/a n/a 50 40 0.2 88 sd 31"
+                for study in ("a", "b")
+                for number, region in enumerate(("L_insula", "R_insula", "L_cuneus"))
+            ),
+        ]
+        path = self.root / "regions.tsv"
         path.write_text("\n".join(rows).replace(" ", "\t") + "\n")
         return self.imported("table", path, self.change("text"), path, ())
 

@@ -25,7 +25,7 @@ SECONDS, MEMORY = 60, 500 * 2**20  # of a run; a loaded machine is slow
 CODES = {0, 1, 16, 18, 64, 65, 66, 73, 74}
 KINDS = (
     *("spm", "spm-hdf5", "fsl-design.con", "fsl-design.mat", "fsl-design.fsf", "fsl-dof", "fsl-matrix"),
-    *("afni-head", "afni-design", "afni-nifti", "nidm-turtle", "nidm-zip", "neurovault", "table"),
+    *("afni-head", "afni-design", "afni-nifti", "nidm-turtle", "nidm-zip", "neurovault", "table", "table-regions"),
     *("sidecar", "description", "participants.tsv", "studies.tsv", "config", "filter", "contrasts", "atlas"),
     *("atlas-image", "map-image", "mask-image", "labels", "dependence", "spm-image", "fsl-image"),
     *("run-events", "run-confounds", "run-confounds-json", "run-sidecar", "run-bold", "run-mask"),

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ibma_app.core.anatomy.elements import Elements
 from ibma_app.core.anatomy.structures import Mesh, Parcels, Surface, Voxels
+from ibma_app.images.elements.known_meshes import known_mesh
 from ibma_app.report.figures.brains.meshes import inflate, mesh_to_draw, views_of
 from ibma_app.report.figures.brains.parcel_bars import arrange, draw_bars
 from ibma_app.report.figures.brains.plans import Sheet, choose_shown, draw_beside_overview, draw_overview
@@ -27,6 +28,10 @@ def cube(name):
     return Surface(name, 8, mesh=Mesh(CORNERS, CUBE, "cube"))
 
 
+def fsaverage5(side):
+    return Surface({"L": "CORTEX_LEFT", "R": "CORTEX_RIGHT"}[side], 10242, mesh=known_mesh("fsaverage5", side, 10242))
+
+
 @pytest.fixture(scope="module")
 def shape():
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
@@ -34,8 +39,8 @@ def shape():
     indices = np.argwhere(np.ones((2, 2, 2))).astype(np.int32) + 9
     return Elements.whole(
         (
-            Surface("CORTEX_LEFT", 10242),
-            Surface("CORTEX_RIGHT", 10242),
+            fsaverage5("L"),
+            fsaverage5("R"),
             Voxels("THALAMUS_LEFT", indices, affine, (21, 21, 21)),
         ),
         ".dscalar.nii",
@@ -63,7 +68,7 @@ def test_a_pixel_shows_its_nearest_vertex_of_the_near_side():
 
 
 def test_inflating_keeps_size_and_opens_sulci():
-    drawn = mesh_to_draw(Surface("CORTEX_LEFT", 10242))
+    drawn = mesh_to_draw(fsaverage5("L"))
     pial = load_fsaverage("fsaverage5")["pial"].parts["left"]
     mesh = Mesh(np.asarray(pial.coordinates, dtype=float), np.asarray(pial.faces, dtype=np.int32), "mine")
     ours = inflate(mesh)
@@ -72,7 +77,7 @@ def test_inflating_keeps_size_and_opens_sulci():
     assert np.corrcoef(ours.depth, drawn.depth)[0, 1] > 0.6  # nilearn's is FreeSurfer's sulcal depth
     area = Mesh(ours.points, ours.triangles, "").areas
     assert area.min() > 0
-    assert mesh_to_draw(Surface("CORTEX_LEFT", 7)) is None
+    assert mesh_to_draw(Surface("CORTEX_LEFT", 10242)) is None  # as many vertices, of an unknown mesh
 
 
 def test_hemispheres_and_nuclei(shape):

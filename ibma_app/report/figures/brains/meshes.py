@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ibma_app.core.anatomy.structures import Mesh, Surface
+from ibma_app.core.anatomy.structures import FSAVERAGE, Mesh, Surface
 from ibma_app.images.elements.gifti import open_gifti
-from ibma_app.images.elements.known_meshes import packaged_folder, read_mesh
+from ibma_app.images.elements.known_meshes import PACKAGED, packaged_folder, read_mesh
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-FSAVERAGE5 = 10242
-"""Vertices of a hemisphere of the mesh that lies inside nilearn's package."""
+FSAVERAGE5 = f"{FSAVERAGE[PACKAGED]},"
+"""What the name of the mesh begins with that lies inside nilearn's package, and is inflated there."""
 
 SMOOTHINGS = 60
 """Steps by which other meshes are inflated: each moves vertices to the mean of their neighbours."""
@@ -48,9 +48,9 @@ class View:
 
 def mesh_to_draw(surface: Surface) -> Drawn | None:
     """Return the mesh on which a surface is drawn; None where none is known."""
-    if surface.size == FSAVERAGE5 and (surface.mesh is None or surface.mesh.name.startswith("fsaverage")):
-        return _fsaverage5(surface.name)
-    return None if surface.mesh is None else inflate(surface.mesh)
+    if surface.mesh is None:
+        return None
+    return _fsaverage5(surface.name) if surface.mesh.name.startswith(FSAVERAGE5) else inflate(surface.mesh)
 
 
 @functools.cache
