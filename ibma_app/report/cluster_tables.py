@@ -168,7 +168,7 @@ def _cell(column: str, cell: str, *, share: bool) -> str:
     """Write a cell for the page: a dash where it is empty, proportions in percent."""
     if cell == MISSING:
         return "–"
-    if column.startswith(TEXTS) or column == "cluster_id":
+    if column.startswith(TEXTS) or column in ("cluster_id", "vertex"):
         return cell
     number = _number(cell)
     if number is None:
@@ -177,7 +177,7 @@ def _cell(column: str, cell: str, *, share: bool) -> str:
         return f"{100 * number:.1f}"
     if column in ("x", "y", "z"):
         return f"{number:.1f}"
-    if column in ("area_mm2", "volume_mm3", "n_voxels", "vertex"):
+    if column in ("area_mm2", "volume_mm3", "n_voxels"):
         return f"{number:,.0f}"
     return cell if len(cell) <= 7 else f"{number:.4g}"
 

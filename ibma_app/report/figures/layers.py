@@ -95,12 +95,14 @@ def embed_layers(
             critical = take(whole)
             half = _with_codes(quantise_logs(critical * np.sqrt(np.maximum(variance, 0.0))))
     if n is not None:
-        layers.append(_pack_map("n", n, positive_scale(n, "maps at the voxel (n)", high=float(n.max()))))
+        layers.append(
+            _pack_map("n", n, positive_scale(n, maps.grid.speak("maps at the voxel (n)"), high=float(n.max())))
+        )
     shown = []
     for row in inferences:
         passed = thinned("mask", row.name)
         if passed is not None and row.n_significant and np.any(passed > 0):
-            label = f"{row.name}, {row.n_significant:,} voxels"
+            label = maps.grid.speak(f"{row.name}, {row.n_significant:,} voxels")
             least = float(np.abs(z[passed > 0]).min())
             shown.append({"name": row.name, "label": label, "least": least, "content": pack_bits(passed > 0)})
     sizes = np.abs(z) if signed else z

@@ -99,7 +99,7 @@ def _order_participants(pages: Sequence[ListedPage], groups: Sequence[ListedPage
         else ""
     )
     pictured = any(page.card.thumbnail for page in ordered)
-    shown = "Pictures: z of the first contrast from above, beyond |z| = 3.1, all on one scale." if pictured else ""
+    shown = "Pictures: z of the first contrast beyond |z| = 3.1, all on one scale." if pictured else ""
     return ordered, (words + shown).strip()
 
 

@@ -57,6 +57,7 @@ class ElementPlan:
     def draw(self, values: Floats, scale: Scale, text: str, shown: Shown | None = None, places: Places = ()) -> Picture:
         """Draw a map (N,), in the mask or where ``shown``, with numbers at places in mm."""
         visible = self.shape.mask if shown is None else self.shape.mask & shown
+        scale = replace(scale, label=self.shape.speak(scale.label))
         caption = f"{text} {self.words}".strip()
         (first, *_), alt = self.shape.structures, f"Map of {scale.label}"
         if isinstance(first, Parcels):
