@@ -29,7 +29,13 @@ def studies(tmp_path_factory, describe_dataset, write_statmap):
     return root, maps[0]
 
 
-@pytest.mark.parametrize("how", ["another grid", "rounded", "as z", "axes turned", "sign turned", "not at all"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("another grid", "as z", "axes turned", "not at all"),
+        *(pytest.param(how, marks=pytest.mark.slow) for how in ("rounded", "sign turned")),
+    ],
+)
 def test_a_copy_is_named(how, studies, tmp_path, cli, write_statmap, rng):
     (source, t), root = studies, tmp_path / "in"
     root.mkdir()

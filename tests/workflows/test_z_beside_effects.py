@@ -39,7 +39,7 @@ def read(out, kind):
     return nib.load(min(out.rglob(f"*_stat-{kind}_statmap.nii.gz"))).get_fdata()
 
 
-@pytest.mark.parametrize("unit", ["study", "sub"])
+@pytest.mark.parametrize("unit", ["study", pytest.param("sub", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("kinds", "metadata", "words"),
     [
