@@ -22,6 +22,7 @@ IGNORED = (
 )
 """Lines of .bidsignore: no BIDS release defines statistic maps yet."""
 
+FIRST = ("run", "participant")  # parts that come before those of the group, as the levels do
 _OURS = "ibma-app"
 _PART = re.compile(r"<!-- part: (\S+) -->\n(.*?)\n<!-- end -->", re.DOTALL)
 _MARK = "<!-- written by ibma-app; replaced by its next run -->"
@@ -206,7 +207,8 @@ def _write_parts(output: Output, name: str, intro: str, parts: Mapping[str, str]
         if there is not None and _MARK not in there:
             return path
         kept = {key: text.strip() for key, text in _PART.findall(there or "")} | dict(parts)
-        marked = [f"<!-- part: {key} -->\n{text.strip()}\n<!-- end -->" for key, text in sorted(kept.items())]
+        ordered = sorted(kept.items(), key=lambda part: (part[0] not in FIRST, part[0] != FIRST[0], part[0]))
+        marked = [f"<!-- part: {key} -->\n{text.strip()}\n<!-- end -->" for key, text in ordered]
         return save_text(output, name, "\n\n".join([intro.strip(), *marked, _MARK]))
 
 

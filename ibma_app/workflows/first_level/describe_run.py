@@ -7,7 +7,7 @@ import numpy as np
 from ibma_app.core.bold_run import RunContrastResult, RunResults
 from ibma_app.core.methods import Citation
 from ibma_app.estimators.references import KENWARD_1997
-from ibma_app.firstlevel.confounds import FD, MOTION
+from ibma_app.firstlevel.confounds import FD, HIGH_PASS, MOTION
 from ibma_app.firstlevel.fit import ContrastMaps
 from ibma_app.firstlevel.records import Floats, RunContrast
 from ibma_app.workflows.first_level.kept_runs import as_written
@@ -34,11 +34,12 @@ def methods_of(modelled: ModelledRun) -> tuple[str, ...]:
     """Write the methods of a run."""
     design, noise = modelled.design, modelled.noise
     timing = design.timing
-    count = len(design.confounds)
+    count = sum(not name.startswith(HIGH_PASS) for name in design.confounds)
+    confounds = f"{count} confound{'s' * (count != 1)}" if count else "no confounds"
     first = (
         "Statistic maps of each run were made from preprocessed BOLD by ibma-app. Events were convolved with the "
         f"hemodynamic response {design.hrf} (nilearn; Abraham et al. 2014) and sampled at {timing.start_time:g} s + "
-        f"i × {timing.repetition_time:g} s ({timing.source}). The design had {count} confound(s) and as "
+        f"i × {timing.repetition_time:g} s ({timing.source}). The design had {confounds} and as "
         f"high-pass filter {design.high_pass}."
     )
     if modelled.settings.smoothing:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from ibma_app.core.bold_run import BoldRun
 from ibma_app.core.errors import InputError, Note, UsageError, tell
 from ibma_app.dataset.datasets import find_table
 from ibma_app.dataset.filters import read_labels
@@ -116,9 +117,7 @@ def _print_plan(planned: PlannedRuns) -> None:
     """Print what would be modelled, a line for each run, and the contrasts."""
     table = Table("run", "events", "confounds", "mask", title="What would be modelled")
     for run in planned.runs:
-        table.add_row(
-            output_stem(run), *(path.name if path else "none" for path in (run.events, run.confounds, run.mask))
-        )
+        table.add_row(output_stem(run), *(_what_differs(path, run) for path in (run.events, run.confounds, run.mask)))
     print_table(table, width=200)
     weights = Table("task", "contrast", "test", "weights", title="Contrasts")
     for task, contrasts in planned.contrasts.items():
@@ -126,6 +125,15 @@ def _print_plan(planned: PlannedRuns) -> None:
             rows = ("; ".join(f"{weight:+g} {name}" for name, weight in row.items()) for row in one.rows)
             weights.add_row(task, one.name, one.stat, ", ".join(rows))
     print_table(weights, width=200)
+
+
+def _what_differs(path: Path | None, run: BoldRun) -> str:
+    """Return a file's name without what it begins with as its BOLD's does: the column stays narrow."""
+    if path is None:
+        return "none"
+    pieces, others = path.name.split("_"), run.bold.name.split("_")
+    shared = next(index for index, one in enumerate(pieces) if index == len(others) or one != others[index])
+    return f"…_{'_'.join(pieces[shared:])}" if shared else path.name
 
 
 class _Told:

@@ -1,6 +1,7 @@
 """The run level by the command line: files, sidecars, chain, layouts."""
 
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -107,6 +108,9 @@ def test_the_design_is_a_table_of_numbers(output):
 def test_participant_and_group_follow_without_options(output, study, cli):
     ran = cli(study, output, "participant", "--no-report")
     assert ran.code == 0, ran.stderr
+    readme = (output / "README.md").read_text()
+    assert re.findall("<!-- part: (.*?) -->", readme) == ["run", "participant"]
+    assert "The design had 6 confounds and as high-pass filter the 3 cosines" in readme
     assert "Using the maps of runs" in ran.stderr
     effect = nib.load(output / FUNC / "sub-01_task-x_space-MNI152NLin2009cAsym_contrast-d_stat-effect_statmap.nii.gz")
     assert effect.get_fdata()[1:].mean() == pytest.approx(2.0, abs=0.3)
@@ -124,6 +128,9 @@ def test_dry_run_writes_nothing(study, cli, tmp_path):
     assert ran.code == 0, ran.stderr
     assert STEM in ran.stdout
     assert "+1 go; -1 stop" in ran.stdout
+    assert re.search(
+        f"{STEM} +│ …_events.tsv +│ …_desc-confounds_timeseries.tsv +│ …_desc-brain_mask.nii.gz", ran.stdout
+    )
     assert not (tmp_path / "none").exists()
 
 
