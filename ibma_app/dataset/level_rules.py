@@ -143,7 +143,7 @@ def require_content(statmaps: Iterable[StatMap]) -> None:
     InputError
         There are some; the message says how to get the content.
     """
-    missing = [statmap.path for statmap in statmaps if not is_here(statmap.path)]
+    missing = [path for statmap in statmaps for path in statmap.files if not is_here(path)]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise InputError(

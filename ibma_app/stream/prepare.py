@@ -121,7 +121,7 @@ class LeftOut(NamedTuple):
     @property
     def note(self) -> Note:
         """The reason in words that maps of one fault share, and the file that it concerns."""
-        paths = [statmap.path for statmap in self.observation.statmaps.values()]
+        paths = [path for statmap in self.observation.statmaps.values() for path in statmap.files]
         file = next((path for path in paths if str(path) in self.error.message), self.observation.path)
         why = self.error.message.removeprefix(f"{file}: ").replace(str(file), "it")
         label, unit = self.observation.label, self.observation.unit_label

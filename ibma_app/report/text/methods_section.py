@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.block import MIN_COVERAGE
 from ibma_app.core.design import Design
 from ibma_app.core.methods import Citation
@@ -123,9 +124,9 @@ def space_of(results: Results) -> str | None:
     return min(spaces) if spaces and all(is_mni(space) for space in spaces) else None
 
 
-def readme_intro(version: str) -> str:
-    """Write the opening of an output dataset's README.md."""
-    return (
+def readme_intro(version: str, shape: Shape | None = None) -> str:
+    """Write the opening of an output dataset's README.md, in the words of what its maps lie on (None: voxels)."""
+    text = (
         "# Combined fMRI statistic maps\n\n"
         f"This BIDS derivative dataset was made by ibma-app {version}. It combines statistic maps voxel by voxel. "
         "Files end in `_stat-<kind>_statmap.nii.gz`, where the kind is, for instance, `effect`, `variance` (squared "
@@ -136,6 +137,7 @@ def readme_intro(version: str) -> str:
         "- `logs/`: options as resolved, log and versions of each run.\n\n"
         "## Methods\n"
     )
+    return text if shape is None else shape.speak(text).replace(".nii.gz", shape.extension)
 
 
 def citation_intro(version: str) -> str:

@@ -17,6 +17,7 @@ COLUMNS = {
     "x": "mm, RAS+",
     "y": "mm, RAS+",
     "z": "mm, RAS+",
+    "where": "The structure and its vertex, or the region; voxels of a grid have none",
     "cell": "A combination of the levels of the design's factors; numeric covariates are held at their means",
     "maps": "Maps of the cell that cover the voxel",
     "mean": "The cell's mean as the model estimates it",
@@ -32,16 +33,17 @@ def write_cells(target: Target, peaks: Sequence[PeakEvidence]) -> list[WrittenFi
     files = []
     for test in target.design.tests:
         rows = [row for peak in peaks if peak.test == test.name for row in _rows(peak)]
+        columns = [name for name in COLUMNS if name != "where" or any(row["where"] for row in rows)]
         if not rows:
             continue
         path = target.path("cells", ".tsv", test=test.name)
-        written = save_tsv(target.output, path, list(COLUMNS), rows)
-        _describe(target, test, path)
+        written = save_tsv(target.output, path, columns, rows)
+        _describe(target, test, path, columns)
         files.append(WrittenFile(test.name if target.named_tests else "", "", "cells", written))
     return files
 
 
-def _describe(target: Target, test: Test, path: Any) -> None:
+def _describe(target: Target, test: Test, path: Any, columns: Sequence[str]) -> None:
     """Write the table's sidecar: voxels were chosen for being extreme, and intervals do not allow for that."""
     common = map_sidecar(
         target.common, "effect", target.units, test=test, design=target.design, dof=None, tail=test.tail
@@ -50,7 +52,7 @@ def _describe(target: Target, test: Test, path: Any) -> None:
         "Means of the design's cells at the peaks of the test, chosen for being extreme. Intervals of two cells do not "
         "say how sure their difference is: the test does."
     )
-    described = {name: {"Description": text} for name, text in COLUMNS.items()}
+    described = {name: {"Description": text} for name, text in COLUMNS.items() if name in columns}
     save_json(target.output, path.with_suffix(".json"), {**common, "Description": words, **described})
 
 
@@ -59,7 +61,8 @@ def _rows(peak: PeakEvidence) -> Iterator[dict[str, Any]]:
     x, y, z = peak.xyz
     for cell in peak.cells:
         yield {
-            "peak": peak.name, "x": x, "y": y, "z": z, "cell": cell.name, "maps": len(there.intersection(cell.rows)),
+            "peak": peak.name, "x": x, "y": y, "z": z, "where": peak.where, "cell": cell.name,
+            "maps": len(there.intersection(cell.rows)),
             **_estimates(cell),
         }  # fmt: skip
 

@@ -43,7 +43,7 @@ def end_dataset(
         key: methods_section.methods_markdown(results, version)
         for (key, results), version in zip(named.items(), computed_by, strict=True)
     }
-    write_readme(output, methods_section.readme_intro(__version__), texts)
+    write_readme(output, methods_section.readme_intro(__version__, next(iter(named.values())).grid), texts)
     references = {key: methods_section.references_markdown(results) for key, results in named.items()}
     write_citation(output, methods_section.citation_intro(__version__), references)
     if report:
