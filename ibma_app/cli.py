@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ibma_app.workflows.options.parse import parse_options
 
         options = parse_options(words)
-        from ibma_app.workflows.run_level import run_level
+        from ibma_app.workflows.any_level import run_level
 
         return run_level(options, words)
 

@@ -32,6 +32,9 @@ from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.stream.workers.resources import Resources
 from ibma_app.workflows.choose_peaks import gather_peaks
+from ibma_app.workflows.command.log import RunRecord, as_ibma_error, log_outcome, run_folder
+from ibma_app.workflows.command.resources import make_checkpoints, open_workers, resources_for
+from ibma_app.workflows.command.terminal import print_plan, progress
 from ibma_app.workflows.infer import infer_all
 from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.plan.analyses import plan_group
@@ -47,9 +50,6 @@ from ibma_app.workflows.plan.choose_inferences import choose_inferences, describ
 from ibma_app.workflows.plan.choose_shape import choose_shape, keep_possible
 from ibma_app.workflows.plan.find_inputs import Gathered, gather
 from ibma_app.workflows.plan.plan_dependence import dependence_facts, describe_dependence, settle_dependence
-from ibma_app.workflows.run.log import RunRecord, as_ibma_error, log_outcome, run_folder
-from ibma_app.workflows.run.resources import make_checkpoints, open_workers, resources_for
-from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
 from ibma_app.workflows.write.earlier_results import with_earlier
 from ibma_app.workflows.write.group_notes import caveat_notes, left_notes, mask_notes

@@ -40,8 +40,8 @@ from ibma_app.stream.resampling.resample import count_relabellings, score_resamp
 from ibma_app.stream.residuals.smoothness import estimate_smoothness
 from ibma_app.stream.stack import Stack
 from ibma_app.stream.workers.resources import Resources
+from ibma_app.workflows.command.terminal import progress
 from ibma_app.workflows.plan.choose_inferences import CALIBRATE
-from ibma_app.workflows.run.terminal import progress
 from ibma_app.workflows.write import sidecars
 from ibma_app.workflows.write.effect_bounds import Errors, Fitted, has_errors, write_bounds
 from ibma_app.workflows.write.equivalence import NAME as EQUIVALENCE

@@ -23,14 +23,14 @@ from ibma_app.stream.similarity import compare_maps
 from ibma_app.stream.stack import Stack, stack_maps
 from ibma_app.stream.workers.dask_pool import DaskPool
 from ibma_app.stream.workers.resources import Resources
+from ibma_app.workflows.command.log import as_ibma_error, log_outcome, run_folder
+from ibma_app.workflows.command.resources import open_processes, resources_for
+from ibma_app.workflows.command.terminal import print_plan, progress
 from ibma_app.workflows.options.table import OPTIONS, Options
 from ibma_app.workflows.plan.analyses import plan_participants
 from ibma_app.workflows.plan.choose_estimators import Choice
 from ibma_app.workflows.plan.choose_shape import choose_shape
 from ibma_app.workflows.plan.find_inputs import gather
-from ibma_app.workflows.run.log import as_ibma_error, log_outcome, run_folder
-from ibma_app.workflows.run.resources import open_processes, resources_for
-from ibma_app.workflows.run.terminal import print_plan, progress
 from ibma_app.workflows.write import reports, sidecars
 from ibma_app.workflows.write.maps import Target, estimator_result, write_maps
 from ibma_app.workflows.write.saved_results import keep_results

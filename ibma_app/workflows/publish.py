@@ -16,8 +16,8 @@ from ibma_app.dataset.write import save_text
 from ibma_app.publishing import check, neurovault, nidm, nimads, upload
 from ibma_app.publishing.about import FILE, About, read_about, write_template
 from ibma_app.publishing.selected import Selected, select
+from ibma_app.workflows.command.log import messages
 from ibma_app.workflows.options.parse_publish import PublishOptions
-from ibma_app.workflows.run.log import messages
 from ibma_app.workflows.write.saved_results import find_records, read_record
 
 log = logging.getLogger(__name__)

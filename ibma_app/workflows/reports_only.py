@@ -24,12 +24,12 @@ from ibma_app.dataset.filters import read_labels
 from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.images.atlas import read_atlases
 from ibma_app.images.known_atlases import choose_atlases, find_atlases
+from ibma_app.workflows.command.log import as_ibma_error, log_outcome, run_folder
+from ibma_app.workflows.command.resources import open_processes, resources_for
+from ibma_app.workflows.command.terminal import progress
 from ibma_app.workflows.first_level.kept_runs import RunPage, rebuild_run_page
 from ibma_app.workflows.options.table import COMBINING, INFERRING, OPTIONS, TESTING, Options
 from ibma_app.workflows.plan.find_inputs import LABELS
-from ibma_app.workflows.run.log import as_ibma_error, log_outcome, run_folder
-from ibma_app.workflows.run.resources import open_processes, resources_for
-from ibma_app.workflows.run.terminal import progress
 from ibma_app.workflows.write import reports
 from ibma_app.workflows.write.cluster_regions import rename_regions
 from ibma_app.workflows.write.saved_results import NAMES, Kept, find_records, keep_results, read_document, read_record

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ibma_app.estimators import AUTO
+from ibma_app.workflows.any_level import run_level
+from ibma_app.workflows.command.terminal import progress
 from ibma_app.workflows.demo.bold_files import TASK, write_bold
 from ibma_app.workflows.demo.files import read_group, read_maps, read_participants, write_truth
 from ibma_app.workflows.demo.recovery import FOUND, Check, Maps, check_mean, check_participants, check_runs
@@ -18,8 +20,6 @@ from ibma_app.workflows.demo.simulate import SPACE, Truth, make_brain
 from ibma_app.workflows.demo.simulate_bold import RHO, RUNS, SimulatedBold, simulate_bold
 from ibma_app.workflows.demo.steps import prepare_folder, print_checks, print_end, step
 from ibma_app.workflows.options.table import Options
-from ibma_app.workflows.run.terminal import progress
-from ibma_app.workflows.run_level import run_level
 
 NAME = "bold"  # of the dataset and of its results
 CONTRAST = "facesGtHouses"

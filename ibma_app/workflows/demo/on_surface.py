@@ -9,14 +9,14 @@ from ibma_app.core.anatomy.elements import Elements
 from ibma_app.core.anatomy.structures import Surface
 from ibma_app.images.elements.gifti import SIDES
 from ibma_app.images.elements.known_meshes import PACKAGED, known_mesh
+from ibma_app.workflows.any_level import run_level
+from ibma_app.workflows.command.terminal import progress
 from ibma_app.workflows.demo.files import read_group, read_participants, write_subjects, write_truth
 from ibma_app.workflows.demo.recovery import FOUND, Check, check_participants, check_subjects
 from ibma_app.workflows.demo.run_demo import MIXED, SEED, Folders, command_of, plan_subjects
 from ibma_app.workflows.demo.simulate import Simulation, simulate_subjects
 from ibma_app.workflows.demo.steps import prepare_folder, print_checks, print_end, step
 from ibma_app.workflows.options.table import Options
-from ibma_app.workflows.run.terminal import progress
-from ibma_app.workflows.run_level import run_level
 
 SPACE = "fsaverage5"
 NAME = "surface"

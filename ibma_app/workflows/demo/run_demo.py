@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ibma_app.estimators import AUTO
+from ibma_app.workflows.any_level import run_level
+from ibma_app.workflows.command.terminal import progress
 from ibma_app.workflows.demo.files import read_group, read_participants, write_studies, write_subjects, write_truth
 from ibma_app.workflows.demo.recovery import FOUND, Check, check_participants, check_studies, check_subjects
 from ibma_app.workflows.demo.simulate import SPACE, Simulation, make_brain, simulate_studies, simulate_subjects
 from ibma_app.workflows.demo.steps import prepare_folder, print_checks, print_end, step
 from ibma_app.workflows.options.table import Options
-from ibma_app.workflows.run.terminal import progress
-from ibma_app.workflows.run_level import run_level
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from rich.table import Table
 from ibma_app import __version__
 from ibma_app.core.errors import OutputError
 from ibma_app.core.system.standard_streams import write_error, write_out
+from ibma_app.workflows.command.terminal import print_table, render
 from ibma_app.workflows.demo.recovery import Check
-from ibma_app.workflows.run.terminal import print_table, render
 
 MARKER = ".ibma-demo"  # marks a folder as an earlier demonstration's, which may be replaced
 OURS = ("data", "results")  # what a rerun replaces

@@ -16,7 +16,7 @@ from ibma_app.dataset.entities import output_name
 from ibma_app.dataset.output_dir import Output
 from ibma_app.dataset.write import save_text
 from ibma_app.images.read import read_image
-from ibma_app.workflows.run.log import software_versions
+from ibma_app.workflows.command.log import software_versions
 from ibma_app.workflows.write.records_to_json import decode
 from ibma_app.workflows.write.reports import set_matplotlib_folder
 from ibma_app.workflows.write.saved_results import ENDING, keep_record, read_document

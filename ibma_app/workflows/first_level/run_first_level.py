@@ -14,12 +14,12 @@ from ibma_app.dataset.imported import add_participants
 from ibma_app.dataset.output_dir import open_output
 from ibma_app.stream.workers.dask_pool import DaskPool
 from ibma_app.stream.workers.resources import Resources
+from ibma_app.workflows.command.log import as_ibma_error, log_outcome, run_folder
+from ibma_app.workflows.command.resources import open_processes, resources_for
+from ibma_app.workflows.command.terminal import print_table, progress
 from ibma_app.workflows.first_level.model_run import RunJob, RunOutcome, model_elsewhere, model_one_run
 from ibma_app.workflows.first_level.plan_runs import PlannedRuns, output_stem, plan_runs
 from ibma_app.workflows.options.table import OPTIONS, Options, file_or_word
-from ibma_app.workflows.run.log import as_ibma_error, log_outcome, run_folder
-from ibma_app.workflows.run.resources import open_processes, resources_for
-from ibma_app.workflows.run.terminal import print_table, progress
 from ibma_app.workflows.write import reports
 
 log = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ from ibma_app.firstlevel.design import CONSTANT
 from ibma_app.firstlevel.fit import ContrastMaps
 from ibma_app.importers.units import PERCENT, Scaling, percent, unknown
 from ibma_app.stats.tails import z_to_log10p
+from ibma_app.workflows.command.log import software_versions
 from ibma_app.workflows.first_level.describe_run import results_of
 from ibma_app.workflows.first_level.kept_runs import folder_of, keep_run, write_page
 from ibma_app.workflows.first_level.model_run import ModelledRun
 from ibma_app.workflows.first_level.plan_runs import output_entities
-from ibma_app.workflows.run.log import software_versions
 from ibma_app.workflows.write.sidecars import STANDARD_SPACES, kind_units
 
 Vector = NDArray[np.float64]

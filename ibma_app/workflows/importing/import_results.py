@@ -18,6 +18,8 @@ from ibma_app.dataset.imported import describe_import, find_earlier, remove_stal
 from ibma_app.dataset.output_dir import Output, open_output
 from ibma_app.dataset.write import save_json, save_statmap
 from ibma_app.importers import IMPORTERS, find_importer
+from ibma_app.workflows.command.log import messages
+from ibma_app.workflows.command.terminal import print_table, progress
 from ibma_app.workflows.importing.make_maps import (
     ReadyMaps,
     locate_source,
@@ -27,8 +29,6 @@ from ibma_app.workflows.importing.make_maps import (
 )
 from ibma_app.workflows.importing.place import Placed, place, refuse_other_names
 from ibma_app.workflows.options.table import ImportOptions
-from ibma_app.workflows.run.log import messages
-from ibma_app.workflows.run.terminal import print_table, progress
 
 log = logging.getLogger("ibma_app")
 

@@ -11,11 +11,11 @@ from ibma_app import __version__
 from ibma_app.core.errors import IbmaError, UsageError
 from ibma_app.core.results import Results
 from ibma_app.report.text.methods_section import methods_text
+from ibma_app.workflows.any_level import run_level
 from ibma_app.workflows.options.parse import make_options
 from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.python.found import AnalysisResult, view_results
 from ibma_app.workflows.python.lay_out import Maps, lay_out, write_covariates
-from ibma_app.workflows.run_level import run_level
 from ibma_app.workflows.write.saved_results import ENDING, read_record
 
 Analyses = dict[str, AnalysisResult]

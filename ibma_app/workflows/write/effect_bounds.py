@@ -19,7 +19,7 @@ from ibma_app.stream.resampling.resample import count_relabellings, score_resamp
 from ibma_app.stream.residuals.centred import Centring
 from ibma_app.stream.stack import Stack
 from ibma_app.stream.workers.resources import Resources
-from ibma_app.workflows.run.terminal import progress
+from ibma_app.workflows.command.terminal import progress
 from ibma_app.workflows.write import sidecars
 from ibma_app.workflows.write.maps import Target
 

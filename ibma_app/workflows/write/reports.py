@@ -11,7 +11,7 @@ from ibma_app.core.system.folders import home_folder
 from ibma_app.dataset.description import write_bidsignore, write_citation, write_description, write_readme
 from ibma_app.dataset.output_dir import Output
 from ibma_app.dataset.write import save_text
-from ibma_app.workflows.run.log import software_versions
+from ibma_app.workflows.command.log import software_versions
 
 
 def begin_dataset(output: Output, datasets: Sequence[Dataset]) -> None:

@@ -18,7 +18,7 @@ from ibma_app.core.errors import IbmaError, InputError
 from ibma_app.core.results import Results, RunFacts
 from ibma_app.dataset.level_rules import is_here
 from ibma_app.dataset.output_dir import Output, replace_file
-from ibma_app.workflows.run.log import software_versions
+from ibma_app.workflows.command.log import software_versions
 from ibma_app.workflows.write.records_to_json import decode, encode
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from ibma_app.core.methods import Citation, Inference
 from ibma_app.core.results import MapFlag, MapSurvey
 from ibma_app.core.statmap import Analysis, Publication
 from ibma_app.dataset.query import SPACE_SOURCE
-from ibma_app.workflows.run.log import software_versions
+from ibma_app.workflows.command.log import software_versions
 
 if TYPE_CHECKING:  # the run level plans no estimators, and stacks no maps
     from ibma_app.stream.stack import Stack

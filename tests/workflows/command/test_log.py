@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ibma_app.core.errors import DataError, ReadWriteError
-from ibma_app.workflows.run.log import _LogFile, as_ibma_error
+from ibma_app.workflows.command.log import _LogFile, as_ibma_error
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, as on Linux")

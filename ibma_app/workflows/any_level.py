@@ -1,12 +1,12 @@
-"""The levels, by name."""
+"""Runs the level that is chosen: run, participant or group."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
 from ibma_app.core.system.folders import absolute_path
+from ibma_app.workflows.command.log import messages
 from ibma_app.workflows.options.parse import MODEL_OF_OPTIONS
 from ibma_app.workflows.options.table import Options
-from ibma_app.workflows.run.log import messages
 
 
 def run_level(options: Options, words: Sequence[str] = ()) -> int:

@@ -10,8 +10,8 @@ import pytest
 
 import ibma_app
 from ibma_app.stats import kernel_cache
-from ibma_app.workflows.run import kernels
-from ibma_app.workflows.run.kernels import keep_kernels
+from ibma_app.workflows.command import kernels
+from ibma_app.workflows.command.kernels import keep_kernels
 
 CANNOT = "Kernels were compiled that cannot be kept"
 

@@ -13,8 +13,8 @@ from ibma_app.stream.workers.dask_pool import DaskPool, open_dask
 from ibma_app.stream.workers.machine import available_cores, default_memory, parse_size, return_freed_memory
 from ibma_app.stream.workers.process_pool import Pool, open_pool
 from ibma_app.stream.workers.resources import Resources
+from ibma_app.workflows.command.kernels import keep_kernels
 from ibma_app.workflows.options.table import Options
-from ibma_app.workflows.run.kernels import keep_kernels
 
 
 def resources_for(options: Options, jobs: int | None = None) -> Resources:

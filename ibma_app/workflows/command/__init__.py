@@ -1,0 +1,1 @@
+"""What all commands share: log, resources, terminal, compiled kernels."""

@@ -1,1 +1,0 @@
-"""What runs share: log, resources, terminal."""
