@@ -13,8 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ibma_app.core.errors import DataError
 
 LARGEST_TEXT = 16 * 2**20  # bytes of a table, a header
@@ -227,7 +225,7 @@ def read_sample_size(value: Any, file: Path | str, key: str) -> float:
 
 def show(value: Any, most: int = _SHOWN) -> str:
     """Write any value for a message: on one line, not long, without characters that a terminal obeys."""
-    value = value.item() if isinstance(value, np.generic) else value
+    value = value.item() if type(value).__module__ == "numpy" and not getattr(value, "ndim", 1) else value
     try:
         text = value if isinstance(value, str) else repr(value)
     except (ValueError, RecursionError):  # an integer of thousands of digits
