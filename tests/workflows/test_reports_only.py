@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from ibma_app.core.anatomy.atlas import AtlasSource, RegionSet, RegionTests
 from ibma_app.core.errors import InputError
 from ibma_app.core.results import Results
 from ibma_app.dataset.output_dir import open_output
@@ -158,6 +159,8 @@ def test_other_estimators_of_an_earlier_run_stay_or_are_named(out: Path) -> None
         assert [one.estimator.name for one in same.estimators] == [first.estimator.name, other.estimator.name]
         assert same.estimators[1].files == other.files
         assert f"Results of {other.estimator.name} are those of an earlier run" in same.notes[-1].text
+        tested = RegionTests((RegionSet(AtlasSource("mine"), 2),), ())
+        assert with_earlier(output, replace(now, regions=tested)).regions == tested
         changed = replace(now, settings={**now.settings, "min_coverage": 0.5})
         apart = with_earlier(output, changed)
         assert apart.estimators == (first,)

@@ -9,6 +9,8 @@ from ibma_app.core.results import Results
 from ibma_app.dataset.output_dir import Output
 from ibma_app.workflows.write.saved_results import find_records, read_record
 
+OF_REGIONS = ("regions", "values")  # kinds of files
+
 
 def with_earlier(output: Output, results: Results) -> Results:
     """Add the estimators of an earlier run of the same maps, design and settings; else a note that names them.
@@ -45,7 +47,14 @@ def with_earlier(output: Output, results: Results) -> Results:
         return replace(results, notes=merge_notes((*results.notes, Note(text))))
     text = f"Results of {names} are those of an earlier run of the same maps and settings ({run}/)."
     kept = tuple(replace(one, grid=one.grid or earlier.grid, survey=one.survey or earlier.survey) for one in others)
-    return replace(results, estimators=(*results.estimators, *kept), notes=merge_notes((*results.notes, Note(text))))
+    if results.regions is not None and results.regions != earlier.regions:  # the table of values is of ours
+        kept = tuple(replace(one, files=tuple(f for f in one.files if f.kind not in OF_REGIONS)) for one in kept)
+    return replace(
+        results,
+        estimators=(*results.estimators, *kept),
+        notes=merge_notes((*results.notes, Note(text))),
+        regions=results.regions or earlier.regions,
+    )
 
 
 def _is_same(earlier: Results, results: Results) -> bool:

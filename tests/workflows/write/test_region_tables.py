@@ -278,3 +278,16 @@ def test_the_page_shows_regions(data, images: Path, tmp_path: Path, cli) -> None
     for link in re.findall(r'href="([^"]+)">(?:Whole table|values of each map)', shown):
         assert (tmp_path / link).is_file()
     assert len(list((tmp_path / "figures").glob("*_region-*.svg"))) == 3
+
+
+def test_a_second_run_keeps_the_regions_of_the_first(data, images: Path, tmp_path: Path, cli) -> None:
+    """Of the same regions, of none, of others: whose values are in the table then."""
+    words = ("--mask", "data", "--inference", "uncorrected", "--atlas", "none")
+    for estimator, regions in (("ols", "parts_dseg"), ("dl", None), ("hedges", "roi")):
+        asked = ("--regions", images / f"{regions}.nii.gz") if regions else ()
+        ran = cli(data[0], tmp_path, "group", "--estimator", estimator, *words, *asked)
+        assert ran.code == 0, ran.stderr
+        page = next(tmp_path.glob("group_*.html")).read_text(encoding="utf-8")
+        text = (tmp_path / "README.md").read_text(encoding="utf-8").replace("\\", "")
+        assert page.count("<summary>Regions</summary>") == 1
+        assert ("the region roi was tested" if regions == "roi" else "the 4 regions of parts_dseg were tested") in text
