@@ -11,7 +11,7 @@ from scipy import special, stats
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design, Test
 from ibma_app.core.errors import DataError
-from ibma_app.estimators.random_intercept import ESTIMATOR, check, fit, flip_bounds, remark, units_of
+from ibma_app.estimators.random_intercept import ESTIMATOR, check, far_tail, fit, flip_bounds, remark, units_of
 
 M, N = 10, 3
 UNIT, VISIT = np.repeat(np.arange(M), N), np.tile(np.arange(N), M)
@@ -120,6 +120,14 @@ def test_no_variance_between_units_is_remarked(block):
     assert "of the voxels maps of one unit do not correlate" in warning.text
     assert "up to 7.5" in warning.text
     assert "up to 6.1" in remark(none, {**PLAIN, **KENWARD_ROGER})[1].text
+
+
+def test_small_p_of_few_participants_have_a_caveat():
+    assert "up to 31 of 100 data sets" in far_tail(DESIGN, PLAIN)
+    assert "up to 9 of 100 data sets" in far_tail(DESIGN, {**PLAIN, **KENWARD_ROGER})
+    assert far_tail(DESIGN, {**PLAIN, **SANDWICH}) == ""
+    many = np.repeat(np.arange(60), 2)
+    assert far_tail(replace(DESIGN, matrix=np.ones((120, 1)), units=many, tests=()), PLAIN) == ""
 
 
 def test_units_are_those_of_the_design():
