@@ -286,7 +286,8 @@ def merge_given(given: Mapping[str, Any], filled: Filled, model: StatsModel) -> 
         meant = filled.options.get(dest)
         if dest in OF_DESIGN and filled.node is not None and not _same(dest, asked, meant):
             flag = f"--{dest.replace('_', '-')}"
-            stated = f"has {_flat(meant)}" if meant is not None else "has none"
+            own = "has contrasts of its own" if dest == "contrasts" else "has none"
+            stated = f"has {_flat(meant)}" if meant is not None else own
             raise UsageError(
                 f"{flag} {_flat(asked)} contradicts the model {model.file}, whose node {filled.node.name} {stated}. "
                 f"Change the model, or leave {flag} out."
