@@ -130,17 +130,21 @@ def _of_models(axis: Any) -> _Layout:
     for full_name, _, model in axis.iter_structures():
         name = full_name.removeprefix(PREFIX)
         if model.surface_mask.any():
-            vertices = np.asarray(model.vertex, dtype=np.int32)
             size = int(axis.nvertices[full_name])
             if size > MOST_VERTICES:
                 raise ValueError(f"{size} vertices; no mesh has that many")
+            stated = np.asarray(model.vertex)
+            if not ((stated >= 0) & (stated < size)).all() or np.unique(stated).size < stated.size:
+                raise ValueError(f"a vertex of {name} is listed twice, or is none of its {size}")
+            vertices = stated.astype(np.int32)
             structures.append(Surface(name, size, np.sort(vertices)))
             columns.append(start + vertices)
         else:
-            indices = np.asarray(model.voxel, dtype=np.int32)
             x, y, z = map(int, axis.volume_shape)
-            if not ((indices >= 0) & (indices < (x, y, z))).all():
+            places = np.asarray(model.voxel)
+            if not ((places >= 0) & (places < (x, y, z))).all():
                 raise ValueError(f"a voxel of {name} lies outside of the volume of {x} x {y} x {z}")
+            indices = places.astype(np.int32)
             structures.append(Voxels(name, indices, np.asarray(axis.affine, dtype=np.float64), (x, y, z)))
             size = len(indices)
             columns.append(start + np.arange(size))

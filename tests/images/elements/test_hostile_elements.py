@@ -64,6 +64,9 @@ def test_hostile_gifti(name, made, tmp_path):
     ("old", "new", "words"),
     [
         (b'SurfaceNumberOfVertices="42"', b'SurfaceNumberOfVertices="2000000000"', "2000000000 vertices; no mesh has"),
+        (b"0 2 4", b"0 10000000000 4", "a vertex of CORTEX_LEFT is listed twice, or is none of its 42"),
+        (b"0 2 4", b"0 2 42", "is none of its 42"),
+        (b"0 2 4", b"0 2 2", "listed twice"),
         (b"0 0 0", b"2000000000 0 0", "a voxel of THALAMUS_LEFT lies outside of the volume of 4 x 4 x 4"),
         (b"0 0 0", b"0 4 0", "lies outside"),
         (b"0 0 0", b"-5 0 0", "Undefined voxel"),
