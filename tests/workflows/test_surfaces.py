@@ -231,6 +231,19 @@ def test_regions_of_a_table(made, values, tmp_path, cli):
     assert {row["n_voxels"] for row in clusters} == {"1"}
 
 
+def test_parcels_of_cifti(made, values, tmp_path, cli):
+    root, names = made.describe(tmp_path / "data"), [f"region{number}" for number in range(12)]
+    axis = made.parcels(names, N)
+    for sub, row in enumerate(values[:, 15:27], start=1):
+        name = made.stem(f"{sub:02d}", middle="space-toy_seg-Toy_den-162", kind="effect")
+        made.write_cifti(root / f"{name}.pscalar.nii", axis, row)
+    ran = cli(root, tmp_path / "out", "group", "--no-report", "--estimator", "ols", "--inference", "bonferroni")
+    assert ran.code == 0, ran.stderr
+    written = nib.load(next((tmp_path / "out" / "group").glob("*desc-ols_stat-t_statmap.pscalar.nii")))
+    assert written.header.get_axis(1) == axis
+    np.testing.assert_allclose(written.get_fdata()[0], t_of(values[:, 15:27]), rtol=1e-5)
+
+
 def test_densities_by_name_and_by_number_are_one(made, values, tmp_path, cli):
     root = write_subjects(made, tmp_path / "data", values[:4], space="space-fsaverage5_den-10k")
     for number, space in ((5, "space-fsaverage5_den-10242"), (6, "space-fsaverage5")):

@@ -247,6 +247,7 @@ class Parcels:
 
 AnyStructure = Surface | Voxels | Parcels
 """The kinds of structure that there are."""
+_ANSWERING: tuple[type[Structure], ...] = (Surface, Voxels, Parcels)  # mypy sees whether each answers all
 
 
 def _order(wanted: NDArray[Any], there: NDArray[Any]) -> Integers | None:
