@@ -104,6 +104,7 @@ CELLS = (
     Cell((12,), repeats=2, within=True, estimator="random-intercept"),
     Cell((20,), repeats=2, estimator="random-intercept"),
     Cell((12,), repeats=2, estimator="multilevel"),
+    Cell((20,), HALF, repeats=2, estimator="multilevel"),
 )
 UNCLAIMED = (
     Cell((8,), noise=SKEWED),
