@@ -57,7 +57,7 @@ def view_least(maps: ResultMaps, sheet: Sheet, units: str, results: Results) -> 
         return {"words": words, "pictures": []}
     size = float(np.abs(least).max())
     scale = Scale(-size, size, SIGNED, f"effect, at least{f' ({units})' if said else ''}")
-    plan = sheet.plan(maps.grid, space_of(results))
+    plan = sheet.plan_through(maps.grid, space_of(results), least != 0, least)
     text = f"The simultaneous {format_number(level)} % bound that is nearer to 0, where both have one sign."
     picture = plan.draw(least, scale, text, least != 0)
     named = with_ending(picture, f"corr-{camel_case(bounded)}", f"stat-least_{plan.name}")
