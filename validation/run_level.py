@@ -91,7 +91,7 @@ def draw(kind: str, volumes: int, tr: float, voxels: int, seed: int) -> np.ndarr
 
 def ours(series: np.ndarray, design: RunDesign, name: str) -> Of:
     """Fit by the run level."""
-    fit = fit_run(series, design, choose_noise(name, design.timing.repetition_time))
+    fit = fit_run(series, design, choose_noise(name, design.timing.repetition_time, len(design.matrix)))
     return [(one.effect, one.variance, one.dof) for one in fit.contrasts]
 
 
@@ -139,7 +139,8 @@ def row(tr: float, kind: str, order: int, every: dict[str, tuple[list[float], li
 def at_repetition_time(tr: float, voxels: int, seed: int) -> list[str]:
     """Simulate at one TR, print its rows, and return what fails."""
     design, failed = make_design(tr), []
-    volumes, order = design.matrix.shape[0], choose_noise("ar", tr).order
+    volumes = design.matrix.shape[0]
+    order = choose_noise("ar", tr, volumes).order
 
     def tell(label: str, every: dict[str, Of], series: np.ndarray, kind: str, off: float) -> None:
         judged = {name: judge(found, series, design, kind) for name, found in every.items()}

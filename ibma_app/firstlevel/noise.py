@@ -6,6 +6,7 @@ import numpy as np
 
 MEMORY = 4.0  # s that the autoregressive process reaches back
 MOST = 6  # volumes
+VOLUMES = 12  # for each coefficient, in short runs
 FIRST_STEP, STEP = 0.05, 0.1  # by which partial autocorrelations of the first lag, and of others, are rounded
 PLAIN_STEP = 0.01  # of plain AR(1), as nilearn's
 
@@ -32,8 +33,8 @@ class NoiseModel:
         )
 
 
-def choose_noise(name: str, repetition_time: float) -> NoiseModel:
-    """Choose the noise's model: ``ar`` reaches back 4 s, so that its order follows the TR.
+def choose_noise(name: str, repetition_time: float, volumes: int) -> NoiseModel:
+    """Choose the noise's model: ``ar`` reaches back 4 s, so that its order follows the TR, in very short runs less.
 
     Parameters
     ----------
@@ -41,9 +42,12 @@ def choose_noise(name: str, repetition_time: float) -> NoiseModel:
         One of `ibma_app.firstlevel.records.NOISE_MODELS`.
     repetition_time : float
         s.
+    volumes : int
+        Of the run.
     """
     if name == "ar":
-        order = int(np.clip(np.ceil(MEMORY / repetition_time - 1e-6), 1, MOST))
+        most = int(np.clip(volumes // VOLUMES, 1, MOST))
+        order = int(np.clip(np.ceil(MEMORY / repetition_time - 1e-6), 1, most))
         return NoiseModel(name, order, True, (FIRST_STEP, *(STEP,) * (order - 1)))
     if name == "ar1":
         return NoiseModel(name, 1, False, (PLAIN_STEP,))

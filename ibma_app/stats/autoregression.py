@@ -177,7 +177,7 @@ class Precision:
     """W, (T, T), the inverse covariance of an autoregressive process whose innovations have variance 1.
 
     With a = (1, -phi_1, ..., -phi_p), W is the band of sum_k a_k a_(k+d), less what that has too much in the corners
-    (Gohberg and Semencul). T is larger than 2 p.
+    (Gohberg and Semencul). T is larger than p.
     """
 
     band: Floats  # (p + 1,): on the diagonals d = 0 to p

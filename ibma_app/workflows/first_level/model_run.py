@@ -91,7 +91,7 @@ def model_one_run(job: RunJob) -> RunOutcome:
     design = build_design(model, timing, job.settings, job.label)
     design = _keep_wanted(design, job)
     mask, more = _mask(job, header)
-    noise = choose_noise(job.settings.noise, timing.repetition_time)
+    noise = choose_noise(job.settings.noise, timing.repetition_time, timing.n_volumes)
     with _rows(int(mask.sum()), timing.n_volumes, job.resources) as rows:
         smooth = smoother(header.grid, job.settings.smoothing) if job.settings.smoothing else None
         read_series(header, mask, rows, first=timing.dropped, change=smooth)
