@@ -8,19 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import numpy as np
-
 from ibma_app.core.bold_run import BoldRun
-from ibma_app.core.errors import DatasetError, IbmaError, NothingSelectedError, UsageError
-from ibma_app.core.from_files import EXPRESSION, show
-from ibma_app.core.labels import contrast_label, find_clash
+from ibma_app.core.errors import DatasetError, IbmaError, NothingSelectedError
+from ibma_app.core.labels import find_clash
 from ibma_app.core.statmap import Dataset
 from ibma_app.dataset.bold_runs import explain_no_runs, find_runs, spaces_of, tell_unmatched
 from ibma_app.dataset.datasets import find_datasets, read_description
 from ibma_app.dataset.entities import split_name
 from ibma_app.dataset.filters import BOLD, read_filter_file, read_kept, read_labels
-from ibma_app.designs.expressions import parse_rows
-from ibma_app.firstlevel.conditions import column_names, condition_contrast, list_conditions
 from ibma_app.firstlevel.model.missing_levels import missing_everywhere
 from ibma_app.firstlevel.model.reading.nodes import choose_node
 from ibma_app.firstlevel.model.reading.read_model import read_model
@@ -28,13 +23,13 @@ from ibma_app.firstlevel.model.stats_model import Node
 from ibma_app.firstlevel.records import RunContrast, RunSettings
 from ibma_app.firstlevel.run_tables import read_events
 from ibma_app.firstlevel.settings import make_settings
+from ibma_app.workflows.first_level.plan_contrasts import plan_contrasts
 from ibma_app.workflows.options.parse import MODEL_OF_OPTIONS
 from ibma_app.workflows.options.table import Options
 
 log = logging.getLogger(__name__)
 
 RAW = "raw"  # the name of BIDS_DIR in BIDS URIs
-NUMBERED = "trial_type."  # before conditions whose names are numbers, in expressions
 LABELS = {"sub": "participant_label", "ses": "session_label", "task": "task_id", "space": "space"}
 
 
@@ -91,7 +86,20 @@ def plan_runs(options: Options) -> PlannedRuns:
         for text in missing_everywhere(node, tables_of_events(runs)):
             log.warning("%s: %s", options.model, text)
         return PlannedRuns(runs, every, settings, {}, node)
-    return PlannedRuns(runs, every, settings, plan_contrasts(runs, settings, options.contrasts))
+    if "sub" not in labels and not excluded:
+        return PlannedRuns(runs, every, settings, plan_contrasts(runs, settings, options.contrasts))
+
+    def others() -> list[BoldRun]:
+        """Find the runs of participants that are not selected."""
+        wider = {key: value for key, value in labels.items() if key != "sub"}
+        try:
+            found = find_runs(datasets, raw, wider, {}, asked, [options.output_dir])
+        except IbmaError as error:  # theirs, and none of the selected ones'
+            log.debug("Other participants' runs: %s", error.message)
+            return []
+        return [run for run in found if run.bold not in {one.bold for one in runs}]
+
+    return PlannedRuns(runs, every, settings, plan_contrasts(runs, settings, options.contrasts, others))
 
 
 def tables_of_events(runs: Sequence[BoldRun]) -> Iterator[Mapping[str, Sequence[str]]]:
@@ -168,84 +176,3 @@ def output_stem(run: BoldRun) -> str:
     from ibma_app.dataset.entities import output_name
 
     return output_name(output_entities(run), "", "").removesuffix("_")
-
-
-def plan_contrasts(
-    runs: Sequence[BoldRun], settings: RunSettings, texts: Sequence[str] | None
-) -> dict[str, tuple[RunContrast, ...]]:
-    """Make the contrasts of each task from the conditions of all its runs.
-
-    Parameters
-    ----------
-    runs : sequence of BoldRun
-    settings : RunSettings
-    texts : sequence of str, optional
-        ``NAME=EXPRESSION``; None: each condition.
-
-    Raises
-    ------
-    UsageError
-        An expression names what no run of the task has.
-    """
-    conditions: dict[str, set[str]] = {}
-    for run in runs:
-        found = conditions.setdefault(run.entities.get("task", ""), set())
-        if run.events is not None:
-            try:
-                found |= set(list_conditions(read_events(run.events)))
-            except IbmaError as error:  # the run's own failure, later
-                log.debug("%s: %s", run.name, error.message)
-    return {task: _contrasts_of(task, sorted(found), settings, texts) for task, found in conditions.items()}
-
-
-def _contrasts_of(
-    task: str, conditions: Sequence[str], settings: RunSettings, texts: Sequence[str] | None
-) -> tuple[RunContrast, ...]:
-    """Make the contrasts of one task."""
-    if texts is None:
-        contrasts = [condition_contrast(name, settings) for name in conditions]
-    elif conditions:
-        columns = [column for name in conditions for column in column_names(name, settings.hrf, settings.fir_delays)]
-        contrasts = [_parse(text, task, columns) for text in texts]
-    else:
-        contrasts = []
-    clash = find_clash((contrast_label(one.name), one.name) for one in contrasts)
-    if clash:
-        label, one, other = clash
-        raise UsageError(
-            f"The contrasts {one!r} and {other!r} would both be called contrast-{label} in file names. Rename one."
-        )
-    bad = [one.name for one in contrasts if not contrast_label(one.name)]
-    if bad:
-        raise UsageError(f"The contrast {bad[0]!r} has no letter or digit for a file name: give it a name.")
-    return tuple(contrasts)
-
-
-def _parse(text: str, task: str, columns: Sequence[str]) -> RunContrast:
-    """Parse ``NAME=EXPRESSION``; commas make an F test."""
-    name, _, expression = text.partition("=")
-    spelled = [f"{NUMBERED}{column}" if _is_number(column) else column for column in columns]
-    try:
-        rows = parse_rows(expression, spelled)
-    except UsageError as error:
-        where = f" of task {task}" if task else ""
-        raise UsageError(f"--contrasts {show(text, EXPRESSION)}{where}: {error.message}") from None
-    weights = tuple(
-        {column: float(weight) for column, weight in zip(columns, row, strict=True) if weight} for row in rows
-    )
-    if not all(weights):
-        raise UsageError(f"--contrasts {show(text, EXPRESSION)}: all weights are zero.")
-    if np.linalg.matrix_rank(rows) < len(rows):
-        raise UsageError(
-            f"--contrasts {show(text, EXPRESSION)}: its rows depend on each other. Leave out those that follow."
-        )
-    return RunContrast(name.strip(), weights, "F" if len(weights) > 1 else "t")
-
-
-def _is_number(text: str) -> bool:
-    """Return whether the name of a condition would be read as a number in an expression."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
