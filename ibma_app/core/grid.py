@@ -100,6 +100,11 @@ class Grid:
         """Return the same grid with another mask."""
         return replace(self, mask=mask)
 
+    @property
+    def sidecar(self) -> dict[str, Any]:
+        """No keys of sidecars: an image's header says where its voxels are."""
+        return {}
+
     def speak(self, text: str) -> str:
         """Return a text on voxels as it is: shapes with other elements return it in theirs."""
         return text

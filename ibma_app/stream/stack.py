@@ -233,9 +233,7 @@ def _n_early(n_maps: int, share: float) -> int:
 
 
 def _in_words_of(shape: Shape, notes: tuple[Note, ...]) -> tuple[Note, ...]:
-    """Return notes on voxels in the words of other elements, where there are such."""
-    if shape.box is not None:
-        return notes
+    """Return notes on voxels in the words of a shape."""
     about = [{label: shape.speak(detail) for label, detail in note.about.items()} for note in notes]
     return tuple(Note(shape.speak(note.text), own, note.noun) for note, own in zip(notes, about, strict=True))
 

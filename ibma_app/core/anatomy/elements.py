@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ibma_app.core.anatomy.structures import AnyStructure, Parcels
+from ibma_app.core.anatomy.structures import AnyStructure, Parcels, Surface
 from ibma_app.core.errors import UsageError
 from ibma_app.core.grid import Grid
 
@@ -86,6 +86,18 @@ class Elements:
         shown = [f"{one.name} ({one.size} {one.noun})" for one in self.structures[:3]]
         more = f" and {len(self.structures) - 3} more structures" if len(self.structures) > 3 else ""
         return ", ".join(shown) + more
+
+    @property
+    def sidecar(self) -> dict[str, Any]:
+        """Keys that say in sidecars what maps lie on: structures, and of surfaces vertices, meshes and areas."""
+        surfaces = [one for one in self.structures if isinstance(one, Surface)]
+        meshes = {one.name: one.mesh.name for one in surfaces if one.mesh is not None}
+        described: dict[str, Any] = {"Structures": [one.name for one in self.structures]}
+        if surfaces:
+            described["Density"] = ", ".join(f"{one.size} vertices in {one.name}" for one in surfaces)
+        if meshes:
+            described |= {"Surface": meshes, "VertexAreas": "mm2, a third of the area of each triangle at a vertex"}
+        return described
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibma_app.core.anatomy.elements import Shape
-from ibma_app.core.anatomy.structures import Surface
 from ibma_app.core.design import Design, Test
 from ibma_app.core.estimate import Estimate, Significance
 from ibma_app.core.inference_facts import sidecar_of
@@ -136,7 +135,7 @@ def analysis_sidecar(
     reference = _spatial_reference(analysis, survey)
     if reference:
         sidecar["SpatialReference"] = reference
-    sidecar |= describe_shape(stack.grid)
+    sidecar |= stack.grid.sidecar
     if notes:
         sidecar["Warnings"] = list(dict.fromkeys(notes))
     sidecar["Derived"] = {row.label: list(row.derived) for row in survey if row.derived}
@@ -168,21 +167,6 @@ def in_words_of(shape: Shape, content: Mapping[str, Any]) -> dict[str, Any]:
             value = shape.speak(value)
         spoken[key] = in_words_of(shape, value) if isinstance(value, Mapping) and "Description" in value else value
     return spoken
-
-
-def describe_shape(shape: Shape) -> dict[str, Any]:
-    """Make the keys that say what maps lie on, where that is no grid of voxels."""
-    if shape.box is not None:
-        return {}
-    described: dict[str, Any] = {"Structures": [one.name for one in shape.structures]}
-    surfaces = [one for one in shape.structures if isinstance(one, Surface)]
-    if surfaces:
-        described["Density"] = ", ".join(f"{one.size} vertices in {one.name}" for one in surfaces)
-    meshes = {one.name: one.mesh.name for one in surfaces if one.mesh is not None}
-    if meshes:
-        described["Surface"] = meshes
-        described["VertexAreas"] = "mm2, a third of the area of each triangle at a vertex"
-    return described
 
 
 def sample_size(analysis: Analysis, design: Design) -> float | int | None:
