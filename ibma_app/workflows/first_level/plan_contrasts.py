@@ -51,7 +51,12 @@ def plan_contrasts(
         }
     else:
         tasks = {task: _columns(names, settings) for task, names in found.items()}
-        contrasts = {task: _parse_all(texts, task, tasks[task], settings, others) for task in tasks}
+        try:
+            contrasts = {task: _parse_all(texts, task, tasks[task], settings, others) for task in tasks}
+        except UnknownColumnError as error:
+            if len(tasks) == 1:
+                raise
+            raise UsageError(f"{error.message} There are {len(tasks)} tasks: choose by -t.") from None
     for every in contrasts.values():
         _check_labels(every)
     return {task: tuple(every) for task, every in contrasts.items()}

@@ -73,6 +73,8 @@ def plan_runs(options: Options) -> PlannedRuns:
     runs = find_runs(datasets, raw, labels, excluded, asked, [options.output_dir])
     if not runs:
         raise NothingSelectedError(explain_no_runs(datasets, labels, excluded, asked, [options.output_dir]))
+    if "task" not in labels:
+        runs = _without_rest(runs)
     for text in tell_unmatched(datasets, labels, runs, [options.output_dir]):
         log.warning("%s", text)
     spaces = spaces_of(runs)
@@ -100,6 +102,20 @@ def plan_runs(options: Options) -> PlannedRuns:
         return [run for run in found if run.bold not in {one.bold for one in runs}]
 
     return PlannedRuns(runs, every, settings, plan_contrasts(runs, settings, options.contrasts, others))
+
+
+def _without_rest(runs: tuple[BoldRun, ...]) -> tuple[BoldRun, ...]:
+    """Leave out tasks of which no run has events (resting state), where others have some; they are told."""
+    tasks = {run.entities.get("task", "") for run in runs}
+    with_events = {run.entities.get("task", "") for run in runs if run.events is not None}
+    if not with_events or with_events == tasks:
+        return runs
+    for task in sorted(tasks - with_events):
+        count = sum(run.entities.get("task", "") == task for run in runs)
+        log.warning(
+            "None of the %d run(s) of task-%s has events: they are left out (-t %s insists).", count, task, task
+        )
+    return tuple(run for run in runs if run.entities.get("task", "") in with_events)
 
 
 def tables_of_events(runs: Sequence[BoldRun]) -> Iterator[Mapping[str, Sequence[str]]]:

@@ -67,8 +67,10 @@ def test_sessions_beside_none(layout):
     assert f"sub-01/ses-a/func/sub-01_ses-a_task-x_space-{SPACE}" in layout.found()
     layout.run("--combine", "run", "session", level="participant")
     assert f"sub-01/func/sub-01_task-x_space-{SPACE}" in layout.found()
-    layout.run("--session-label", "b", "--participant-label", "01")
-    assert "session-label" not in layout.run("--session-label", "b", "--dry-run").stderr
+    plan = layout.run("--session-label", "b", "--dry-run").stdout
+    assert "ses-b" in plan
+    assert "ses-a" not in plan
+    assert "sub-02" not in plan
 
 
 def test_several_spaces_and_what_is_no_volume(layout):
@@ -212,3 +214,16 @@ def test_confounds_of_older_versions(layout, era):
     ours, theirs = (np.array([line.split("\t") for line in text.splitlines()[1:]], float) for text in (again, new))
     np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
     assert ("are made of" in ran.stderr) == (era != "regressors")
+
+
+def test_rest_beside_tasks(layout):
+    layout.add()
+    layout.add(task="rest", text="")
+    ran = layout.run()
+    assert "None of the 1 run(s) of task-rest has events: they are left out (-t rest insists)." in ran.stderr
+    assert layout.found() == [f"sub-01/func/sub-01_task-x_run-1_space-{SPACE}"]
+    assert "no events.tsv of this run was found" in layout.run("-t", "rest", code=65).stderr
+    layout.add(task="other", text=layout.made.events_text(6, conditions=("a", "b")))
+    words = "of task other: The design has no column 'go'. Its columns are: a, b. There are 2 tasks: choose by -t."
+    assert words in layout.run(code=64).stderr
+    layout.run("-t", "x")
