@@ -84,7 +84,7 @@ class Elements:
     def words(self) -> str:
         """The structures and their sizes in words."""
         shown = [f"{one.name} ({one.size} {one.noun})" for one in self.structures[:3]]
-        more = f" and {len(self.structures) - 3} more structures" if len(self.structures) > 3 else ""
+        more = f" and {len(self.structures) - 3} more" if len(self.structures) > 3 else ""
         return ", ".join(shown) + more
 
     @property
