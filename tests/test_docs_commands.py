@@ -137,7 +137,7 @@ FILES = {
 }
 """Some of what must be there afterwards."""
 
-SLOW = ("quickstart-meta-analysis.md", "importing.md", "pain21.md")
+SLOW = ("usage.md", "quickstart-meta-analysis.md", "importing.md", "pain21.md")
 
 
 def test_every_page_with_commands_has_its_data(maker):
