@@ -264,6 +264,10 @@ def _explain_twins(one: StatMap, other: StatMap) -> str:
         return f"{text}Choose one with --bids-filter-file, e.g. {query} (each kind of map likewise)."
     if one.dataset.root != other.dataset.root:
         return f"{text}Choose one dataset with --derivatives, e.g. --derivatives {one.dataset.root}."
+    if bool(one.hemispheres) != bool(other.hemispheres) and one.path.name.endswith(GIFTI):
+        plain, sided = (other, one) if one.hemispheres else (one, other)
+        if plain.path.name.endswith(GIFTI):
+            return f"{text}{_explain_unsided(plain, sided)}"
     endings = [next((end for end in ENDINGS if each.path.name.endswith(end)), "") for each in (one, other)]
     if endings[0] != endings[1]:
         query = f'{{"{one.kind}": {{"extension": "{endings[0]}"}}}}'
@@ -271,4 +275,16 @@ def _explain_twins(one: StatMap, other: StatMap) -> str:
     return (
         f"{text}Remove one of them, or let an entity of their names tell them apart (and choose with "
         f'--bids-filter-file, e.g. {{"{one.kind}": {{"desc": "..."}}}}).'
+    )
+
+
+def _explain_unsided(plain: StatMap, sided: StatMap) -> str:
+    """Say what to do about a surface map without ``hemi-`` in its name, beside files that have it."""
+    there = {label for label in ("L", "R") for path in sided.files if f"hemi-{label}_" in path.name}
+    free = sorted({"L", "R"} - there)
+    named = f"hemi-{free[0]}" if len(free) == 1 else "hemi-L or hemi-R"
+    also = "" if free else ", both of which are there already"
+    return (
+        f"The name of {plain.path.name} does not say its hemisphere: where it is one, rename it with {named}{also}. "
+        "Remove it otherwise."
     )

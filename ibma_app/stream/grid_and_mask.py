@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ibma_app.core.anatomy.elements import Shape, require_grid
+from ibma_app.core.anatomy.elements import Elements, Shape, require_grid, tell_hemispheres
 from ibma_app.core.block import COVERED, Indices, Reasons
 from ibma_app.core.errors import DataError, DatasetError, IbmaError, InputError
 from ibma_app.core.grid import Grid
@@ -52,7 +52,8 @@ def choose_grid(
     policy : "common", "mni2mm" or Path
         ``--grid``. ``common``: the grid that all maps share (axes may run in
         opposite directions). Where they do not share one: for runs the most
-        common grid (maps on others are left out later), for subjects an error,
+        common grid, of equally common elements those of most structures (maps
+        on others are left out later), for subjects an error,
         for studies nilearn's MNI152 2 mm grid.
     unit : "run", "subject" or "study"
         What one observation is.
@@ -83,8 +84,8 @@ def choose_grid(
         return (read_grid(policy) if isinstance(policy, Path) else _mni_grid()), ()
     if len(groups) == 1:
         return groups[0][0], ()
-    if unit == "run":
-        return max(groups, key=lambda group: len(group[1]))[0], ()
+    if unit == "run":  # where as many maps have fewer structures, these lack some: a hemisphere
+        return max(groups, key=lambda group: (len(group[1]), _n_structures(group[0])))[0], ()
     if any(shape.box is None for shape, _ in groups):
         raise _other_elements(groups)
     if unit == "study":
@@ -97,7 +98,7 @@ def choose_grid(
     raise DatasetError(
         f"The maps lie on different grids: {path} has {first.words}, {other} has {second.words}: "
         f"{tell_apart(first, second)}. Name the grid that all are to be interpolated to with --grid FILE (e.g. "
-        f"--grid {path}) or --grid mni2mm, or leave some maps out."
+        f"--grid {path}) or --grid mni2mm, or leave some maps out (--exclude-participant-label)."
     )
 
 
@@ -113,8 +114,47 @@ def _other_elements(groups: Sequence[tuple[Shape, list[Path]]]) -> DatasetError:
     return DatasetError(
         f"The maps do not have the same elements: {path} has {first.words}, {other} has {second.words}. Vertices and "
         "regions are combined number by number or name by name: bring the maps to one mesh or atlas first (wb_command "
-        "-metric-resample or -cifti-resample, FreeSurfer's mri_surf2surf), or leave some out."
+        "-metric-resample or -cifti-resample, FreeSurfer's mri_surf2surf), or leave some out "
+        "(--exclude-participant-label, --exclude-study-label)."
     )
+
+
+def _n_structures(shape: Shape) -> int:
+    return len(shape.structures) if isinstance(shape, Elements) else 1
+
+
+def tell_other_elements(path: Path, source: Shape, shape: Shape) -> str:
+    """Say what a map lacks, or that it has other elements than the analysis, and what to do."""
+    lacks = tell_hemispheres(_sides(shape) - _sides(source))
+    if lacks:
+        return f"{path} lacks {lacks}, which the other maps have. Provide the file, or leave this map out."
+    more = tell_hemispheres(_sides(source) - _sides(shape))
+    if more:
+        return (
+            f"{path} has {more}, which most of the maps lack ({shape.words} are combined). Provide the files that are "
+            "missing, or leave out the maps that lack them."
+        )
+    return (
+        f"{path} does not have the elements of the analysis ({tell_apart(shape, source)}). Bring all maps to one mesh "
+        "or atlas first, or leave it out."
+    )
+
+
+def tell_other_kind(path: Path, source: Shape, first: Path, shape: Shape, label: str) -> str:
+    """Say how two kinds of map of one observation differ in where they lie, and what to do."""
+    for one, lacking in ((path, _sides(shape) - _sides(source)), (first, _sides(source) - _sides(shape))):
+        if lacking:
+            other = first if one is path else path
+            return f"{one} lacks {tell_hemispheres(lacking)}, which {other.name} of {label} has. Provide the file."
+    return (
+        f"{path} lies on another grid than {first}, though both are of {label} ({tell_apart(shape, source)}). Provide "
+        "both on one grid."
+    )
+
+
+def _sides(shape: Shape) -> set[str]:
+    """Return the labels of ``hemi-`` of a map's files."""
+    return set(shape.hemispheres) if isinstance(shape, Elements) else set()
 
 
 def choose_mask(

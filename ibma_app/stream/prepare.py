@@ -25,7 +25,7 @@ from ibma_app.images.spaces import lies_in_mni152
 from ibma_app.stats.consistency import find_contradictions
 from ibma_app.stats.saturated import hold_saturated
 from ibma_app.stream.convert import Converted, convert_maps, is_settled_by_maps, kinds_to_open, settle_dof
-from ibma_app.stream.grid_and_mask import VoxelSelection
+from ibma_app.stream.grid_and_mask import VoxelSelection, tell_other_elements, tell_other_kind
 from ibma_app.stream.hedges_g import Sample, standardise
 from ibma_app.stream.memory_plan import MemoryNeeds
 from ibma_app.stream.survey import ReadMap, pack_suspect
@@ -302,10 +302,7 @@ def _bring_to_grid(
 def _check_interpolation(observation: Observation, source: Shape, plan: Plan) -> None:
     """Refuse to interpolate a map where that was not asked for, where a position is unknown, and on elements."""
     if plan.grid.box is None or source.box is None:
-        raise DatasetError(
-            f"{observation.path} does not have the elements of the analysis ({tell_apart(plan.grid, source)}). Bring "
-            "all maps to one mesh or atlas first, or leave it out."
-        )
+        raise DatasetError(tell_other_elements(observation.path, source, plan.grid))
     if not plan.interpolates:
         raise DatasetError(
             f"{observation.path} lies on another grid than the analysis ({tell_apart(plan.grid, source)}). Name a grid "
@@ -378,10 +375,8 @@ def _read_kinds(observation: Observation, kinds: Sequence[str]) -> Opened:
         if reference.matches(image.shape):
             continue
         if not same_lattice(reference, image.shape):
-            raise DatasetError(
-                f"{path} lies on another grid than {observation.statmaps[kinds[0]].path}, though both are of "
-                f"{observation.label} ({tell_apart(reference, image.shape)}). Provide both on one grid."
-            )
+            first = observation.statmaps[kinds[0]].path
+            raise DatasetError(tell_other_kind(path, image.shape, first, reference, observation.label))
         volumes[kind] = reorient(image.data, image.shape, reference)
     if reference is None:
         raise DataError(f"{observation.label}: nothing to read.")

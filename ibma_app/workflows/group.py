@@ -38,6 +38,7 @@ from ibma_app.workflows.command.terminal import print_plan, progress
 from ibma_app.workflows.infer import infer_all
 from ibma_app.workflows.options.table import Options
 from ibma_app.workflows.plan.analyses import plan_group
+from ibma_app.workflows.plan.check_hemispheres import check_hemispheres
 from ibma_app.workflows.plan.check_sizes import check_sizes, with_conjunction
 from ibma_app.workflows.plan.choose_estimators import (
     Choice,
@@ -281,6 +282,7 @@ def prepare(
     )  # fmt: skip
     choices = choose_estimators(analysis, options, design, gathered.observations)
     check_sizes(analysis, design, choices, options)
+    check_hemispheres(analysis, {need for choice in choices for need in choice.estimator.needs})
     return design, tuple(
         choose_inferences(choice, analysis, replace(design, dependence=choice.dependence), options)
         for choice in choices

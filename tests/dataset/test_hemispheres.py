@@ -50,6 +50,18 @@ def test_two_files_of_one_hemisphere_are_refused():
         join_hemispheres([one, other])
 
 
+@pytest.mark.parametrize(
+    ("sides", "words"), [(["L", "R"], "hemi-L or hemi-R"), (["R"], "rename it with hemi-L"), (["L"], "with hemi-R")]
+)
+def test_a_name_without_its_hemisphere_is_told(sides, words):
+    named = [statmap(f"sub-3_hemi-{side}_stat-effect_statmap.func.gii") for side in sides]
+    plain = statmap("sub-3_stat-effect_statmap.func.gii")
+    for maps in ([*named, plain], [plain, *named]):
+        with pytest.raises(DatasetError, match=words) as refused:
+            observe(maps, "sub")
+        assert f"The name of {plain.path.name} does not say its hemisphere" in str(refused.value)
+
+
 def test_maps_in_two_formats_are_told_by_their_endings():
     maps = [statmap(f"sub-1_contrast-a_stat-z_statmap{ending}") for ending in (".dscalar.nii", ".nii.gz")]
     with pytest.raises(DatasetError, match=r'"extension": ".dscalar.nii"'):

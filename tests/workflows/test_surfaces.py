@@ -271,11 +271,65 @@ def test_maps_of_unlike_elements_are_refused(made, values, tmp_path, cli):
     lone = next(root.glob("sub-03/*hemi-R*"))
     lone.unlink()
     group = (root, tmp_path / "out", "group", "--no-report", "--estimator", "ols")
-    refused(cli(*group), 16, "do not have the same elements", "sub-03", "has CORTEX_LEFT (162 vertices). Vertices")
     made.write_gifti(lone, np.zeros(N + 480))
     refused(cli(*group), 16, "do not have the same elements", "CORTEX_RIGHT (642 vertices)", "mri_surf2surf")
     write_subjects(made, root, values[3:5], space="space-toy_den-41k")
     refused(cli(*group), 16, "meshes of 2 densities", "41k", "[inputs] keep")
+
+
+def lone(root, *parts):
+    (found,) = (path for path in root.rglob("*.gii") if all(part in path.name for part in parts))
+    return found
+
+
+@pytest.mark.parametrize("lacking", [["01"], ["04"], ["01", "02", "03", "04"]])
+def test_subjects_without_a_hemisphere_are_named_before_any_map_is_read(made, values, tmp_path, cli, lacking):
+    root = write_subjects(made, tmp_path / "data", values)
+    for label in lacking:
+        lone(root, f"sub-{label}", "hemi-R").unlink()
+    group = (root, tmp_path / "out", "group", "--no-report", "--estimator", "ols", "--inference", "bonferroni")
+    one = len(lacking) == 1
+    who = f"sub-{lacking[0]} lacks" if one else "sub-01, sub-02, sub-03 and 1 more subjects lack"
+    exclude = f"--exclude-participant-label {' '.join(lacking)}"
+    for options in (["--dry-run"], []):
+        ran = cli(*group, *options)
+        refused(ran, 16, f"{who} the right hemisphere (hemi-R) of the effect map", f"sub-{lacking[0]}_", exclude)
+        assert not any(f"sub-{number:02d}" in ran.stderr for number in range(5, SUBJECTS + 1))
+        assert "resample" not in ran.stderr
+    assert cli(*group, *exclude.split()).code == 0
+    n = gifti(tmp_path / "out" / "group", "desc-ols_stat-n_statmap.func.gii")
+    assert set(n) == {SUBJECTS - len(lacking)}
+
+
+def test_a_variance_without_a_hemisphere_is_named(made, values, tmp_path, cli):
+    root = write_subjects(made, tmp_path / "data", values)
+    write_subjects(made, root, np.ones_like(values), kind="variance")
+    lone(root, "sub-04", "hemi-R", "variance").unlink()
+    group = (root, tmp_path / "out", "group", "--no-report", "--inference", "bonferroni", "--estimator")
+    refused(cli(*group, "dl"), 16, "sub-04 lacks the right hemisphere (hemi-R) of the variance map", "label 04.")
+    assert cli(*group, "ols").code == 0  # reads no variance
+
+
+@pytest.mark.parametrize("kinds", [["effect", "variance"], ["variance"]])
+def test_the_run_without_a_hemisphere_is_left_out(made, values, tmp_path, cli, kinds):
+    root = made.describe(tmp_path / "data")
+    for run in (1, 2):
+        for side, where in BOTH.items():
+            for kind, one in (("effect", values[0][where] + run), ("variance", np.ones(N))):
+                name = made.stem("05", middle=f"run-{run}_hemi-{side}_space-toy", kind=kind)
+                made.write_gifti(root / f"{name}.gii", one)
+    for kind in kinds:
+        lone(root, "run-1", "hemi-R", kind).unlink()
+    ran = cli(root, tmp_path / "out", "participant", "--no-report")
+    assert ran.code == 0, ran.stderr
+    assert "lacks the right hemisphere (hemi-R)" in ran.stderr
+    assert "one grid" not in ran.stderr
+    named = [line for line in ran.stderr.splitlines() if "left out" in line]
+    assert named
+    assert all("run-1" in line for line in named)
+    folder = tmp_path / "out" / "sub-05" / "func"
+    effect = gifti(folder, "contrast-ab_stat-effect_statmap.gii")
+    np.testing.assert_allclose(effect, values[0, : 2 * N] + 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

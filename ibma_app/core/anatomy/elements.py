@@ -5,6 +5,7 @@ are an array of the form ``shape.shape``, and a vector (V,) of those in the mask
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -227,3 +228,11 @@ def require_grid(shape: Shape, what: str, remedy: str = "Leave it out.") -> Grid
     if shape.box is None:
         raise UsageError(f"{what} works on a grid of voxels, and these maps lie on {shape.words}. {remedy}")
     return shape.box
+
+
+_SIDES = {"L": "left", "R": "right"}
+
+
+def tell_hemispheres(labels: Iterable[str]) -> str:
+    """Write hemispheres by their labels of ``hemi-``: "the right hemisphere (hemi-R)"; "" for none."""
+    return " and ".join(f"the {_SIDES.get(one, one)} hemisphere (hemi-{one})" for one in sorted(set(labels)))
