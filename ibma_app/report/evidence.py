@@ -100,7 +100,9 @@ def view_evidence(result: EstimatorResult, results: Results, test: Test, units: 
         peaks=views,
         quantity="Effect" if of_effects else "z",
         units=shown,
-        forest_words=_forest_words(peaks, result, mean=mean, of_effects=of_effects),
+        forest_words=_forest_words(
+            peaks, result, mean=mean, of_effects=of_effects, every=len(peaks) == results.grid.n_voxels
+        ),
         funnel_words=_funnel_words(
             peaks,
             hedges=results.settings.get("units_policy") == "hedges-g",
@@ -177,7 +179,9 @@ def _write_p(log10_p: float | None) -> str:
     return f"p = {p:.2g}" if p < 0.095 else f"p = {p:.2f}"
 
 
-def _forest_words(peaks: Sequence[PeakEvidence], result: EstimatorResult, *, mean: bool, of_effects: bool) -> str:
+def _forest_words(
+    peaks: Sequence[PeakEvidence], result: EstimatorResult, *, mean: bool, of_effects: bool, every: bool
+) -> str:
     """Explain the forest plot that these peaks get."""
     maps = peaks[0].maps
     words = []
@@ -203,7 +207,10 @@ def _forest_words(peaks: Sequence[PeakEvidence], result: EstimatorResult, *, mea
         told += ", and how much maps differ there (τ², I², Q) is underestimated"
     some = peaks[0].combined.variance is not None or any(row.variance is not None for row in maps)
     bounds = ", and no interval allows for that choice" if some else ""
-    words.append(f"The voxels were chosen for being extreme: {told}{bounds}.")
+    chosen = "The voxels were chosen for being extreme"
+    if every:
+        chosen = "Every voxel is shown. For those picked out as extreme"
+    words.append(f"{chosen}: {told}{bounds}.")
     return " ".join(words)
 
 

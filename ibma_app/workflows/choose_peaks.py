@@ -15,8 +15,8 @@ from ibma_app.workflows.write.maps import Target
 MOST_PEAKS, FEWEST_PEAKS, MOST_ROWS = 6, 2, 600
 """Peaks of a test, at most and at least, and rows (peaks times maps) at most: many maps get fewer peaks."""
 MOST_TESTS = 8
-MOST_REGIONS = 24
-"""Peaks of a test where each is a region of a table: those that are significant have a forest plot each."""
+MOST_REGIONS, MOST_ROWS_OF_REGIONS = 100, 4000
+"""The same where each is a region of a table: every region has a forest plot, as long as they are so few."""
 
 
 def gather_peaks(
@@ -33,12 +33,17 @@ def gather_peaks(
     clusters : mapping
         (test, inference) -> rows of its table, in the order of the inferences.
     """
-    listed, noun = (MOST_REGIONS, "region") if stack.grid.named else (MOST_PEAKS, "cluster")
-    most = max(FEWEST_PEAKS, min(listed, MOST_ROWS // max(1, stack.n_maps)))
+    regions = stack.grid.named
+    listed, noun = (MOST_REGIONS, "region") if regions else (MOST_PEAKS, "cluster")
+    most_rows = MOST_ROWS_OF_REGIONS if regions else MOST_ROWS
+    most = max(FEWEST_PEAKS, min(listed, most_rows // max(1, stack.n_maps)))
     found: list[PeakEvidence] = []
     for test in target.design.tests[:MOST_TESTS]:
         tables = {inference: rows for (name, inference), rows in clusters.items() if name == test.name}
         places = choose_peaks(estimate, test, tables, listed, noun)
+        if regions:
+            strongest = np.argsort(-np.abs(estimate.tests[test.name].z), kind="stable")
+            places = {**places, **{int(at): "not significant" for at in strongest if int(at) not in places}}
         few = dict(list(places.items())[:most])
         found += read_peaks(stack, target.model, estimate, test, few)
     return tuple(found)

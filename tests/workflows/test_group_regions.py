@@ -65,8 +65,10 @@ def test_the_page_speaks_of_parcels(folder):
         row["name"] for row in _clusters(folder / "out" / "group" / f"{STEM}_desc-reml_corr-fdr_clusters.tsv")
     }
     assert significant
-    for name in significant:  # a forest plot for each
-        assert re.search(rf"at {name}\s*:", words)
+    for region in KNOWN["rows"]:  # a forest plot for each
+        assert re.search(rf"at {region['region']}\s*:", words), region
+    assert len(list((folder / "out" / "figures").glob(f"{STEM}_desc-reml_peak-*_forest.svg"))) == 6
+    assert "Every parcel is shown. For those picked out as extreme: their effects are overestimates" in words
 
 
 def _clusters(path):
