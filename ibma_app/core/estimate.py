@@ -1,7 +1,7 @@
 """What an estimator returns, and what inference sees of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,8 +108,9 @@ class Null:
     exhaustive: bool  # all distinct relabellings, or random ones
     relabelling: Relabelling
     seed: int | None = None  # None when exhaustive
-    joint: tuple[str, ...] = ()
-    """Names whose score is -log10 of the smallest p over kinds of structures, each ranked in its own null."""
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    """Name -> number of kinds of structures, where the score is -log10 of the smallest p over kinds, each ranked in its
+    own null; names that are not here are scored in one null."""
     ties: int = 1  # relabellings that score as the identity does whatever the data: itself, and its mirror image
 
     @property
@@ -117,7 +118,24 @@ class Null:
         """R, the identity included."""
         return int(next(iter(self.maxima.values())).size)
 
-    @property
-    def smallest_p(self) -> float:
-        """The smallest p that can be reached."""
-        return self.ties / self.resamples
+    def smallest_p(self, name: str = "") -> float:
+        """Return the smallest p that an inference can reach; of no name, one that is scored in one null."""
+        return find_reach(self.ties, self.resamples, self.kinds.get(name, 1))
+
+
+def find_reach(ties: int, resamples: int, kinds: int = 1) -> float:
+    """Return the smallest p that can be reached, whatever the other kinds of structures hold.
+
+    Of kinds that are ranked each in its own null, each has relabellings of its
+    own that score highest. They all have the smallest p of their kind, and so
+    the same joint score.
+
+    Parameters
+    ----------
+    ties : int
+        Relabellings that score as the identity whatever the data, itself included.
+    resamples : int
+        R, the identity included.
+    kinds : int
+    """
+    return min(ties * kinds / resamples, 1.0)

@@ -101,18 +101,19 @@ def decide_by_null(
         raise ValueError(f"The inference {name} needs the null of resampling.")
     observed, maxima = null.observed[name], null.maxima[name]
     p = p_of_null(observed, maxima)
-    joint = name in null.joint  # of ranks, which have no tail
+    joint, smallest_p = name in null.kinds, null.smallest_p(name)
+    # joint scores are of ranks, which have no tail
     fitted = bool(settings.options.get("tail_fit", False)) and not null.exhaustive and not joint
     if fitted:
         # only where counting ends: elsewhere the counts are exact
-        beyond = p <= null.smallest_p
+        beyond = p <= smallest_p
         p[beyond] = np.minimum(p[beyond], pareto_tail(observed[beyond], maxima[1:]))
     found = decide(field, -np.log10(p[field.estimable]), alpha, CONTROLS)
     resampling = ResamplingFacts(
         resamples=null.resamples,
         exhaustive=null.exhaustive,
         relabelling=null.relabelling,
-        smallest_p=null.smallest_p,
+        smallest_p=smallest_p,
         score_threshold=_threshold(maxima, alpha),
         score_units=JOINT if joint else score_units,
         score_label=f"Joint score of {name}: {JOINT}" if joint else score_label,
@@ -121,8 +122,8 @@ def decide_by_null(
         tail_fitted=fitted,
     )
     facts = (level_facts(field, alpha, CONTROLS), resampling, *own)
-    if null.smallest_p > alpha and not fitted:
-        warning = WarningFact(_too_few(null, alpha))
+    if smallest_p > alpha and not fitted:
+        warning = WarningFact(_too_few(null, name, alpha))
         facts = (*facts, warning)
         log.warning("%s: %s", name, warning.text)
     return replace(found, facts=facts)
@@ -137,11 +138,16 @@ def _threshold(maxima: Floats, alpha: float) -> float | None:
     return float(falling[allowed]) if allowed < maxima.size else 0.0
 
 
-def _too_few(null: Null, alpha: float) -> str:
-    """Explain why nothing can be significant."""
+def _too_few(null: Null, name: str, alpha: float) -> str:
+    """Explain why nothing can be significant, or next to nothing."""
     remedy = "more maps are needed" if null.exhaustive else "--permutations must be larger"
     kinds = "all distinct relabellings" if null.exhaustive else "relabellings"
+    apart = null.kinds.get(name, 1)
+    if apart > 1:
+        kinds += f" and {apart} kinds of structures, each ranked in its own null,"
+    # with kinds, p is smaller where the same relabelling has the largest score of each
+    lost = "nothing" if null.smallest_p() > alpha else "an effect in one kind alone seldom"
     return (
-        f"with {null.resamples} {kinds} the smallest p that can be reached is {null.smallest_p:.3g}, above "
-        f"--alpha {alpha:g}: nothing can be significant, {remedy}."
+        f"with {null.resamples} {kinds} the smallest p that can be reached is {null.smallest_p(name):.3g}, above "
+        f"--alpha {alpha:g}: {lost} can be significant, {remedy}."
     )

@@ -47,7 +47,12 @@ from ibma_app.workflows.plan.choose_estimators import (
     modelled_advice,
     varying_groups,
 )
-from ibma_app.workflows.plan.choose_inferences import choose_inferences, describe_inferences, read_inference_settings
+from ibma_app.workflows.plan.choose_inferences import (
+    choose_inferences,
+    describe_inferences,
+    keep_reachable,
+    read_inference_settings,
+)
 from ibma_app.workflows.plan.choose_shape import choose_shape, keep_possible
 from ibma_app.workflows.plan.find_inputs import Gathered, gather
 from ibma_app.workflows.plan.plan_dependence import dependence_facts, describe_dependence, settle_dependence
@@ -209,6 +214,7 @@ def _combine(
     opened = tuple("t" if samples and need in ("effect", "variance") else need for need in needs)
     grid, grid_notes = choose_shape(analysis, options, opened)
     choices, left_out = keep_possible(choices, grid, options)
+    choices, few = keep_reachable(choices, grid, design, options)
     plan = Plan(
         grid=grid, needs=(*needs, *reads), unit=analysis.unit, min_coverage=options.min_coverage,
         regrid=options.grid != "common", smoothing=options.smoothing, samples=samples,
@@ -222,7 +228,7 @@ def _combine(
         flags = similarity.flags if similarity else ()
         tables = collect_tables(run.regions, stack, analysis, run.gathered, plan.share, desc)
         texts = (*sign_notes, *mask_notes(stack.grid), *(one.text for one in flags), *(tables.notes if tables else ()))
-        new = merge_notes((*map(Note, (*grid_notes, *left_out)), *stack.notes, *map(Note, texts)))
+        new = merge_notes((*map(Note, (*grid_notes, *left_out, *few)), *stack.notes, *map(Note, texts)))
         _warn(tell(new), logged)
         notes = (*before, *new)
         fitted = []

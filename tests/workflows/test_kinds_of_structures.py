@@ -57,6 +57,23 @@ def test_both_kinds_are_found_with_one_correction(grayordinates, tmp_path, cli):
     assert (told["Resamples"], told["Exhaustive"]) == (2**SUBJECTS, True)
 
 
+def test_six_subjects_are_too_few_for_two_kinds(grayordinates, tmp_path, cli):
+    """64 flips, each and its mirror image alike: p of 2/64 in one null, 4/64 in one of two."""
+    root, meshes = grayordinates
+    few = ("--participant-label", *(f"{number:02d}" for number in range(1, 7)))
+    ran = cli(root, tmp_path / "out", "group", *QUICK, *few, "--inference", "auto", "tfce", "--surface", *meshes)
+    assert ran.code == 0, ran.stderr
+    said = " ".join(ran.stderr.split())
+    assert (
+        "The smallest p that relabellings of these maps can reach in each of 2 kinds of structures is 0.0625, above "
+        "--alpha 0.05: --inference auto takes bonferroni in the place of max-stat and cluster-mass."
+    ) in said
+    assert "tfce: with 64 all distinct relabellings and 2 kinds of structures" in said
+    masks = {path.name.split("_corr-")[1].split("_")[0]: path for path in (tmp_path / "out").glob("group/*_mask.json")}
+    assert set(masks) == {"fdr", "bonferroni", "tfce"}
+    assert json.loads(masks["tfce"].read_text())["Inference"]["SmallestP"] == 0.0625
+
+
 def test_the_same_bytes_by_one_process_and_by_two(grayordinates, tmp_path, cli):
     one, two = (run(cli, grayordinates, tmp_path / number, "--nprocs", number) for number in "12")
     maps = sorted(path.name for path in one.glob("*.dscalar.nii"))

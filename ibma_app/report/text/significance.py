@@ -60,7 +60,7 @@ def decision_paragraph(results: Results) -> str:
         _opening(results, runs),
         _describe(runs, RandomFieldFacts, _field_words),
         _describe(runs, ResamplingFacts, _relabelling_words),
-        _describe(runs, ResamplingFacts, _counting_words),
+        _describe(_in_one_null(runs), ResamplingFacts, _counting_words),
         _symmetry_words(runs),
         _describe(runs, CalibrationFacts, _calibration_words),
         _joint_words(runs),
@@ -197,6 +197,11 @@ WHOLE = {
 }
 
 
+def _in_one_null(runs: Sequence[Ran]) -> list[Ran]:
+    """Leave out joint scores, whose smallest p `_joint_words` states, unless there are no others."""
+    return [run for run in runs if (facts := run.find(ResamplingFacts)) and not facts.joint] or list(runs)
+
+
 def _counting_words(run: Ran, resampling: ResamplingFacts) -> str:
     """State what a corrected p is, and how small it can be."""
     return (
@@ -238,13 +243,16 @@ def _symmetry_words(runs: Iterable[Ran]) -> str:
 
 def _joint_words(runs: Iterable[Ran]) -> str:
     """Say of which scores surfaces and volumes were ranked apart."""
-    joint = and_(dict.fromkeys(run.name for run in runs if (facts := run.find(ResamplingFacts)) and facts.joint))
-    if not joint:
+    found = [(run.name, facts) for run in runs if (facts := run.find(ResamplingFacts)) and facts.joint]
+    if not found:
         return ""
+    joint = and_(dict.fromkeys(name for name, _ in found))
+    smallest = and_(dict.fromkeys(format_number(facts.smallest_p) for _, facts in found))
     return (
         f"Areas and volumes do not compare: for {joint} the largest score of surfaces and that of volumes were each "
         "ranked in a null of their own, from the same relabellings, and the smaller p of the two was the score to "
-        "correct (Tippett's combination)."
+        "correct (Tippett's combination). The smallest p that can be reached whatever the other of the two holds is "
+        f"{smallest}."
     )
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ibma_app.core.block import VoxelBlock
 from ibma_app.core.design import Design, Test
+from ibma_app.core.estimate import find_reach
 from ibma_app.core.inference_facts import Relabelling
 from ibma_app.core.methods import InferenceSettings
 from ibma_app.stats.basis import spans_constant
@@ -267,7 +268,7 @@ def count_ties(scheme: Scheme) -> int:
     return max(int(np.count_nonzero(same)), 1)
 
 
-def find_smallest_p(model: Model, test: Test, settings: InferenceSettings) -> float:
-    """Find the smallest p that the relabellings of a test can reach, whatever its maps."""
+def find_smallest_p(model: Model, test: Test, settings: InferenceSettings, kinds: int = 1) -> float:
+    """Find the smallest p that the relabellings of a test can reach, whatever its maps, in one null or in several."""
     scheme = plan_scheme(model, test, settings)
-    return count_ties(scheme) / scheme.relabellings.size
+    return find_reach(count_ties(scheme), scheme.relabellings.size, kinds)

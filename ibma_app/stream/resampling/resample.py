@@ -94,7 +94,7 @@ def score_resamples(
     observed = score_all(resampler, maxima, resources, on_progress)
     joined = join_kinds(parts, observed, dict(zip(resampler.names, maxima, strict=True)))
     null = _to_null(scheme, *joined, settings.seed)
-    return replace(null, joint=tuple(name for name, of in parts.items() if name not in of))
+    return replace(null, kinds={name: len(of) for name, of in parts.items() if name not in of})
 
 
 def _open_scoring(

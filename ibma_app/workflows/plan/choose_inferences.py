@@ -1,8 +1,9 @@
 """Which inferences an estimator gets on each test: those that are named, and those of ``auto``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ibma_app.core.anatomy.elements import Shape
 from ibma_app.core.design import Design
 from ibma_app.core.errors import UsageError
 from ibma_app.core.inference_facts import parse_bound
@@ -74,16 +75,53 @@ def choose_inferences(choice: Choice, analysis: Analysis, design: Design, option
         return replace(choice, inferences=dict.fromkeys(tests, few), notes=(*choice.notes, f"{why}: {_instead()}."))
     model, settings = Model(choice.estimator, design, choice.settings), read_inference_settings(options)
     smallest = {test.name: find_smallest_p(model, test, settings) for test in design.tests}
-    lacking: dict[float, list[str]] = {}
-    for name, p in smallest.items():
-        if p > options.alpha:
-            lacking.setdefault(p, []).append(name)
-    notes = tuple(_say_few(p, names if len(names) < len(tests) else (), options) for p, names in lacking.items())
     return replace(
         choice,
         inferences={name: few if p > options.alpha else usual for name, p in smallest.items()},
-        notes=(*choice.notes, *notes),
+        notes=(*choice.notes, *_say_few(smallest, options)),
     )
+
+
+def keep_reachable(
+    choices: Sequence[Choice], shape: Shape, design: Design, options: Options
+) -> tuple[tuple[Choice, ...], tuple[str, ...]]:
+    """Take ``AUTO_FEW`` for ``auto`` also where kinds of structures are too many for the relabellings; return why, too.
+
+    Parameters
+    ----------
+    choices : sequence of Choice
+        With the inferences that their relabellings do for where all is of one kind.
+    shape : Shape
+        Whose sizes have one unit, or several: each is a kind, with a null of its own.
+    design : Design
+    options : Options
+    """
+    kinds = len(shape.units)
+    if kinds < 2:
+        return tuple(choices), ()
+    settings, kept, notes = read_inference_settings(options), [], list[str]()
+    for choice in choices:
+        model = Model(choice.estimator, replace(design, dependence=choice.dependence), choice.settings)
+        few = _find(_expand(options.inference, AUTO_FEW), choice, options)
+        by_kind = {
+            name
+            for name, records in choice.inferences.items()
+            if any(_by_kind(one) for one in records if one not in few)
+        }
+        smallest = {
+            test.name: find_smallest_p(model, test, settings, kinds if test.name in by_kind else 1)
+            for test in design.tests
+        }
+        lacking = {name for name in by_kind if smallest[name] > options.alpha}
+        inferences = {name: few if name in lacking else records for name, records in choice.inferences.items()}
+        kept.append(replace(choice, inferences=inferences))
+        notes += _say_few({name: p if name in lacking else 0.0 for name, p in smallest.items()}, options, kinds)
+    return tuple(kept), tuple(dict.fromkeys(notes))
+
+
+def _by_kind(record: Inference) -> bool:
+    """Return whether an inference ranks kinds of structures each in its own null: heights compare as they are."""
+    return record.score is not None and not record.score_is_height
 
 
 def _why_not(choice: Choice, analysis: Analysis) -> str:
@@ -157,14 +195,23 @@ def _instead() -> str:
     return f"--inference auto takes {' and '.join(taken)} in the place of {' and '.join(left)}"
 
 
-def _say_few(smallest: float, tests: Sequence[str], options: Options) -> str:
-    """Say that the relabellings do not do for the level."""
-    of = f"Test {', '.join(tests)}: the" if tests else "The"
-    why = f"with --permutations {options.permutations}" if smallest <= 1.0 / options.permutations else "of these maps"
-    return (
-        f"{of} smallest p that relabellings {why} can reach is {smallest:.3g}, above --alpha {options.alpha:g}: "
-        f"{_instead()}."
-    )
+def _say_few(smallest: Mapping[str, float], options: Options, kinds: int = 1) -> tuple[str, ...]:
+    """Say of which tests the relabellings do not do for the level."""
+    lacking: dict[float, list[str]] = {}
+    for name, p in smallest.items():
+        if p > options.alpha:
+            lacking.setdefault(p, []).append(name)
+    apart = f" in each of {kinds} kinds of structures" if kinds > 1 else ""
+    notes = []
+    for p, tests in lacking.items():
+        of = f"Test {', '.join(tests)}: the" if len(tests) < len(smallest) else "The"
+        drawn = p <= kinds / options.permutations
+        why = f"with --permutations {options.permutations}" if drawn else "of these maps"
+        notes.append(
+            f"{of} smallest p that relabellings {why} can reach{apart} is {p:.3g}, above --alpha {options.alpha:g}: "
+            f"{_instead()}."
+        )
+    return tuple(notes)
 
 
 def describe_inferences(choice: Choice) -> str:

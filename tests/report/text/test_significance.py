@@ -51,7 +51,7 @@ def run(grid_maker):
     )
 
     def infer(
-        name, test="", resamples=200, *, exhaustive=False, relabelling=FLIPS, cluster_p=0.001, joint=()
+        name, test="", resamples=200, *, exhaustive=False, relabelling=FLIPS, cluster_p=0.001, kinds=None
     ) -> Finding:
         maxima = np.sort(np.random.default_rng(1).gamma(2.0, 3.0, resamples))
         null = Null(
@@ -60,7 +60,7 @@ def run(grid_maker):
             exhaustive=exhaustive,
             relabelling=relabelling,
             seed=None if exhaustive else 11,
-            joint=joint,
+            kinds=kinds or {},
         )
         inference = find_inference(name)
         found = inference.infer(t, null, InferenceSettings(cluster_p=cluster_p))
@@ -163,9 +163,12 @@ def test_methods_tell_tfce_ari_and_exhaustive_resampling(tmp_path, group_results
 
 
 def test_methods_tell_that_surfaces_and_volumes_were_ranked_apart(tmp_path, group_results, run):
-    results = with_findings(group_results(tmp_path), run("max-stat"), run("tfce", joint=("tfce",)))
+    results = with_findings(group_results(tmp_path), run("max-stat"), run("tfce", kinds={"tfce": 2}))
     text = words(results)
     assert "for threshold-free cluster enhancement by resampling the largest score of surfaces" in text
+    assert "the smallest that can be reached is 0.005. " in text  # of 200, in one null
+    assert "whatever the other of the two holds is 0.01." in text
+    assert text.count("a corrected p is the share") == 1
     assert "ranked" not in words(with_findings(results, run("tfce")))
 
 

@@ -63,7 +63,7 @@ def resample(shape, maps, names=NAMES, **options):
     stack = Stack(shape, survey, (), ("effect",), numbers, signed, None, None, store)
     test = Test("mean", np.ones((1, 1)))
     model = Model(find_estimator("ols"), Design(np.ones((len(maps), 1)), ("Intercept",), (test,)))
-    settings = InferenceSettings(permutations=60, cluster_p=0.01, **options)
+    settings = InferenceSettings(**{"permutations": 60, "cluster_p": 0.01, **options})
     null = score_resamples(stack, model, test, {name: find_inference(name).score for name in names}, settings)
     fitted = estimate_maps(stack, model).tests["mean"]
     field = Field(fitted.z, "two-sided", fitted.estimable, shape, z_to_log10p(fitted.z, "two-sided"))
@@ -81,8 +81,8 @@ def test_each_kind_is_ranked_in_its_own_null(together):
     shape, maps, null, _ = together
     vertices, voxels = (shape.of_unit(unit) for unit in ("mm2", "mm3"))
     apart = [resample(part, maps[:, part.mask])[0] for part in (vertices, voxels)]
-    assert null.joint == ("cluster-size", "cluster-mass", "tfce")
-    for name in null.joint:
+    assert null.kinds == {"cluster-size": 2, "cluster-mass": 2, "tfce": 2}
+    for name in null.kinds:
         observed = [np.zeros(shape.n_voxels) for _ in apart]
         for one, part, alone in zip(observed, (vertices, voxels), apart, strict=True):
             one[part.mask] = alone.observed[name]
@@ -120,7 +120,7 @@ def test_surfaces_alone_have_scores_in_their_units():
     shape = shape_of().of_unit("mm2")
     maps = make_maps(shape)[:, : shape.n_voxels]
     null, found = resample(shape, maps)
-    assert null.joint == ()
+    assert null.kinds == {}
     assert sidecar_of(found["cluster-size"].facts)["ScoreUnits"] == "mm²"
     assert sidecar_of(found["tfce"].facts)["ExtentExponent"] == 1.0
     areas = null.observed["cluster-size"]
@@ -133,7 +133,23 @@ def test_surfaces_alone_have_scores_in_their_units():
 def test_the_tail_of_ranks_is_not_fitted(together):
     shape, maps, null, _ = together
     _, found = resample(shape, maps, ("tfce",), options={"tail_fit": True})
-    assert 10.0 ** -found["tfce"].log10_p.max() >= null.smallest_p * (1 - 1e-9)
+    assert 10.0 ** -found["tfce"].log10_p.max() >= null.smallest_p() * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(("n", "permutations", "expected"), [(6, 100, 2 * 2 / 64), (14, 200, 2 / 200)])
+def test_two_kinds_reach_twice_the_smallest_p_of_one_and_too_few_are_warned_of(n, permutations, expected, caplog):
+    shape = shape_of()
+    maps = np.concatenate([make_maps(shape), make_maps(shape, seed=1)])[:n]
+    null, found = resample(shape, maps, ("max-stat", "tfce"), permutations=permutations)
+    assert null.maxima["tfce"].size == min(permutations, 2**n)
+    told = {name: sidecar_of(one.facts) for name, one in found.items()}
+    assert told["tfce"]["SmallestP"] == expected
+    assert told["max-stat"]["SmallestP"] == expected / 2
+    warned = (
+        "tfce: with 64 all distinct relabellings and 2 kinds of structures, each ranked in its own null, the smallest"
+    )
+    assert (f"{warned} p that can be reached is 0.0625, above --alpha 0.05" in caplog.text) == (n == 6)
+    assert "max-stat: with" not in caplog.text
 
 
 def test_without_a_mesh_only_heights_are_scored():

@@ -91,7 +91,7 @@ def test_exhaustive_flips_equal_enumeration(stack_of, resample_maps, tail):
     sizes, masses = np.array([largest_clusters(z, mask, threshold, tail) for z in maps]).T
     np.testing.assert_array_equal(np.sort(null.maxima["cluster-size"]), np.sort(sizes))
     np.testing.assert_allclose(np.sort(null.maxima["cluster-mass"]), np.sort(masses), rtol=1e-5, atol=1e-6)
-    assert null.smallest_p == (2 / 256 if tail == "two-sided" else 1 / 256)
+    assert null.smallest_p() == (2 / 256 if tail == "two-sided" else 1 / 256)
 
 
 @pytest.mark.parametrize("names", [("max-stat",), ("cluster-size",), ("max-stat", "cluster-mass"), ("tfce",)])
@@ -214,7 +214,7 @@ def test_two_groups_are_permuted(stack_of, resample_maps):
     test = Test("b", np.array([[0.0, 1.0]]))
     design = Design(np.column_stack([np.ones(8), group]), ("Intercept", "C(group)[T.b]"), (test,))
     null = resample_maps(stack_of(mask, effect=y), "ols", design)
-    assert (null.exhaustive, null.resamples, null.smallest_p) == (True, 70, 2 / 70)
+    assert (null.exhaustive, null.resamples, null.smallest_p()) == (True, 70, 2 / 70)
     peaks = []
     for chosen in itertools.combinations(range(8), 4):
         rest = [k for k in range(8) if k not in chosen]
@@ -290,7 +290,7 @@ def test_repeated_measures_are_exchanged_within_subjects(stack_of, resample_maps
         np.testing.assert_allclose(
             np.sort(null.maxima[name]), np.sort(paired.maxima[name]), rtol=1e-5, atol=1e-5, err_msg=name
         )
-    assert null.smallest_p == paired.smallest_p
+    assert null.smallest_p() == paired.smallest_p()
 
 
 def test_whole_blocks_are_flipped_together(stack_of, resample_maps):
@@ -314,7 +314,7 @@ def test_two_maps_and_one_voxel(stack_of, resample_maps, estimator):
     y = np.array([[2.0], [3.0]])
     null = resample_maps(stack_of(mask, effect=y, z=y, variance=np.ones((2, 1))), estimator, intercept(2))
     assert null.resamples == 4
-    assert null.smallest_p == 0.5
+    assert null.smallest_p() == 0.5
     for name in NAMES:
         assert np.isfinite(null.maxima[name]).all()
         assert null.maxima[name].max() == null.observed[name][0] or name.startswith("cluster")

@@ -82,7 +82,7 @@ def test_within_subjects_every_sign_flip_is_one_of_the_contrasts(stack_of, colum
         z = z_of_t(stats.ttest_1samp(np.array(signs)[:, None] * contrasts, 0).statistic, 6)
         peaks.append(np.abs(z).max() if tail == "two-sided" else z.max())
     np.testing.assert_allclose(np.sort(null.maxima["max-stat"]), np.sort(peaks), rtol=SINGLE)
-    assert null.smallest_p == (2 if tail == "two-sided" else 1) / 128
+    assert null.smallest_p() == (2 if tail == "two-sided" else 1) / 128
 
 
 def test_several_rows_are_hotellings(stack_of):
@@ -122,7 +122,7 @@ def test_between_subjects_who_are_exchangeable_change_places(stack_of):
     design = design_of(matrix, [0, 0, 0, 1], unit, condition, exchangeability=np.zeros(24, dtype=np.int64))
     null = run(stack_of(MASK, effect=y), design)
     assert (null.relabelling.name, null.resamples) == (f"{PLACES} within blocks", 70)
-    assert null.smallest_p == 2 / 70
+    assert null.smallest_p() == 2 / 70
     means = y.reshape(8, 3, V).mean(axis=1)
     peaks = []
     for chosen in itertools.combinations(range(8), 4):
