@@ -228,8 +228,8 @@ finds it in 0.2 or 0.5 of them; the table has the share that `adhoc` finds at p 
 {powers}
 
 Where studies differ, `adhoc` finds as much as `knha` would if that kept its level, with any number of them. Where they
-do not (tau2 0), it finds less: with five and eight studies about half of what the other finds half of the time, next
-to nothing of weaker effects, and somewhat less with twenty still.
+do not (tau2 0), it finds less: with five and eight studies about half as many effects as the other where that one's
+power is 0.5, next to none where it is 0.2, and somewhat less with twenty still.
 
 ## Prediction intervals
 

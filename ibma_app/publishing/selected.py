@@ -164,8 +164,10 @@ def select(
     _check("--test", tests, [test.name for results in found for test in results.design.tests if not test.of])
     _check("--estimator", estimators, [one.estimator.name for results in found for one in results.estimators])
     chosen = tuple(_select(found, analyses, tests, estimators))
+    volumes = any(results.grid.box is not None for results in found)
+    remedy = "Name analyses of volumes with --analysis, not {}." if volumes else "Only volumes can be published as yet."
     for one in chosen:
-        require_grid(one.results.grid, "Publishing", f"Name analyses of volumes with --analysis, not {one.name}.")
+        require_grid(one.results.grid, "Publishing", remedy.format(one.name))
     return chosen
 
 

@@ -62,6 +62,7 @@ class Cluster:
     place: Place | None  # mm
     peak_z: float | None
     region: str  # "" without an atlas
+    structure: str = ""  # "" in volumes, which have none
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,11 @@ class ClusterTable:
     @property
     def single(self) -> bool:
         """Whether each cluster is one element, as regions of a table are: then it is no cluster to speak of."""
-        return bool(self.largest) and self.largest[0].n_voxels == 1 and self.largest[0].place is None
+        return _are_single(self.largest)
+
+
+def _are_single(largest: Sequence[Cluster]) -> bool:
+    return bool(largest) and largest[0].n_voxels == 1 and largest[0].place is None
 
 
 def read_clusters(path: Path, page_folder: Path, own: Sequence[ClusterColumn] = ()) -> ClusterTable | None:
@@ -96,11 +101,15 @@ def read_clusters(path: Path, page_folder: Path, own: Sequence[ClusterColumn] = 
     head, body = lines[0], lines[1:]
     labels = {**CLUSTER_COLUMNS, **{column.name: column.label for column in own}}
     shares = {column.name for column in own if column.percent}
+    largest = _largest([dict(zip(head, line, strict=False)) for line in body if line[0].isdecimal()])
+    if _are_single(largest):
+        labels["cluster_id"] = "Number"
     shown = body[:CLUSTER_ROWS]
     kept = [
         index
         for index, name in enumerate(head)
         if not name.startswith(COMPOSITION)
+        and not (name == "n_voxels" and _are_single(largest))
         and (not name.startswith(OF_SHAPES) or any(line[index] != MISSING for line in body))
     ]
     under = [_composition_column(head, index) for index in kept]
@@ -115,7 +124,7 @@ def read_clusters(path: Path, page_folder: Path, own: Sequence[ClusterColumn] = 
         n_rows=len(body),
         n_clusters=sum(1 for line in body if line[0].isdecimal()),  # sub-peaks have letters: 1a
         href=relative_to_page(path, page_folder),
-        largest=_largest([dict(zip(head, line, strict=False)) for line in body if line[0].isdecimal()]),
+        largest=largest,
     )
 
 
@@ -135,6 +144,7 @@ def _largest(rows: Sequence[Mapping[str, str]]) -> tuple[Cluster, ...]:
             place=_place(row),
             peak_z=_number(row.get("peak_z")),
             region=next((cell for name, cell in row.items() if name.startswith(REGION) and cell != MISSING), ""),
+            structure=row["structure"] if row.get("structure", MISSING) != MISSING else "",
         )
         for row in rows
     ]

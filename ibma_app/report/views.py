@@ -221,7 +221,9 @@ def view_inference(maps: ResultMaps, *, pictured: bool) -> dict[str, Any]:
 def _stem(maps: ResultMaps, kind: str) -> str:
     """What the file names of a test's maps begin with (with kind ``n``: of an estimator's)."""
     path = maps.path(kind)
-    return path.name.partition("_stat-")[0] if path else ""
+    stem = path.name.partition("_stat-")[0] if path else ""
+    # the file of a kind is the first of its hemispheres; pictures show all of them
+    return re.sub("(^|_)hemi-[^_]+_", r"\1", stem) if len(maps.grid.hemispheres) > 1 else stem
 
 
 def participant_view(results: Results, sheet: Sheet, number: int, *, pictured: bool) -> dict[str, Any]:

@@ -35,6 +35,10 @@ from ibma_app.stream.workers.resources import ONE_THREAD, Resources
 
 WHOLE, CANDIDATES = 0, 1  # layouts of the stored rows: voxels of the base mask, or those that may be in the final one
 
+SMOOTH_BEFORE = (
+    "Leave it out; what lies on a surface is smoothed along it before (wb_command -metric-smoothing, mri_surf2surf)."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Stack:
@@ -184,7 +188,7 @@ def stack_maps(
     if plan.smoothing and any(need in plan.needs for need in ("variance", "z")):
         raise UsageError("--smoothing is for effect maps without variances: it changes the variance.")
     if plan.smoothing:
-        require_grid(plan.grid, "--smoothing")
+        require_grid(plan.grid, "--smoothing", SMOOTH_BEFORE)
     first = _first_maps(observations, plan)
     memory_needs = weigh_maps(observations, plan, first[-1], _n_early(len(observations), plan.share))
     memory_needs = replace(memory_needs, tests=tests, resampled=resampled)

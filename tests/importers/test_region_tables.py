@@ -59,6 +59,22 @@ def test_studies_and_regions(tmp_path):
     assert one.derived == {"variance": "the square of the standard error"}
 
 
+def test_a_name_that_one_study_alone_has_is_told_with_the_nearest(tmp_path):
+    regions = ("L_cuneus", "R_cuneus", "L_insula", "R_insula", "L_lingual", "R_lingual")
+    rows = [f"{study} c {region} 0.{at} 0.1" for study in "abc" for at, region in enumerate(regions, 1)]
+    source = write(tmp_path / "t.tsv", "study_id contrast region effect se", *rows)
+    assert all(not one.notes for one in read(source, REQUEST).contrasts)
+    rows[6] = "b c L_cuneusx 0.5 0.1"
+    source = write(tmp_path / "t.tsv", "study_id contrast region effect se", *rows)
+    one, two, three = read(source, REQUEST).contrasts
+    assert (one.notes, three.notes) == ((), ())
+    (told,) = two.notes
+    assert told.startswith("Region L_cuneusx: b alone of 3 has it; it is none of DesikanKilliany")
+    assert told.endswith("Did you mean L_cuneus?")
+    source = write(tmp_path / "t.tsv", "study_id contrast region effect se", *rows[6:12])  # one study: no other to tell
+    assert only(source).notes[0].endswith("is not known. Did you mean L_cuneus?")
+
+
 def test_statistics_without_effects_and_subjects(tmp_path):
     source = write(
         tmp_path / "t.csv", "participant_id task contrast region seg t df", "01 x c one my.atlas 2.5 18",

@@ -148,6 +148,18 @@ def test_map_that_cost_voxels_is_named(tmp_path, group_results, save):
     assert "sub-30" in page.text
 
 
+def test_tables_of_regions_and_of_surfaces(tmp_path):
+    path = tmp_path / "clusters.tsv"
+    head = "cluster_id\tstructure\tx\ty\tz\tpeak_z\tn_voxels\tregion"
+    path.write_text(f"{head}\n1\tToy\tn/a\tn/a\tn/a\t5.0\t1\tL_insula\n", encoding="utf-8")
+    table = read_clusters(path, tmp_path)
+    assert [name for name, _ in table.columns] == ["Number", "Structure", "Peak z", "Region"]
+    path.write_text(f"{head}\n1\tCORTEX_LEFT\t1\t2\t3\t5.0\t4\tn/a\n", encoding="utf-8")
+    table = read_clusters(path, tmp_path)
+    assert [name for name, _ in table.columns][:2] == ["Cluster", "Structure"]
+    assert table.largest[0].structure == "CORTEX_LEFT"
+
+
 def test_cluster_columns_of_atlases_and_ari(tmp_path):
     path = tmp_path / "clusters.tsv"
     head = "cluster_id\tx\tpeak_z\tvolume_mm3\tregion_aal\tregion_own\ttdp"

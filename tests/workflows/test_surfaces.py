@@ -335,13 +335,13 @@ def test_the_run_without_a_hemisphere_is_left_out(made, values, tmp_path, cli, k
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["--smoothing", "6"], 64, ["--smoothing works on a grid of voxels", "CORTEX_LEFT (162 vertices)"]),
+        (["--smoothing", "6"], 64, ["--smoothing works on a grid of", "wb_command -metric-smoothing"]),
         (["--mask", "{mask}"], 64, ["--mask", "works on a grid of voxels"]),
         (["--mask", "template"], 64, ["--mask template works on a grid of voxels"]),
         (["--grid", "mni2mm"], 64, ["--grid mni2mm works on a grid of voxels"]),
         (["--atlas", "AAL3"], 64, ["--atlas AAL3 works on a grid of voxels"]),
         (["--regions", "AAL3"], 64, ["--regions AAL3 works on a grid of voxels"]),
-        (["--inference", "rft-voxel"], 64, ["--inference rft-voxel works on a grid of voxels"]),
+        (["--inference", "rft-voxel"], 64, ["--inference rft-voxel works on", "--inference max-stat"]),
         (["--inference", "tfce"], 64, ["--surface L=FILE", "CORTEX_LEFT (162 vertices)"]),
         (["--inference", "fdr", "cluster-mass"], 64, ["--surface L=FILE"]),
     ],

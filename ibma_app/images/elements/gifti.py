@@ -90,6 +90,12 @@ def _judge(path: Path, raw: bytes) -> None:
             raise DataError(f"{path} unpacks to more than the {count} values that it says it holds: refused.")
 
 
+def side_in_content(image: Any) -> str:
+    """Return the structure that a file's AnatomicalStructurePrimary names; "" where it names no hemisphere."""
+    metas = [image.meta, *(array.meta for array in image.darrays)]
+    return next((STATED[value] for meta in metas if (value := meta.get("AnatomicalStructurePrimary")) in STATED), "")
+
+
 def stated_side(path: Path, image: Any) -> str:
     """Return the structure that a file is of, by its name or else its content; "" where neither says.
 
@@ -98,8 +104,7 @@ def stated_side(path: Path, image: Any) -> str:
     DataError
         They contradict each other.
     """
-    metas = [image.meta, *(array.meta for array in image.darrays)]
-    stated = next((STATED[value] for meta in metas if (value := meta.get("AnatomicalStructurePrimary")) in STATED), "")
+    stated = side_in_content(image)
     named = re.search(r"(?:^|[_.])(?:hemi-)?([LlRr])(?:h?[_.])", path.name)
     by_name = SIDES[named[1].upper()] if named else ""
     if stated and by_name and stated != by_name:

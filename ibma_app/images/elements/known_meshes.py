@@ -18,11 +18,12 @@ from ibma_app.core.anatomy.elements import Elements, Shape
 from ibma_app.core.anatomy.structures import DENSITIES, FSAVERAGE, AnyStructure, Mesh, Surface
 from ibma_app.core.errors import DataError, ReadWriteError, UsageError
 from ibma_app.images.contents import AGAIN
-from ibma_app.images.elements.gifti import SIDES, open_gifti, stated_side
+from ibma_app.images.elements.gifti import SIDES, open_gifti, side_in_content, stated_side
 
 PACKAGED = 10242  # vertices of the meshes that come with nilearn
 TEMPLATES = {"fsaverage": "tpl-fsaverage_den-{density}_hemi-{side}_{surface}.surf.gii",
              "fsLR": "tpl-fsLR_den-{density}_hemi-{side}_{surface}.surf.gii"}  # fmt: skip
+CLEARLY = 5.0  # mm from the middle that a mesh of one side has at least, by the mean of its vertices
 SURFACES = ("midthickness", "pial", "white")
 
 
@@ -44,7 +45,7 @@ def with_meshes(shape: Shape, given: Sequence[str] = (), space: str | None = Non
     InputError, ReadWriteError
         A file is missing or is no mesh.
     DataError
-        A mesh has another number of vertices than the maps.
+        A mesh has another number of vertices than the maps, or is of the other hemisphere.
     """
     files = _read_given(given)
     surfaces = [] if not isinstance(shape, Elements) else [one for one in shape.structures if isinstance(one, Surface)]
@@ -60,7 +61,8 @@ def _with_mesh(structure: AnyStructure, files: Mapping[str, Path], space: str | 
     if not isinstance(structure, Surface):
         return structure
     if structure.name in files:
-        mesh = read_mesh(files[structure.name])
+        mesh, stated = _read(files[structure.name])
+        _check_side(structure.name, mesh, stated)
         if len(mesh.points) != structure.size:
             raise DataError(
                 f"{mesh.name} has {len(mesh.points)} vertices, but the maps have {structure.size} in {structure.name}. "
@@ -95,8 +97,15 @@ def read_mesh(path: Path) -> Mesh:
     Raises
     ------
     InputError, ReadWriteError
-        It is missing, damaged or no mesh.
+        It is missing or damaged.
+    DataError
+        It is GIFTI, but no mesh.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[Mesh, str]:
+    """Read a mesh, and which structure its content says it is of; "": it does not say."""
     if ".gii" not in path.name:
         try:
             points, triangles = read_geometry(path)
@@ -105,12 +114,38 @@ def read_mesh(path: Path) -> Mesh:
             raise
         except Exception as error:  # noqa: BLE001  the parser fails in many ways
             raise ReadWriteError(f"{path} is no mesh (GIFTI or FreeSurfer's), or it is damaged ({error}).") from None
-        return Mesh(np.asarray(points, dtype=np.float64), np.asarray(triangles, dtype=np.int32), str(path))
-    arrays = {intent_codes.niistring[one.intent]: one.data for one in open_gifti(path).darrays}
+        return Mesh(np.asarray(points, dtype=np.float64), np.asarray(triangles, dtype=np.int32), str(path)), ""
+    image = open_gifti(path)
+    arrays = {intent_codes.niistring[one.intent]: one.data for one in image.darrays}
     points, triangles = (arrays.get(f"NIFTI_INTENT_{kind}") for kind in ("POINTSET", "TRIANGLE"))
-    if points is None or triangles is None or points.ndim != 2 or triangles.ndim != 2 or triangles.max() >= len(points):
-        raise ReadWriteError(f"{path} is no mesh: it lacks vertices or triangles. Give a .surf.gii file. {AGAIN}.")
-    return Mesh(np.asarray(points, dtype=np.float64), np.asarray(triangles, dtype=np.int32), str(path))
+    if points is None or triangles is None or points.ndim != 2 or triangles.ndim != 2:
+        raise DataError(f"{path} is no mesh: it lacks vertices or triangles. Give a .surf.gii file.")
+    if triangles.max() >= len(points):
+        raise ReadWriteError(f"{path} is no mesh: its triangles name vertices that it lacks. {AGAIN}.")
+    mesh = Mesh(np.asarray(points, dtype=np.float64), np.asarray(triangles, dtype=np.int32), str(path))
+    return mesh, side_in_content(image)
+
+
+def _check_side(name: str, mesh: Mesh, stated: str) -> None:
+    """Refuse a mesh of the other hemisphere, by what its content says, or else by where its vertices lie.
+
+    Left is negative x in every space of surfaces. Inflated meshes may be centred at 0, so that only those are judged
+    that lie `CLEARLY` on one side.
+    """
+    if name not in SIDES.values():
+        return
+    middle = float(mesh.points[:, 0].mean())
+    if stated:
+        looks, why = stated, f"its content (AnatomicalStructurePrimary) says {stated}"
+    else:
+        looks = SIDES["R" if middle > 0.0 else "L"] if abs(middle) > CLEARLY else name
+        side = "right" if middle > 0.0 else "left"
+        why = f"its vertices lie on the {side} (mean x {middle:.0f} mm), so that it looks like {looks}"
+    if looks != name:
+        raise DataError(
+            f"--surface gives {mesh.name} for {name}, but {why}. Are the two sides swapped? Give each its own: "
+            "--surface L=FILE R=FILE."
+        )
 
 
 @lru_cache(maxsize=16)

@@ -1,14 +1,46 @@
 """What is odd in a table of regions, in words, and how many people it has."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ibma_app.core.errors import did_you_mean
 from ibma_app.core.from_files import number_in, show
-from ibma_app.importers.table.region_names import split_side
+from ibma_app.importers.table.region_names import find_almost, find_parcellation, known_names, split_side
 
 Floats = NDArray[np.float64]
+
+FEWEST = 3
+"""Studies from which on it is odd that one alone has a region."""
+
+
+def describe_names(of_studies: Mapping[str, Collection[str]], label: str) -> dict[str, str]:
+    """Tell which names of regions may be misspelt: region -> what is odd about its name.
+
+    Parameters
+    ----------
+    of_studies : mapping of str to collection of str
+        Study (or subject) -> its regions.
+    label : str
+        What the table calls the parcellation; "": nothing, so that names tell it.
+    """
+    names = list(dict.fromkeys(name for regions in of_studies.values() for name in regions))
+    almost = None if label or find_parcellation(names) else find_almost(names)
+    told = {}
+    for name in names:
+        having = [study for study, regions in of_studies.items() if name in regions]
+        words = []
+        if len(having) == 1 and len(of_studies) >= FEWEST:
+            words.append(f"{having[0]} alone of {len(of_studies)} has it")
+        if almost and name in almost[1]:
+            words.append(f"it is none of {almost[0].label}, as the others are, so that the parcellation is not known")
+        if words:
+            near = [*(one for one in names if one not in of_studies[having[0]]), *(known_names() if almost else ())]
+            side = split_side(name)[0]
+            same_side = [one for one in near if one != name and split_side(one)[0] == side]
+            told[name] = f"Region {name}: {'; '.join(words)}.{did_you_mean([name], same_side)}"
+    return told
 
 
 def describe_copies(names: Sequence[str], effect: Floats) -> tuple[str, ...]:

@@ -34,6 +34,9 @@ _SIDE_SHORT = re.compile(r"(?P<side>[LR])(?P<rest>[A-Za-z]+)")  # Laccumb
 _MEASURE = re.compile(r"_(thickavg|surfavg|thickness|area|volume)$", re.IGNORECASE)
 _SCHAEFER = re.compile(r"(7|17)Networks_[LR]H_\w+")
 
+NEARLY = 0.2
+"""The share of a table's names that may be misspelt, while the others tell their parcellation."""
+
 
 @dataclass(frozen=True)
 class Parcellation:
@@ -59,6 +62,29 @@ def find_parcellation(names: Iterable[str]) -> Parcellation | None:
     if len(names) % 100 == 0 and all(_SCHAEFER.fullmatch(name) for name in names):
         return Parcellation(f"Schaefer{len(names)}", {name: number for number, name in enumerate(names, 1)})
     return None
+
+
+def find_almost(names: Iterable[str]) -> tuple[Parcellation, tuple[str, ...]] | None:
+    """Return the parcellation that nearly all names are of, and the names that are not; None where there is none.
+
+    Parameters
+    ----------
+    names : iterable of str
+        All different, and not all of one parcellation.
+    """
+    names = list(names)
+    for label, number_of in _KNOWN:
+        numbers = {name: number for name in names if (number := number_of(*split_side(name))) is not None}
+        others = tuple(name for name in names if name not in numbers)
+        if others and len(others) <= NEARLY * len(names):
+            return Parcellation(label, numbers), others
+    return None
+
+
+def known_names() -> tuple[str, ...]:
+    """Return the regions of all parcellations, as they are spelt most often: ``L_insula``."""
+    regions = (*filter(None, DESIKAN_KILLIANY), *SUBCORTICAL)
+    return tuple(f"{side}_{region}" for region in regions for side in "LR")
 
 
 def split_side(name: str) -> tuple[str, str]:

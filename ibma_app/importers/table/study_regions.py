@@ -1,7 +1,7 @@
 """A table of regions: one row per study (or subject) and region, with an effect and its error, or a statistic."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from ibma_app.importers.table.lines import (
     read_lines,
     read_publication,
 )
-from ibma_app.importers.table.odd_regions import describe_copies, describe_p, people_in
+from ibma_app.importers.table.odd_regions import describe_copies, describe_names, describe_p, people_in
 from ibma_app.importers.table.region_names import find_parcellation
 from ibma_app.importers.table.variances import find_variances
 
@@ -116,13 +116,15 @@ def read(source: str, request: ImportRequest) -> Study:
     known = {*_ENTITIES, *CITED, *REGION, *columns.values(), *_UNUSED, "contrast", "seg", "index", "units", "tail"}
     known |= {named.column} if named else set()
     extra = columns_of_studies(((row.entities["study"], row.facts) for row in rows if "study" in row.entities), known)
+    odd = _names_by_parcellation(rows)
     level = "group" if all("study" in row.entities for row in rows) else None
     return Study(
         WHAT,
         source,
         tuple(
-            _contrast(table, same, shape, columns, extra.get(same[0].entities.get("study", ""), {}))
+            replace(one, notes=(*_odd_names(same, odd), *one.notes))
             for same, shape in _group(rows)
+            for one in [_contrast(table, same, shape, columns, extra.get(same[0].entities.get("study", ""), {}))]
         ),
         level=level or ("subject" if all("sub" in row.entities for row in rows) else None),
         notes=named.notes(lines) if named else (),
@@ -184,6 +186,19 @@ def _group(rows: Sequence[_Row]) -> list[tuple[list[_Row], Elements]]:
         parcels = Parcels(label, tuple(numbers), np.array(list(numbers.values())))
         shapes[called] = Elements.whole((parcels,), ".tsv")
     return [(same, shapes[called]) for (_, _, called), same in contrasts.items()]
+
+
+def _names_by_parcellation(rows: Sequence[_Row]) -> dict[str, dict[str, str]]:
+    """Tell which names of regions are odd: parcellation as the table calls it -> region -> words."""
+    regions: dict[str, dict[str, dict[str, None]]] = {}
+    for row in rows:
+        whose = row.entities.get("study") or row.entities.get("sub", "")
+        regions.setdefault(row.parcellation, {}).setdefault(whose, {})[row.region] = None
+    return {called: describe_names(of_studies, called) for called, of_studies in regions.items()}
+
+
+def _odd_names(rows: Sequence[_Row], odd: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+    return tuple(odd[row.parcellation][row.region] for row in rows if row.region in odd[row.parcellation])
 
 
 def _contrast(

@@ -10,7 +10,7 @@ from ibma_app.inference import inferences_that
 from ibma_app.inference.neighbourhood import why_unknown
 from ibma_app.stream.grid_and_mask import analysis_grid
 from ibma_app.workflows.options.table import Options, file_or_word
-from ibma_app.workflows.plan.choose_estimators import Choice
+from ibma_app.workflows.plan.choose_estimators import Choice, or_
 
 REGIONS = ("",)
 """Units of the sizes of elements that have none: those of tables."""
@@ -49,11 +49,11 @@ def keep_possible(
     UsageError
         An inference that was named needs what the shape has not: neighbours, or a grid; or clusters have a least size.
     """
+    unknown = _why_no_neighbours(shape)
     for choice in choices:
         for inference in choice.every_inference:
             if inference.needs_smoothness:
-                require_grid(shape, f"--inference {inference.name}")
-    unknown = _why_no_neighbours(shape)
+                require_grid(shape, f"--inference {inference.name}", _without_theory(alone=bool(unknown)))
     if not unknown:
         return tuple(choices), ()
     if options.min_extent > 1:
@@ -65,6 +65,14 @@ def keep_possible(
     note = f"{left}no clusters are listed: {unknown}"
     notes = (note[:1].upper() + note[1:],) if shape.units != REGIONS else ()  # of regions there is nothing to do
     return tuple(_without_neighbours(choice) for choice in choices), notes
+
+
+def _without_theory(*, alone: bool) -> str:
+    """Say which inferences resample, and so need no theory of random fields; where alone, without neighbours."""
+    able = inferences_that(
+        lambda record: bool(record.score) and not record.needs_smoothness and not (alone and record.needs_neighbours)
+    )
+    return f"Choose one that resamples, and needs no theory of random fields: --inference {or_(able)}."
 
 
 def _why_no_neighbours(shape: Shape) -> str:

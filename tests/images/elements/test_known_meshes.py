@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from nibabel.freesurfer.io import write_geometry
 
 from ibma_app.core.anatomy.elements import Elements
 from ibma_app.core.anatomy.structures import Parcels, Surface
@@ -31,7 +32,23 @@ def test_a_ball_has_the_area_of_a_ball(made, ball):
     assert (left.mesh.name, right.mesh) == (str(ball), None)
     assert left.mesh.areas.sum() == pytest.approx(4 * np.pi * 50.0**2, rel=0.02)
     assert len(left.mesh.pairs) == 3 * BALL - 6
-    assert with_meshes(BOTH, [f"L={ball}", f"R={ball}"]).structures[1].mesh is not None
+
+
+def test_swapped_meshes_are_refused_by_what_they_say_or_by_where_they_lie(made, ball, tmp_path):
+    points, triangles = made.icosphere()
+    with pytest.raises(DataError, match=r"ball.surf.gii for CORTEX_RIGHT, but its content \(Anat.* says CORTEX_LEFT"):
+        with_meshes(BOTH, [f"R={ball}"])
+    for side, away in (("L", -30.0), ("R", 30.0)):
+        write_geometry(tmp_path / side, points + np.array([away, 0.0, 0.0]), triangles)
+    left, right = tmp_path / "L", tmp_path / "R"
+    found = with_meshes(BOTH, [f"L={left}", f"R={right}"]).structures
+    assert [one.mesh.name for one in found] == [str(left), str(right)]
+    with pytest.raises(DataError, match=r"R for CORTEX_LEFT, .* on the right \(mean x 30 mm\).* like CORTEX_RIGHT"):
+        with_meshes(BOTH, [f"L={right}", f"R={left}"])
+    write_geometry(
+        tmp_path / "inflated", points + np.array([3.0, 0.0, 0.0]), triangles
+    )  # about the middle: either may be
+    assert with_meshes(BOTH, [f"L={tmp_path / 'inflated'}"]).structures[0].mesh is not None
 
 
 def test_coarser_triangles_undo_a_division(made):
@@ -72,7 +89,7 @@ def test_what_is_no_mesh_of_the_maps(made, ball, tmp_path):
     with pytest.raises(InputError, match=r"gone\.surf\.gii does not exist"):
         with_meshes(BOTH, [f"L={tmp_path / 'gone.surf.gii'}"])
     a_map = made.write_gifti(tmp_path / "map.gii", np.zeros(BALL))
-    with pytest.raises(ReadWriteError, match=r"map.gii is no mesh: it lacks vertices or triangles"):
+    with pytest.raises(DataError, match=r"map.gii is no mesh: it lacks .* Give a .surf.gii file\.$"):
         with_meshes(BOTH, [f"L={a_map}"])
     with pytest.raises(UsageError, match="gives CORTEX_LEFT twice"):
         with_meshes(BOTH, [f"L={ball}", str(ball)])
