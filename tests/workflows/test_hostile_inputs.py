@@ -171,6 +171,7 @@ def test_a_covariate_that_an_expression_would_explore_for_ever(inputs: Any, tmp_
     assert time.process_time() - start < SECONDS
 
 
+@pytest.mark.slow
 def test_bombs_are_not_unpacked(inputs: Any, tmp_path: Path) -> None:
     """gzip in a map, in a package, and in an AFNI dataset: a GiB of zeros each."""
     stream = zlib.compressobj(9, wbits=31)
