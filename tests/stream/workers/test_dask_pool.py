@@ -213,6 +213,9 @@ def test_a_scheduler_that_vanishes_is_reported(elsewhere, jobs, logged, how):
             outcomes[job[0]] = outcome
             if len(outcomes) == 3:
                 scheduler.send_signal(how)
+        until = time.monotonic() + 10  # the client learns of it by a thread of its own
+        while workers.connected and time.monotonic() < until:
+            time.sleep(0.05)
         assert not workers.connected
     assert sorted(outcomes) == list(range(30)), "every job has an outcome"
     done = {n: outcome for n, outcome in outcomes.items() if not isinstance(outcome, Exception)}
