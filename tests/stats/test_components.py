@@ -128,12 +128,12 @@ def test_lists_give_what_a_box_gives_times_sizes(volume, neighbours, axes):
 
 def test_one_kernel_serves_boxes_and_lists():
     # what an image compiles ahead on volumes does for surfaces
-    voxels, heights = np.arange(5), np.ones(5)
+    voxels, heights, compiled = np.arange(5), np.ones(5), []
     for neighbours in (in_box(np.ones((5, 1, 1), dtype=bool), 6), listed(np.array([[0, 1], [1, 2]]), np.ones(5))):
         workspace = TfceWorkspace(neighbours)
         workspace.largest(voxels, heights), workspace.each(voxels, heights)
         ClusterWorkspace(neighbours).sums(voxels, heights)
-    kernels = [*vars(tfce).values(), *vars(components).values()]
-    counts = [len(kernel.signatures) for kernel in kernels if hasattr(kernel, "signatures") and kernel.signatures]
-    assert len(counts) >= 6
-    assert set(counts) == {1}
+        kernels = [*vars(tfce).values(), *vars(components).values()]
+        compiled.append([len(one.signatures) for one in kernels if hasattr(one, "signatures") and one.signatures])
+    assert len(compiled[0]) >= 6
+    assert compiled[0] == compiled[1]  # other tests of this process may have compiled more
