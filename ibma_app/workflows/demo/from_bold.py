@@ -1,7 +1,6 @@
 """``ibma-demo --from-bold``: simulated BOLD through all three levels, and how well they recover its truth."""
 
 import json
-import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,23 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ibma_app.estimators import AUTO
-from ibma_app.workflows.any_level import run_level
 from ibma_app.workflows.command.terminal import progress
 from ibma_app.workflows.demo.bold_files import TASK, write_bold
 from ibma_app.workflows.demo.files import read_group, read_maps, read_participants, write_truth
 from ibma_app.workflows.demo.recovery import FOUND, Check, Maps, check_mean, check_participants, check_runs
-from ibma_app.workflows.demo.run_demo import SEED, Folders
+from ibma_app.workflows.demo.run_demo import MIXED, SEED, Folders, conclude, run_levels
 from ibma_app.workflows.demo.simulate import SPACE, Truth, make_brain
 from ibma_app.workflows.demo.simulate_bold import RHO, RUNS, SimulatedBold, simulate_bold
-from ibma_app.workflows.demo.steps import prepare_folder, print_checks, print_end, step
+from ibma_app.workflows.demo.steps import prepare_folder, step
 from ibma_app.workflows.options.table import Options
 
 NAME = "bold"  # of the dataset and of its results
 CONTRAST = "facesGtHouses"
 STEPS = 5
 TITLES = ("BOLD into maps of runs", "runs into subjects", "subjects into a group")
-MIXED = AUTO["effect and variance"]
 
 
 def run_bold_demo(
@@ -65,17 +61,12 @@ def run_bold_demo(
     folders = Folders(output_dir)
     prepare_folder(folders.root, seed)
     simulation = _make_data(folders, voxel_mm, n_subjects, seed)
-    for number, options in enumerate(plan_levels(folders, nprocs), start=2):
-        with step(number, STEPS, TITLES[number - 2], command_of(options)):
-            code = run_level(options, shlex.split(command_of(options))[1:])
-        if code != 0:
-            return code
+    code = run_levels(plan_levels(folders, nprocs), TITLES, STEPS)
+    if code != 0:
+        return code
     with step(STEPS, STEPS, "comparing what was found with what was put in"):
         checks = compare(folders, simulation)
-    print_checks(checks)
-    report = folders.results(NAME) / "report.html"
-    print_end(folders.root, checks, time.perf_counter() - clock, [report], [folders.data / NAME])
-    return 0 if all(check.ok for check in checks) else 1
+    return conclude(folders, (NAME,), checks, time.perf_counter() - clock)
 
 
 def _make_data(folders: Folders, voxel_mm: float, n_subjects: int, seed: int) -> SimulatedBold:
@@ -102,12 +93,6 @@ def plan_levels(folders: Folders, nprocs: int | None) -> tuple[Options, ...]:
     )
     participant = replace(run, analysis_level="participant", contrasts=None)
     return run, participant, replace(participant, analysis_level="group")
-
-
-def command_of(options: Options) -> str:
-    """Write a level as the command line that runs it."""
-    words = ["ibma-app", str(options.bids_dir), str(options.output_dir), options.analysis_level]
-    return shlex.join([*words, *(["--contrasts", *options.contrasts] if options.contrasts else [])])
 
 
 def compare(folders: Folders, simulation: SimulatedBold) -> list[Check]:

@@ -1,6 +1,5 @@
 """``ibma-demo --surface``: simulated runs on the cortex of fsaverage5 through both levels, and what they recover."""
 
-import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +8,12 @@ from ibma_app.core.anatomy.elements import Elements
 from ibma_app.core.anatomy.structures import Surface
 from ibma_app.images.elements.gifti import SIDES
 from ibma_app.images.elements.known_meshes import PACKAGED, known_mesh
-from ibma_app.workflows.any_level import run_level
 from ibma_app.workflows.command.terminal import progress
 from ibma_app.workflows.demo.files import read_group, read_participants, write_subjects, write_truth
 from ibma_app.workflows.demo.recovery import FOUND, Check, check_participants, check_subjects
-from ibma_app.workflows.demo.run_demo import MIXED, SEED, Folders, command_of, plan_subjects
+from ibma_app.workflows.demo.run_demo import MIXED, SEED, Folders, conclude, plan_subjects, run_levels
 from ibma_app.workflows.demo.simulate import Simulation, simulate_subjects
-from ibma_app.workflows.demo.steps import prepare_folder, print_checks, print_end, step
+from ibma_app.workflows.demo.steps import prepare_folder, step
 from ibma_app.workflows.options.table import Options
 
 SPACE = "fsaverage5"
@@ -56,17 +54,12 @@ def run_surface_demo(
     folders = Folders(output_dir)
     prepare_folder(folders.root, seed)
     simulation = _make_data(folders, n_subjects, size, seed)
-    for number, options in enumerate(plan_levels(folders, nprocs), start=2):
-        with step(number, STEPS, TITLES[number - 2], command_of(options)):
-            code = run_level(options, shlex.split(command_of(options))[1:])
-        if code != 0:
-            return code
+    code = run_levels(plan_levels(folders, nprocs), TITLES, STEPS)
+    if code != 0:
+        return code
     with step(STEPS, STEPS, "comparing what was found with what was put in"):
         checks = compare(folders, simulation)
-    print_checks(checks)
-    report = folders.results(NAME) / "report.html"
-    print_end(folders.root, checks, time.perf_counter() - clock, [report], [folders.data / NAME])
-    return 0 if all(check.ok for check in checks) else 1
+    return conclude(folders, (NAME,), checks, time.perf_counter() - clock)
 
 
 def make_cortex(size: int = PACKAGED) -> Elements:

@@ -3,6 +3,7 @@
 import logging
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,17 +79,29 @@ def run_demo(
     folders = Folders(output_dir)
     prepare_folder(folders.root, seed)
     subjects, studies = _make_data(folders, voxel_mm, n_subjects, seed)
-    for number, options in enumerate(_plan_levels(folders, nprocs), start=3):
-        with step(number, STEPS, TITLES[number - 3], command_of(options)):
+    code = run_levels(_plan_levels(folders, nprocs), TITLES, STEPS)
+    if code != 0:
+        return code
+    with step(STEPS, STEPS, "comparing what was found with what was put in"):
+        checks = compare(folders, subjects, studies)
+    return conclude(folders, ("subjects", "studies"), checks, time.perf_counter() - clock)
+
+
+def run_levels(levels: Sequence[Options], titles: Sequence[str], of: int) -> int:
+    """Run levels as the steps before the last one of ``of``; return 0, or the exit code of the first that failed."""
+    for number, (options, title) in enumerate(zip(levels, titles, strict=True), start=of - len(titles)):
+        with step(number, of, title, command_of(options)):
             code = run_level(options, shlex.split(command_of(options))[1:])
         if code != 0:
             return code
-    with step(STEPS, STEPS, "comparing what was found with what was put in"):
-        checks = compare(folders, subjects, studies)
+    return 0
+
+
+def conclude(folders: Folders, names: Sequence[str], checks: list[Check], seconds: float) -> int:
+    """Print the checks, and where pages and datasets of these names are; return 0 when every check holds, else 1."""
     print_checks(checks)
-    reports = [folders.results(name) / "report.html" for name in ("subjects", "studies")]
-    data = [folders.data / name for name in ("subjects", "studies")]
-    print_end(folders.root, checks, time.perf_counter() - clock, reports, data)
+    reports = [folders.results(name) / "report.html" for name in names]
+    print_end(folders.root, checks, seconds, reports, [folders.data / name for name in names])
     return 0 if all(check.ok for check in checks) else 1
 
 
@@ -137,6 +150,8 @@ def plan_subjects(folders: Folders, name: str, nprocs: int | None) -> tuple[Opti
 def command_of(options: Options) -> str:
     """Write a level as the command line that runs it."""
     words = ["ibma-app", str(options.bids_dir), str(options.output_dir), options.analysis_level]
+    if options.contrasts:
+        words += ["--contrasts", *options.contrasts]
     if options.formula != "1":
         words += ["--formula", options.formula]
     if options.test:

@@ -1,6 +1,7 @@
 """The demonstration from BOLD: its series are as their truth says, its checks can fail, and the levels pass them."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sysconfig
@@ -14,6 +15,7 @@ import pytest
 from ibma_app.workflows.demo import bold_files, from_bold
 from ibma_app.workflows.demo import simulate_bold as bold
 from ibma_app.workflows.demo.recovery import check_runs
+from ibma_app.workflows.demo.run_demo import command_of
 from ibma_app.workflows.demo.simulate import make_brain
 
 COARSE = 14.0  # mm
@@ -115,7 +117,7 @@ def test_commands_are_those_of_the_command_line(tmp_path):
 
     folders = from_bold.Folders(tmp_path)
     for options in from_bold.plan_levels(folders, nprocs=None):
-        words = from_bold.shlex.split(from_bold.command_of(options))[1:]
+        words = shlex.split(command_of(options))[1:]
         assert replace(parse_options(words), quiet=True) == options
     assert parse_demo([str(tmp_path), "--from-bold"]).from_bold
     assert not parse_demo([str(tmp_path)]).from_bold
